@@ -1,0 +1,173 @@
+"""Parameters and MACs, per layer and in total; 1 MAC is one multiply-accumulate.
+
+Counted: convolutions, linear layers and the two matrix products of attention, for one image. Normalisation,
+activations, resizing, additions and biases count 0, as in the papers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..supernets.spec import Spec, UnitGroup
+from ..supernets.transformer import Attention
+
+Mask = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Cost of one layer for one image.
+
+    Attributes:
+        name: The module's path.
+        weight: Name of its weight; None for attention, which has none.
+        uses: How often each weight enters a multiplication (output positions).
+        macs: Multiply-accumulates with every weight in place.
+        masked_macs: Multiply-accumulates with the weights that the mask keeps.
+    """
+
+    name: str
+    weight: str | None
+    uses: int
+    macs: int
+    masked_macs: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs, told both truly and as the papers count.
+
+    Attributes:
+        params: All parameters.
+        nonzero_params: Parameters that the mask keeps.
+        maskable_params: Weights that the mask covers; what a target sparsity refers to.
+        macs: MACs with every weight in place.
+        masked_macs: MACs per layer under the mask, summed.
+        layers: The rows that the sums come from.
+    """
+
+    params: int
+    nonzero_params: int
+    maskable_params: int
+    macs: int
+    masked_macs: int
+    layers: tuple[LayerCost, ...]
+
+    @property
+    def sparsity(self) -> float:
+        """Zeros / maskable weights."""
+        return (self.params - self.nonzero_params) / self.maskable_params if self.maskable_params else 0.0
+
+    @property
+    def sparsity_all(self) -> float:
+        """Zeros / all parameters."""
+        return (self.params - self.nonzero_params) / self.params
+
+    @property
+    def paper_macs(self) -> int:
+        """Dense MACs times the one global density (what the SuperTickets paper calls FLOPs)."""
+        return round(self.macs * (1 - self.sparsity))
+
+    def to_json(self) -> dict[str, float | int]:
+        """The figures that `supertickets show --json` prints."""
+        return {
+            "params": self.params,
+            "nonzero_params": self.nonzero_params,
+            "sparsity": self.sparsity,
+            "sparsity_all": self.sparsity_all,
+            "macs": self.macs,
+            "masked_macs": self.masked_macs,
+            "paper_macs": self.paper_macs,
+        }
+
+
+def layer_costs(spec: Spec, mask: Mask | None = None, input_shape: tuple[int, int, int] | None = None) -> list[LayerCost]:
+    """Counts every layer of a spec by one forward without data (meta tensors).
+
+    Args:
+        spec: The network.
+        mask: Parameter name -> bool tensor; parameters that are absent are dense.
+        input_shape: Channels, height and width; default: the spec's own.
+    """
+    mask = mask or {}
+    with torch.device("meta"):
+        module = spec.build().eval()
+    rows: list[LayerCost] = []
+
+    def hook(name: str) -> object:
+        def count_layer(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if isinstance(layer, Attention):
+                query, key = inputs[0], inputs[1]
+                macs = 2 * query.shape[1] * key.shape[1] * query.shape[2]
+                rows.append(LayerCost(name, None, 1, macs, macs))
+                return
+            assert isinstance(layer, nn.Conv2d | nn.Linear)
+            uses = output.numel() // (output.shape[-1] if isinstance(layer, nn.Linear) else output.shape[1])
+            weight = f"{name}.weight"
+            dense = layer.weight.numel()
+            left = int(mask[weight].sum()) if weight in mask else dense
+            rows.append(LayerCost(name, weight, uses, dense * uses, left * uses))
+
+        return count_layer
+
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear | Attention):
+            layer.register_forward_hook(hook(name))  # type: ignore[arg-type]
+    with torch.no_grad():
+        module(torch.empty(1, *(input_shape or spec.input_shape), device="meta"))
+    return rows
+
+
+def count(
+    network: Spec | nn.Module, input_shape: tuple[int, int, int] | None = None, mask: Mask | None = None
+) -> Cost:
+    """Counts a network.
+
+    Args:
+        network: A spec, or a module that has one.
+        input_shape: Channels, height and width; default: the spec's own.
+        mask: Parameter name -> bool tensor.
+    """
+    spec: Spec = network.spec if isinstance(network, nn.Module) else network  # type: ignore[assignment]
+    with torch.device("meta"):
+        params = sum(p.numel() for p in spec.build().parameters())
+    rows = layer_costs(spec, mask, input_shape)
+    zeros = sum(int((~flags).sum()) for flags in (mask or {}).values())
+    return Cost(
+        params=params,
+        nonzero_params=params - zeros,
+        maskable_params=sum(flags.numel() for flags in (mask or {}).values()),
+        macs=sum(row.macs for row in rows),
+        masked_macs=sum(row.masked_macs for row in rows),
+        layers=tuple(rows),
+    )
+
+
+def unit_macs(spec: Spec) -> dict[str, Tensor]:
+    """MACs that go with each search unit, by group name: float64 vectors (the p of the resource-aware penalty).
+
+    A channel costs its row of the expansion, its depthwise filter and its column of the projection. A token costs
+    what the path would cost less without it, so its share grows with the number of tokens (attention is quadratic).
+    """
+    rows = layer_costs(spec)
+    by_weight = {row.weight: row for row in rows if row.weight is not None}
+    return {group.name: _group_macs(group, rows, by_weight) for group in spec.unit_groups()}
+
+
+def _group_macs(group: UnitGroup, rows: list[LayerCost], by_weight: Mapping[str, LayerCost]) -> Tensor:
+    macs = torch.zeros(len(group), dtype=torch.float64)
+    sliced = set()
+    for part in group.slices:
+        if (row := by_weight.get(part.tensor)) is not None:
+            macs[part.start : part.stop] += row.macs / (part.stop - part.start)
+            sliced.add(part.tensor)
+    if group.path is not None:
+        n = len(group)
+        for row in rows:
+            if row.name.startswith(f"{group.path}.") and row.weight not in sliced:
+                macs += row.macs * (2 * n - 1) / n**2 if row.weight is None else row.macs / n
+    return macs

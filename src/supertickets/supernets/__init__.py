@@ -1,0 +1,131 @@
+"""Supernets: networks with search units, each described exactly by a JSON-able spec."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import UserError, nearest
+from .hrnet import HRNet, HRNetSpec
+from .spec import Fold, Slice, Spec, UnitGroup, Units
+
+__all__ = [
+    "Fold",
+    "HRNet",
+    "HRNetSpec",
+    "Slice",
+    "Spec",
+    "UnitGroup",
+    "Units",
+    "create_spec",
+    "create_supernet",
+    "list_supernets",
+    "spec_from_json",
+]
+
+# The running statistics of the three paper networks with "mnas" settings (released configuration files).
+_MNAS_BN = {"bn_eps": 1e-3, "bn_momentum": 0.01}
+
+
+def _imagenet(**overrides: Any) -> HRNetSpec:
+    return _with_style(HRNetSpec(), _MNAS_BN | overrides)
+
+
+def _cityscapes(**overrides: Any) -> HRNetSpec:
+    spec = HRNetSpec(head="segmentation", num_classes=19, last_channels=90, image_size=(512, 1024))
+    return _with_style(spec, _MNAS_BN | overrides)
+
+
+def _ade20k(**overrides: Any) -> HRNetSpec:
+    spec = HRNetSpec(head="segmentation", num_classes=150, last_channels=180, image_size=(512, 512))
+    return _with_style(spec, _MNAS_BN | overrides)
+
+
+def _coco(**overrides: Any) -> HRNetSpec:
+    spec = HRNetSpec(head="keypoints", num_classes=17, last_channels=90, image_size=(256, 192), init_std=0.001)
+    return _with_style(spec, overrides)
+
+
+def _tiny(**overrides: Any) -> HRNetSpec:
+    """For inputs of 8 to 64 pixels; three branches and no down-sampling stem below 32."""
+    size = tuple(overrides.get("image_size", (8, 8)))
+    if min(size) < 8 or max(size) > 64:
+        raise UserError(f"hrnet_tiny takes images of 8 to 64 pixels, not {size[0]}x{size[1]}; set supernet.image_size")
+    small = min(size) < 32
+    widths = (8, 12, 16) if small else (8, 12, 16, 24)
+    count = len(widths)
+    spec = HRNetSpec(
+        num_classes=10,
+        image_size=(size[0], size[1]),
+        stem_channels=(8, 8),
+        stem_strides=(1, 1) if small else (2, 1),
+        channels=tuple(widths[: i + 1] for i in range(count)),
+        blocks=tuple((1,) * (i + 1) for i in range(count)),
+        head_channels=(12, 16, 24) if small else (12, 16, 24, 32),
+        last_channels=96,
+        dropout=0.0,
+        tokens=16,
+    )
+    return _with_style(spec, {"grid": 4} | overrides)
+
+
+_SUPERNETS: Mapping[str, Callable[..., HRNetSpec]] = {
+    "hrnet_ade20k": _ade20k,
+    "hrnet_cityscapes": _cityscapes,
+    "hrnet_coco": _coco,
+    "hrnet_imagenet": _imagenet,
+    "hrnet_tiny": _tiny,
+}
+
+
+def list_supernets() -> list[str]:
+    """Names that `create_supernet` knows."""
+    return sorted(_SUPERNETS)
+
+
+def create_spec(name: str, *, transformer: bool = True, **overrides: Any) -> HRNetSpec:
+    """Makes the spec of a full supernet.
+
+    Args:
+        name: One of `list_supernets`.
+        transformer: Whether identity blocks hold a Transformer path.
+        **overrides: Fields of `HRNetSpec` or of its `BlockStyle`, e.g. ``num_classes=100, grid=4``.
+
+    Raises:
+        UserError: The name or an override is unknown.
+    """
+    if name not in _SUPERNETS:
+        raise UserError(f"unknown supernet '{name}'{nearest(name, _SUPERNETS)}")
+    return _SUPERNETS[name](**overrides, **({} if transformer else {"tokens": 0}))
+
+
+def create_supernet(name: str, *, transformer: bool = True, **overrides: Any) -> HRNet:
+    """Builds a full supernet by name, as `create_spec` describes it."""
+    return create_spec(name, transformer=transformer, **overrides).build()
+
+
+def spec_from_json(data: Mapping[str, Any]) -> HRNetSpec:
+    """Reads a spec that `to_json` wrote.
+
+    Raises:
+        UserError: The family is unknown or fields are missing.
+    """
+    family = data.get("family")
+    if family != "hrnet":
+        raise UserError(f"unknown network family '{family}' in the spec; this version reads 'hrnet'")
+    try:
+        return HRNetSpec.from_json(data)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"the network's spec is damaged ({error}); fetch the file again") from error
+
+
+def _with_style(spec: HRNetSpec, overrides: Mapping[str, Any]) -> HRNetSpec:
+    style_names = {f.name for f in dataclasses.fields(spec.style)}
+    spec_names = {f.name for f in dataclasses.fields(spec)} - {"style", "units"}
+    for key in overrides:
+        if key not in style_names | spec_names:
+            raise UserError(f"unknown supernet setting '{key}'{nearest(key, style_names | spec_names)}")
+    own = {k: v for k, v in overrides.items() if k in style_names}
+    rest = {k: v for k, v in overrides.items() if k in spec_names}
+    return dataclasses.replace(spec, **rest, style=dataclasses.replace(spec.style, **own), units={})
