@@ -1,0 +1,30 @@
+"""supertickets: small vision networks, searched and pruned in one training run."""
+
+from importlib.metadata import version as _version
+
+__version__ = _version("supertickets")
+
+from . import cost
+from .errors import UserError
+from .files import list_recipes, load_recipe
+from .recipe import Recipe
+from .runs import draw, resume, retrain, train
+from .supernets import create_supernet, list_supernets
+from .ticket import Ticket, load
+
+__all__ = [
+    "Recipe",
+    "Ticket",
+    "UserError",
+    "__version__",
+    "cost",
+    "create_supernet",
+    "draw",
+    "list_recipes",
+    "list_supernets",
+    "load",
+    "load_recipe",
+    "resume",
+    "retrain",
+    "train",
+]

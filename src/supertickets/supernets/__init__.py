@@ -63,11 +63,12 @@ def _tiny(**overrides: Any) -> HRNetSpec:
         channels=tuple(widths[: i + 1] for i in range(count)),
         blocks=tuple((1,) * (i + 1) for i in range(count)),
         head_channels=(12, 16, 24) if small else (12, 16, 24, 32),
+        expansion=2,
         last_channels=96,
         dropout=0.0,
         tokens=16,
     )
-    return _with_style(spec, {"grid": 4} | overrides)
+    return _with_style(spec, {"grid": 4, "token_dropout": 0.0} | overrides)
 
 
 _SUPERNETS: Mapping[str, Callable[..., HRNetSpec]] = {

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import products
 from .spec import Fold, Slice, UnitGroup, Units
 from .transformer import TokenPath
 
@@ -53,6 +54,7 @@ class MixBlock(nn.Module):
 
     def __init__(self, shape: BlockShape, units: Units, style: BlockStyle) -> None:
         super().__init__()
+        self.stride = shape.stride
         self.hidden = tuple(h for h in units.hidden if h)
         total = sum(self.hidden)
         if total:
@@ -82,10 +84,23 @@ class MixBlock(nn.Module):
         skip = self.tokens(x_BCHW) if hasattr(self, "tokens") else self.shortcut(x_BCHW)
         if not self.hidden:
             return skip + self._constant()[:, None, None]
+        if self.training and products.fits(x_BCHW, self.stride):
+            return skip + self._mix_by_products(x_BCHW)
         mixed = F.relu(self.expand_bn(self.expand(x_BCHW)))
         parts = mixed.split(self.hidden, dim=1)
         mixed = torch.cat([conv(part) for conv, part in zip(self.depthwise.values(), parts, strict=True)], dim=1)
         return skip + self.bn(self.project(F.relu(self.unit_bn(mixed))))
+
+    def _mix_by_products(self, x_BCHW: Tensor) -> Tensor:
+        """The same function for small maps, see `products`."""
+        batch, _, height, width = x_BCHW.shape
+        x_CN = x_BCHW.transpose(0, 1).flatten(1)
+        mixed = F.relu(products.normalise(self.expand_bn, self.expand.weight.flatten(1) @ x_CN))
+        matrix = products.depthwise_matrix(self.depthwise.values(), height, width)
+        mixed = F.relu(products.normalise(self.unit_bn, products.apply_depthwise(mixed, matrix)))
+        out_CN = products.normalise(self.bn, self.project.weight.flatten(1) @ mixed)
+        size_out = (-(-height // self.stride), -(-width // self.stride))
+        return out_CN.unflatten(1, (batch, *size_out)).transpose(0, 1)
 
     def _constant(self) -> Tensor:
         """What the output BN makes of zeros, shape (C,)."""

@@ -182,6 +182,19 @@ class HRNet(nn.Module):
         branches = self.features(x_BCHW)
         return self._scores(branches) if self.spec.head == "classification" else self._maps(branches)
 
+    def maskable_weights(self, *, transformer: bool = False) -> list[str]:
+        """Names of the weights that pruning covers: every convolution but the classifier, stem and shortcuts included.
+
+        Args:
+            transformer: Whether the Transformer's convolutions and linear layers count too.
+        """
+        kinds = (nn.Conv2d, nn.Linear) if transformer else (nn.Conv2d,)
+        return [
+            f"{name}.weight"
+            for name, layer in self.named_modules()
+            if isinstance(layer, kinds) and name != "classifier" and (transformer or ".tokens." not in name)
+        ]
+
     def features(self, x_BCHW: Tensor) -> list[Tensor]:
         """Runs stem and stages; returns one map per branch, finest first."""
         branches = [self.stem(x_BCHW)]

@@ -1,0 +1,123 @@
+"""Recipe files: YAML in, typed settings out, and one clear line when something in them is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from argparse import ArgumentError
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import yaml
+
+from .errors import UserError, nearest
+from .recipe import Recipe, flatten, setting_names
+from .schedule import check_schedule
+from .training.optim import check_optimizer
+
+
+def list_recipes() -> dict[str, str]:
+    """Shipped recipes: name -> one line on what it does."""
+    found = {}
+    for entry in sorted(resources.files("supertickets.recipes").iterdir(), key=lambda e: e.name):
+        if entry.name.endswith(".yaml"):
+            found[entry.name.removesuffix(".yaml")] = yaml.safe_load(entry.read_text()).get("description", "")
+    return found
+
+
+def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe.
+
+    Args:
+        source: A shipped name or the path of a YAML file.
+        overrides: Command-line words such as ``["--prune.ratio", "0.8"]``; they win over the file.
+
+    Raises:
+        UserError: The recipe or a setting is unknown, or a value has the wrong type.
+    """
+    values = _read(source)
+    _check_names(flatten(values), f"recipe {source}: ")
+    _check_names([word[2:].split("=")[0] for word in overrides if word.startswith("--")], "")
+    parser = settings_parser()
+    try:
+        parser.set_defaults(parser.parse_object(values))
+        recipe = _instantiate(parser, parser.parse_args(list(overrides)))
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise UserError(_one_line(error)) from None
+    return check_recipe(recipe)
+
+
+def recipe_from_json(data: Mapping[str, Any]) -> Recipe:
+    """Reads what `Recipe.to_json` wrote."""
+    parser = settings_parser()
+    return _instantiate(parser, parser.parse_object(dict(data)))
+
+
+def settings_parser() -> jsonargparse.ArgumentParser:
+    """A parser with one option per setting; its help explains them all."""
+    parser = jsonargparse.ArgumentParser(exit_on_error=False, add_help=False, usage=argparse.SUPPRESS)
+    parser.add_class_arguments(Recipe)
+    return parser
+
+
+def check_recipe(recipe: Recipe) -> Recipe:
+    """Refuses settings that cannot work.
+
+    Raises:
+        UserError: Names the setting and the nearest value that can.
+    """
+    check_schedule(recipe)
+    check_optimizer(recipe.optimizer, recipe.lr)
+    for name, value, least in (
+        ("evaluate_every", recipe.evaluate_every, 1),
+        ("recalibrate_batches", recipe.recalibrate_batches, 1),
+        ("data.workers", recipe.data.workers, 0),
+        ("threads", recipe.threads or 1, 1),
+    ):
+        if value < least:
+            raise UserError(f"{name} is {value}; the nearest possible is {least}")
+    if not 0 <= recipe.ema_decay < 1:
+        raise UserError(f"ema_decay is {recipe.ema_decay:g}; it must be from 0 (off) to below 1, e.g. 0.99")
+    if not 0 <= recipe.label_smoothing < 1:
+        raise UserError(f"label_smoothing is {recipe.label_smoothing:g}; it must be from 0 to below 1, e.g. 0.1")
+    return recipe
+
+
+def _read(source: str) -> dict[str, Any]:
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise UserError(f"recipe file {path} does not exist")
+        text = path.read_text()
+    else:
+        shipped = list_recipes()
+        if source not in shipped:
+            raise UserError(f"unknown recipe '{source}'{nearest(source, shipped)}; or give the path of a .yaml file")
+        text = resources.files("supertickets.recipes").joinpath(f"{source}.yaml").read_text()
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {_one_line(error)}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold settings as 'name: value' lines")
+    return {"name": path.stem, **values}
+
+
+def _check_names(names: Iterable[str], where: str) -> None:
+    known = setting_names()
+    for name in names:
+        if name not in known and not name.startswith("supernet.settings."):
+            raise UserError(f"{where}unknown setting '{name}'{nearest(name, known)}")
+
+
+def _instantiate(parser: jsonargparse.ArgumentParser, values: jsonargparse.Namespace) -> Recipe:
+    return Recipe(**vars(parser.instantiate(values)))
+
+
+def _one_line(error: Exception) -> str:
+    """jsonargparse names the setting as 'Parser key "x":' and breaks lines."""
+    text = " ".join(str(error).split())
+    return re.sub(r'Parser key "([^"]+)":', r"setting \1:", text)

@@ -1,0 +1,95 @@
+"""The sparsity of a run as one value, and what may happen to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class SparseState:
+    """Which weights are pruned now, and what they were.
+
+    Attributes:
+        mask: Parameter name -> bool tensor, True where the weight lives; empty while the network is dense.
+        stored: What was taken out at the prune, by tensor name: weights, and under ``"<state>/<weight>"`` the
+            optimizer's second moments. Zero where nothing was taken.
+        ratio: Target of the last prune; 0 while the network is dense.
+        last_prune: Epoch of the last prune; 0 before the first.
+    """
+
+    mask: Tensors = field(default_factory=dict)
+    stored: Tensors = field(default_factory=dict)
+    ratio: float = 0.0
+    last_prune: int = 0
+
+    @property
+    def sparsity(self) -> float:
+        """Zeros / maskable weights."""
+        total = sum(flags.numel() for flags in self.mask.values())
+        return 1 - sum(int(flags.sum()) for flags in self.mask.values()) / total if total else 0.0
+
+
+def prune(state: SparseState, mask: Mapping[str, Tensor], tensors: Mapping[str, Tensor], ratio: float, epoch: int) -> SparseState:
+    """Notes a new mask and keeps the values it takes out.
+
+    Args:
+        state: The sparsity before. A weight that was pruned already keeps the value stored then.
+        mask: The new mask.
+        tensors: What is to be stored: weights by name, second moments by ``"<state>/<weight>"``.
+        ratio: The target that the mask meets.
+        epoch: When.
+    """
+    stored = {}
+    for name, value in tensors.items():
+        flags = mask[name.rsplit("/", 1)[-1]]
+        value = value.detach()
+        if name in state.stored:
+            value = torch.where(state.mask[name.rsplit("/", 1)[-1]], value, state.stored[name])
+        stored[name] = torch.where(flags, torch.zeros_like(value), value)
+    return SparseState(dict(mask), stored, ratio, epoch)
+
+
+def restore(state: SparseState, tensors: Mapping[str, Tensor]) -> Tensors:
+    """Puts stored values back: the tensors with every pruned entry replaced by what was taken out."""
+    return {
+        name: torch.where(state.mask[name.rsplit("/", 1)[-1]], value, state.stored[name])
+        for name, value in tensors.items()
+        if name in state.stored
+    }
+
+
+def reactivate(state: SparseState) -> SparseState:
+    """The state of a network in which every weight trains again."""
+    return SparseState(ratio=0.0, last_prune=state.last_prune)
+
+
+class Enforcer:
+    """Keeps pruned weights at exactly zero during a step, without a mask in the forward (decision: fused, float).
+
+    Args:
+        named: Parameters by name.
+        mask: Parameter name -> bool tensor; empty means that there is nothing to do.
+    """
+
+    def __init__(self, named: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> None:
+        self.params = [named[name] for name in mask]
+        # Float masks in the weights' own memory format: boolean ones, or other strides, are several times slower.
+        self.masks = [torch.empty_like(named[name]).copy_(flags) for name, flags in mask.items()]
+
+    @torch.no_grad()
+    def mask_gradients(self) -> None:
+        """Disables the gradients of pruned weights (line 13 of Algorithm 1)."""
+        if self.params:
+            torch._foreach_mul_([p.grad for p in self.params], self.masks)
+
+    @torch.no_grad()
+    def mask_weights(self) -> None:
+        """Sets pruned weights to zero."""
+        if self.params:
+            torch._foreach_mul_(self.params, self.masks)

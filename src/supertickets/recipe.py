@@ -1,0 +1,236 @@
+"""Every setting of a run, typed; a recipe file is this as YAML."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Where samples come from and how training samples vary.
+
+    Attributes:
+        source: "digits" (embedded, offline) or "idx" (the files of MNIST and Fashion-MNIST in ``dir``).
+        dir: Folder with the data set.
+        batch: Samples per step, over all processes.
+        workers: Loader processes per training process; 0 loads in the training process.
+        validation: Share of the training split that is held out to choose by.
+        split_seed: Seed of the splits; runs with different seeds share their splits.
+        shift: Largest random translation, in pixels.
+        rotate: Largest random rotation, in degrees.
+        scale: Largest relative change of size.
+    """
+
+    source: Literal["digits", "idx"] = "digits"
+    dir: str | None = None
+    batch: int = 64
+    workers: int = 0
+    validation: float = 0.1
+    split_seed: int = 0
+    shift: float = 0.0
+    rotate: float = 0.0
+    scale: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupernetSettings:
+    """The supernet to start from.
+
+    Attributes:
+        name: A name that ``create_supernet`` knows.
+        transformer: Whether identity blocks hold a Transformer path with searchable tokens.
+        settings: Further fields of the spec, e.g. ``{tokens: 8, expansion: 4}``.
+    """
+
+    name: str = "hrnet_tiny"
+    transformer: bool = True
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """The optimizer.
+
+    Attributes:
+        name: Which one.
+        lr: Peak learning rate; the schedule multiplies it.
+        momentum: Momentum of SGD and RMSprop.
+        betas: Moment decays of Adam and AdamW.
+        alpha: Decay of RMSprop's accumulator.
+        eps: Added to the denominator; null means the optimizer's usual value.
+        weight_decay: L2 strength on weights, not on BN, biases or single vectors (decoupled in AdamW).
+        initial_accumulator: What RMSprop's accumulator starts from (TensorFlow: 1).
+        eps_inside_sqrt: Whether RMSprop adds eps under the square root (TensorFlow does).
+        clip_norm: Largest norm of all gradients together; null for no clipping.
+    """
+
+    name: Literal["sgd", "rmsprop", "adam", "adamw"] = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)
+    alpha: float = 0.9
+    eps: float | None = None
+    weight_decay: float = 1e-5
+    initial_accumulator: float = 0.0
+    eps_inside_sqrt: bool = False
+    clip_norm: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LrSettings:
+    """The learning rate over time, as a factor of ``optimizer.lr``.
+
+    Attributes:
+        shape: "constant", "step", "cosine", "exponential" or "one_cycle".
+        warmup_epochs: Linear warm-up in front (not for one_cycle, which has its own).
+        warmup_from: Factor that the warm-up starts from.
+        milestones: Epochs after which "step" multiplies by ``gamma``.
+        gamma: Factor of "step" and "exponential".
+        decay_epochs: Epochs between two decays of "exponential" (staircase).
+        final: Last factor of "cosine".
+        rise: Share of the steps in which "one_cycle" rises.
+        start_divisor: "one_cycle" starts from 1 / this.
+        end_divisor: "one_cycle" ends at its start / this.
+        cycle_momentum: Whether "one_cycle" lowers momentum (beta1) from 0.95 to 0.85 while the rate rises.
+    """
+
+    shape: Literal["constant", "step", "cosine", "exponential", "one_cycle"] = "cosine"
+    warmup_epochs: float = 0.0
+    warmup_from: float = 0.0
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    decay_epochs: float = 1.0
+    final: float = 0.0
+    rise: float = 0.3
+    start_divisor: float = 25.0
+    end_divisor: float = 1e4
+    cycle_momentum: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """Search by shrinking (Sec. 3.1).
+
+    Attributes:
+        interval: Epochs between two removals, t_s; 0 switches the search off.
+        threshold: Units whose BN scale is at most this are removed (epsilon).
+        rho: Strength of the L1 penalty on the scales, weighted by each unit's MACs.
+        warmup_epochs: Epochs in which the penalty grows linearly from 0.
+        penalty: "subgradient" (the paper) adds rho * p * sign(scale) to the gradient; "proximal" is a soft threshold
+            of lr * rho * p after the step: exact zeros, and the same strength under every optimizer.
+        last_epoch: Last epoch with penalty, removal and reactivation; null for the whole run (the paper).
+        floor: Share of the supernet's units that is never removed, so that no network comes out empty.
+    """
+
+    interval: int = 10
+    threshold: float = 1e-3
+    rho: float = 0.0
+    warmup_epochs: float = 0.0
+    penalty: Literal["subgradient", "proximal"] = "subgradient"
+    last_epoch: int | None = None
+    floor: float = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneSettings:
+    """Weight pruning by magnitude while searching (Sec. 3.1, 3.2).
+
+    Attributes:
+        ratio: Share of the maskable weights that is zero in the ticket, p; 0 switches pruning off.
+        interval: Epochs between two prunes, t_p.
+        progressive: Whether the ratio is min(p, 10% * floor(t / t_p)); otherwise it is p from the first prune on.
+        reactivate: Pruned weights come back when the search removes units ("search", IR-S), right after each prune
+            ("prune", IR-P) or never ("none").
+        restore: Reactivated weights start from the value stored at the prune, or from zero.
+        meet: What happens in an epoch where both are due: "search_then_prune", or "search_only" (the literal
+            else-if of Algorithm 1).
+        transformer: Whether the linear layers of the Transformer are pruned too.
+        layer_floor: Share of every layer that is always kept (its largest weights); 0 in the paper.
+        exempt_below: Layers with at most this many weights stay whole; 0 in the paper.
+        normalise: Whether magnitudes are divided by their layer's root mean square before they are ranked.
+    """
+
+    ratio: float = 0.9
+    interval: int = 25
+    progressive: bool = True
+    reactivate: Literal["search", "prune", "none"] = "search"
+    restore: Literal["stored", "zero"] = "stored"
+    meet: Literal["search_then_prune", "search_only"] = "search_then_prune"
+    transformer: bool = False
+    layer_floor: float = 0.0
+    exempt_below: int = 0
+    normalise: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Every setting of a run.
+
+    Attributes:
+        name: Name of the recipe.
+        description: One line on what it does.
+        task: What is learned.
+        epochs: Passes over the training data.
+        seed: Seed of weights, data order, augmentation and dropout.
+        label_smoothing: Share of the target that is spread over all classes.
+        ema_decay: Decay of the averaged weights that are evaluated; 0 evaluates the weights themselves.
+        recalibrate_batches: Training batches over which BN statistics are measured anew.
+        evaluate_every: Epochs between two evaluations on the validation split (the last one always is).
+        channels_last: Memory format of maps and convolution weights.
+        device: "auto" takes a GPU if there is one.
+        threads: CPU threads per process; null takes what PyTorch chooses.
+        deterministic: Whether a GPU may only use deterministic operations.
+        checkpoint_seconds: Time between two checkpoints inside an epoch; every epoch ends with one.
+    """
+
+    name: str = "recipe"
+    description: str = ""
+    task: Literal["classification"] = "classification"
+    epochs: int = 40
+    seed: int = 0
+    label_smoothing: float = 0.0
+    ema_decay: float = 0.0
+    recalibrate_batches: int = 10
+    evaluate_every: int = 1
+    channels_last: bool = True
+    device: str = "auto"
+    threads: int | None = None
+    deterministic: bool = False
+    checkpoint_seconds: float = 300.0
+    data: DataSettings = field(default_factory=DataSettings)
+    supernet: SupernetSettings = field(default_factory=SupernetSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    lr: LrSettings = field(default_factory=LrSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
+    prune: PruneSettings = field(default_factory=PruneSettings)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON."""
+        return dataclasses.asdict(self)
+
+
+def setting_names(settings: type = Recipe, prefix: str = "") -> list[str]:
+    """Dotted names of all settings, e.g. ``"prune.ratio"``."""
+    names = []
+    for entry in dataclasses.fields(settings):
+        default = entry.default_factory() if entry.default_factory is not dataclasses.MISSING else None
+        if dataclasses.is_dataclass(default):
+            names += setting_names(type(default), f"{prefix}{entry.name}.")
+        else:
+            names.append(prefix + entry.name)
+    return names
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mapping -> dotted names; ``supernet.settings`` stays one value."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and name != "supernet.settings":
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat

@@ -1,0 +1,209 @@
+"""Runs from beginning to end: open a session, train, emit the ticket; and take up again what was interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy
+import torch
+
+from . import __version__
+from .data import Batches, Splits, load_splits
+from .draw import search_warning, two_in_one
+from .errors import UserError
+from .files import check_recipe, recipe_from_json
+from .recipe import Recipe
+from .schedule import check_schedule
+from .supernets import HRNetSpec, create_spec
+from .tasks import Classification
+from .ticket import Ticket
+from .training import (
+    Reporter,
+    RunDir,
+    Runtime,
+    Session,
+    TrainState,
+    checkpoint,
+    evaluate,
+    evaluated_module,
+    fit,
+    initial_state,
+    load_checkpoint,
+    write_json,
+)
+from .training.runtime import start, stop
+
+Command = Literal["draw", "train", "retrain"]
+
+
+def draw(recipe: Recipe, out: str | Path | None = None) -> Ticket:
+    """Draws a ticket by two-in-one training.
+
+    Args:
+        recipe: The settings.
+        out: Run directory; default ``runs/<recipe name>``.
+
+    Raises:
+        UserError: A setting, the data or the directory cannot work.
+        Interrupted: Ctrl-C; `resume` goes on.
+    """
+    check_schedule(recipe)
+    return _begin("draw", recipe, out or f"runs/{recipe.name}", None)
+
+
+def train(recipe: Recipe, out: str | Path | None = None) -> Ticket:
+    """Trains the recipe's network as it is: no search, no pruning (the dense supernet)."""
+    recipe = dataclasses.replace(
+        recipe,
+        search=dataclasses.replace(recipe.search, interval=0),
+        prune=dataclasses.replace(recipe.prune, ratio=0.0),
+    )
+    return _begin("train", recipe, out or f"runs/{recipe.name}-dense", None)
+
+
+def retrain(ticket: Ticket, recipe: Recipe, out: str | Path) -> Ticket:
+    """Trains a ticket further: architecture and mask stay, the schedule begins anew.
+
+    Args:
+        ticket: Where to start.
+        recipe: The settings; search and pruning are off.
+        out: Run directory.
+    """
+    recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, interval=0))
+    return _begin("retrain", recipe, out, ticket)
+
+
+def resume(out: str | Path) -> Ticket:
+    """Goes on with an interrupted run where its last checkpoint left it.
+
+    Raises:
+        UserError: There is no such run, it is in use, or it is finished.
+    """
+    about = RunDir(Path(out)).about()
+    recipe = recipe_from_json(about["recipe"])
+    # Results are equal to the bit at a fixed number of threads, so a resumed run takes the number it began with.
+    recipe = dataclasses.replace(recipe, threads=about["threads"])
+    with _open(recipe, Path(out)) as (session, state):
+        assert state is not None  # run.json is written behind the first checkpoint
+        session.reporter.say(f"resuming {out} at epoch {state.position.epoch + 1}, step {state.position.step}")
+        return _finish(about["command"], session, state)
+
+
+def _begin(command: Command, recipe: Recipe, out: str | Path, ticket: Ticket | None) -> Ticket:
+    check_recipe(recipe)
+    with _open(recipe, Path(out), ticket) as (session, state):
+        session.run.check_free()
+        if ticket is None:
+            state = initial_state(session.supernet, recipe, session.runtime.device)
+        else:
+            state = _state_of(ticket, session)
+        if command == "draw" and (warning := search_warning(session)):
+            session.reporter.say(warning)
+        threads = recipe.threads or torch.get_num_threads()
+        checkpoint(session, state)  # before run.json, so that every run directory can be resumed
+        session.run.create({"command": command, "recipe": recipe.to_json(), "threads": threads, "versions": versions()})
+        return _finish(command, session, state)
+
+
+def _finish(command: Command, session: Session, state: TrainState) -> Ticket:
+    at_epoch_end = two_in_one if command == "draw" else (lambda session, state, epoch: state)
+    state = fit(session, state, at_epoch_end)
+    return emit(command, session, state)
+
+
+def emit(command: Command, session: Session, state: TrainState) -> Ticket:
+    """The ticket (line 16): final weights, recalibrated, and measured once on the test split."""
+    recipe = session.recipe
+    module = evaluated_module(session, state, recipe.epochs)
+    splits = session.batches.splits
+    scores = {
+        name: evaluate(module, session.batches.evaluation(data), session.task, session.runtime)
+        for name, data in (("validation", splits.validation), ("test", splits.test))
+    }
+    about: dict[str, Any] = {
+        "command": command,
+        "recipe": recipe.to_json(),
+        **scores,
+        "samples": state.position.samples,
+        "steps": state.position.total_steps,
+        "processes": session.runtime.world,
+        "versions": versions(),
+    }
+    weights = {name: value.cpu() for name, value in module.state_dict().items()}
+    mask = {name: flags.cpu() for name, flags in state.sparse.mask.items()}
+    ticket = Ticket(state.spec, weights, mask, splits.classes, splits.preprocessing, about)
+    if session.runtime.is_main:
+        ticket.save_pretrained(session.run.ticket)
+        seconds = round(state.position.seconds, 3)
+        write_json(session.run.result, {**scores, **ticket.cost.to_json(), "samples": about["samples"], "seconds": seconds})
+    session.runtime.barrier()
+    return ticket
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on."""
+    return {
+        "supertickets": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+@contextlib.contextmanager
+def _open(recipe: Recipe, out: Path, ticket: Ticket | None = None) -> Iterator[tuple[Session, TrainState | None]]:
+    """Yields the session of a run directory and its last state, if it holds an unfinished run."""
+    runtime = start(recipe.device, recipe.threads, recipe.deterministic)
+    try:
+        splits = load_splits(recipe.data)
+        _check_batches(recipe, splits, runtime)
+        with RunDir(out, writes=runtime.is_main) as run:
+            if runtime.from_main(run.is_unfinished()):
+                state = load_checkpoint(run.checkpoint, recipe, runtime.device)
+                run.truncate_log(state.position.log_size)
+            else:
+                state = None
+            supernet = ticket.spec if ticket is not None else _supernet(recipe, splits)
+            batches = Batches(splits, recipe.data, recipe.seed, runtime.rank, runtime.world)
+            done = state.position.epoch if state is not None else 0
+            with Reporter(recipe.epochs, batches.steps_per_epoch, done, quiet=not runtime.is_main) as reporter:
+                task = Classification(splits.classes, recipe.label_smoothing)
+                yield Session(recipe, supernet, batches, task, runtime, run, reporter), state
+    finally:
+        stop()
+
+
+def _supernet(recipe: Recipe, splits: Splits) -> HRNetSpec:
+    """The full supernet, fitted to the data: channels, size and classes."""
+    channels, (height, width) = splits.preprocessing.channels, splits.preprocessing.size
+    fitted = {"in_channels": channels, "image_size": (height, width), "num_classes": len(splits.classes)}
+    settings = recipe.supernet.settings
+    return create_spec(recipe.supernet.name, transformer=recipe.supernet.transformer, **fitted | settings)
+
+
+def _state_of(ticket: Ticket, session: Session) -> TrainState:
+    """A ticket as the beginning of a training."""
+    if ticket.classes != session.task.classes:
+        raise UserError(f"the ticket knows {len(ticket.classes)} classes, the data has {len(session.task.classes)}")
+    state = initial_state(ticket.spec, session.recipe, session.runtime.device)
+    state.module.load_state_dict(dict(ticket.weights))
+    if state.ema is not None:
+        for name, value in state.ema.tensors.items():
+            value.copy_(ticket.weights[name])
+    mask = {name: flags.to(session.runtime.device) for name, flags in ticket.mask.items()}
+    state.sparse = dataclasses.replace(state.sparse, mask=mask, ratio=ticket.cost.sparsity)
+    return state
+
+
+def _check_batches(recipe: Recipe, splits: Splits, runtime: Runtime) -> None:
+    batch, train = recipe.data.batch, len(splits.train)
+    if batch > train or batch < 2:
+        raise UserError(f"data.batch is {batch} but the training split has {train} samples; the nearest possible is {min(max(batch, 2), train)}")
+    if batch % runtime.world or batch // runtime.world < 2:
+        nearest_batch = max(2, round(batch / runtime.world)) * runtime.world
+        raise UserError(f"data.batch {batch} cannot be shared by {runtime.world} processes; the nearest possible is {nearest_batch}")

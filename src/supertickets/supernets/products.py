@@ -1,0 +1,57 @@
+"""A searching block on a small map, computed as matrix products.
+
+A depthwise convolution over an 8x8 map is a 64x64 matrix per channel. On a CPU three products beat the convolutions
+of a training step several times over (the weight gradient of a small depthwise convolution is slow there), and all
+kernel sizes share one product. Same parameters, same function: an implementation of the spec, not another spec.
+
+Shapes: B batch, C channels in, H hidden, S = height * width in, T the same out. Everything stays channel-first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+# Beyond this many entries the matrices outgrow what the convolution costs (measured: benchmarks/small_maps.py).
+_LARGEST_MATRIX = 64 * 64
+
+
+def fits(x_BCHW: Tensor, stride: int) -> bool:
+    """Whether a map is small enough for the products to be the faster way."""
+    size = x_BCHW.shape[-2] * x_BCHW.shape[-1]
+    return x_BCHW.device.type == "cpu" and size * (size // stride**2) <= _LARGEST_MATRIX
+
+
+def depthwise_matrix(convs: Iterable[nn.Conv2d], height: int, width: int) -> Tensor:
+    """Writes depthwise convolutions as one matrix per channel, shape (H, S, T)."""
+    return torch.cat(
+        [
+            (conv.weight.flatten(1) @ _taps(conv.kernel_size[0], conv.stride[0], height, width)).unflatten(
+                1, (height * width, -1)
+            )
+            for conv in convs
+        ]
+    )
+
+
+def apply_depthwise(x_HN: Tensor, matrix_HST: Tensor) -> Tensor:
+    """(H, B * S) -> (H, B * T)."""
+    hidden, size_in, _ = matrix_HST.shape
+    return torch.bmm(x_HN.view(hidden, -1, size_in), matrix_HST).flatten(1)
+
+
+def normalise(bn: nn.BatchNorm2d, x_CN: Tensor) -> Tensor:
+    """Batch norm over the second dimension."""
+    out: Tensor = bn(x_CN[None, :, :, None])
+    return out[0, :, :, 0]
+
+
+@lru_cache(maxsize=64)
+def _taps(kernel: int, stride: int, height: int, width: int) -> Tensor:
+    """Which weight connects which pixels: a 0/1 matrix of shape (kernel * kernel, S * T)."""
+    impulses = torch.eye(height * width).view(-1, 1, height, width)
+    patches = nn.functional.unfold(impulses, kernel, padding=(kernel - 1) // 2, stride=stride)  # (S, k * k, T)
+    return patches.transpose(0, 1).flatten(1).contiguous()

@@ -1,0 +1,55 @@
+"""Image classification: cross-entropy, top-1 and top-5."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The task of naming one class per image.
+
+    Attributes:
+        classes: Names, in the order of the network's outputs.
+        label_smoothing: Share of the training target that is spread over all classes.
+    """
+
+    classes: tuple[str, ...]
+    label_smoothing: float = 0.0
+
+    def loss(self, scores_BK: Tensor, labels_B: Tensor) -> Tensor:
+        """Training loss, averaged over the batch."""
+        return F.cross_entropy(scores_BK, labels_B, label_smoothing=self.label_smoothing)
+
+    @torch.no_grad()
+    def totals(self, module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Tensor:
+        """Sums over batches that add up over processes: [samples, loss, top-1 hits, top-5 hits], float64."""
+        sums = torch.zeros(4, dtype=torch.float64, device=device)
+        top = min(5, len(self.classes))
+        for images, labels in batches:
+            labels = labels.to(device)
+            scores = module(images.to(device))
+            hits = scores.topk(top, dim=1).indices == labels[:, None]
+            loss = F.cross_entropy(scores, labels, reduction="sum")
+            sums += torch.stack((torch.ones_like(labels).sum(), loss, hits[:, 0].sum(), hits.sum())).to(sums)
+        return sums
+
+    def metrics(self, totals: Tensor) -> dict[str, float]:
+        """``loss``, and ``top1`` and ``top5`` in percent."""
+        count, loss, first, five = totals.tolist()
+        count = max(count, 1)
+        return {"loss": loss / count, "top1": 100 * first / count, "top5": 100 * five / count}
+
+    def describe(self, scores_BK: Tensor) -> list[list[tuple[str, float]]]:
+        """Predictions for people: per image, (class, probability) from likely to unlikely, five at most."""
+        probabilities = scores_BK.softmax(dim=1)
+        values, index = probabilities.topk(min(5, len(self.classes)), dim=1)
+        return [
+            [(self.classes[i], p) for i, p in zip(row_i, row_p, strict=True)]
+            for row_i, row_p in zip(index.tolist(), values.tolist(), strict=True)
+        ]

@@ -1,0 +1,217 @@
+"""The ticket: a small sparse network as a folder of JSON and safetensors that runs without the training code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .cost import Cost, count
+from .data import Preprocessing
+from .errors import UserError
+from .supernets import HRNetSpec, spec_from_json
+from .tasks import Classification
+
+_WEIGHTS, _MASK, _CONFIG, _CARD = "model.safetensors", "mask.safetensors", "config.json", "README.md"
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A drawn network and all that is needed to use it.
+
+    Attributes:
+        spec: The architecture.
+        weights: Parameters and BN statistics by name; pruned weights are zero.
+        mask: Parameter name -> bool tensor, True where the weight lives; empty if dense.
+        classes: Names of the outputs.
+        preprocessing: How a picture becomes an input.
+        about: Everything else, as JSON: recipe, metrics, versions, how it was made.
+    """
+
+    spec: HRNetSpec
+    weights: Mapping[str, Tensor]
+    mask: Mapping[str, Tensor]
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    about: Mapping[str, Any]
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """The network, in eval mode on the CPU."""
+        module = self.spec.build()
+        module.load_state_dict(dict(self.weights))
+        return module.eval()
+
+    @property
+    def task(self) -> Classification:
+        """The task it was drawn for."""
+        return Classification(self.classes)
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Parameters and MACs, dense and under the mask."""
+        return count(self.spec, mask=self.mask)
+
+    @torch.no_grad()
+    def predict(self, images: Iterable[str | Path | Image.Image]) -> list[list[tuple[str, float]]]:
+        """Names what is in pictures.
+
+        Args:
+            images: Paths or PIL images.
+
+        Returns:
+            Per image, (class, probability) from likely to unlikely, five at most.
+
+        Raises:
+            UserError: A file is missing or not a picture.
+        """
+        inputs = torch.cat([self.prepare(image) for image in images])
+        return self.task.describe(self.module(inputs))
+
+    def prepare(self, image: str | Path | Image.Image) -> Tensor:
+        """Makes the network's input (1, C, H, W) of one picture: grey or RGB, resized, normalised."""
+        picture = image if isinstance(image, Image.Image) else _open(Path(image))
+        height, width = self.preprocessing.size
+        picture = picture.convert("L" if self.preprocessing.channels == 1 else "RGB")
+        if picture.size != (width, height):
+            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.asarray(picture, dtype=np.uint8).reshape(height, width, -1).copy())
+        return self.preprocessing(pixels.permute(2, 0, 1)[None])
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes the ticket in the Hugging Face layout; the folder appears whole or not at all."""
+        folder = Path(folder)
+        scratch = folder.with_name(f".{folder.name}.tmp")
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        save_file({k: v.detach().cpu().contiguous() for k, v in self.weights.items()}, scratch / _WEIGHTS)
+        save_file({k: v.cpu().contiguous() for k, v in self.mask.items()}, scratch / _MASK)
+        config = {
+            "library_name": "supertickets",
+            "spec": self.spec.to_json(),
+            "classes": list(self.classes),
+            "preprocessing": asdict(self.preprocessing),
+            "cost": self.cost.to_json(),
+            "about": dict(self.about),
+            "sha256": {name: _sha256(scratch / name) for name in (_WEIGHTS, _MASK)},
+        }
+        (scratch / _CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+        (scratch / _CARD).write_text(self.card())
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(scratch, folder)
+
+    @staticmethod
+    def from_pretrained(source: str | Path) -> Ticket:
+        """Reads a ticket from a folder, or from the Hugging Face hub if no such folder exists and it looks like a name.
+
+        Raises:
+            UserError: A file is missing or damaged.
+        """
+        folder = Path(source)
+        if not folder.exists() and str(source).count("/") == 1 and not str(source).startswith((".", "/", "runs/")):
+            folder = _from_hub(str(source))
+        if (folder / "ticket" / _CONFIG).is_file():  # a run directory
+            folder = folder / "ticket"
+        if not folder.is_dir():
+            raise UserError(f"ticket {folder} does not exist; give the folder that a draw wrote (RUN/ticket)")
+        for name in (_CONFIG, _WEIGHTS, _MASK):
+            if not (folder / name).is_file():
+                raise UserError(f"ticket {folder} lacks {name}; copy the whole folder again")
+        try:
+            config = json.loads((folder / _CONFIG).read_text())
+            digests = config["sha256"]
+            for name in (_WEIGHTS, _MASK):
+                if _sha256(folder / name) != digests[name]:
+                    raise UserError(f"{folder / name} is damaged (its checksum differs); copy the whole folder again")
+            how = config["preprocessing"]
+            preprocessing = Preprocessing(how["channels"], tuple(how["size"]), tuple(how["mean"]), tuple(how["std"]))
+            spec = spec_from_json(config["spec"])
+            classes, about = tuple(config["classes"]), config["about"]
+            weights, mask = load_file(folder / _WEIGHTS), load_file(folder / _MASK)
+        except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError, SafetensorError) as error:
+            raise UserError(f"{folder / _CONFIG} is damaged ({error}); copy the whole folder again") from None
+        return Ticket(spec, weights, mask, classes, preprocessing, about)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = True) -> None:
+        """Uploads the ticket to the Hugging Face hub."""
+        import tempfile
+
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        api.create_repo(repo_id, exist_ok=True, private=private)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(Path(folder) / "ticket")
+            api.upload_folder(repo_id=repo_id, folder_path=Path(folder) / "ticket")
+
+    def card(self) -> str:
+        """The ticket's card, as Markdown."""
+        cost, about = self.cost, self.about
+        recipe = about.get("recipe", {})
+        rows = [
+            ("task", f"classification, {len(self.classes)} classes"),
+            ("data", f"{recipe.get('data', {}).get('source', '?')}"),
+            ("input", "{} x {} x {}".format(*self.spec.input_shape)),
+            *((f"test {k}", f"{v:.4g}") for k, v in about.get("test", {}).items()),
+            *((f"validation {k}", f"{v:.4g}") for k, v in about.get("validation", {}).items()),
+            ("parameters", f"{cost.params:,}, of which not zero {cost.nonzero_params:,}"),
+            ("sparsity", f"{cost.sparsity:.2%} of maskable weights, {cost.sparsity_all:.2%} of all parameters"),
+            ("MACs, dense", f"{cost.macs:,}"),
+            ("MACs under the mask, per layer", f"{cost.masked_macs:,}"),
+            ("MACs as the paper counts (dense x global density)", f"{cost.paper_macs:,}"),
+            ("image-passes", f"{about.get('samples', 0):,}"),
+            ("recipe", f"{recipe.get('name', '?')}, seed {recipe.get('seed', '?')}"),
+            ("versions", ", ".join(f"{k} {v}" for k, v in about.get("versions", {}).items())),
+        ]
+        table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+        return (
+            "---\nlibrary_name: supertickets\npipeline_tag: image-classification\n---\n\n"
+            "# SuperTicket\n\nA small network, searched and pruned in one training run.\n\n"
+            f"| | |\n|---|---|\n{table}\n\n"
+            "Zeros save time only where a runtime uses them; `supertickets bench` measures it on your device.\n\n"
+            "```python\nimport supertickets as st\n\n"
+            'ticket = st.load("path/to/this/folder")\nprint(ticket.predict(["picture.png"]))\n```\n'
+        )
+
+
+def load(source: str | Path) -> Ticket:
+    """Reads a ticket; see `Ticket.from_pretrained`."""
+    return Ticket.from_pretrained(source)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except FileNotFoundError:
+        raise UserError(f"image {path} does not exist") from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"{path} is not a readable picture ({error})") from None
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(snapshot_download(name))
+    except (HfHubHTTPError, OSError) as error:
+        raise UserError(f"ticket {name} is neither a folder nor a repository that can be fetched ({error})") from None

@@ -1,0 +1,40 @@
+"""Exponential moving average of the parameters.
+
+BN statistics are not averaged: they are measured anew before every evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+class Ema:
+    """Averaged parameters by name; pruned entries stay as they were at the prune.
+
+    Args:
+        tensors: The averages; parameter names and shapes of the network.
+        decay: Upper bound of the decay; early steps use (1 + n) / (10 + n).
+    """
+
+    def __init__(self, tensors: dict[str, Tensor], decay: float) -> None:
+        self.tensors = tensors
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, named: Mapping[str, Tensor], masks: Mapping[str, Tensor], step: int) -> None:
+        """Moves every average towards its parameter.
+
+        Args:
+            named: Parameters by name.
+            masks: Float masks by name; where 0 the average is frozen.
+            step: Updates done before, n.
+        """
+        decay = min(self.decay, (1 + step) / (10 + step))
+        change = torch._foreach_sub([named[name] for name in self.tensors], list(self.tensors.values()))
+        masked = [(i, masks[name]) for i, name in enumerate(self.tensors) if name in masks]
+        if masked:
+            torch._foreach_mul_([change[i] for i, _ in masked], [mask for _, mask in masked])
+        torch._foreach_add_(list(self.tensors.values()), change, alpha=1 - decay)

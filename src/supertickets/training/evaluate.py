@@ -1,0 +1,58 @@
+"""BN recalibration and evaluation; the same on every process, every sample once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from ..tasks import Classification
+from .runtime import Runtime
+
+BatchNorm = nn.modules.batchnorm._BatchNorm
+
+
+@torch.no_grad()
+def recalibrate(module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], runtime: Runtime) -> int:
+    """Measures BN statistics anew: their cumulative mean over batches, averaged over processes.
+
+    Only BN layers run in training mode, so dropout is off.
+
+    Returns:
+        How many batches were used.
+    """
+    norms = [m for m in module.modules() if isinstance(m, BatchNorm)]
+    momenta = [m.momentum for m in norms]
+    was_training = module.training
+    module.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    used = 0
+    for images, _ in batches:
+        module(images.to(runtime.device))
+        used += 1
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    module.train(was_training)
+    average_statistics(module, runtime)
+    return used
+
+
+def average_statistics(module: nn.Module, runtime: Runtime) -> None:
+    """Makes running means and variances those of all processes together."""
+    runtime.average_([b for name, b in module.named_buffers() if name.endswith(("running_mean", "running_var"))])
+
+
+@torch.no_grad()
+def evaluate(
+    module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], task: Classification, runtime: Runtime
+) -> dict[str, float]:
+    """Metrics of a module in eval mode, over the samples of all processes."""
+    was_training = module.training
+    module.eval()
+    totals = runtime.sum(task.totals(module, batches, runtime.device))
+    module.train(was_training)
+    return task.metrics(totals)

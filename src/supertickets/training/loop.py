@@ -1,0 +1,225 @@
+"""The one training loop. What differs between commands is passed in and happens at epoch boundaries."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..cost import count
+from ..data import Batches
+from ..data.randomness import mix
+from ..pruning import Enforcer
+from ..recipe import Recipe
+from ..search import Penalty, unit_weights
+from ..supernets import HRNetSpec
+from ..tasks import Classification
+from .evaluate import average_statistics, evaluate, recalibrate
+from .optim import lr_factor, momentum_at, set_step
+from .progress import Reporter
+from .rundir import RunDir
+from .runtime import Runtime, digest
+from .state import Position, TrainState, build_module, save_checkpoint
+
+
+class Interrupted(Exception):
+    """The user stopped the run (Ctrl-C); a checkpoint was written."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """All that stays the same during a run.
+
+    Attributes:
+        recipe: The settings.
+        supernet: The network that the run began with.
+        batches: The data.
+        task: What is learned.
+        runtime: Where it happens.
+        run: Where it is written.
+        reporter: Where it is shown.
+    """
+
+    recipe: Recipe
+    supernet: HRNetSpec
+    batches: Batches
+    task: Classification
+    runtime: Runtime
+    run: RunDir
+    reporter: Reporter
+
+
+EpochEnd = Callable[[Session, TrainState, int], TrainState]
+
+
+def fit(session: Session, state: TrainState, at_epoch_end: EpochEnd) -> TrainState:
+    """Trains until the recipe's last epoch.
+
+    Args:
+        session: What stays the same.
+        state: Where to go on.
+        at_epoch_end: Called with the session, the state and the number of the epoch (from 1) before the evaluation;
+            returns the state to go on with.
+
+    Raises:
+        Interrupted: The user pressed Ctrl-C; the run can be resumed.
+    """
+    recipe = session.recipe
+    with _stop_requests(session.runtime) as stop:
+        while state.position.epoch < recipe.epochs:
+            number = state.position.epoch + 1
+            train_loss = _train_epoch(session, state, stop)
+            average_statistics(state.module, session.runtime)
+            state = at_epoch_end(session, state, number)
+            record = _epoch_record(session, state, number, train_loss)
+            session.run.append(record)
+            session.reporter.epoch(number, record)
+            state.position = replace(state.position, epoch=number, step=0, loss_sum=0.0)
+            _check_ranks(session, state)
+            checkpoint(session, state)
+    return state
+
+
+def checkpoint(session: Session, state: TrainState) -> None:
+    """Makes the state durable (first process only)."""
+    state.position = replace(state.position, log_size=session.run.log_size())
+    if session.runtime.is_main:
+        save_checkpoint(session.run.checkpoint, state)
+
+
+def evaluated_module(session: Session, state: TrainState, number: int) -> nn.Module:
+    """The network that is judged: final weights in a fresh module, recalibrated."""
+    module = build_module(state.spec, session.recipe, session.runtime.device)
+    module.load_state_dict(state.final_weights())
+    used = recalibrate(module, session.batches.calibration(number, session.recipe.recalibrate_batches), session.runtime)
+    session.run.append({"event": "recalibrate", "epoch": number, "network": "evaluated", "batches": used})
+    return module.eval()
+
+
+def _train_epoch(session: Session, state: TrainState, stop: threading.Event) -> float:
+    """Takes the steps that are left of the epoch; returns its mean loss."""
+    recipe, runtime, steps = session.recipe, session.runtime, session.batches.steps_per_epoch
+    named = state.parameters()
+    params = list(named.values())
+    enforcer = Enforcer(named, state.sparse.mask)
+    masks = dict(zip(state.sparse.mask, enforcer.masks, strict=True))
+    penalty = Penalty.of(named, unit_weights(state.spec, session.supernet), recipe.search)
+    epoch, total = state.position.epoch, recipe.epochs * steps
+    # The loss stays on the device; it is read once per epoch or checkpoint, so that no step waits for it.
+    loss_sum = torch.tensor(state.position.loss_sum, dtype=torch.float64, device=runtime.device)
+    clock, saved = time.perf_counter(), time.perf_counter()
+    state.module.train()
+    for step, batch in enumerate(session.batches.train(epoch, state.position.step), start=state.position.step):
+        done = epoch * steps + step
+        lr = recipe.optimizer.lr * lr_factor(done, total, steps, recipe.lr)
+        set_step(state.optimizer, lr, momentum_at(done, total, recipe.lr))
+        torch.manual_seed(mix(recipe.seed, epoch, step, runtime.rank))
+        loss = _gradients(session, state.module, batch)
+        loss_sum += loss.detach()
+        runtime.average_([p.grad for p in params if p.grad is not None])
+        penalty.add_to_gradients(done / steps)
+        enforcer.mask_gradients()
+        if recipe.optimizer.clip_norm is not None:
+            nn.utils.clip_grad_norm_(params, recipe.optimizer.clip_norm, foreach=True)
+        state.optimizer.step()
+        penalty.shrink_scales(done / steps, lr)
+        enforcer.mask_weights()
+        if state.ema is not None:
+            state.ema.update(named, masks, state.position.total_steps)
+        now = time.perf_counter()
+        state.position = replace(
+            state.position,
+            step=step + 1,
+            total_steps=state.position.total_steps + 1,
+            samples=state.position.samples + recipe.data.batch,
+            seconds=state.position.seconds + now - clock,
+        )
+        clock = now
+        session.reporter.step(epoch, step + 1)
+        if stop.is_set() or now - saved > recipe.checkpoint_seconds:
+            state.position = replace(state.position, loss_sum=float(loss_sum))
+            checkpoint(session, state)
+            saved = now
+        if stop.is_set():
+            raise Interrupted
+    mean = runtime.sum(loss_sum) / runtime.world / steps
+    return float(mean)
+
+
+def _gradients(session: Session, module: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """Forward and backward; every parameter ends up with a gradient, zero where the graph does not reach it."""
+    device = session.runtime.device
+    images, labels = batch[0].to(device, non_blocking=True), batch[1].to(device, non_blocking=True)
+    if session.recipe.channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    module.zero_grad(set_to_none=True)
+    loss = session.task.loss(module(images), labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+    for parameter in module.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    return loss
+
+
+def _epoch_record(session: Session, state: TrainState, number: int, train_loss: float) -> dict[str, Any]:
+    recipe = session.recipe
+    cost = count(state.spec, mask=state.sparse.mask)
+    groups = state.spec.unit_groups()
+    record: dict[str, Any] = {
+        "event": "epoch",
+        "epoch": number,
+        "train_loss": train_loss,
+        "units": sum(len(group) for group in groups),
+        "channels": sum(len(group) for group in groups if group.kind == "channel"),
+        "tokens": sum(len(group) for group in groups if group.kind == "token"),
+        **cost.to_json(),
+        "samples": state.position.samples,
+        "seconds": round(state.position.seconds, 3),
+    }
+    if number % recipe.evaluate_every == 0 or number == recipe.epochs:
+        module = evaluated_module(session, state, number)
+        data = session.batches.splits.validation
+        record |= evaluate(module, session.batches.evaluation(data), session.task, session.runtime)
+    return record
+
+
+def _check_ranks(session: Session, state: TrainState) -> None:
+    """Logs the hash of everything; stops if processes differ."""
+    tensors = ((f"{room}|{name}", t) for room, values in state.tensors().items() for name, t in values.items())
+    found = digest(tensors)
+    session.runtime.check_equal(found, f"states after epoch {state.position.epoch}")
+    session.run.append({"event": "digest", "epoch": state.position.epoch, "sha256": found})
+
+
+@contextlib.contextmanager
+def _stop_requests(runtime: Runtime) -> Iterator[threading.Event]:
+    """Turns the first Ctrl-C into a request that is honoured at the next step; a second one acts at once.
+
+    With several processes a Ctrl-C ends them as usual: one cannot leave the others inside an all-reduce, and the
+    checkpoint of the last epoch is there.
+    """
+    stop = threading.Event()
+    if runtime.world > 1 or threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def request(number: int, frame: Any) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, request)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+__all__ = ["EpochEnd", "Interrupted", "Position", "Session", "checkpoint", "evaluated_module", "fit"]

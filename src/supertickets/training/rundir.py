@@ -1,0 +1,135 @@
+"""The run directory: recipe, event log, checkpoint, ticket; locked while it is in use."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from ..errors import UserError
+
+Record = dict[str, Any]
+
+
+class RunDir:
+    """A directory that holds one run; use it as a context, which locks it.
+
+    Layout: ``run.json`` (command, recipe, threads), ``events.jsonl``, ``checkpoint.safetensors``, ``ticket/``,
+    ``result.json`` (present once the run is finished).
+
+    Args:
+        path: The directory.
+        writes: Whether this process writes; other processes of the same run only read.
+    """
+
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
+        self.path = path
+        self.writes = writes
+        self._lock: IO[str] | None = None
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the last state is."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def ticket(self) -> Path:
+        """Where the ticket goes."""
+        return self.path / "ticket"
+
+    @property
+    def result(self) -> Path:
+        """Written last; a run with it is finished."""
+        return self.path / "result.json"
+
+    @property
+    def events(self) -> Path:
+        """One JSON object per line."""
+        return self.path / "events.jsonl"
+
+    def is_unfinished(self) -> bool:
+        """Whether there is a run to go on with."""
+        return (self.path / "run.json").exists() and not self.result.exists()
+
+    def check_free(self) -> None:
+        """Raises `UserError` if the directory holds a run already."""
+        if self.is_unfinished():
+            raise UserError(f"{self.path} holds an unfinished run; go on with: supertickets resume {self.path}")
+        if self.result.exists():
+            raise UserError(f"{self.path} holds a finished run; choose another --out or delete it")
+
+    def create(self, about: Record) -> None:
+        """Begins a new run."""
+        if self.writes:
+            write_json(self.path / "run.json", about)
+
+    def about(self) -> Record:
+        """What `create` wrote.
+
+        Raises:
+            UserError: This is not a run directory, or its run is finished.
+        """
+        path = self.path / "run.json"
+        if not path.is_file():
+            raise UserError(f"{self.path} is not a run directory (no run.json); give the --out of an earlier draw")
+        if self.result.exists():
+            raise UserError(f"the run in {self.path} is already finished; its ticket is {self.ticket}")
+        data: Record = json.loads(path.read_text())
+        return data
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Logs an event."""
+        if self.writes:
+            with self.events.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+
+    def log_size(self) -> int:
+        """Bytes logged, after making them durable."""
+        if not self.writes or not self.events.exists():
+            return 0
+        with self.events.open("rb") as file:
+            os.fsync(file.fileno())
+            return os.fstat(file.fileno()).st_size
+
+    def truncate_log(self, size: int) -> None:
+        """Forgets events that came after a checkpoint."""
+        if self.writes and self.events.exists():
+            os.truncate(self.events, size)
+
+    def __enter__(self) -> RunDir:
+        if self.writes:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._lock = (self.path / ".lock").open("w")
+            except OSError as error:
+                raise UserError(f"{self.path} cannot be written ({error.strerror}); choose another --out") from None
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(f"{self.path} is in use by another process; wait for it or choose another --out") from None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+
+def read_events(path: Path) -> Iterator[Record]:
+    """Reads an event log."""
+    with path.open() as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes JSON so that the file is either the old one or the new one, whole."""
+    scratch = path.with_suffix(".tmp")
+    with scratch.open("w") as file:
+        json.dump(data, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(scratch, path)

@@ -1,0 +1,180 @@
+"""Everything of a run that must survive a crash, as one object (`TrainState`) and one file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..pruning import SparseState
+from ..recipe import Recipe
+from ..supernets import HRNetSpec, spec_from_json
+from .ema import Ema
+from .optim import load_optimizer_tensors, make_optimizer, optimizer_tensors
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a run is.
+
+    Attributes:
+        epoch: Epochs that are complete, events and evaluation included.
+        step: Steps taken in the epoch under way; the data order goes on behind them.
+        total_steps: Steps taken in all.
+        samples: Samples seen in all (image-passes).
+        loss_sum: Sum of the losses of the epoch under way.
+        seconds: Training time so far.
+        log_size: Bytes of the event log that belong to this position.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    total_steps: int = 0
+    samples: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    log_size: int = 0
+
+
+@dataclass
+class TrainState:
+    """A network in training.
+
+    Random numbers are functions of (seed, epoch, step or sample), so there is no generator to keep.
+    """
+
+    spec: HRNetSpec
+    module: nn.Module
+    optimizer: Optimizer
+    ema: Ema | None
+    sparse: SparseState = field(default_factory=SparseState)
+    position: Position = field(default_factory=Position)
+
+    def tensors(self) -> dict[str, Tensors]:
+        """All tensors, by room and name; those of a room are named and shaped like the network's own."""
+        rooms = {"weights": dict(self.module.state_dict()), "mask": self.sparse.mask}
+        if self.ema is not None:
+            rooms["ema"] = self.ema.tensors
+        for prefix, values in (
+            ("optimizer", optimizer_tensors(self.optimizer, self.module)),
+            ("stored", self.sparse.stored),
+        ):
+            for key_name, value in values.items():
+                key, _, name = key_name.rpartition("/")
+                rooms.setdefault(f"{prefix}:{key}", {})[name] = value
+        return rooms
+
+    def meta(self) -> dict[str, Any]:
+        """All that is not a tensor, as plain JSON."""
+        return {
+            "spec": self.spec.to_json(),
+            "position": asdict(self.position),
+            "ratio": self.sparse.ratio,
+            "last_prune": self.sparse.last_prune,
+        }
+
+    def parameters(self) -> Tensors:
+        """Parameters by name."""
+        return dict(self.module.named_parameters())
+
+    def final_weights(self) -> Tensors:
+        """What is evaluated and emitted: averaged weights if there are any, with the mask applied, and buffers."""
+        weights = dict(self.module.state_dict())
+        if self.ema is not None:
+            weights |= self.ema.tensors
+        for name, flags in self.sparse.mask.items():
+            weights[name] = weights[name] * flags
+        return weights
+
+
+def build_module(spec: HRNetSpec, recipe: Recipe, device: torch.device) -> nn.Module:
+    """Builds a network in the recipe's memory format; the one way in which modules come to be."""
+    module = spec.build().to(device)
+    return module.to(memory_format=torch.channels_last) if recipe.channels_last else module  # type: ignore[call-overload]
+
+
+def initial_state(spec: HRNetSpec, recipe: Recipe, device: torch.device) -> TrainState:
+    """A network before its first step; its weights are a function of ``recipe.seed``."""
+    torch.manual_seed(recipe.seed)
+    module = build_module(spec, recipe, device)
+    ema = None
+    if recipe.ema_decay:
+        ema = Ema({k: p.detach().clone() for k, p in module.named_parameters()}, recipe.ema_decay)
+    return TrainState(spec, module, make_optimizer(module, recipe.optimizer), ema)
+
+
+def restore_state(
+    recipe: Recipe, device: torch.device, meta: Mapping[str, Any], rooms: Mapping[str, Mapping[str, Tensor]]
+) -> TrainState:
+    """Rebuilds a network in training from what `TrainState.tensors` and `TrainState.meta` gave.
+
+    Serves resuming, shrinking and loading a ticket alike: parameter order, memory formats and optimizer groups are
+    always those of a fresh build.
+    """
+    spec = spec_from_json(meta["spec"])
+    state = initial_state(spec, recipe, device)
+    state.module.load_state_dict(rooms["weights"])
+    if state.ema is not None:
+        averages = rooms.get("ema", {})
+        with torch.no_grad():
+            for name, value in state.ema.tensors.items():
+                value.copy_(averages.get(name, rooms["weights"][name]))
+    moments, stored = {}, {}
+    for room, values in rooms.items():
+        kind, _, key = room.partition(":")
+        for name, value in values.items():
+            if kind == "optimizer":
+                moments[f"{key}/{name}"] = value.to(device)
+            elif kind == "stored":
+                stored[f"{key}/{name}" if key else name] = value.to(device)
+    load_optimizer_tensors(state.optimizer, state.module, moments)
+    mask = {name: flags.to(device) for name, flags in rooms.get("mask", {}).items()}
+    state.sparse = SparseState(mask, stored, meta["ratio"], meta["last_prune"])
+    state.position = Position(**meta["position"])
+    return state
+
+
+def save_checkpoint(path: Path, state: TrainState) -> None:
+    """Writes a state so that a kill at any instant leaves the last file whole."""
+    flat = {
+        f"{room}|{name}": value.detach().cpu().contiguous()
+        for room, values in state.tensors().items()
+        for name, value in values.items()
+    }
+    scratch = path.with_suffix(".tmp")
+    save_file(flat, scratch, {"state": json.dumps(state.meta())})
+    with scratch.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(scratch, path)
+    sync_folder(path.parent)
+
+
+def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> TrainState:
+    """Reads what `save_checkpoint` wrote."""
+    rooms: dict[str, Tensors] = {}
+    with safe_open(path, "pt") as file:
+        meta = json.loads(file.metadata()["state"])
+        for key in file.keys():  # noqa: SIM118 (not a dict)
+            room, name = key.split("|", 1)
+            rooms.setdefault(room, {})[name] = file.get_tensor(key)
+    return restore_state(recipe, device, meta, rooms)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
