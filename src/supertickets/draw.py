@@ -6,11 +6,11 @@ Lines 1-3 (epochs of training) are `training.fit`; what follows an epoch is `two
 
 from __future__ import annotations
 
-
 import torch
 from torch import Tensor
 
 from .pruning import empty_layers, magnitude_mask, prune, reactivate, restore
+from .recipe import Recipe
 from .schedule import Prune, Reactivate, Recalibrate, Shrink, events, last_search_epoch
 from .search import fold_constants, reach, select_units, slice_tensors, unit_weights, units_at_least
 from .training import Session, TrainState, evaluate, recalibrate, restore_state
@@ -55,7 +55,12 @@ def remove_units(session: Session, state: TrainState, epoch: int) -> TrainState:
         units_at_least(session.supernet, search.floor),
     )
     removed = {kind: sum(int((~keep[g.name]).sum()) for g in groups if g.kind == kind) for kind in ("channel", "token")}
-    record = {"event": "shrink", "epoch": epoch, "removed_channels": removed["channel"], "removed_tokens": removed["token"]}
+    record = {
+        "event": "shrink",
+        "epoch": epoch,
+        "removed_channels": removed["channel"],
+        "removed_tokens": removed["token"],
+    }
     if not any(removed.values()):
         session.run.append(record)
         return state
@@ -81,8 +86,7 @@ def shrink(session: Session, state: TrainState, keep: Tensors) -> TrainState:
 def prune_weights(session: Session, state: TrainState, epoch: int, ratio: float) -> None:
     """Prunes by magnitude to a ratio and disables what is pruned (lines 12, 13)."""
     settings = session.recipe.prune
-    named = state.parameters()
-    weights = {name: named[name] for name in state.module.maskable_weights(transformer=settings.transformer)}  # type: ignore[operator]
+    weights = maskable(state, session.recipe)
     mask = magnitude_mask(weights, ratio, settings)
     moments = optimizer_tensors(state.optimizer, state.module)
     seconds = {k: v for k, v in moments.items() if k.split("/")[0] in SECOND_MOMENTS and k.split("/")[1] in mask}
@@ -100,6 +104,12 @@ def prune_weights(session: Session, state: TrainState, epoch: int, ratio: float)
             f"({', '.join(empty[:3])}{', ...' if len(empty) > 3 else ''}); see prune.layer_floor"
         )
     session.run.append(record)
+
+
+def maskable(state: TrainState, recipe: Recipe) -> Tensors:
+    """The weights that pruning covers, by name."""
+    named = state.parameters()
+    return {name: named[name] for name in state.module.maskable_weights(transformer=recipe.prune.transformer)}
 
 
 @torch.no_grad()
@@ -137,7 +147,8 @@ def search_warning(session: Session) -> str | None:
     factor = 3 / max(farthest, 1e-12)
     return (
         f"warning: the penalty can move a scale by {farthest:.2g} at most before the search ends, so no unit can fall "
-        f"from 1 to search.threshold {recipe.search.threshold:g}; try search.rho {recipe.search.rho * factor:.1g} or more epochs"
+        f"from 1 to search.threshold {recipe.search.threshold:g}; "
+        f"try search.rho {recipe.search.rho * factor:.1g} or more epochs"
     )
 
 
@@ -152,4 +163,4 @@ def _validation_loss(session: Session, state: TrainState) -> float:
     return evaluate(state.module, batches, session.task, session.runtime)["loss"]
 
 
-__all__ = ["prune_weights", "reactivate_weights", "remove_units", "search_warning", "shrink", "two_in_one"]
+__all__ = ["maskable", "prune_weights", "reactivate_weights", "remove_units", "search_warning", "shrink", "two_in_one"]

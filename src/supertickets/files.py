@@ -40,14 +40,12 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
     """
     values = _read(source)
     _check_names(flatten(values), f"recipe {source}: ")
-    _check_names([word[2:].split("=")[0] for word in overrides if word.startswith("--")], "")
-    parser = settings_parser()
-    try:
-        parser.set_defaults(parser.parse_object(values))
-        recipe = _instantiate(parser, parser.parse_args(list(overrides)))
-    except (ArgumentError, TypeError, ValueError) as error:
-        raise UserError(_one_line(error)) from None
-    return check_recipe(recipe)
+    return _parse(values, overrides)
+
+
+def override(recipe: Recipe, words: Sequence[str]) -> Recipe:
+    """Returns a recipe with settings replaced by command-line words, as in `load_recipe`."""
+    return _parse(recipe.to_json(), words)
 
 
 def recipe_from_json(data: Mapping[str, Any]) -> Recipe:
@@ -84,6 +82,17 @@ def check_recipe(recipe: Recipe) -> Recipe:
     if not 0 <= recipe.label_smoothing < 1:
         raise UserError(f"label_smoothing is {recipe.label_smoothing:g}; it must be from 0 to below 1, e.g. 0.1")
     return recipe
+
+
+def _parse(values: Mapping[str, Any], overrides: Sequence[str]) -> Recipe:
+    _check_names([word[2:].split("=")[0] for word in overrides if word.startswith("--")], "")
+    parser = settings_parser()
+    try:
+        parser.set_defaults(parser.parse_object(dict(values)))
+        recipe = _instantiate(parser, parser.parse_args(list(overrides)))
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise UserError(_one_line(error)) from None
+    return check_recipe(recipe)
 
 
 def _read(source: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +14,10 @@ import torch
 
 from . import __version__
 from .data import Batches, Splits, load_splits
-from .draw import search_warning, two_in_one
+from .draw import maskable, search_warning, two_in_one
 from .errors import UserError
-from .files import check_recipe, recipe_from_json
+from .files import check_recipe, override, recipe_from_json
+from .pruning import check_ratio
 from .recipe import Recipe
 from .schedule import check_schedule
 from .supernets import HRNetSpec, create_spec
@@ -71,11 +72,56 @@ def retrain(ticket: Ticket, recipe: Recipe, out: str | Path) -> Ticket:
 
     Args:
         ticket: Where to start.
-        recipe: The settings; search and pruning are off.
+        recipe: The settings, e.g. from `retrain_recipe`.
         out: Run directory.
     """
-    recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, interval=0))
     return _begin("retrain", recipe, out, ticket)
+
+
+def retrain_recipe(ticket: Ticket, epochs: int, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe a ticket was made by, restated for training it further.
+
+    The peak learning rate is a tenth of the recipe's and everything decays over the new epochs; overrides win.
+
+    Raises:
+        UserError: A setting is unknown or impossible.
+    """
+    made_by = recipe_from_json(ticket.about["recipe"])
+    fixed = dataclasses.replace(
+        made_by,
+        name=f"{made_by.name}-retrained",
+        epochs=epochs,
+        optimizer=dataclasses.replace(made_by.optimizer, lr=made_by.optimizer.lr / 10),
+        search=dataclasses.replace(made_by.search, interval=0, last_epoch=None),
+        prune=dataclasses.replace(made_by.prune, ratio=0.0),
+    )
+    return override(fixed, overrides)
+
+
+def evaluate_ticket(ticket: Ticket, data_dir: str | None = None, split: str = "test") -> dict[str, float]:
+    """Measures a ticket on a split of the data it was drawn on.
+
+    Args:
+        ticket: What to measure.
+        data_dir: Folder with the data set, if it has moved.
+        split: "train", "validation" or "test".
+
+    Raises:
+        UserError: The data is missing, or has other classes.
+    """
+    recipe = recipe_from_json(ticket.about["recipe"])
+    data = dataclasses.replace(recipe.data, dir=data_dir or recipe.data.dir)
+    splits = dataclasses.replace(load_splits(data), preprocessing=ticket.preprocessing)
+    if splits.classes != ticket.classes:
+        raise UserError(f"the ticket knows {len(ticket.classes)} classes, the data has {len(splits.classes)}")
+    batches = Batches(splits, data, recipe.seed)
+    runtime = Runtime(torch.device("cpu"))
+    return evaluate(ticket.module, batches.evaluation(getattr(splits, split)), ticket.task, runtime)
+
+
+def supernet_of(ticket: Ticket) -> HRNetSpec:
+    """The full supernet that a ticket was drawn from."""
+    return dataclasses.replace(ticket.spec, units={})
 
 
 def resume(out: str | Path) -> Ticket:
@@ -102,6 +148,8 @@ def _begin(command: Command, recipe: Recipe, out: str | Path, ticket: Ticket | N
             state = initial_state(session.supernet, recipe, session.runtime.device)
         else:
             state = _state_of(ticket, session)
+        if command == "draw" and recipe.prune.ratio:
+            check_ratio(maskable(state, recipe), recipe.prune)
         if command == "draw" and (warning := search_warning(session)):
             session.reporter.say(warning)
         threads = recipe.threads or torch.get_num_threads()
@@ -140,7 +188,9 @@ def emit(command: Command, session: Session, state: TrainState) -> Ticket:
     if session.runtime.is_main:
         ticket.save_pretrained(session.run.ticket)
         seconds = round(state.position.seconds, 3)
-        write_json(session.run.result, {**scores, **ticket.cost.to_json(), "samples": about["samples"], "seconds": seconds})
+        write_json(
+            session.run.result, {**scores, **ticket.cost.to_json(), "samples": about["samples"], "seconds": seconds}
+        )
     session.runtime.barrier()
     return ticket
 
@@ -203,7 +253,12 @@ def _state_of(ticket: Ticket, session: Session) -> TrainState:
 def _check_batches(recipe: Recipe, splits: Splits, runtime: Runtime) -> None:
     batch, train = recipe.data.batch, len(splits.train)
     if batch > train or batch < 2:
-        raise UserError(f"data.batch is {batch} but the training split has {train} samples; the nearest possible is {min(max(batch, 2), train)}")
+        raise UserError(
+            f"data.batch is {batch} but the training split has {train} samples; "
+            f"the nearest possible is {min(max(batch, 2), train)}"
+        )
     if batch % runtime.world or batch // runtime.world < 2:
         nearest_batch = max(2, round(batch / runtime.world)) * runtime.world
-        raise UserError(f"data.batch {batch} cannot be shared by {runtime.world} processes; the nearest possible is {nearest_batch}")
+        raise UserError(
+            f"data.batch {batch} cannot be shared by {runtime.world} processes; the nearest possible is {nearest_batch}"
+        )

@@ -6,12 +6,16 @@ activations, resizing, additions and biases count 0, as in the papers.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..supernets import spec_from_json
 from ..supernets.spec import Spec, UnitGroup
 from ..supernets.transformer import Attention
 
@@ -85,46 +89,56 @@ class Cost:
         }
 
 
-def layer_costs(spec: Spec, mask: Mask | None = None, input_shape: tuple[int, int, int] | None = None) -> list[LayerCost]:
-    """Counts every layer of a spec by one forward without data (meta tensors).
+def layer_costs(
+    spec: Spec, mask: Mask | None = None, input_shape: tuple[int, int, int] | None = None
+) -> list[LayerCost]:
+    """Counts every layer of a spec.
 
     Args:
         spec: The network.
         mask: Parameter name -> bool tensor; parameters that are absent are dense.
         input_shape: Channels, height and width; default: the spec's own.
     """
-    mask = mask or {}
+    rows = _dense_costs(_Key(json.dumps(spec.to_json()), input_shape or spec.input_shape))
+    left = {name: int(flags.sum()) for name, flags in (mask or {}).items()}
+    return [
+        replace(row, masked_macs=left[row.weight] * row.uses) if row.weight is not None and row.weight in left else row
+        for row in rows
+    ]
+
+
+class _Key(NamedTuple):
+    spec: str
+    input_shape: tuple[int, int, int]
+
+
+@lru_cache(maxsize=16)
+def _dense_costs(key: _Key) -> tuple[LayerCost, ...]:
+    """One forward without data (meta tensors); the same spec is asked for again and again during a run."""
     with torch.device("meta"):
-        module = spec.build().eval()
+        module = spec_from_json(json.loads(key.spec)).build().eval()
     rows: list[LayerCost] = []
 
-    def hook(name: str) -> object:
-        def count_layer(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if isinstance(layer, Attention):
-                query, key = inputs[0], inputs[1]
-                macs = 2 * query.shape[1] * key.shape[1] * query.shape[2]
-                rows.append(LayerCost(name, None, 1, macs, macs))
-                return
-            assert isinstance(layer, nn.Conv2d | nn.Linear)
-            uses = output.numel() // (output.shape[-1] if isinstance(layer, nn.Linear) else output.shape[1])
-            weight = f"{name}.weight"
-            dense = layer.weight.numel()
-            left = int(mask[weight].sum()) if weight in mask else dense
-            rows.append(LayerCost(name, weight, uses, dense * uses, left * uses))
-
-        return count_layer
+    def count_layer(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(layer, Attention):
+            query, key_tensor = inputs[0], inputs[1]
+            macs = 2 * query.shape[1] * key_tensor.shape[1] * query.shape[2]
+            rows.append(LayerCost(name, None, 1, macs, macs))
+            return
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        uses = output.numel() // (output.shape[-1] if isinstance(layer, nn.Linear) else output.shape[1])
+        macs = layer.weight.numel() * uses
+        rows.append(LayerCost(name, f"{name}.weight", uses, macs, macs))
 
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear | Attention):
-            layer.register_forward_hook(hook(name))  # type: ignore[arg-type]
+            layer.register_forward_hook(partial(count_layer, name))
     with torch.no_grad():
-        module(torch.empty(1, *(input_shape or spec.input_shape), device="meta"))
-    return rows
+        module(torch.empty(1, *key.input_shape, device="meta"))
+    return tuple(rows)
 
 
-def count(
-    network: Spec | nn.Module, input_shape: tuple[int, int, int] | None = None, mask: Mask | None = None
-) -> Cost:
+def count(network: Spec | nn.Module, input_shape: tuple[int, int, int] | None = None, mask: Mask | None = None) -> Cost:
     """Counts a network.
 
     Args:

@@ -100,7 +100,9 @@ def stratified(
 class _Fetch:
     """Fetches whole batches: positions -> (images, labels)."""
 
-    def __init__(self, data: ImageSet, prepare: Preprocessing, vary: DataSettings | None, seed: int, epoch: int) -> None:
+    def __init__(
+        self, data: ImageSet, prepare: Preprocessing, vary: DataSettings | None, seed: int, epoch: int
+    ) -> None:
         self.data, self.prepare, self.vary, self.seed, self.epoch = data, prepare, vary, seed, epoch
 
     def __len__(self) -> int:
@@ -190,7 +192,7 @@ class Batches:
             _Fetch(data, self.splits.preprocessing, vary, self.seed, epoch),  # type: ignore[arg-type]
             batch_sampler=[part.tolist() for part in plan],
             num_workers=self.settings.workers if workers is None else workers,
-            collate_fn=_as_is,
+            collate_fn=_as_is,  # type: ignore[arg-type]
         )
         return iter(loader)
 

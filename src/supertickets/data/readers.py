@@ -49,7 +49,9 @@ def load_idx(settings: DataSettings) -> Splits:
         raise UserError("this recipe reads idx files: say where they are with --data DIR")
     folder = Path(settings.dir)
     if not folder.is_dir():
-        raise UserError(f"data folder {folder} does not exist; give the folder that holds {_IDX_FILES['train images']}.gz")
+        raise UserError(
+            f"data folder {folder} does not exist; give the folder that holds {_IDX_FILES['train images']}.gz"
+        )
     found = {what: _find(folder, name) for what, name in _IDX_FILES.items()}
     missing = [_IDX_FILES[what] for what, path in found.items() if path is None]
     if missing:
@@ -58,7 +60,8 @@ def load_idx(settings: DataSettings) -> Splits:
     sets = {}
     for split in ("train", "test"):
         image_path, label_path = found[f"{split} images"], found[f"{split} labels"]
-        assert image_path is not None and label_path is not None
+        assert image_path is not None
+        assert label_path is not None
         images, labels = read_idx(image_path), read_idx(label_path)
         if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
             raise UserError(
@@ -68,7 +71,9 @@ def load_idx(settings: DataSettings) -> Splits:
         sets[split] = ImageSet(torch.from_numpy(images)[:, None], torch.from_numpy(labels.astype(np.int64)))
     classes = int(sets["train"].labels.max()) + 1
     if int(sets["test"].labels.max()) >= classes:
-        raise UserError(f"{found['test labels']} holds labels up to {int(sets['test'].labels.max())}, train only to {classes - 1}")
+        raise UserError(
+            f"{found['test labels']} holds labels up to {int(sets['test'].labels.max())}, train only to {classes - 1}"
+        )
     return make_splits(sets["train"], sets["test"], tuple(str(i) for i in range(classes)), settings)
 
 
@@ -100,4 +105,3 @@ def _find(folder: Path, name: str) -> Path | None:
             if (path := folder / (candidate + suffix)).is_file():
                 return path
     return None
-

@@ -18,27 +18,36 @@ def magnitude_mask(weights: Mapping[str, Tensor], ratio: float, settings: PruneS
     Args:
         weights: The maskable weights by name.
         ratio: Share of them to prune; exactly ``round(ratio * count)`` weights go. Among equal magnitudes the
-            earlier weight goes first.
+            earlier weight goes first. Protected weights go last, so that the ratio is always met.
         settings: Reads ``layer_floor``, ``exempt_below`` and ``normalise``.
 
     Returns:
         Parameter name -> bool tensor, True where the weight stays.
-
-    Raises:
-        UserError: Floors and exemptions leave too few weights to prune.
     """
     scores = torch.cat([_scores(w, settings).flatten() for w in weights.values()])
-    count = round(ratio * scores.numel())
-    free = int(torch.isfinite(scores).sum())
-    if count > free:
-        raise UserError(
-            f"prune.ratio {ratio:g} is impossible: prune.layer_floor and prune.exempt_below protect so many weights "
-            f"that the nearest possible is {math.floor(100 * free / scores.numel()) / 100:g}"
-        )
-    flat = torch.ones(scores.numel(), dtype=torch.bool, device=scores.device)
-    flat[torch.argsort(scores, stable=True)[:count]] = False
+    protected = torch.cat([_protected(w, settings).flatten() for w in weights.values()])
+    order = torch.argsort(scores, stable=True)
+    order = order[torch.argsort(protected[order], stable=True)]
+    flat = torch.ones_like(protected)
+    flat[order[: round(ratio * scores.numel())]] = False
     parts = flat.split([w.numel() for w in weights.values()])
     return {name: part.view(w.shape).clone() for (name, w), part in zip(weights.items(), parts, strict=True)}
+
+
+def check_ratio(weights: Mapping[str, Tensor], settings: PruneSettings) -> None:
+    """Refuses a ratio that floors and exemptions leave no room for.
+
+    Raises:
+        UserError: Names the nearest ratio that is possible.
+    """
+    total = sum(w.numel() for w in weights.values())
+    protected = sum(int(_protected(w, settings).sum()) for w in weights.values())
+    if round(settings.ratio * total) > total - protected:
+        raise UserError(
+            f"prune.ratio {settings.ratio:g} is impossible: prune.layer_floor and prune.exempt_below protect "
+            f"{protected} of {total} weights, so the nearest possible is "
+            f"{math.floor(100 - 100 * protected / total) / 100:g}"
+        )
 
 
 def empty_layers(mask: Mapping[str, Tensor]) -> list[str]:
@@ -47,14 +56,17 @@ def empty_layers(mask: Mapping[str, Tensor]) -> list[str]:
 
 
 def _scores(weight: Tensor, settings: PruneSettings) -> Tensor:
-    """|w| per weight, infinite where the weight may not go."""
-    scores = weight.detach().abs().contiguous()
-    if scores.numel() <= settings.exempt_below:
-        return torch.full_like(scores, math.inf)
+    scores = weight.detach().abs()
     if settings.normalise:
         scores = scores / scores.square().mean().sqrt().clamp_min(torch.finfo(scores.dtype).tiny)
-    protected = math.ceil(settings.layer_floor * scores.numel())
-    if protected:
-        top = torch.argsort(scores.flatten(), descending=True, stable=True)[:protected]
-        scores.view(-1)[top] = math.inf
     return scores
+
+
+def _protected(weight: Tensor, settings: PruneSettings) -> Tensor:
+    """Flags weights of exempt layers, and the largest of every other layer up to its floor."""
+    if weight.numel() <= settings.exempt_below:
+        return torch.ones_like(weight, dtype=torch.bool)
+    flags = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
+    floor = math.ceil(settings.layer_floor * weight.numel())
+    flags[torch.argsort(weight.detach().abs().flatten(), descending=True, stable=True)[:floor]] = True
+    return flags.view(weight.shape)

@@ -35,7 +35,9 @@ class SparseState:
         return 1 - sum(int(flags.sum()) for flags in self.mask.values()) / total if total else 0.0
 
 
-def prune(state: SparseState, mask: Mapping[str, Tensor], tensors: Mapping[str, Tensor], ratio: float, epoch: int) -> SparseState:
+def prune(
+    state: SparseState, mask: Mapping[str, Tensor], tensors: Mapping[str, Tensor], ratio: float, epoch: int
+) -> SparseState:
     """Notes a new mask and keeps the values it takes out.
 
     Args:
@@ -86,7 +88,7 @@ class Enforcer:
     def mask_gradients(self) -> None:
         """Disables the gradients of pruned weights (line 13 of Algorithm 1)."""
         if self.params:
-            torch._foreach_mul_([p.grad for p in self.params], self.masks)
+            torch._foreach_mul_([p.grad for p in self.params if p.grad is not None], self.masks)
 
     @torch.no_grad()
     def mask_weights(self) -> None:

@@ -54,7 +54,7 @@ class Penalty:
         rho = rho_at(epochs_done, self.settings)
         if rho and self.settings.penalty == "subgradient" and self.scales:
             pull = torch._foreach_mul(torch._foreach_sign(self.scales), self.weights)
-            torch._foreach_add_([scale.grad for scale in self.scales], pull, alpha=rho)
+            torch._foreach_add_([scale.grad for scale in self.scales if scale.grad is not None], pull, alpha=rho)
 
     @torch.no_grad()
     def shrink_scales(self, epochs_done: float, lr: float) -> None:

@@ -64,7 +64,9 @@ def fold_constants(tensors: Mapping[str, Tensor], groups: Sequence[UnitGroup], k
     return changed
 
 
-def slice_tensors(tensors: Mapping[str, Tensor], groups: Sequence[UnitGroup], keep: Keep, names: Sequence[str]) -> Tensors:
+def slice_tensors(
+    tensors: Mapping[str, Tensor], groups: Sequence[UnitGroup], keep: Keep, names: Sequence[str]
+) -> Tensors:
     """Cuts tensors that are named and shaped like a network's own down to the kept units.
 
     Serves weights, moments, averages, stored values and masks alike. Tensors of parts that are gone are dropped.

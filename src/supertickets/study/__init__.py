@@ -1,0 +1,1 @@
+"""Study: tables and pictures of what came out."""

@@ -48,21 +48,24 @@ def _coco(**overrides: Any) -> HRNetSpec:
 
 
 def _tiny(**overrides: Any) -> HRNetSpec:
-    """For inputs of 8 to 64 pixels; three branches and no down-sampling stem below 32."""
+    """For inputs of 8 to 64 pixels: two branches below 16, three and no down-sampling stem below 32, else four."""
     size = tuple(overrides.get("image_size", (8, 8)))
     if min(size) < 8 or max(size) > 64:
         raise UserError(f"hrnet_tiny takes images of 8 to 64 pixels, not {size[0]}x{size[1]}; set supernet.image_size")
-    small = min(size) < 32
-    widths = (8, 12, 16) if small else (8, 12, 16, 24)
-    count = len(widths)
+    if min(size) < 16:
+        channels: tuple[tuple[int, ...], ...] = ((8, 16), (8, 16))
+    elif min(size) < 32:
+        channels = ((8,), (8, 12), (8, 12, 16))
+    else:
+        channels = ((8,), (8, 12), (8, 12, 16), (8, 12, 16, 24))
     spec = HRNetSpec(
         num_classes=10,
         image_size=(size[0], size[1]),
         stem_channels=(8, 8),
-        stem_strides=(1, 1) if small else (2, 1),
-        channels=tuple(widths[: i + 1] for i in range(count)),
-        blocks=tuple((1,) * (i + 1) for i in range(count)),
-        head_channels=(12, 16, 24) if small else (12, 16, 24, 32),
+        stem_strides=(1, 1) if min(size) < 32 else (2, 1),
+        channels=channels,
+        blocks=tuple((1,) * len(widths) for widths in channels),
+        head_channels=(12, 16, 24, 32)[: len(channels[-1])],
         expansion=2,
         last_channels=96,
         dropout=0.0,

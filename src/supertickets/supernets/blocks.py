@@ -73,9 +73,7 @@ class MixBlock(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if not shape.is_identity:
             groups = math.gcd(shape.channels_in, shape.channels_out)
-            self.shortcut = nn.Conv2d(
-                shape.channels_in, shape.channels_out, 1, shape.stride, groups=groups, bias=False
-            )
+            self.shortcut = nn.Conv2d(shape.channels_in, shape.channels_out, 1, shape.stride, groups=groups, bias=False)
         elif units.tokens:
             # TokenPath holds the skip connection itself, so it takes the shortcut's place.
             self.tokens = TokenPath(shape.channels_in, units.tokens, style.grid, style.token_dropout)

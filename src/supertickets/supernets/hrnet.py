@@ -64,7 +64,7 @@ class HRNetSpec:
 
     def __post_init__(self) -> None:
         if not self.units:
-            object.__setattr__(self, "units", self._full_units())
+            object.__setattr__(self, "units", self.full_units())
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -96,7 +96,8 @@ class HRNetSpec:
             shapes["head_transform"] = BlockShape(sum(previous), self.last_channels)
         return shapes
 
-    def _full_units(self) -> dict[str, Units]:
+    def full_units(self) -> dict[str, Units]:
+        """The units of the supernet that this spec was cut from."""
         return {
             name: Units(
                 hidden=(self.expansion * shape.channels_in,) * len(self.style.kernels),

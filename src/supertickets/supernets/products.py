@@ -25,7 +25,7 @@ def fits(x_BCHW: Tensor, stride: int) -> bool:
     return x_BCHW.device.type == "cpu" and size * (size // stride**2) <= _LARGEST_MATRIX
 
 
-def depthwise_matrix(convs: Iterable[nn.Conv2d], height: int, width: int) -> Tensor:
+def depthwise_matrix(convs: Iterable[nn.Module], height: int, width: int) -> Tensor:
     """Writes depthwise convolutions as one matrix per channel, shape (H, S, T)."""
     return torch.cat(
         [
@@ -33,6 +33,7 @@ def depthwise_matrix(convs: Iterable[nn.Conv2d], height: int, width: int) -> Ten
                 1, (height * width, -1)
             )
             for conv in convs
+            if isinstance(conv, nn.Conv2d)
         ]
     )
 

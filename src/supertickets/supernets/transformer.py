@@ -19,8 +19,8 @@ class Attention(nn.Module):
 
     def forward(self, query_BnE: Tensor, key_BnE: Tensor, value_BnE: Tensor) -> Tensor:
         dropout = self.dropout if self.training else 0.0
-        heads = (t.unsqueeze(1) for t in (query_BnE, key_BnE, value_BnE))
-        return F.scaled_dot_product_attention(*heads, dropout_p=dropout).squeeze(1)
+        query, key, value = (t.unsqueeze(1) for t in (query_BnE, key_BnE, value_BnE))
+        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout).squeeze(1)
 
 
 class FeedForward(nn.Module):

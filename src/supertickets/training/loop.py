@@ -124,10 +124,10 @@ def _train_epoch(session: Session, state: TrainState, stop: threading.Event) -> 
         loss = _gradients(session, state.module, batch)
         loss_sum += loss.detach()
         runtime.average_([p.grad for p in params if p.grad is not None])
-        penalty.add_to_gradients(done / steps)
         enforcer.mask_gradients()
         if recipe.optimizer.clip_norm is not None:
             nn.utils.clip_grad_norm_(params, recipe.optimizer.clip_norm, foreach=True)
+        penalty.add_to_gradients(done / steps)  # behind the clipping, which would weaken it
         state.optimizer.step()
         penalty.shrink_scales(done / steps, lr)
         enforcer.mask_weights()
@@ -161,7 +161,7 @@ def _gradients(session: Session, module: nn.Module, batch: tuple[Tensor, Tensor]
         images = images.contiguous(memory_format=torch.channels_last)
     module.zero_grad(set_to_none=True)
     loss = session.task.loss(module(images), labels)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     for parameter in module.parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

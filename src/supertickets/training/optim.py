@@ -147,7 +147,12 @@ def lr_factor(step: int, total: int, steps_per_epoch: int, settings: LrSettings)
     """
     if settings.shape == "one_cycle":
         return _one_cycle(
-            step, total, settings.rise, 1 / settings.start_divisor, 1.0, 1 / settings.start_divisor / settings.end_divisor
+            step,
+            total,
+            settings.rise,
+            1 / settings.start_divisor,
+            1.0,
+            1 / settings.start_divisor / settings.end_divisor,
         )
     warmup = settings.warmup_epochs * steps_per_epoch
     if step < warmup:

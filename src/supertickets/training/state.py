@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from ..pruning import SparseState
 from ..recipe import Recipe
-from ..supernets import HRNetSpec, spec_from_json
+from ..supernets import HRNet, HRNetSpec, spec_from_json
 from .ema import Ema
 from .optim import load_optimizer_tensors, make_optimizer, optimizer_tensors
 
@@ -55,7 +55,7 @@ class TrainState:
     """
 
     spec: HRNetSpec
-    module: nn.Module
+    module: HRNet
     optimizer: Optimizer
     ema: Ema | None
     sparse: SparseState = field(default_factory=SparseState)
@@ -98,10 +98,10 @@ class TrainState:
         return weights
 
 
-def build_module(spec: HRNetSpec, recipe: Recipe, device: torch.device) -> nn.Module:
+def build_module(spec: HRNetSpec, recipe: Recipe, device: torch.device) -> HRNet:
     """Builds a network in the recipe's memory format; the one way in which modules come to be."""
     module = spec.build().to(device)
-    return module.to(memory_format=torch.channels_last) if recipe.channels_last else module  # type: ignore[call-overload]
+    return module.to(memory_format=torch.channels_last) if recipe.channels_last else module
 
 
 def initial_state(spec: HRNetSpec, recipe: Recipe, device: torch.device) -> TrainState:

@@ -1,0 +1,82 @@
+"""Two trainings on handwritten digits: the dense supernet, and a ticket drawn from it. Then the two side by side.
+
+Run it with ``make demo``; everything it makes is in ``runs/demo``.
+"""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+import supertickets as st
+from supertickets.data import load_splits
+from supertickets.deploy import bench, export
+from supertickets.files import load_recipe
+from supertickets.study.pictures import digits_page, run_picture
+
+OUT = Path("runs/demo")
+
+
+def main() -> None:
+    console = Console(highlight=False)
+    shutil.rmtree(OUT, ignore_errors=True)
+    recipe = load_recipe("digits", sys.argv[1:])
+    begin = time.perf_counter()
+
+    console.print("\n[bold]1. The dense supernet[/], trained as it is")
+    dense = st.train(recipe, OUT / "dense")
+    console.print(f"\n[bold]2. A ticket[/], searched and pruned to {recipe.prune.ratio:.0%} zeros in one run")
+    ticket = st.draw(recipe, OUT / "ticket-run")
+    trained = time.perf_counter() - begin
+
+    console.print("\n[bold]3. Side by side[/]")
+    made = export(ticket, OUT / "ticket.onnx")
+    found = bench({"dense": dense, "ticket": ticket}, threads=1)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("", "dense supernet", "ticket", "ticket / dense"):
+        table.add_column(heading, justify="right" if heading else "left")
+    a, b = dense.cost, ticket.cost
+    rows: list[tuple[str, float, float, str]] = [
+        ("test accuracy, %", dense.about["test"]["top1"], ticket.about["test"]["top1"], ".1f"),
+        ("parameters", a.params, b.params, ",.0f"),
+        ("parameters that are not zero", a.nonzero_params, b.nonzero_params, ",.0f"),
+        ("MACs, every weight in place", a.macs, b.macs, ",.0f"),
+        ("MACs under the mask, per layer", a.masked_macs, b.masked_macs, ",.0f"),
+        ("MACs as the paper counts", a.paper_macs, b.paper_macs, ",.0f"),
+    ]
+    for runtime in ("torch", "onnxruntime"):
+        slow, fast = (found.latencies[f"{name}/{runtime}"].median_ms for name in ("dense", "ticket"))
+        rows.append((f"measured latency, {runtime}, ms", slow, fast, ".3f"))
+    for name, dense_value, ticket_value, form in rows:
+        share = "" if "accuracy" in name else f"{ticket_value / dense_value:.2f}"
+        table.add_row(name, format(dense_value, form), format(ticket_value, form), share)
+    console.print(table)
+    console.print(f"latency: one image, one thread, {found.device}; training took {trained:.0f} s")
+
+    test = load_splits(recipe.data).test
+    pictures = [Image.fromarray(image[0].numpy()) for image in test.images[:10]]
+    labels = [ticket.classes[int(label)] for label in test.labels[:10]]
+    said = ticket.predict(pictures)
+    digits_page(pictures, labels, said, OUT / "digits.png")
+    console.print("\n[bold]4. Ten held-out digits[/]")
+    console.print(f"  are        {' '.join(labels)}\n  predicted  {' '.join(classes[0][0] for classes in said)}")
+
+    console.print("\n[bold]5. What you have now[/]")
+    for what, path in (
+        ("the ticket", OUT / "ticket-run" / "ticket"),
+        (f"its ONNX file (within {made.parity:.0e} of the ticket)", made.path),
+        ("a picture of the run", run_picture(OUT / "ticket-run", ticket)),
+        ("the ten digits", OUT / "digits.png"),
+    ):
+        console.print(f"  {path}  {what}")
+    console.print(
+        "\nNext: .venv/bin/supertickets show runs/demo/ticket-run, or draw one from MNIST files: draw mnist --data DIR"
+    )
+
+
+if __name__ == "__main__":
+    main()

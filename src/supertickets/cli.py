@@ -1,0 +1,300 @@
+"""The command line: one small function per command; the work is elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from . import __version__
+from .errors import UserError, nearest
+from .files import list_recipes, load_recipe, settings_parser
+
+DONE, DEFECT, USER, STOPPED = 0, 1, 2, 130
+_OUT = Console(highlight=False, soft_wrap=True)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit status (0 done, 2 wrong input, 1 a defect, 130 stopped)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        parser = _parser()
+        if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+            raise UserError(f"unknown command '{words[0]}'{nearest(words[0], COMMANDS)}")
+        options, rest = parser.parse_known_args(words)
+        if rest and not options.takes_settings:
+            raise UserError(
+                f"unknown option '{rest[0]}' for {options.command}; see supertickets {options.command} --help"
+            )
+        options.settings = rest
+        options.run(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:
+        return DONE
+    return DONE
+
+
+def _recipes(options: argparse.Namespace) -> None:
+    """list what ships, one line each"""
+    if options.json:
+        return _print_json(list_recipes())
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, description in list_recipes().items():
+        table.add_row(name, escape(description))
+    _OUT.print(table)
+    return None
+
+
+def _draw(options: argparse.Namespace) -> None:
+    """search and prune in one training run -> RUN/ticket"""
+    from .runs import draw
+
+    recipe = load_recipe(options.recipe, _with_data(options))
+    if options.plan:
+        return _plan(recipe, options.json)
+    out = Path(options.out or f"runs/{recipe.name}")
+    return _trained(lambda: draw(recipe, out), out, options.json)
+
+
+def _train(options: argparse.Namespace) -> None:
+    """train the dense supernet of a recipe: no search, no pruning"""
+    from .runs import train
+
+    # A schedule that only matters to search and pruning must not stop a dense training.
+    recipe = load_recipe(options.recipe, ["--prune.ratio", "0", *_with_data(options)])
+    out = Path(options.out or f"runs/{recipe.name}-dense")
+    _trained(lambda: train(recipe, out), out, options.json)
+
+
+def _resume(options: argparse.Namespace) -> None:
+    """go on where a run stopped"""
+    from .runs import resume
+
+    _trained(lambda: resume(options.out), Path(options.out), options.json)
+
+
+def _retrain(options: argparse.Namespace) -> None:
+    """train a ticket further: same mask, same architecture"""
+    from .runs import retrain, retrain_recipe
+    from .ticket import load
+
+    ticket = load(options.ticket)
+    recipe = retrain_recipe(ticket, options.epochs, _with_data(options))
+    out = Path(options.out or f"{str(options.ticket).rstrip('/')}-retrained")
+    _trained(lambda: retrain(ticket, recipe, out), out, options.json)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    """measure a ticket on a split of its data"""
+    from .runs import evaluate_ticket
+    from .ticket import load
+
+    scores = evaluate_ticket(load(options.ticket), options.data, options.split)
+    if options.json:
+        return _print_json(scores)
+    _OUT.print(", ".join(f"{name} {value:.4g}" for name, value in scores.items()) + f" ({options.split} split)")
+    return None
+
+
+def _predict(options: argparse.Namespace) -> None:
+    """name what is in pictures"""
+    from .study.pictures import save_predictions
+    from .ticket import load
+
+    found = load(options.ticket).predict(options.images)
+    if options.save:
+        save_predictions(options.images, found, Path(options.save))
+    if options.json:
+        return _print_json(
+            [
+                {"image": i, "classes": [{"name": n, "probability": p} for n, p in f]}
+                for i, f in zip(options.images, found, strict=True)
+            ]
+        )
+    for image, classes in zip(options.images, found, strict=True):
+        _OUT.print(f"{escape(str(image))}: " + ", ".join(f"{escape(name)} {share:.1%}" for name, share in classes[:3]))
+    return None
+
+
+def _show(options: argparse.Namespace) -> None:
+    """architecture, parameters, MACs and density of a ticket or a recipe's supernet"""
+    from .study.tables import architecture_table, cost_lines, describe
+
+    spec, mask, cost = describe(options.what)
+    if options.json:
+        return _print_json(cost.to_json() | {"spec": spec.to_json()})
+    _OUT.print(architecture_table(spec, mask, cost))
+    for line in cost_lines(cost):
+        _OUT.print(line)
+    return None
+
+
+def _export(options: argparse.Namespace) -> None:
+    """write a ticket for another runtime, checked against the ticket"""
+    from .deploy import export
+    from .ticket import load
+
+    ticket = load(options.ticket)
+    suffix = {"onnx": "onnx", "torch": "pt2"}[options.format]
+    made = export(ticket, options.out or Path(options.ticket) / f"model.{suffix}", options.format)
+    if options.json:
+        return _print_json({"path": str(made.path), "parity": made.parity, "channels_removed": made.channels_removed})
+    _OUT.print(f"wrote {made.path} ({made.path.stat().st_size:,} bytes); {made.channels_removed} dead channels removed")
+    _OUT.print(f"checked: outputs differ from the ticket's by at most {made.parity:.1e}")
+    return None
+
+
+def _bench(options: argparse.Namespace) -> None:
+    """measure latency on this device, per runtime, beside the dense supernet or another ticket"""
+    from .deploy import bench, dense_twin
+    from .runs import supernet_of
+    from .study.tables import bench_table
+    from .ticket import load
+
+    ticket = load(options.ticket)
+    other = load(options.against) if options.against else dense_twin(ticket, supernet_of(ticket))
+    name = options.against or "dense supernet"
+    found = bench(
+        {name: other, "ticket": ticket}, batch=options.batch, threads=options.threads, repeats=options.repeats
+    )
+    if options.json:
+        return _print_json(found.to_json())
+    _OUT.print(bench_table(found, name, "ticket"))
+    return None
+
+
+def _plan(recipe: Any, as_json: bool) -> None:
+    from .schedule import Prune, plan
+
+    found = [
+        (t, [f"prune to {e.ratio:.0%}" if isinstance(e, Prune) else type(e).__name__.lower() for e in events])
+        for t, events in plan(recipe)
+    ]
+    if as_json:
+        return _print_json([{"epoch": t, "events": names} for t, names in found])
+    for t, names in found:
+        _OUT.print(f"after epoch {t:4d}: {', '.join(names)}")
+    _OUT.print(f"after epoch {recipe.epochs:4d}: the ticket is emitted and measured on the test split")
+    return None
+
+
+def _trained(work: Callable[[], Any], out: Path, as_json: bool) -> None:
+    """Runs a training and tells what came out; Ctrl-C says how to go on."""
+    from .study.pictures import run_picture
+    from .study.tables import cost_lines
+    from .training import Interrupted
+
+    try:
+        ticket = work()
+    except Interrupted:
+        print(f"stopped; go on with: supertickets resume {out}", file=sys.stderr)
+        raise SystemExit(STOPPED) from None
+    result = out / "result.json"
+    if not result.is_file() or ticket is None:
+        return None
+    picture = run_picture(out, ticket)
+    if as_json:
+        return _print_json({"ticket": str(out / "ticket"), "picture": str(picture), **json.loads(result.read_text())})
+    scores = ticket.about["test"]
+    _OUT.print(f"\nticket   {out / 'ticket'}\npicture  {picture}")
+    _OUT.print("test     " + ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+    for line in cost_lines(ticket.cost):
+        _OUT.print(line)
+    return None
+
+
+def _with_data(options: argparse.Namespace) -> list[str]:
+    return [*options.settings, *(["--data.dir", options.data] if options.data else [])]
+
+
+def _print_json(data: Any) -> None:
+    print(json.dumps(data, indent=1))
+
+
+class _SettingsHelp(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        print(parser.format_help())
+        print(f"Any setting of the recipe:\n{settings_parser().format_help()}")
+        raise SystemExit(DONE)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "recipes": _recipes,
+    "draw": _draw,
+    "train": _train,
+    "resume": _resume,
+    "retrain": _retrain,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "show": _show,
+    "export": _export,
+    "bench": _bench,
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="supertickets", description="Draws small vision networks, searched and pruned in one training run."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    made = {}
+    for name, run in COMMANDS.items():
+        settings = name in ("draw", "train", "retrain")
+        made[name] = commands.add_parser(
+            name, help=run.__doc__, description=run.__doc__, add_help=not settings, allow_abbrev=False
+        )
+        made[name].set_defaults(run=run, takes_settings=settings)
+        made[name].add_argument("--json", action="store_true", help="print JSON")
+        if settings:
+            made[name].add_argument(
+                "-h", "--help", action=_SettingsHelp, nargs=0, help="show this help and all settings"
+            )
+            made[name].add_argument("--data", metavar="DIR", help="folder with the data set")
+            made[name].add_argument("--out", metavar="RUN", help="run directory")
+    for name in ("draw", "train"):
+        made[name].add_argument(
+            "recipe",
+            metavar="RECIPE",
+            nargs="?",
+            default="digits",
+            help="a shipped name or a YAML file (default: digits)",
+        )
+    made["draw"].add_argument("--plan", action="store_true", help="print what happens when, and do nothing")
+    made["resume"].add_argument("out", metavar="RUN")
+    for name in ("retrain", "evaluate", "predict", "export", "bench"):
+        made[name].add_argument("ticket", metavar="TICKET", help="folder of a ticket, or a run")
+    made["retrain"].add_argument("--epochs", type=int, required=True, help="epochs to train")
+    made["evaluate"].add_argument("--data", metavar="DIR", help="folder with the data set, if it has moved")
+    made["evaluate"].add_argument("--split", choices=("test", "validation", "train"), default="test")
+    made["predict"].add_argument("images", metavar="IMAGE", nargs="+")
+    made["predict"].add_argument("--save", metavar="DIR", help="write the pictures with their class")
+    made["show"].add_argument("what", metavar="TICKET|RECIPE")
+    made["export"].add_argument("--format", choices=("onnx", "torch"), default="onnx")
+    made["export"].add_argument("--out", metavar="FILE", help="default: model.onnx or model.pt2 in the ticket's folder")
+    made["bench"].add_argument("--against", metavar="TICKET", help="default: the dense supernet it was drawn from")
+    made["bench"].add_argument("--batch", type=int, default=1)
+    made["bench"].add_argument("--threads", type=int, default=1)
+    made["bench"].add_argument("--repeats", type=int, default=50)
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

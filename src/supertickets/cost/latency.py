@@ -1,0 +1,58 @@
+"""Measured latency on the device at hand: interleaved repeats, medians."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one call, over interleaved repeats."""
+
+    median_ms: float
+    low_ms: float
+    high_ms: float
+
+
+def time_interleaved(
+    calls: Mapping[str, Callable[[], object]], repeats: int = 30, warmup: int = 3
+) -> dict[str, Latency]:
+    """Times calls in turn, A B A B ..., so that a machine whose speed drifts treats them alike.
+
+    Args:
+        calls: What to time, by name.
+        repeats: Counted rounds.
+        warmup: Rounds that do not count.
+
+    Returns:
+        Per call the median and the 10th and 90th percentile.
+    """
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(warmup + repeats):
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            call()
+            if turn >= warmup:
+                times[name].append(1e3 * (time.perf_counter() - begin))
+    out = {}
+    for name, values in times.items():
+        values.sort()
+        last = len(values) - 1
+        out[name] = Latency(statistics.median(values), values[round(0.1 * last)], values[round(0.9 * last)])
+    return out
+
+
+def device_name() -> str:
+    """The processor's name, as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,78 @@
+"""Latency of tickets on this device, side by side, per runtime."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..cost.latency import Latency, device_name, time_interleaved
+from ..ticket import Ticket
+from .compact import compact
+from .export import export, onnx_runner
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a benchmark measured.
+
+    Attributes:
+        device: Name of the processor.
+        threads: Threads that every runtime was given.
+        batch: Images per call.
+        latencies: ``"<ticket>/<runtime>"`` -> latency of a call.
+    """
+
+    device: str
+    threads: int
+    batch: int
+    latencies: Mapping[str, Latency]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON."""
+        return asdict(self)
+
+    def ratio(self, slow: str, fast: str, runtime: str) -> float:
+        """How many times faster one ticket is than another."""
+        return self.latencies[f"{slow}/{runtime}"].median_ms / self.latencies[f"{fast}/{runtime}"].median_ms
+
+
+def bench(tickets: Mapping[str, Ticket], *, batch: int = 1, threads: int = 1, repeats: int = 50) -> Bench:
+    """Times tickets in PyTorch and in onnxruntime, dead channels removed, all rounds interleaved.
+
+    Args:
+        tickets: By name.
+        batch: Images per call.
+        threads: Threads per runtime.
+        repeats: Rounds.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            calls: dict[str, Callable[[], object]] = {}
+            for name, ticket in tickets.items():
+                images = torch.randn(batch, *ticket.spec.input_shape)
+                calls[f"{name}/torch"] = partial(_run, compact(ticket).module, images)
+                path = export(ticket, Path(folder) / f"{len(calls)}.onnx").path
+                calls[f"{name}/onnxruntime"] = partial(onnx_runner(path, threads), images.numpy())
+            return Bench(device_name(), threads, batch, time_interleaved(calls, repeats))
+    finally:
+        torch.set_num_threads(before)
+
+
+def dense_twin(ticket: Ticket, supernet: Any) -> Ticket:
+    """An untrained ticket of the full supernet: as slow as a trained one."""
+    torch.manual_seed(0)
+    return replace(ticket, spec=supernet, weights=supernet.build().state_dict(), mask={})
+
+
+@torch.inference_mode()
+def _run(module: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    out: torch.Tensor = module(images)
+    return out

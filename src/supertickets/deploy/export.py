@@ -1,0 +1,123 @@
+"""Export: masks folded, dead channels removed, and parity checked before it says done."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..ticket import Ticket
+from .compact import compact
+
+Format = Literal["onnx", "torch"]
+TOLERANCE = 1e-4
+_OPSET = 20
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export made.
+
+    Attributes:
+        path: The file.
+        parity: Largest difference of any output to the ticket's own.
+        channels_removed: Dead channels that are not in the file.
+    """
+
+    path: Path
+    parity: float
+    channels_removed: int
+
+
+def export(ticket: Ticket, path: str | Path, kind: Format = "onnx") -> Exported:
+    """Writes a ticket as an ONNX file or a PyTorch program; the batch size stays free.
+
+    The file takes preprocessed images (B, C, H, W); an ONNX file holds classes and preprocessing in its metadata.
+
+    Args:
+        ticket: What to export.
+        path: The file to write; it appears only if the check succeeds.
+        kind: "onnx", or "torch" for `torch.export`.
+
+    Raises:
+        RuntimeError: Outputs differ from the ticket's by `TOLERANCE` or more.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.tmp")
+    small = compact(ticket)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(8, *ticket.spec.input_shape, generator=generator)
+    with torch.no_grad():
+        wanted = ticket.module(images).numpy()
+    program = _program(small, images)
+    with _quiet():
+        if kind == "onnx":
+            _write_onnx(ticket, program, images, scratch)
+        else:
+            torch.export.save(program, scratch)
+    run = onnx_runner(scratch) if kind == "onnx" else _torch_runner(scratch)
+    parity = max(float(np.abs(run(images[:n].numpy()) - wanted[:n]).max()) for n in (1, len(images)))
+    if not parity < TOLERANCE:
+        scratch.unlink()
+        raise RuntimeError(f"the exported network differs by {parity:.2g} (limit {TOLERANCE}); nothing was written")
+    os.replace(scratch, path)
+    gone = sum(map(len, ticket.spec.unit_groups())) - sum(map(len, small.spec.unit_groups()))
+    return Exported(path, parity, gone)
+
+
+def onnx_runner(path: Path, threads: int = 0) -> Callable[[npt.NDArray[np.float32]], Any]:
+    """A function that runs an ONNX file on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda images: session.run(None, {name: images})[0]
+
+
+def _program(ticket: Ticket, images: torch.Tensor) -> torch.export.ExportedProgram:
+    shapes = ({0: torch.export.Dim("batch", min=1)},)
+    return torch.export.export(ticket.module, (images,), dynamic_shapes=shapes)
+
+
+def _torch_runner(path: Path) -> Callable[[npt.NDArray[np.float32]], Any]:
+    module = torch.export.load(path).module()
+    return lambda images: module(torch.from_numpy(images)).detach().numpy()
+
+
+def _write_onnx(ticket: Ticket, program: torch.export.ExportedProgram, images: torch.Tensor, path: Path) -> None:
+    made = torch.onnx.export(
+        program, (images,), input_names=["images"], output_names=["scores"], opset_version=_OPSET, dynamo=True
+    )
+    assert made is not None
+    made.model.metadata_props.update(
+        classes=json.dumps(ticket.classes), preprocessing=json.dumps(asdict(ticket.preprocessing))
+    )
+    made.save(str(path))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the exporter's progress talk from the user."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

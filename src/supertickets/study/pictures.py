@@ -1,0 +1,169 @@
+"""Pictures: a run at a glance, and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ..supernets import HRNetSpec
+from ..ticket import Ticket
+from ..training import read_events
+
+_INK, _MUTED, _GRID = "#1f2933", "#7b8794", "#e4e7eb"
+_BLUE, _ORANGE, _GREEN, _PURPLE = "#2f6db5", "#d9822b", "#3f8f5f", "#7a5ea8"
+_KERNEL_COLORS = (_BLUE, _GREEN, _ORANGE, "#b5475b")
+
+
+def run_picture(run: Path, ticket: Ticket) -> Path:
+    """Draws a run: accuracy and sparsity, units and MACs over epochs, density per layer, the architecture left.
+
+    Args:
+        run: The run directory.
+        ticket: What came out of it.
+
+    Returns:
+        Path of the PNG, in the run directory.
+    """
+    log = list(read_events(run / "events.jsonl"))
+    epochs = [record for record in log if record["event"] == "epoch"]
+    with plt.rc_context({"font.size": 9, "axes.edgecolor": _MUTED, "text.color": _INK, "axes.labelcolor": _INK}):
+        figure, ((top_left, top_right), (low_left, low_right)) = plt.subplots(
+            2, 2, figsize=(13, 8.6), height_ratios=(1, 1.25), layout="constrained"
+        )
+        recipe = ticket.about["recipe"]
+        cost = ticket.cost
+        figure.suptitle(
+            f"{recipe['name']}, seed {recipe['seed']}: test accuracy {ticket.about['test']['top1']:.1f}% with "
+            f"{cost.nonzero_params:,} of {epochs[0]['params']:,} parameters, "
+            f"{cost.masked_macs / 1e6:.2f} of {epochs[0]['macs'] / 1e6:.2f} M MACs",
+            fontsize=13,
+            x=0.01,
+            ha="left",
+        )
+        _accuracy(top_left, epochs)
+        _size(top_right, epochs, log)
+        _density(low_left, ticket.mask)
+        _architecture(low_right, ticket.spec)
+        path = run / "picture.png"
+        figure.savefig(path, dpi=130)
+        plt.close(figure)
+    return path
+
+
+def save_predictions(images: Sequence[str], found: Sequence[Sequence[tuple[str, float]]], folder: Path) -> None:
+    """Writes each picture, enlarged if it is small, with its most likely class below."""
+    folder.mkdir(parents=True, exist_ok=True)
+    font = ImageFont.load_default(16)
+    for path, classes in zip(images, found, strict=True):
+        with Image.open(path) as file:
+            picture = file.convert("RGB")
+        factor = max(1, 240 // max(picture.size))
+        picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+        page = Image.new("RGB", (max(picture.width, 160), picture.height + 26), "white")
+        page.paste(picture, (0, 0))
+        name, share = classes[0]
+        ImageDraw.Draw(page).text((6, picture.height + 3), f"{name}  {share:.0%}", fill=_INK, font=font)
+        page.save(folder / f"{Path(path).stem}.png")
+
+
+def digits_page(
+    images: Sequence[Image.Image], labels: Sequence[str], found: Sequence[Sequence[tuple[str, float]]], path: Path
+) -> None:
+    """Draws held-out images with what the ticket said, right in green and wrong in red."""
+    figure, axes = plt.subplots(1, len(images), figsize=(1.35 * len(images), 1.9), layout="constrained")
+    for axis, image, label, classes in zip(np.atleast_1d(axes), images, labels, found, strict=True):
+        name, share = classes[0]
+        axis.imshow(image, cmap="gray_r")
+        axis.set_axis_off()
+        axis.set_title(f"{name} ({share:.0%})", color=_GREEN if name == label else "#b5475b", fontsize=11)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _accuracy(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
+    axis.set_title("Accuracy on the validation split, and sparsity", loc="left")
+    measured = [record for record in epochs if "top1" in record]
+    axis.plot([r["epoch"] for r in measured], [r["top1"] for r in measured], color=_BLUE, marker="o", ms=3)
+    axis.set(ylim=(0, 103), ylabel="top-1 accuracy, %", xlabel="epoch")
+    axis.yaxis.label.set_color(_BLUE)
+    other = axis.twinx()
+    other.fill_between(
+        [r["epoch"] for r in epochs], [100 * r["sparsity"] for r in epochs], step="mid", color=_ORANGE, alpha=0.22, lw=0
+    )
+    other.set(ylim=(0, 103), ylabel="zeros among maskable weights, %")
+    other.yaxis.label.set_color(_ORANGE)
+    _clean(axis, other)
+
+
+def _size(axis: Axes, epochs: Sequence[Mapping[str, Any]], log: Sequence[Mapping[str, Any]]) -> None:
+    axis.set_title("What is left of the supernet", loc="left")
+    x = [r["epoch"] for r in epochs]
+    full_units, full_macs = epochs[0]["units"], epochs[0]["macs"]
+    shrinks = [r for r in log if r["event"] == "shrink" and r["epoch"] == 1]
+    full_units += sum(r["removed_channels"] + r["removed_tokens"] for r in shrinks)
+    for key, full, color, label in (
+        ("units", full_units, _PURPLE, "search units (channels and tokens)"),
+        ("macs", full_macs, _GREEN, "MACs, every weight in place"),
+        ("masked_macs", full_macs, _ORANGE, "MACs under the mask"),
+    ):
+        axis.step(x, [100 * r[key] / full for r in epochs], where="mid", color=color, label=label)
+    axis.set(ylim=(0, 103), ylabel="% of the supernet", xlabel="epoch")
+    axis.legend(frameon=False, loc="lower left")
+    _clean(axis)
+
+
+def _density(axis: Axes, mask: Mapping[str, Tensor]) -> None:
+    if not mask:
+        axis.set_title("Weights per layer", loc="left")
+        axis.text(
+            0.5, 0.5, "dense: every weight in place", ha="center", va="center", transform=axis.transAxes, color=_MUTED
+        )
+        axis.set_axis_off()
+        return
+    totals = np.array([flags.numel() for flags in mask.values()])
+    left = np.array([int(flags.sum()) for flags in mask.values()])
+    x = np.arange(len(totals))
+    axis.bar(x, totals, color=_GRID, width=1.0)
+    axis.bar(x, np.maximum(left, 0.5), color=_ORANGE, width=0.8)
+    axis.set(yscale="log", ylabel="weights (log)", xlabel="layer, from the stem to the head", xlim=(-0.7, len(x) - 0.3))
+    axis.set_title(f"Weights per layer: all (grey) and left ({left.sum():,} of {totals.sum():,})", loc="left")
+    _clean(axis)
+
+
+def _architecture(axis: Axes, spec: HRNetSpec) -> None:
+    axis.set_title("The architecture that is left: channels per kernel size, and tokens", loc="left")
+    full = spec.full_units()
+    names = list(spec.units)
+    y = np.arange(len(names))
+    axis.barh(y, [sum(full[n].hidden) + full[n].tokens for n in names], color=_GRID, height=0.85)
+    start = np.zeros(len(names))
+    for i, (kernel, color) in enumerate(zip(spec.style.kernels, _KERNEL_COLORS, strict=False)):
+        width = np.array([spec.units[n].hidden[i] for n in names])
+        axis.barh(y, width, left=start, color=color, height=0.62, label=f"{kernel}x{kernel}")
+        start = start + width
+    tokens = np.array([spec.units[n].tokens for n in names])
+    axis.barh(y, tokens, left=start, color=_PURPLE, height=0.62, label="tokens")
+    axis.set_yticks(y, names, fontsize=max(4, min(8, 170 / len(names))))
+    axis.invert_yaxis()
+    axis.set(xlabel="search units (grey: the supernet)")
+    axis.legend(frameon=False, ncols=4, loc="lower right")
+    _clean(axis)
+
+
+def _clean(*axes: Axes) -> None:
+    for axis in axes:
+        for side in ("top", "right"):
+            axis.spines[side].set_visible(False)
+        axis.tick_params(length=0, labelcolor=_MUTED)
+    axes[0].grid(axis="y", color=_GRID, lw=0.8)
+    axes[0].set_axisbelow(True)

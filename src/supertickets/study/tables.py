@@ -1,0 +1,102 @@
+"""What is printed: architectures, costs, latencies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+from torch import Tensor
+
+from ..cost import Cost, count
+from ..deploy import Bench
+from ..errors import UserError
+from ..files import list_recipes, load_recipe
+from ..supernets import HRNetSpec, create_spec
+from ..ticket import load
+
+
+def describe(what: str) -> tuple[HRNetSpec, Mapping[str, Tensor], Cost]:
+    """Spec, mask and cost of a ticket, or of the full supernet of a recipe.
+
+    Raises:
+        UserError: It is neither.
+    """
+    if Path(what).is_dir():
+        ticket = load(what)
+        return ticket.spec, ticket.mask, ticket.cost
+    if what not in list_recipes() and not what.endswith((".yaml", ".yml")):
+        raise UserError(f"'{what}' is neither the folder of a ticket nor a recipe; see: supertickets recipes")
+    settings = load_recipe(what).supernet
+    spec = create_spec(settings.name, transformer=settings.transformer, **settings.settings)
+    return spec, {}, count(spec)
+
+
+def architecture_table(spec: HRNetSpec, mask: Mapping[str, Tensor], cost: Cost) -> Table:
+    """One row per block: what is left of it, its MACs and the density of its weights."""
+    full = spec.full_units()
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("block", no_wrap=True)
+    table.add_column("shape", no_wrap=True)
+    for heading in (*(f"{k}x{k}" for k in spec.style.kernels), "tokens", "MACs", "masked", "density"):
+        table.add_column(heading, justify="right")
+    rest = {row.name for row in cost.layers}
+    for name, shape in spec.shapes().items():
+        rows = [row for row in cost.layers if row.name.startswith(f"blocks.{name}.")]
+        rest -= {row.name for row in rows}
+        units = spec.units[name]
+        table.add_row(
+            name,
+            f"{shape.channels_in}->{shape.channels_out}" + (f" /{shape.stride}" if shape.stride > 1 else ""),
+            *(f"{left}/{most}" for left, most in zip(units.hidden, full[name].hidden, strict=True)),
+            f"{units.tokens}/{full[name].tokens}" if full[name].tokens else "",
+            _short(sum(row.macs for row in rows)),
+            _short(sum(row.masked_macs for row in rows)),
+            _density(mask, f"blocks.{name}."),
+        )
+    for row in cost.layers:
+        if row.name in rest:
+            blank = [""] * (len(spec.style.kernels) + 2)
+            table.add_row(row.name, *blank, _short(row.macs), _short(row.masked_macs), _density(mask, f"{row.name}."))
+    return table
+
+
+def cost_lines(cost: Cost) -> list[str]:
+    """The figures of a network, each said once."""
+    return [
+        f"weights  {cost.params:,} parameters, {cost.nonzero_params:,} not zero "
+        f"(sparsity {cost.sparsity:.1%} of maskable weights, {cost.sparsity_all:.1%} of all)",
+        f"MACs     {cost.macs:,} dense, {cost.masked_macs:,} under the mask, {cost.paper_macs:,} as the paper counts",
+        "Zeros save time only where a runtime uses them: measure it with supertickets bench.",
+    ]
+
+
+def bench_table(found: Bench, slow: str, fast: str) -> Table:
+    """Median latency of two tickets per runtime, and how many times faster the second is."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        caption=f"{found.device}; {found.threads} thread(s), batch {found.batch}; "
+        "median and 10-90% of interleaved runs",
+        caption_justify="left",
+    )
+    table.add_column("runtime")
+    for heading in (slow, fast, "faster"):
+        table.add_column(heading, justify="right")
+    for runtime in ("torch", "onnxruntime"):
+        cells = []
+        for name in (slow, fast):
+            latency = found.latencies[f"{name}/{runtime}"]
+            cells.append(f"{latency.median_ms:.2f} ms ({latency.low_ms:.2f}-{latency.high_ms:.2f})")
+        table.add_row(runtime, *cells, f"{found.ratio(slow, fast, runtime):.2f}x")
+    return table
+
+
+def _short(value: int) -> str:
+    return f"{value / 1e6:.2f} M" if value >= 1e6 else f"{value / 1e3:.1f} k"
+
+
+def _density(mask: Mapping[str, Tensor], prefix: str) -> str:
+    flags = [f for name, f in mask.items() if name.startswith(prefix)]
+    total = sum(f.numel() for f in flags)
+    return f"{sum(int(f.sum()) for f in flags) / total:.0%}" if total else ""
