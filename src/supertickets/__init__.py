@@ -4,7 +4,7 @@ from importlib.metadata import version as _version
 
 __version__ = _version("supertickets")
 
-from . import cost
+from . import cost, runs
 from .errors import UserError
 from .files import list_recipes, load_recipe
 from .recipe import Recipe
@@ -25,6 +25,7 @@ __all__ = [
     "load",
     "load_recipe",
     "resume",
+    "runs",
     "retrain",
     "train",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -192,9 +193,15 @@ class Batches:
             _Fetch(data, self.splits.preprocessing, vary, self.seed, epoch),  # type: ignore[arg-type]
             batch_sampler=[part.tolist() for part in plan],
             num_workers=self.settings.workers if workers is None else workers,
+            worker_init_fn=_leave_interrupts_to_main,
             collate_fn=_as_is,  # type: ignore[arg-type]
         )
         return iter(loader)
+
+
+def _leave_interrupts_to_main(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; workers must outlive it until the main one has saved."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _as_is(batch: Batch) -> Batch:

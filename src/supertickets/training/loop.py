@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from ..cost import count
 from ..data import Batches
 from ..data.randomness import mix
+from ..errors import UserError
 from ..pruning import Enforcer
 from ..recipe import Recipe
 from ..search import Penalty, unit_weights
@@ -26,7 +28,7 @@ from .optim import lr_factor, momentum_at, set_step
 from .progress import Reporter
 from .rundir import RunDir
 from .runtime import Runtime, digest
-from .state import Position, TrainState, build_module, save_checkpoint
+from .state import TrainState, build_module, save_checkpoint
 
 
 class Interrupted(Exception):
@@ -70,12 +72,18 @@ def fit(session: Session, state: TrainState, at_epoch_end: EpochEnd) -> TrainSta
 
     Raises:
         Interrupted: The user pressed Ctrl-C; the run can be resumed.
+        UserError: The loss is not a number any more.
     """
     recipe = session.recipe
     with _stop_requests(session.runtime) as stop:
         while state.position.epoch < recipe.epochs:
             number = state.position.epoch + 1
             train_loss = _train_epoch(session, state, stop)
+            if not math.isfinite(train_loss):
+                raise UserError(
+                    f"the loss is {train_loss} in epoch {number}: training diverged; lower optimizer.lr "
+                    f"(now {recipe.optimizer.lr:g}) or set optimizer.clip_norm to 1, with another --out"
+                )
             average_statistics(state.module, session.runtime)
             state = at_epoch_end(session, state, number)
             record = _epoch_record(session, state, number, train_loss)
@@ -220,6 +228,3 @@ def _stop_requests(runtime: Runtime) -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-__all__ = ["EpochEnd", "Interrupted", "Position", "Session", "checkpoint", "evaluated_module", "fit"]
