@@ -25,7 +25,7 @@ __all__ = [
     "load",
     "load_recipe",
     "resume",
-    "runs",
     "retrain",
+    "runs",
     "train",
 ]

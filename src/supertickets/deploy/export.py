@@ -104,6 +104,8 @@ def _write_onnx(ticket: Ticket, program: torch.export.ExportedProgram, images: t
         program, (images,), input_names=["images"], output_names=["scores"], opset_version=_OPSET, dynamo=True
     )
     assert made is not None
+    for node in made.model.graph.all_nodes():
+        node.metadata_props.clear()  # the exporter writes stack traces with this machine's paths into every node
     made.model.metadata_props.update(
         classes=json.dumps(ticket.classes), preprocessing=json.dumps(asdict(ticket.preprocessing))
     )
