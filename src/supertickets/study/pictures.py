@@ -52,7 +52,8 @@ def run_picture(run: Path, ticket: Ticket) -> Path:
         )
         _accuracy(top_left, epochs)
         _size(top_right, epochs, log)
-        _density(low_left, ticket.mask)
+        layers = [row.weight for row in cost.layers if row.weight in ticket.mask]
+        _density(low_left, [ticket.mask[name] for name in layers if name])
         _architecture(low_right, ticket.spec)
         path = run / "picture.png"
         figure.savefig(path, dpi=130)
@@ -118,11 +119,11 @@ def _size(axis: Axes, epochs: Sequence[Mapping[str, Any]], log: Sequence[Mapping
     ):
         axis.step(x, [100 * r[key] / full for r in epochs], where="mid", color=color, label=label)
     axis.set(ylim=(0, 103), ylabel="% of the supernet", xlabel="epoch")
-    axis.legend(frameon=False, loc="lower left")
+    axis.legend(frameon=False, loc="upper right")
     _clean(axis)
 
 
-def _density(axis: Axes, mask: Mapping[str, Tensor]) -> None:
+def _density(axis: Axes, mask: Sequence[Tensor]) -> None:
     if not mask:
         axis.set_title("Weights per layer", loc="left")
         axis.text(
@@ -130,8 +131,8 @@ def _density(axis: Axes, mask: Mapping[str, Tensor]) -> None:
         )
         axis.set_axis_off()
         return
-    totals = np.array([flags.numel() for flags in mask.values()])
-    left = np.array([int(flags.sum()) for flags in mask.values()])
+    totals = np.array([flags.numel() for flags in mask])
+    left = np.array([int(flags.sum()) for flags in mask])
     x = np.arange(len(totals))
     axis.bar(x, totals, color=_GRID, width=1.0)
     axis.bar(x, np.maximum(left, 0.5), color=_ORANGE, width=0.8)
@@ -141,7 +142,7 @@ def _density(axis: Axes, mask: Mapping[str, Tensor]) -> None:
 
 
 def _architecture(axis: Axes, spec: HRNetSpec) -> None:
-    axis.set_title("The architecture that is left: channels per kernel size, and tokens", loc="left")
+    axis.set_title("The architecture that is left", loc="left")
     full = spec.full_units()
     names = list(spec.units)
     y = np.arange(len(names))
@@ -155,8 +156,8 @@ def _architecture(axis: Axes, spec: HRNetSpec) -> None:
     axis.barh(y, tokens, left=start, color=_PURPLE, height=0.62, label="tokens")
     axis.set_yticks(y, names, fontsize=max(4, min(8, 170 / len(names))))
     axis.invert_yaxis()
-    axis.set(xlabel="search units (grey: the supernet)")
-    axis.legend(frameon=False, ncols=4, loc="lower right")
+    axis.set(xlabel="channels per kernel size, and tokens (grey: the supernet)")
+    axis.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 0.985), borderaxespad=0.2)
     _clean(axis)
 
 
