@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.settings = rest
         options.run(options)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if _is_main():
+            print(f"error: {error}", file=sys.stderr)
         return USER
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -54,12 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _recipes(options: argparse.Namespace) -> None:
     """list what ships, one line each"""
     if options.json:
-        return _print_json(list_recipes())
+        _print_json(list_recipes())
+        return
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, description in list_recipes().items():
         table.add_row(name, escape(description))
     _OUT.print(table)
-    return None
 
 
 def _draw(options: argparse.Namespace) -> None:
@@ -68,9 +70,10 @@ def _draw(options: argparse.Namespace) -> None:
 
     recipe = load_recipe(options.recipe, _with_data(options))
     if options.plan:
-        return _plan(recipe, options.json)
+        _plan(recipe, options.json)
+        return
     out = Path(options.out or f"runs/{recipe.name}")
-    return _trained(lambda: draw(recipe, out), out, options.json)
+    _trained(lambda: draw(recipe, out), out, options.json)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -108,9 +111,9 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     scores = evaluate_ticket(load(options.ticket), options.data, options.split)
     if options.json:
-        return _print_json(scores)
+        _print_json(scores)
+        return
     _OUT.print(", ".join(f"{name} {value:.4g}" for name, value in scores.items()) + f" ({options.split} split)")
-    return None
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -122,15 +125,15 @@ def _predict(options: argparse.Namespace) -> None:
     if options.save:
         save_predictions(options.images, found, Path(options.save))
     if options.json:
-        return _print_json(
+        _print_json(
             [
                 {"image": i, "classes": [{"name": n, "probability": p} for n, p in f]}
                 for i, f in zip(options.images, found, strict=True)
             ]
         )
+        return
     for image, classes in zip(options.images, found, strict=True):
         _OUT.print(f"{escape(str(image))}: " + ", ".join(f"{escape(name)} {share:.1%}" for name, share in classes[:3]))
-    return None
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -139,11 +142,11 @@ def _show(options: argparse.Namespace) -> None:
 
     spec, mask, cost = describe(options.what)
     if options.json:
-        return _print_json(cost.to_json() | {"spec": spec.to_json()})
+        _print_json(cost.to_json() | {"spec": spec.to_json()})
+        return
     _OUT.print(architecture_table(spec, mask, cost))
     for line in cost_lines(cost):
         _OUT.print(line)
-    return None
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -155,10 +158,10 @@ def _export(options: argparse.Namespace) -> None:
     suffix = {"onnx": "onnx", "torch": "pt2"}[options.format]
     made = export(ticket, options.out or Path(options.ticket) / f"model.{suffix}", options.format)
     if options.json:
-        return _print_json({"path": str(made.path), "parity": made.parity, "channels_removed": made.channels_removed})
+        _print_json({"path": str(made.path), "parity": made.parity, "channels_removed": made.channels_removed})
+        return
     _OUT.print(f"wrote {made.path} ({made.path.stat().st_size:,} bytes); {made.channels_removed} dead channels removed")
     _OUT.print(f"checked: outputs differ from the ticket's by at most {made.parity:.1e}")
-    return None
 
 
 def _bench(options: argparse.Namespace) -> None:
@@ -175,9 +178,9 @@ def _bench(options: argparse.Namespace) -> None:
         {name: other, "ticket": ticket}, batch=options.batch, threads=options.threads, repeats=options.repeats
     )
     if options.json:
-        return _print_json(found.to_json())
+        _print_json(found.to_json())
+        return
     _OUT.print(bench_table(found, name, "ticket"))
-    return None
 
 
 def _plan(recipe: Any, as_json: bool) -> None:
@@ -188,11 +191,11 @@ def _plan(recipe: Any, as_json: bool) -> None:
         for t, events in plan(recipe)
     ]
     if as_json:
-        return _print_json([{"epoch": t, "events": names} for t, names in found])
+        _print_json([{"epoch": t, "events": names} for t, names in found])
+        return
     for t, names in found:
         _OUT.print(f"after epoch {t:4d}: {', '.join(names)}")
     _OUT.print(f"after epoch {recipe.epochs:4d}: the ticket is emitted and measured on the test split")
-    return None
 
 
 def _trained(work: Callable[[], Any], out: Path, as_json: bool) -> None:
@@ -206,22 +209,27 @@ def _trained(work: Callable[[], Any], out: Path, as_json: bool) -> None:
     except Interrupted:
         print(f"stopped; go on with: supertickets resume {out}", file=sys.stderr)
         raise SystemExit(STOPPED) from None
+    if not _is_main():
+        return
     result = out / "result.json"
-    if not result.is_file() or ticket is None:
-        return None
     picture = run_picture(out, ticket)
     if as_json:
-        return _print_json({"ticket": str(out / "ticket"), "picture": str(picture), **json.loads(result.read_text())})
+        _print_json({"ticket": str(out / "ticket"), "picture": str(picture), **json.loads(result.read_text())})
+        return
     scores = ticket.about["test"]
     _OUT.print(f"\nticket   {out / 'ticket'}\npicture  {picture}")
     _OUT.print("test     " + ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
     for line in cost_lines(ticket.cost):
         _OUT.print(line)
-    return None
 
 
 def _with_data(options: argparse.Namespace) -> list[str]:
     return [*options.settings, *(["--data.dir", options.data] if options.data else [])]
+
+
+def _is_main() -> bool:
+    """Whether this is the one process that talks, also before torchrun's processes have met."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _print_json(data: Any) -> None:
