@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 
 # Beyond this many entries the matrices outgrow what the convolution costs (measured: benchmarks/small_maps.py).
-_LARGEST_MATRIX = 64 * 64
+LARGEST_MATRIX = 64 * 64
 
 
 def fits(x_BCHW: Tensor, stride: int) -> bool:
     """Whether a map is small enough for the products to be the faster way."""
-    size = x_BCHW.shape[-2] * x_BCHW.shape[-1]
-    return x_BCHW.device.type == "cpu" and size * (size // stride**2) <= _LARGEST_MATRIX
+    height, width = x_BCHW.shape[-2:]
+    entries = height * width * -(-height // stride) * -(-width // stride)
+    return x_BCHW.device.type == "cpu" and entries <= LARGEST_MATRIX
 
 
 def depthwise_matrix(convs: Iterable[nn.Module], height: int, width: int) -> Tensor:
