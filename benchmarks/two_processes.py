@@ -1,6 +1,6 @@
 """Draws digits with two processes (gloo) and compares with the one-process runs of draw_seeds.py.
 
-Example: python benchmarks/two_processes.py --against benchmarks/results/digits_90.json --to benchmarks/results/two_processes.json
+Example: cd benchmarks; python two_processes.py --against results/digits_90.json --to results/two_processes.json
 """
 
 import argparse

@@ -105,6 +105,8 @@ class RunDir:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._lock = (self.path / ".lock").open("w")
+                # Loader workers outlive a killed run by seconds; they must not hold its lock meanwhile.
+                os.register_at_fork(after_in_child=self._lock.close)
             except OSError as error:
                 raise UserError(f"{self.path} cannot be written ({error.strerror}); choose another --out") from None
             try:
