@@ -132,8 +132,6 @@ def resume(out: str | Path) -> Ticket:
     """
     about = RunDir(Path(out)).about()
     recipe = recipe_from_json(about["recipe"])
-    # Results are equal to the bit at a fixed number of threads, so a resumed run takes the number it began with.
-    recipe = dataclasses.replace(recipe, threads=about["threads"])
     with _open(recipe, Path(out)) as (session, state):
         assert state is not None  # run.json is written behind the first checkpoint
         session.reporter.say(f"resuming {out} at epoch {state.position.epoch + 1}, step {state.position.step}")
@@ -141,7 +139,8 @@ def resume(out: str | Path) -> Ticket:
 
 
 def _begin(command: Command, recipe: Recipe, out: str | Path, ticket: Ticket | None) -> Ticket:
-    check_recipe(recipe)
+    # Results are equal to the bit at a fixed number of threads, so that number belongs to the run.
+    recipe = dataclasses.replace(check_recipe(recipe), threads=recipe.threads or torch.get_num_threads())
     with _open(recipe, Path(out), ticket) as (session, state):
         session.run.check_free()
         if ticket is None:
@@ -152,9 +151,8 @@ def _begin(command: Command, recipe: Recipe, out: str | Path, ticket: Ticket | N
             check_ratio(maskable(state, recipe), recipe.prune)
         if command == "draw" and (warning := search_warning(session)):
             session.reporter.say(warning)
-        threads = recipe.threads or torch.get_num_threads()
         checkpoint(session, state)  # before run.json, so that every run directory can be resumed
-        session.run.create({"command": command, "recipe": recipe.to_json(), "threads": threads, "versions": versions()})
+        session.run.create({"command": command, "recipe": recipe.to_json(), "versions": versions()})
         return _finish(command, session, state)
 
 

@@ -18,7 +18,7 @@ Record = dict[str, Any]
 class RunDir:
     """A directory that holds one run; use it as a context, which locks it.
 
-    Layout: ``run.json`` (command, recipe, threads), ``events.jsonl``, ``checkpoint.safetensors``, ``ticket/``,
+    Layout: ``run.json`` (command, recipe, versions), ``events.jsonl``, ``checkpoint.safetensors``, ``ticket/``,
     ``result.json`` (present once the run is finished).
 
     Args:
