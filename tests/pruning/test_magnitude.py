@@ -1,0 +1,158 @@
+"""Magnitude masks against a plain sort in Python: exact counts, ties, floors, exemptions."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from supertickets import UserError
+from supertickets.pruning import check_ratio, empty_layers, magnitude_mask
+from supertickets.recipe import PruneSettings
+
+PLAIN = PruneSettings()
+# Few different values, so that nearly everything ties.
+LAYERS = st.lists(
+    st.lists(st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0]), min_size=1, max_size=12), min_size=1, max_size=5
+)
+
+
+def named(layers: list[list[float]]) -> dict[str, Tensor]:
+    """Layers as tensors; those of even length have two dimensions."""
+    tensors = {f"w{i}": torch.tensor(values) for i, values in enumerate(layers)}
+    return {n: t.view(2, -1) if t.numel() % 2 == 0 else t for n, t in tensors.items()}
+
+
+def by_sorting(layers: list[list[float]], ratio: float, floor: float, exempt: int) -> list[list[bool]]:
+    """What the documentation says, weight by weight: unprotected before protected, small before large, early first."""
+    ranked = []
+    for i, values in enumerate(layers):
+        order = sorted(range(len(values)), key=lambda j: (-abs(values[j]), j))
+        most = len(values) if len(values) <= exempt else math.ceil(floor * len(values))
+        protected = set(order[:most])
+        ranked += [(j in protected, abs(value), i, j) for j, value in enumerate(values)]
+    total = sum(map(len, layers))
+    gone = {(i, j) for _, _, i, j in sorted(ranked)[: round(ratio * total)]}
+    return [[(i, j) not in gone for j in range(len(values))] for i, values in enumerate(layers)]
+
+
+@settings(deadline=None)
+@given(
+    layers=LAYERS,
+    ratio=st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0])),
+    floor=st.sampled_from([0.0, 0.04, 0.3, 1.0]),
+    exempt=st.sampled_from([0, 2, 6]),
+)
+def test_mask_equals_a_plain_sort(layers: list[list[float]], ratio: float, floor: float, exempt: int) -> None:
+    weights = named(layers)
+    mask = magnitude_mask(weights, ratio, PruneSettings(layer_floor=floor, exempt_below=exempt))
+    assert list(mask) == list(weights)
+    assert all(mask[n].shape == w.shape and mask[n].dtype == torch.bool for n, w in weights.items())
+    assert [flags.flatten().tolist() for flags in mask.values()] == by_sorting(layers, ratio, floor, exempt)
+    total = sum(map(len, layers))
+    assert sum(int((~flags).sum()) for flags in mask.values()) == round(ratio * total)
+
+
+def test_smallest_go_by_hand() -> None:
+    weights = {"a": torch.tensor([[3.0, -1.0], [0.5, -4.0]]), "b": torch.tensor([-2.0, 0.25])}
+    mask = magnitude_mask(weights, 0.5, PLAIN)
+    assert {n: f.tolist() for n, f in mask.items()} == {"a": [[True, False], [False, True]], "b": [True, False]}
+
+
+def test_of_equal_weights_the_earlier_goes_first() -> None:
+    weights = {"a": torch.tensor([1.0, -1.0, 1.0]), "b": torch.tensor([[-1.0, 1.0, 1.0]])}
+    mask = magnitude_mask(weights, 4 / 6, PLAIN)
+    assert {n: f.tolist() for n, f in mask.items()} == {"a": [False] * 3, "b": [[False, True, True]]}
+
+
+def test_floor_by_hand() -> None:
+    """A quarter of four is one weight: the largest of each layer; the rest goes by size."""
+    weights = {"weak": torch.tensor([0.1, 0.4, 0.2, 0.3]), "strong": torch.tensor([1.0, 4.0, 2.0, 3.0])}
+    settings = PruneSettings(layer_floor=0.25)
+    mask = magnitude_mask(weights, 0.5, settings)
+    assert {n: f.tolist() for n, f in mask.items()} == {
+        "weak": [False, True, False, False],
+        "strong": [False, True, True, True],
+    }
+    assert empty_layers(mask) == []
+    assert empty_layers(magnitude_mask(weights, 0.5, PLAIN)) == ["weak"]
+
+
+def test_protected_weights_go_last_but_the_ratio_is_met() -> None:
+    """Layers of up to two weights are exempt, and yet 5 of 6 go: the exempt ones by size, after the others."""
+    weights = {"small": torch.tensor([0.1, 0.3]), "large": torch.tensor([9.0, 8.0, 7.0, 6.0])}
+    settings = PruneSettings(exempt_below=2)
+    half = magnitude_mask(weights, 0.5, settings)
+    assert {n: f.tolist() for n, f in half.items()} == {"small": [True, True], "large": [True, False, False, False]}
+    most = magnitude_mask(weights, 5 / 6, settings)
+    assert {n: f.tolist() for n, f in most.items()} == {"small": [False, True], "large": [False] * 4}
+
+
+def test_exemption_is_inclusive() -> None:
+    weights = {"three": torch.full((3,), 0.1), "four": torch.full((4,), 9.0)}
+    mask = magnitude_mask(weights, 4 / 7, PruneSettings(exempt_below=3))
+    assert mask["three"].all()
+    assert not mask["four"].any()
+
+
+def test_normalised_magnitudes_by_hand() -> None:
+    """Root mean squares are 5 and 0.05: (3, 4, 5, 5 * sqrt 2) / 5 against (0.01, 0.07, ...) / 0.05."""
+    large = torch.tensor([3.0, 4.0, 5.0, 50**0.5])
+    small = torch.tensor([0.01, 0.07, 0.05, 0.05])
+    assert large.square().mean().sqrt().item() == pytest.approx(5.0)
+    assert small.square().mean().sqrt().item() == pytest.approx(0.05)
+    weights = {"large": large, "small": small}
+    plain = magnitude_mask(weights, 3 / 8, PLAIN)
+    assert {n: f.tolist() for n, f in plain.items()} == {"large": [True] * 4, "small": [False, True, False, False]}
+    mask = magnitude_mask(weights, 3 / 8, PruneSettings(normalise=True))
+    # 0.2 (small), then 0.6 and 0.8 (large); 1.0 and more stay.
+    assert {n: f.tolist() for n, f in mask.items()} == {
+        "large": [False, False, True, True],
+        "small": [False, True, True, True],
+    }
+
+
+def test_a_layer_of_zeros_can_be_normalised() -> None:
+    weights = {"zero": torch.zeros(3), "other": torch.ones(3)}
+    mask = magnitude_mask(weights, 0.5, PruneSettings(normalise=True))
+    assert {n: f.tolist() for n, f in mask.items()} == {"zero": [False] * 3, "other": [True] * 3}
+
+
+def test_masks_do_not_share_memory_with_weights_or_each_other() -> None:
+    weights = {"a": torch.ones(2), "b": torch.ones(2)}
+    mask = magnitude_mask(weights, 0.0, PLAIN)
+    mask["a"][:] = False
+    assert mask["b"].all()
+    assert weights["a"].tolist() == [1.0, 1.0]
+
+
+def test_impossible_ratio_names_the_nearest() -> None:
+    """4 of 10 weights are exempt, and the largest two of the six others: 4 may go."""
+    weights = {"small": torch.ones(4), "large": torch.ones(6)}
+    settings = PruneSettings(ratio=0.5, exempt_below=4, layer_floor=0.3)
+    with pytest.raises(UserError, match=r"prune\.ratio 0\.5 is impossible.*6 of 10 weights.*possible is 0\.4$"):
+        check_ratio(weights, settings)
+    check_ratio(weights, PruneSettings(ratio=0.4, exempt_below=4, layer_floor=0.3))
+
+
+@settings(deadline=None)
+@given(layers=LAYERS, ratio=st.floats(0, 0.99), floor=st.floats(0, 1), exempt=st.integers(0, 12))
+def test_the_nearest_ratio_is_possible(layers: list[list[float]], ratio: float, floor: float, exempt: int) -> None:
+    """Refused exactly when protected weights would have to go; what is offered instead passes."""
+    weights = named(layers)
+    total = sum(map(len, layers))
+    free = sum(0 if len(v) <= exempt else len(v) - math.ceil(floor * len(v)) for v in layers)
+    settings = PruneSettings(ratio=ratio, layer_floor=floor, exempt_below=exempt)
+    if round(ratio * total) <= free:
+        check_ratio(weights, settings)
+        return
+    with pytest.raises(UserError) as caught:
+        check_ratio(weights, settings)
+    offered = float(str(caught.value).rsplit(" ", 1)[1])
+    check_ratio(weights, PruneSettings(ratio=offered, layer_floor=floor, exempt_below=exempt))
+    assert offered <= Fraction(free, total) < offered + Fraction(11, 1000)

@@ -1,0 +1,147 @@
+"""Tables and pictures."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from supertickets import Ticket, UserError
+from supertickets.cost import count
+from supertickets.cost.latency import Latency
+from supertickets.deploy import Bench
+from supertickets.study.pictures import digits_page, run_picture, save_predictions
+from supertickets.study.tables import architecture_table, bench_table, cost_lines, describe
+from supertickets.supernets import create_spec
+
+
+def text(table: Table) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def assert_picture(path: Path, least: tuple[int, int], most: tuple[int, int]) -> None:
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        assert all(low <= size <= high for low, size, high in zip(least, picture.size, most, strict=True))
+        assert np.asarray(picture.convert("L")).std() > 5  # something is on it
+
+
+@pytest.fixture
+def run_copy(toy_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(toy_run, tmp_path / "run"))
+
+
+def test_a_run_at_a_glance(run_copy: Path, ticket: Ticket) -> None:
+    path = run_picture(run_copy, ticket)
+    assert path.parent == run_copy
+    assert_picture(path, (800, 500), (4000, 3000))
+
+
+def test_a_dense_run_at_a_glance(run_copy: Path, ticket: Ticket) -> None:
+    (run_copy / "events.jsonl").write_text(
+        "".join(
+            line + "\n"
+            for line in (run_copy / "events.jsonl").read_text().splitlines()
+            if json.loads(line)["event"] in ("epoch", "recalibrate", "digest")
+        )
+    )
+    assert_picture(run_picture(run_copy, replace(ticket, mask={})), (800, 500), (4000, 3000))
+
+
+def test_predictions_are_written_beside_their_pictures(tmp_path: Path) -> None:
+    names = []
+    for name, size, mode in (("small", (8, 8), "L"), ("large", (500, 300), "RGB"), ("wide", (40, 10), "RGBA")):
+        names.append(str(tmp_path / f"{name}.png"))
+        Image.new(mode, size, "white").save(names[-1])
+    found = [[("seven", 0.93), ("one", 0.07)]] * 3
+    save_predictions(names, found, tmp_path / "new" / "folder")
+    written = sorted((tmp_path / "new" / "folder").iterdir())
+    assert [path.name for path in written] == ["large.png", "small.png", "wide.png"]
+    for path in written:
+        assert_picture(path, (160, 80), (600, 400))
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    names = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        names.append(str(tmp_path / folder / "digit.png"))
+        Image.new("L", (8, 8)).save(names[-1])
+    save_predictions(names, [[("x", 1.0)]] * 2, tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+@pytest.mark.parametrize("count", [1, 10])
+def test_a_page_of_digits(tmp_path: Path, count: int) -> None:
+    images = [Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)) for _ in range(count)]
+    digits_page(images, ["3"] * count, [[("3", 0.8), ("5", 0.2)]] * count, tmp_path / "page.png")
+    assert_picture(tmp_path / "page.png", (100, 100), (3000, 500))
+
+
+def test_describe_takes_tickets_runs_and_recipes(ticket: Ticket, toy_run: Path) -> None:
+    for what in (toy_run, toy_run / "ticket"):
+        spec, mask, cost = describe(str(what))
+        assert spec == ticket.spec
+        assert cost == ticket.cost
+        assert mask.keys() == ticket.mask.keys()
+    spec, mask, cost = describe("digits")
+    assert spec == create_spec("hrnet_tiny")
+    assert not mask
+    assert cost == count(spec)
+
+
+@pytest.mark.parametrize("what", ["digit", "/nowhere"])
+def test_describe_names_what_is_neither(what: str) -> None:
+    with pytest.raises(UserError, match=what):
+        describe(what)
+
+
+def test_the_architecture_has_a_row_per_block(ticket: Ticket) -> None:
+    lines = text(architecture_table(ticket.spec, ticket.mask, ticket.cost)).splitlines()
+    full = ticket.spec.full_units()
+    for name, units in ticket.spec.units.items():
+        (line,) = (line for line in lines if line.split()[:1] == [name])
+        for left, most in zip(units.hidden, full[name].hidden, strict=True):
+            assert f"{left}/{most}" in line
+        assert not full[name].tokens or f"{units.tokens}/{full[name].tokens}" in line
+        flags = [f for key, f in ticket.mask.items() if key.startswith(f"blocks.{name}.")]
+        if flags:
+            density = sum(int(f.sum()) for f in flags) / sum(f.numel() for f in flags)
+            assert line.split()[-1] == f"{density:.0%}"
+    assert any(line.split()[:1] == ["classifier"] for line in lines)
+
+
+def test_figures_are_said_as_they_are(ticket: Ticket) -> None:
+    said = "\n".join(cost_lines(ticket.cost))
+    cost = ticket.cost
+    for figure in (cost.params, cost.nonzero_params, cost.macs, cost.masked_macs, cost.paper_macs):
+        assert f"{figure:,}" in said
+    assert f"{cost.sparsity:.1%} of maskable" in said
+    assert f"{cost.sparsity_all:.1%} of all" in said
+
+
+def test_latencies_stand_side_by_side() -> None:
+    latencies = {
+        "dense/torch": Latency(6.0, 5.5, 7.0),
+        "ticket/torch": Latency(4.0, 3.5, 4.5),
+        "dense/onnxruntime": Latency(1.0, 0.9, 1.1),
+        "ticket/onnxruntime": Latency(0.25, 0.2, 0.3),
+    }
+    lines = text(bench_table(Bench("a processor", 1, 8, latencies), "dense", "ticket")).splitlines()
+    (torch_line,) = (line for line in lines if line.split()[:1] == ["torch"])
+    (onnx_line,) = (line for line in lines if line.split()[:1] == ["onnxruntime"])
+    assert "6.00 ms (5.50-7.00)" in torch_line
+    assert torch_line.split()[-1] == "1.50x"
+    assert onnx_line.split()[-1] == "4.00x"
+    assert any("a processor" in line and "batch 8" in line for line in lines)

@@ -1,0 +1,162 @@
+"""Two processes under torchrun: one run, one ticket, every sample counted once."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import supertickets as st
+from supertickets.data import load_splits
+from supertickets.files import recipe_from_json
+from supertickets.runs import evaluate_ticket
+
+# The second process is late at the door, as a busy machine may make it.
+_LATE = """
+import os, sys, time
+from supertickets.cli import main
+from supertickets.training import RunDir
+
+check = RunDir.check_free
+def late(self):
+    time.sleep(5 * int(os.environ["RANK"]))
+    check(self)
+RunDir.check_free = late
+raise SystemExit(main(sys.argv[1:]))
+"""
+
+
+def launch(*words: str | Path, script: Path | None = None) -> subprocess.Popen[str]:
+    target = ["-m", "supertickets"] if script is None else [str(script)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *target]
+        + [str(word) for word in words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,  # so that a kill reaches both processes
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
+    try:
+        out, err = process.communicate(timeout=240)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, err
+    return out, err
+
+
+def events(run: Path, kind: str) -> list[dict[str, object]]:
+    found = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    return [event for event in found if event["event"] == kind]
+
+
+@pytest.fixture(scope="module")
+def pair(quick_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A run of two processes: its directory, and what was printed."""
+    run = tmp_path_factory.mktemp("pair") / "run"
+    out, err = ended(launch("draw", "digits", "--out", run, "--json", *quick_words))
+    return run, out, err
+
+
+def test_two_processes_make_one_run(pair: tuple[Path, str, str]) -> None:
+    run, _, _ = pair
+    written = {path.name for path in run.iterdir()} - {".lock"}
+    assert written == {
+        "run.json",
+        "events.jsonl",
+        "checkpoint.safetensors",
+        "ticket",
+        "result.json",
+        "picture.png",
+    }
+    assert {path.name for path in run.parent.iterdir()} == {"run"}
+    assert st.load(run).about["processes"] == 2
+    assert [event["epoch"] for event in events(run, "epoch")] == [1, 2, 3, 4]
+    assert len(events(run, "shrink")) == 2
+    assert len(events(run, "prune")) == 4
+
+
+def test_the_states_were_compared_after_every_epoch(pair: tuple[Path, str, str]) -> None:
+    found = events(pair[0], "digest")
+    assert [event["epoch"] for event in found] == [1, 2, 3, 4]
+    assert len({event["sha256"] for event in found}) == 4
+
+
+def test_only_the_first_process_talks(pair: tuple[Path, str, str]) -> None:
+    run, out, err = pair
+    assert err.count("epoch   1/4") == 1
+    assert json.loads(out)["ticket"] == str(run / "ticket")
+
+
+def test_every_sample_is_counted_once(pair: tuple[Path, str, str]) -> None:
+    """What two processes summed up is what one process finds."""
+    ticket = st.load(pair[0])
+    splits = load_splits(recipe_from_json(ticket.about["recipe"]).data)
+    for split, data in (("test", splits.test), ("validation", splits.validation)):
+        together = ticket.about[split]
+        assert len(data) % 2 == 1 or split == "validation"  # the shares are unequal
+        assert together == pytest.approx(evaluate_ticket(ticket, split=split), abs=1e-6)
+        hits = together["top1"] * len(data) / 100
+        assert hits == pytest.approx(round(hits), abs=1e-9)
+    assert ticket.about["samples"] == 4 * 5 * 128
+
+
+def test_the_search_saw_the_samples_of_both_processes(pair: tuple[Path, str, str], quick_words: list[str]) -> None:
+    """The mean of both losses, over a whole epoch of both shares, is near what one process sees."""
+    alone = st.load_recipe("digits", quick_words)
+    first = events(pair[0], "epoch")[0]
+    assert first["samples"] == 5 * alone.data.batch
+    assert 2.2 < float(str(first["train_loss"])) < 2.6  # about ln 10
+
+
+@pytest.mark.slow
+def test_a_late_process_joins_the_run(quick_words: list[str], tmp_path: Path) -> None:
+    script = tmp_path / "late.py"
+    script.write_text(_LATE)
+    run = tmp_path / "run"
+    words = [*quick_words, "--epochs", "1", "--search.last_epoch", "1"]
+    ended(launch("draw", "digits", "--out", run, *words, script=script))
+    assert (run / "result.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("checkpoint_seconds", ["300", "0"])
+def test_a_killed_pair_goes_on(
+    pair: tuple[Path, str, str], quick_words: list[str], tmp_path: Path, checkpoint_seconds: str
+) -> None:
+    reference, chance = pair[0], random.Random(0)
+    words = [*quick_words, "--checkpoint_seconds", checkpoint_seconds]
+    kills = 0
+    for trial in range(10):
+        run = tmp_path / f"run{trial}"
+        process = launch("draw", "digits", "--out", run, *words)
+        while not (run / "run.json").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0.2, 2))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+        if (run / "result.json").exists():
+            continue
+        kills += 1
+        ended(launch("resume", run))
+        assert events(run, "digest") == events(reference, "digest")
+        model = "ticket/model.safetensors"
+        assert (run / model).read_bytes() == (reference / model).read_bytes()
+        losses = [[event["train_loss"] for event in events(r, "epoch")] for r in (run, reference)]
+        assert losses[0] == losses[1]
+        if kills == 3:
+            return
+    assert kills > 0
