@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -32,6 +32,7 @@ from supertickets.training import (
     Runtime,
     Session,
     TrainState,
+    digest,
     fit,
     initial_state,
     load_checkpoint,
@@ -122,13 +123,19 @@ def copies(state: TrainState) -> Rooms:
     return {room: {n: t.detach().clone() for n, t in values.items()} for room, values in state.tensors().items()}
 
 
+def layout(tensor: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shape and strides; those of a dimension of one entry mean nothing."""
+    strides = zip(tensor.shape, tensor.stride(), strict=True)
+    return tuple(tensor.shape), tuple(stride for size, stride in strides if size > 1)
+
+
 def check_aligned(state: TrainState, recipe: Recipe) -> None:
     """Names, shapes and strides are those of a fresh build of the same spec; pruned weights are zero."""
     fresh = build_module(state.spec, recipe, CPU)
     assert state.module.spec == state.spec
     assert list(state.module.state_dict()) == list(fresh.state_dict())
-    expected = {n: (p.shape, p.stride()) for n, p in fresh.named_parameters()}
-    assert {n: (p.shape, p.stride()) for n, p in state.module.named_parameters()} == expected
+    expected = {n: layout(p) for n, p in fresh.named_parameters()}
+    assert {n: layout(p) for n, p in state.module.named_parameters()} == expected
     assert list(state.parameters()) == list(expected)
 
     names = {p: n for n, p in state.module.named_parameters()}
@@ -141,21 +148,21 @@ def check_aligned(state: TrainState, recipe: Recipe) -> None:
     for key, moment in optimizer_tensors(state.optimizer, state.module).items():
         kind, name = key.split("/")
         kinds.setdefault(kind, []).append(name)
-        assert moment.ndim == 0 or (moment.shape, moment.stride()) == expected[name], key
+        assert moment.ndim == 0 or layout(moment) == expected[name], key
     assert all(found == list(expected) for found in kinds.values())
 
     assert state.ema is not None
-    assert {n: (t.shape, t.stride()) for n, t in state.ema.tensors.items()} == expected
+    assert {n: layout(t) for n, t in state.ema.tensors.items()} == expected
     assert list(state.ema.tensors) == list(expected)
 
     sparse, weights = state.sparse, maskable(state, recipe)
-    assert list(sparse.mask) in ([], list(weights))
+    assert set(sparse.mask) in (set(), set(weights))
     if not sparse.mask:
         assert not sparse.stored
         return
     assert {n for n in sparse.stored if "/" not in n} == set(weights)
     for key, stored in sparse.stored.items():
-        assert stored.shape == expected[key.split("/")[-1]][0]
+        assert tuple(stored.shape) == expected[key.split("/")[-1]][0]
     moments = optimizer_tensors(state.optimizer, state.module)
     for name, flags in sparse.mask.items():
         assert (flags.dtype, flags.shape) == (torch.bool, weights[name].shape)
@@ -168,28 +175,28 @@ def check_aligned(state: TrainState, recipe: Recipe) -> None:
 
 def cut_by_hand(name: str, value: Tensor, spec: HRNetSpec, keep: dict[str, Tensor]) -> Tensor | None:
     """What is left of a tensor, read off its name alone; None if its part of the network is gone."""
-    if not name.startswith("blocks.") or value.ndim == 0 and ".tokens." not in name and "bn" not in name:
+    if not name.startswith("blocks."):
         return value
     _, block, part, *rest = name.split(".")
-    hidden, tokens = spec.units[block].hidden, spec.units[block].tokens
-    channels = keep[f"{block}.hidden"] if sum(hidden) else torch.zeros(0, dtype=torch.bool)
     if part in ("expand", "expand_bn", "unit_bn", "depthwise", "project"):
-        if not channels.any():
-            return None
+        left, dim = keep[f"{block}.hidden"], 0
         if part == "depthwise":
-            flags = dict(zip(("k3", "k5"), channels.split(hidden), strict=True))[rest[0]]
-            return value[flags] if value.ndim and flags.any() else value if flags.any() else None
-        if value.ndim == 0:
-            return value
-        return value[:, channels] if part == "project" else value[channels]
-    if part == "tokens":
-        flags = keep[f"{block}.tokens"] if tokens else torch.zeros(0, dtype=torch.bool)
-        if not flags.any():
-            return None
-        if value.ndim and rest[0] in ("to_tokens", "token_bn", "queries"):
-            return value[flags]
-        return value[:, flags] if value.ndim and rest[0] == "from_tokens" else value
-    return value  # the output BN and the shortcut
+            flags = left.split(spec.units[block].hidden)[("k3", "k5").index(rest[0])]
+            alive = bool(flags.any())
+        else:
+            flags, alive = left, bool(left.any())
+            dim = int(part == "project")
+    elif part == "tokens":
+        flags = keep[f"{block}.tokens"]
+        alive = bool(flags.any())
+        dim = {"to_tokens": 0, "token_bn": 0, "queries": 0, "from_tokens": 1}.get(rest[0], -1)
+    else:
+        return value  # the output BN and the shortcut
+    if not alive:
+        return None
+    if value.ndim == 0 or dim < 0:
+        return value  # an optimizer's step, a BN's count; encoder and decoder
+    return value[:, flags] if dim else value[flags]
 
 
 def check_cut(before: Rooms, after: Rooms, spec: HRNetSpec, keep: dict[str, Tensor]) -> None:
@@ -219,7 +226,13 @@ ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Examples take a while, so a failing one is shown as it is instead of being made small.
+@settings(
+    max_examples=8,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(
     actions=ACTIONS,
     optimizer=st.sampled_from(OPTIMIZERS),
@@ -269,7 +282,7 @@ def test_everything_stays_in_line(
                 after = copies(state)
                 assert {room for room, values in after.items() if values} == {r for r, v in before.items() if v}
                 for room, values in before.items():
-                    assert list(after.get(room, {})) == list(values) or set(after[room]) == set(values)
+                    assert set(after.get(room, {})) == set(values)
                     assert all(torch.equal(after[room][n], t) for n, t in values.items())
         check_aligned(state, recipe)
 
@@ -320,6 +333,22 @@ def test_pruned_weights_rest_and_come_back(optimizer: Optimizer, tmp_path: Path)
         assert not any(after[room][n][~f].any() for n, f in mask.items())
 
 
+def test_a_state_read_back_has_the_same_hash(optimizer: Optimizer, tmp_path: Path) -> None:
+    """The log of a resumed run tells the hashes of an uninterrupted one."""
+    recipe = make_recipe(optimizer)
+    session = make_session(recipe, tmp_path, steps=1)
+    state = train_one_epoch(session, initial_state(SPEC, recipe, CPU))
+    prune_weights(session, state, 1, 0.5)
+    save_checkpoint(session.run.checkpoint, state)
+    again = load_checkpoint(session.run.checkpoint, recipe, CPU)
+    # As `training.loop` logs it after every epoch.
+    found = [
+        digest((f"{room}|{n}", t) for room, values in s.tensors().items() for n, t in values.items())
+        for s in (state, again)
+    ]
+    assert found[0] == found[1]
+
+
 def test_zero_is_the_other_way_to_come_back(tmp_path: Path) -> None:
     recipe = make_recipe("sgd", prune={"restore": "zero"})
     session = make_session(recipe, tmp_path, steps=1)
@@ -355,14 +384,14 @@ def test_search_removes_what_is_small_in_both_copies(tmp_path: Path) -> None:
     scale = "blocks.s0_b1_0.unit_bn.weight"  # twelve channels: six of kernel 3, six of kernel 5
     raw, averaged = state.module.get_parameter(scale), state.ema.tensors[scale]
     for i, (a, b) in enumerate([(0.0, 0.01), (0.0, 0.02), (0.02, 0.0), (0.0, -0.005), (0.0, 0.0), (-0.02, -0.02)]):
-        raw[i + 1], averaged[i + 1] = a, b
+        raw[i + 3], averaged[i + 3] = a, b
     state.module.get_parameter("blocks.s0_b0_0.unit_bn.weight").zero_()
     state.ema.tensors["blocks.s0_b0_0.unit_bn.weight"].zero_()
     x = torch.randn(5, 1, 8, 8)
     expected = state.module.eval()(x)
     prune_weights(session, state, 1, 0.0)  # a mask is on, too
     after = remove_units(session, state, epoch=3)
-    assert after.spec.units["s0_b1_0"].hidden == (4, 5)  # the first, fourth and fifth of those six are gone
+    assert after.spec.units["s0_b1_0"].hidden == (5, 4)  # the first, fourth and fifth of those six are gone
     assert after.spec.units["s0_b0_0"].hidden == (0, 0)
     untouched = {n: u for n, u in SPEC.units.items() if n not in ("s0_b0_0", "s0_b1_0")}
     assert {n: after.spec.units[n] for n in untouched} == untouched

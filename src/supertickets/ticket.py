@@ -213,5 +213,6 @@ def _from_hub(name: str) -> Path:
 
     try:
         return Path(snapshot_download(name))
-    except (HfHubHTTPError, OSError) as error:
-        raise UserError(f"ticket {name} is neither a folder nor a repository that can be fetched ({error})") from None
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"ticket {name} is neither a folder nor a repository that can be fetched ({why})") from None
