@@ -333,6 +333,19 @@ def test_pruned_weights_rest_and_come_back(optimizer: Optimizer, tmp_path: Path)
         assert not any(after[room][n][~f].any() for n, f in mask.items())
 
 
+def test_the_mask_holds_whatever_the_optimizer_does(optimizer: Optimizer, tmp_path: Path) -> None:
+    """First moments that would move pruned weights without any gradient."""
+    recipe = make_recipe(optimizer)
+    session = make_session(recipe, tmp_path, steps=3)
+    state = train_one_epoch(session, initial_state(SPEC, recipe, CPU))
+    prune_weights(session, state, 1, 0.5)
+    for key, moment in optimizer_tensors(state.optimizer, state.module).items():
+        if key.split("/")[0] in FIRST_MOMENTS:
+            moment.fill_(1.0)
+    state = train_one_epoch(session, state)
+    assert not any(w[~state.sparse.mask[n]].any() for n, w in maskable(state, recipe).items())
+
+
 def test_a_state_read_back_has_the_same_hash(optimizer: Optimizer, tmp_path: Path) -> None:
     """The log of a resumed run tells the hashes of an uninterrupted one."""
     recipe = make_recipe(optimizer)

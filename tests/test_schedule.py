@@ -238,7 +238,7 @@ def test_impossible_schedules_name_the_nearest(made: Recipe, told: str) -> None:
     [
         paper(),
         recipe(9, ratio=0.9, interval=1),
-        recipe(30, ratio=0.3, interval=10),  # 0.3 * 10 is above 3 in floating point
+        recipe(30, ratio=0.1 + 0.2, interval=10),  # ten times that is above 3 in floating point
         recipe(70, ratio=0.7, interval=10),
         recipe(1, ratio=0.9, interval=25, progressive=False),
         recipe(40, {"interval": 0, "last_epoch": 0, "floor": 0.0}, ratio=0.0, interval=0),

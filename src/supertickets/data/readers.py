@@ -68,6 +68,8 @@ def load_idx(settings: DataSettings) -> Splits:
                 f"{image_path} has shape {images.shape} and {label_path.name} {labels.shape}; "
                 "expected N images (3 dimensions) and N labels (1 dimension): fetch the pair again"
             )
+        if len(labels) == 0:
+            raise UserError(f"{image_path} holds no samples; fetch the file again")
         sets[split] = ImageSet(torch.from_numpy(images)[:, None], torch.from_numpy(labels.astype(np.int64)))
     classes = int(sets["train"].labels.max()) + 1
     if int(sets["test"].labels.max()) >= classes:

@@ -55,7 +55,7 @@ def export(ticket: Ticket, path: str | Path, kind: Format = "onnx") -> Exported:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.tmp")
+    scratch = path.with_name(f".tmp-{path.name}")  # torch.export.load insists on the ending
     small = compact(ticket)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(8, *ticket.spec.input_shape, generator=generator)
