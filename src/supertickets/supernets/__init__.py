@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import UserError, nearest
-from .hrnet import HRNet, HRNetSpec
+from .hrnet import HRNet, HRNetSpec, as_tuples
 from .spec import Fold, Slice, Spec, UnitGroup, Units
 
 __all__ = [
@@ -130,6 +130,13 @@ def _with_style(spec: HRNetSpec, overrides: Mapping[str, Any]) -> HRNetSpec:
     for key in overrides:
         if key not in style_names | spec_names:
             raise UserError(f"unknown supernet setting '{key}'{nearest(key, style_names | spec_names)}")
+    overrides = {k: as_tuples(v) for k, v in overrides.items()}
     own = {k: v for k, v in overrides.items() if k in style_names}
     rest = {k: v for k, v in overrides.items() if k in spec_names}
-    return dataclasses.replace(spec, **rest, style=dataclasses.replace(spec.style, **own), units={})
+    try:
+        return dataclasses.replace(spec, **rest, style=dataclasses.replace(spec.style, **own), units={})
+    except (ValueError, TypeError, IndexError) as error:
+        raise UserError(
+            f"the supernet's settings do not fit together ({error}); channels and blocks need one list per stage of "
+            "equal lengths, head_channels one width per branch of the last stage"
+        ) from None

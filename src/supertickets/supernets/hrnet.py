@@ -136,14 +136,15 @@ class HRNetSpec:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> HRNetSpec:
         """Reads what `to_json` wrote."""
-        fields = {k: _tuples(v) for k, v in data.items() if k not in ("family", "style", "units")}
-        style = BlockStyle(**{k: _tuples(v) for k, v in data["style"].items()})
+        fields = {k: as_tuples(v) for k, v in data.items() if k not in ("family", "style", "units")}
+        style = BlockStyle(**{k: as_tuples(v) for k, v in data["style"].items()})
         units = {k: Units(hidden=tuple(u["hidden"]), tokens=u["tokens"]) for k, u in data["units"].items()}
         return HRNetSpec(**fields, style=style, units=units)
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value
+def as_tuples(value: Any) -> Any:
+    """Lists, as JSON and YAML have them, become tuples."""
+    return tuple(as_tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 def _neighbours(branch: int, count: int) -> range:

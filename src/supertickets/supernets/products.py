@@ -30,9 +30,9 @@ def depthwise_matrix(convs: Iterable[nn.Module], height: int, width: int) -> Ten
     """Writes depthwise convolutions as one matrix per channel, shape (H, S, T)."""
     return torch.cat(
         [
-            (conv.weight.flatten(1) @ _taps(conv.kernel_size[0], conv.stride[0], height, width)).unflatten(
-                1, (height * width, -1)
-            )
+            (
+                conv.weight.flatten(1) @ _taps(conv.kernel_size[0], conv.stride[0], height, width, conv.weight.dtype)
+            ).unflatten(1, (height * width, -1))
             for conv in convs
             if isinstance(conv, nn.Conv2d)
         ]
@@ -52,8 +52,9 @@ def normalise(bn: nn.BatchNorm2d, x_CN: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _taps(kernel: int, stride: int, height: int, width: int) -> Tensor:
+def _taps(kernel: int, stride: int, height: int, width: int, dtype: torch.dtype) -> Tensor:
     """Which weight connects which pixels: a 0/1 matrix of shape (kernel * kernel, S * T)."""
-    impulses = torch.eye(height * width).view(-1, 1, height, width)
-    patches = nn.functional.unfold(impulses, kernel, padding=(kernel - 1) // 2, stride=stride)  # (S, k * k, T)
-    return patches.transpose(0, 1).flatten(1).contiguous()
+    with torch.inference_mode(False):  # the cache outlives whatever mode the first caller is in
+        impulses = torch.eye(height * width, dtype=dtype).view(-1, 1, height, width)
+        patches = nn.functional.unfold(impulses, kernel, padding=(kernel - 1) // 2, stride=stride)  # (S, k * k, T)
+        return patches.transpose(0, 1).flatten(1).contiguous()
