@@ -125,9 +125,9 @@ def stop() -> None:
 
 
 def digest(named: Iterable[tuple[str, Tensor]]) -> str:
-    """A hash of tensors by name, to the bit."""
+    """A hash of tensors by name, to the bit, whatever their order."""
     sha = hashlib.sha256()
-    for name, value in named:
+    for name, value in sorted(named, key=lambda entry: entry[0]):
         sha.update(name.encode())
         sha.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()
