@@ -12,11 +12,11 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from . import __version__
 from .errors import UserError, nearest
 from .files import list_recipes, load_recipe, settings_parser
+from .recipe import setting_names
 
 DONE, DEFECT, USER, STOPPED = 0, 1, 2, 130
 _OUT = Console(highlight=False, soft_wrap=True)
@@ -34,12 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser = _parser()
         if words and not words[0].startswith("-") and words[0] not in COMMANDS:
             raise UserError(f"unknown command '{words[0]}'{nearest(words[0], COMMANDS)}")
+        words, settings = _take_settings(words)
         options, rest = parser.parse_known_args(words)
         if rest and not options.takes_settings:
             raise UserError(
                 f"unknown option '{rest[0]}' for {options.command}; see supertickets {options.command} --help"
             )
-        options.settings = rest
+        options.settings = settings + rest
         options.run(options)
     except UserError as error:
         if _is_main():
@@ -58,10 +59,8 @@ def _recipes(options: argparse.Namespace) -> None:
     if options.json:
         _print_json(list_recipes())
         return
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, description in list_recipes().items():
-        table.add_row(name, escape(description))
-    _OUT.print(table)
+        _OUT.print(f"{name:12}  {escape(description)}")
 
 
 def _draw(options: argparse.Namespace) -> None:
@@ -225,6 +224,24 @@ def _trained(work: Callable[[], Any], out: Path, as_json: bool) -> None:
 
 def _with_data(options: argparse.Namespace) -> list[str]:
     return [*options.settings, *(["--data.dir", options.data] if options.data else [])]
+
+
+def _take_settings(words: list[str]) -> tuple[list[str], list[str]]:
+    """Parts a command's own words from the settings of a recipe (``--name VALUE``), which may stand anywhere."""
+    own = {"draw": (), "train": (), "retrain": ("epochs",)}
+    if not words or words[0] not in own:
+        return words, []
+    names = set(setting_names()) - set(own[words[0]])
+    rest, settings, queue = [], [], list(words)
+    while queue:
+        word = queue.pop(0)
+        name = word[2:].split("=")[0]
+        if word.startswith("--") and (name in names or name.startswith("supernet.settings.")):
+            settings += [word, *queue[:1]] if "=" not in word else [word]
+            queue = queue[1:] if "=" not in word else queue
+        else:
+            rest.append(word)
+    return rest, settings
 
 
 def _is_main() -> bool:

@@ -73,10 +73,12 @@ def check_recipe(recipe: Recipe) -> Recipe:
         ("evaluate_every", recipe.evaluate_every, 1),
         ("recalibrate_batches", recipe.recalibrate_batches, 1),
         ("data.workers", recipe.data.workers, 0),
-        ("threads", recipe.threads or 1, 1),
+        ("threads", 1 if recipe.threads is None else recipe.threads, 1),
     ):
         if value < least:
             raise UserError(f"{name} is {value}; the nearest possible is {least}")
+    if not 0 <= recipe.seed < 2**63:
+        raise UserError(f"seed is {recipe.seed}; it must be from 0 to {2**63 - 1}")
     if not 0 <= recipe.ema_decay < 1:
         raise UserError(f"ema_decay is {recipe.ema_decay:g}; it must be from 0 (off) to below 1, e.g. 0.99")
     if not 0 <= recipe.label_smoothing < 1:
@@ -100,7 +102,10 @@ def _read(source: str) -> dict[str, Any]:
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise UserError(f"recipe file {path} does not exist")
-        text = path.read_text()
+        try:
+            text = path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"recipe file {path} cannot be read ({_one_line(error)})") from None
     else:
         shipped = list_recipes()
         if source not in shipped:

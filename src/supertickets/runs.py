@@ -13,6 +13,7 @@ import numpy
 import torch
 
 from . import __version__
+from .cost import count
 from .data import Batches, Splits, load_splits
 from .draw import maskable, search_warning, two_in_one
 from .errors import UserError
@@ -231,7 +232,15 @@ def _supernet(recipe: Recipe, splits: Splits) -> HRNetSpec:
     channels, (height, width) = splits.preprocessing.channels, splits.preprocessing.size
     fitted = {"in_channels": channels, "image_size": (height, width), "num_classes": len(splits.classes)}
     settings = recipe.supernet.settings
-    return create_spec(recipe.supernet.name, transformer=recipe.supernet.transformer, **fitted | settings)
+    try:
+        spec = create_spec(recipe.supernet.name, transformer=recipe.supernet.transformer, **fitted | settings)
+        count(spec)
+    except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"the settings supernet.settings {settings} make no network ({why})") from None
+    if spec.head != recipe.task:
+        raise UserError(f"supernet.name {recipe.supernet.name} has a head for {spec.head}, not for {recipe.task}")
+    return spec
 
 
 def _state_of(ticket: Ticket, session: Session) -> TrainState:

@@ -153,6 +153,6 @@ def test_the_nearest_ratio_is_possible(layers: list[list[float]], ratio: float, 
         return
     with pytest.raises(UserError) as caught:
         check_ratio(weights, settings)
-    offered = float(str(caught.value).rsplit(" ", 1)[1])
-    check_ratio(weights, PruneSettings(ratio=offered, layer_floor=floor, exempt_below=exempt))
-    assert offered <= Fraction(free, total) < offered + Fraction(11, 1000)
+    offered = Fraction(str(caught.value).rsplit(" ", 1)[1])  # two digits, rounded down
+    check_ratio(weights, PruneSettings(ratio=float(offered), layer_floor=floor, exempt_below=exempt))
+    assert offered <= Fraction(free, total) <= offered + Fraction(1, 100)

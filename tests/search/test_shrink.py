@@ -194,7 +194,8 @@ def test_one_token_less_by_hand() -> None:
     keep = everything(SPEC)
     keep["s1_b1_0.tokens"] = torch.tensor([True, False, True, True])
     small = cut(net, keep)
-    block = small.blocks["s1_b1_0"]
+    cut_path = small.blocks["s1_b1_0"].tokens
+    assert isinstance(cut_path, TokenPath)
     left = [0, 2, 3]
     reference = TokenPath(6, 3, 2, 0.0).eval()
     for layer in ("encoder", "decoder", "up_bn"):
@@ -205,7 +206,7 @@ def test_one_token_less_by_hand() -> None:
     for entry in ("weight", "bias", "running_mean", "running_var"):
         getattr(reference.token_bn, entry).copy_(getattr(path.token_bn, entry)[left])
     x = torch.randn(2, 6, 4, 5)
-    torch.testing.assert_close(block.tokens(x), reference(x), rtol=0, atol=1e-6)
+    torch.testing.assert_close(cut_path(x), reference(x), rtol=0, atol=1e-6)
     assert (path(x) - reference(x)).abs().max() > 1e-3
     assert small.spec.units["s1_b1_0"].tokens == 3
     assert small.spec.units["s1_b0_0"].tokens == 4

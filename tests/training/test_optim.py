@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from timm.optim import RMSpropTF
+from timm.optim.rmsprop_tf import RMSpropTF
 from torch import Tensor, nn
 from torch.optim import Optimizer
 

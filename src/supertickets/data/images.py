@@ -76,6 +76,8 @@ def make_splits(train: ImageSet, test: ImageSet, classes: tuple[str, ...], setti
     if not 0 < settings.validation < 1:
         raise UserError(f"data.validation is {settings.validation:g}; it is a share between 0 and 1, e.g. 0.1")
     held, rest = stratified(train.labels.numpy(), settings.validation, settings.split_seed)
+    if len(rest) == 0:
+        raise UserError(f"data.validation {settings.validation:g} leaves no training samples; try 0.1")
     train, validation = train.subset(rest), train.subset(held)
     values = train.images.to(torch.float32) / 255
     dims = (0, 2, 3)

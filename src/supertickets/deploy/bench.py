@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..cost.latency import Latency, device_name, time_interleaved
+from ..errors import UserError
 from ..ticket import Ticket
 from .compact import compact
 from .export import export, onnx_runner
@@ -51,6 +52,9 @@ def bench(tickets: Mapping[str, Ticket], *, batch: int = 1, threads: int = 1, re
         threads: Threads per runtime.
         repeats: Rounds.
     """
+    for name, value in (("batch", batch), ("threads", threads), ("repeats", repeats)):
+        if value < 1:
+            raise UserError(f"--{name} is {value}; the nearest possible is 1")
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..errors import UserError
 from ..ticket import Ticket
 from .compact import compact
 
@@ -54,7 +55,10 @@ def export(ticket: Ticket, path: str | Path, kind: Format = "onnx") -> Exported:
         RuntimeError: Outputs differ from the ticket's by `TOLERANCE` or more.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path.parent} cannot be made ({error.strerror}); choose another --out") from None
     scratch = path.with_name(f".tmp-{path.name}")  # torch.export.load insists on the ending
     small = compact(ticket)
     generator = torch.Generator().manual_seed(0)

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ..errors import UserError
 from ..supernets import HRNetSpec
 from ..ticket import Ticket
 from ..training import read_events
@@ -63,7 +64,10 @@ def run_picture(run: Path, ticket: Ticket) -> Path:
 
 def save_predictions(images: Sequence[str], found: Sequence[Sequence[tuple[str, float]]], folder: Path) -> None:
     """Writes each picture, enlarged if it is small, with its most likely class below."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error.strerror}); choose another --save") from None
     font = ImageFont.load_default(16)
     for path, classes in zip(images, found, strict=True):
         with Image.open(path) as file:

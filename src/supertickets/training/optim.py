@@ -187,9 +187,9 @@ def check_optimizer(optimizer: OptimizerSettings, lr: LrSettings) -> None:
 
 def _one_cycle(step: int, total: int, rise: float, start: float, peak: float, end: float) -> float:
     """Two cosine arcs: start -> peak -> end (the schedule of "super-convergence")."""
-    top = rise * total - 1
+    top = max(rise * total - 1, 0.0)
     if step <= top:
-        share, low, high = step / top, start, peak
+        share, low, high = step / top if top else 1.0, start, peak
     else:
         share, low, high = (step - top) / max(total - 1 - top, 1e-12), peak, end
     return high + (low - high) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
