@@ -18,7 +18,8 @@ ROWS = (
     ("supernets", "cost", "pruning"),
     ("search", "data", "tasks"),
     ("schedule", "training"),
-    ("files", "ticket", "draw", "runs"),
+    ("files",),
+    ("ticket", "draw", "runs"),
     ("deploy", "study"),
     ("cli",),
     ("__init__", "__main__"),
@@ -27,7 +28,6 @@ ROWS = (
 BESIDE = {
     ("cost", "supernets"),
     ("pruning", "supernets"),
-    ("runs", "files"),
     ("runs", "ticket"),
     ("runs", "draw"),
     ("study", "deploy"),

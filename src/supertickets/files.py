@@ -77,6 +77,10 @@ def check_recipe(recipe: Recipe) -> Recipe:
     ):
         if value < least:
             raise UserError(f"{name} is {value}; the nearest possible is {least}")
+    if not 0 <= recipe.prune.layer_floor < 1:
+        raise UserError(f"prune.layer_floor is {recipe.prune.layer_floor:g}; it is a share: from 0 to below 1")
+    if recipe.search.rho < 0:
+        raise UserError(f"search.rho is {recipe.search.rho:g}; the nearest possible is 0 (no penalty)")
     if not 0 <= recipe.seed < 2**63:
         raise UserError(f"seed is {recipe.seed}; it must be from 0 to {2**63 - 1}")
     if not 0 <= recipe.ema_decay < 1:
@@ -105,7 +109,7 @@ def _read(source: str) -> dict[str, Any]:
         try:
             text = path.read_text()
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"recipe file {path} cannot be read ({_one_line(error)})") from None
+            raise UserError(f"recipe file {path} cannot be read or is not YAML ({_one_line(error)})") from None
     else:
         shipped = list_recipes()
         if source not in shipped:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import platform
+from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -87,7 +88,7 @@ def retrain_recipe(ticket: Ticket, epochs: int, overrides: Sequence[str] = ()) -
     Raises:
         UserError: A setting is unknown or impossible.
     """
-    made_by = recipe_from_json(ticket.about["recipe"])
+    made_by = _recipe_of(ticket)
     fixed = dataclasses.replace(
         made_by,
         name=f"{made_by.name}-retrained",
@@ -110,7 +111,7 @@ def evaluate_ticket(ticket: Ticket, data_dir: str | None = None, split: str = "t
     Raises:
         UserError: The data is missing, or has other classes.
     """
-    recipe = recipe_from_json(ticket.about["recipe"])
+    recipe = _recipe_of(ticket)
     data = dataclasses.replace(recipe.data, dir=data_dir or recipe.data.dir)
     splits = dataclasses.replace(load_splits(data), preprocessing=ticket.preprocessing)
     if splits.classes != ticket.classes:
@@ -137,6 +138,14 @@ def resume(out: str | Path) -> Ticket:
         assert state is not None  # run.json is written behind the first checkpoint
         session.reporter.say(f"resuming {out} at epoch {state.position.epoch + 1}, step {state.position.step}")
         return _finish(about["command"], session, state)
+
+
+def _recipe_of(ticket: Ticket) -> Recipe:
+    try:
+        return recipe_from_json(ticket.about["recipe"])
+    except (ArgumentError, KeyError, TypeError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"the ticket's recipe cannot be read ({why}); it is damaged or of another version") from None
 
 
 def _begin(command: Command, recipe: Recipe, out: str | Path, ticket: Ticket | None) -> Ticket:

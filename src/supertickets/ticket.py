@@ -141,8 +141,17 @@ class Ticket:
             spec = spec_from_json(config["spec"])
             classes, about = tuple(config["classes"]), config["about"]
             weights, mask = load_file(folder / _WEIGHTS), load_file(folder / _MASK)
-        except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError, SafetensorError) as error:
-            raise UserError(f"{folder / _CONFIG} is damaged ({error}); copy the whole folder again") from None
+            if not isinstance(about["recipe"], dict):
+                raise TypeError("its recipe is missing")
+            if not len(classes) == spec.num_classes:
+                raise ValueError(f"{len(classes)} classes for {spec.num_classes} outputs")
+            with torch.device("meta"):
+                wanted = {name: value.shape for name, value in spec.build().state_dict().items()}
+            if wanted != {name: value.shape for name, value in weights.items()}:
+                raise ValueError("the weights are those of another network")
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
+            why = " ".join(str(error).split())
+            raise UserError(f"{folder / _CONFIG} is damaged ({why}); copy the whole folder again") from None
         return Ticket(spec, weights, mask, classes, preprocessing, about)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True) -> None:
@@ -199,7 +208,7 @@ def _open(path: Path) -> Image.Image:
             return picture
     except FileNotFoundError:
         raise UserError(f"image {path} does not exist") from None
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path} is not a readable picture ({error})") from None
 
 

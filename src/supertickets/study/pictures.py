@@ -69,6 +69,7 @@ def save_predictions(images: Sequence[str], found: Sequence[Sequence[tuple[str, 
     except OSError as error:
         raise UserError(f"{folder} cannot be made ({error.strerror}); choose another --save") from None
     font = ImageFont.load_default(16)
+    used: set[str] = set()
     for path, classes in zip(images, found, strict=True):
         with Image.open(path) as file:
             picture = file.convert("RGB")
@@ -78,7 +79,11 @@ def save_predictions(images: Sequence[str], found: Sequence[Sequence[tuple[str, 
         page.paste(picture, (0, 0))
         name, share = classes[0]
         ImageDraw.Draw(page).text((6, picture.height + 3), f"{name}  {share:.0%}", fill=_INK, font=font)
-        page.save(folder / f"{Path(path).stem}.png")
+        stem, number = Path(path).stem, 1
+        while (name := stem if number == 1 else f"{stem}-{number}") in used:
+            number += 1
+        used.add(name)
+        page.save(folder / f"{name}.png")
 
 
 def digits_page(

@@ -181,13 +181,17 @@ def check_optimizer(optimizer: OptimizerSettings, lr: LrSettings) -> None:
         raise UserError(f"optimizer.lr is {optimizer.lr:g}; it must be above 0")
     if not 0 <= optimizer.momentum < 1:
         raise UserError(f"optimizer.momentum is {optimizer.momentum:g}; it must be from 0 to below 1")
+    if any(not 0 <= beta < 1 for beta in optimizer.betas):
+        raise UserError(f"optimizer.betas is {list(optimizer.betas)}; both must be from 0 to below 1")
+    if lr.decay_epochs <= 0:
+        raise UserError(f"lr.decay_epochs is {lr.decay_epochs:g}; it must be above 0")
     if lr.shape == "step" and not lr.milestones:
         raise UserError("lr.shape is 'step' but lr.milestones is empty; give the epochs, e.g. --lr.milestones [20,30]")
 
 
 def _one_cycle(step: int, total: int, rise: float, start: float, peak: float, end: float) -> float:
     """Two cosine arcs: start -> peak -> end (the schedule of "super-convergence")."""
-    top = max(rise * total - 1, 0.0)
+    top = rise * total - 1
     if step <= top:
         share, low, high = step / top if top else 1.0, start, peak
     else:
