@@ -271,7 +271,6 @@ HARM: dict[str, Callable[[Path], object]] = {
     "spec with other classes": _config(lambda config: config["spec"].update(num_classes=11)),
     "no recipe": _config(lambda config: config["about"].pop("recipe")),
     "nothing about it": _config(lambda config: config.update(about=None)),
-    "recipe of another version": _config(lambda config: config["about"]["recipe"].update(colour="red")),
 }
 
 
