@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from supertickets.search import fold_constants, select_units, slice_tensors, units_at_least
-from supertickets.supernets import HRNet, HRNetSpec, Spec, create_spec, products
+from supertickets.supernets import HRNet, HRNetSpec, Spec, create_spec
 from supertickets.supernets.transformer import TokenPath
 
 Keep = dict[str, Tensor]
@@ -37,15 +37,13 @@ SPEC = create_spec(
 
 @contextmanager
 def precision(dtype: torch.dtype) -> Iterator[None]:
-    """Builds and runs in another type; `products` remembers matrices of the default type, so they are forgotten."""
+    """Builds and runs in another type."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
-    products._taps.cache_clear()
     try:
         yield
     finally:
         torch.set_default_dtype(before)
-        products._taps.cache_clear()
 
 
 def randomised(spec: Spec, seed: int = 0) -> HRNet:
