@@ -99,7 +99,7 @@ def make_session(recipe: Recipe, folder: Path, steps: int) -> Session:
         task=Classification(splits.classes),
         runtime=Runtime(CPU),
         run=RunDir(folder),
-        reporter=Reporter(recipe.epochs, steps, 0, quiet=True),
+        reporter=Reporter(recipe.epochs, steps, quiet=True),
     )
 
 
@@ -435,7 +435,7 @@ def test_the_floor_keeps_the_strongest(tmp_path: Path) -> None:
 
 def test_empty_layers_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = make_recipe("sgd")
-    session = dataclasses.replace(make_session(recipe, tmp_path, steps=1), reporter=Reporter(1, 1, 0, quiet=False))
+    session = dataclasses.replace(make_session(recipe, tmp_path, steps=1), reporter=Reporter(1, 1, quiet=False))
     state = initial_state(SPEC, recipe, CPU)
     with torch.no_grad():
         state.module.get_parameter("last_conv.weight").mul_(1e-6)

@@ -134,8 +134,10 @@ def resume(out: str | Path) -> Ticket:
     """
     about = RunDir(Path(out)).about()
     recipe = recipe_from_json(about["recipe"])
-    with _open(recipe, Path(out)) as (session, state):
-        assert state is not None  # run.json is written behind the first checkpoint
+    with _open(recipe, Path(out)) as session:
+        state = load_checkpoint(session.run.checkpoint, recipe, session.runtime.device)
+        session.run.truncate_log(state.position.log_size)
+        session.reporter.resume(state.position.epoch)
         session.reporter.say(f"resuming {out} at epoch {state.position.epoch + 1}, step {state.position.step}")
         return _finish(about["command"], session, state)
 
@@ -151,7 +153,7 @@ def _recipe_of(ticket: Ticket) -> Recipe:
 def _begin(command: Command, recipe: Recipe, out: str | Path, ticket: Ticket | None) -> Ticket:
     # Results are equal to the bit at a fixed number of threads, so that number belongs to the run.
     recipe = dataclasses.replace(check_recipe(recipe), threads=recipe.threads or torch.get_num_threads())
-    with _open(recipe, Path(out), ticket) as (session, state):
+    with _open(recipe, Path(out), ticket) as session:
         session.run.check_free()
         if ticket is None:
             state = initial_state(session.supernet, recipe, session.runtime.device)
@@ -214,24 +216,18 @@ def versions() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _open(recipe: Recipe, out: Path, ticket: Ticket | None = None) -> Iterator[tuple[Session, TrainState | None]]:
-    """Yields the session of a run directory and its last state, if it holds an unfinished run."""
+def _open(recipe: Recipe, out: Path, ticket: Ticket | None = None) -> Iterator[Session]:
+    """Yields the session of a run directory, which is locked meanwhile."""
     runtime = start(recipe.device, recipe.threads, recipe.deterministic)
     try:
         splits = load_splits(recipe.data)
         _check_batches(recipe, splits, runtime)
         with RunDir(out, writes=runtime.is_main) as run:
-            if runtime.from_main(run.is_unfinished()):
-                state = load_checkpoint(run.checkpoint, recipe, runtime.device)
-                run.truncate_log(state.position.log_size)
-            else:
-                state = None
             supernet = ticket.spec if ticket is not None else _supernet(recipe, splits)
             batches = Batches(splits, recipe.data, recipe.seed, runtime.rank, runtime.world)
-            done = state.position.epoch if state is not None else 0
-            with Reporter(recipe.epochs, batches.steps_per_epoch, done, quiet=not runtime.is_main) as reporter:
+            with Reporter(recipe.epochs, batches.steps_per_epoch, quiet=not runtime.is_main) as reporter:
                 task = Classification(splits.classes, recipe.label_smoothing)
-                yield Session(recipe, supernet, batches, task, runtime, run, reporter), state
+                yield Session(recipe, supernet, batches, task, runtime, run, reporter)
     finally:
         stop()
 

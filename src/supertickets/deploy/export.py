@@ -59,7 +59,7 @@ def export(ticket: Ticket, path: str | Path, kind: Format = "onnx") -> Exported:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path.parent} cannot be made ({error.strerror}); choose another --out") from None
-    scratch = path.with_name(f".tmp-{path.name}")  # torch.export.load insists on the ending
+    scratch = path.with_name(f"unchecked-{path.name}")  # PyTorch insists on a name in front of the ending
     small = compact(ticket)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(8, *ticket.spec.input_shape, generator=generator)

@@ -16,11 +16,10 @@ class Reporter:
     Args:
         epochs: Epochs of the run.
         steps: Steps per epoch.
-        done: Epochs that are complete already.
         quiet: Whether to show nothing (other processes than the first).
     """
 
-    def __init__(self, epochs: int, steps: int, done: int, *, quiet: bool) -> None:
+    def __init__(self, epochs: int, steps: int, *, quiet: bool) -> None:
         self.quiet = quiet
         self.epochs = epochs
         self.steps = steps
@@ -36,7 +35,7 @@ class Reporter:
             console=self.console,
             disable=quiet or not self.console.is_terminal,
         )
-        self.task = self.bar.add_task("training", total=epochs * steps, completed=done * steps, state="")
+        self.task = self.bar.add_task("training", total=epochs * steps, state="")
 
     def __enter__(self) -> Reporter:
         self.bar.start()
@@ -46,6 +45,10 @@ class Reporter:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.stop()
+
+    def resume(self, done: int) -> None:
+        """Goes on behind epochs that are complete, without counting them as fast ones."""
+        self.bar.reset(self.task, completed=done * self.steps)
 
     def step(self, epoch: int, step: int) -> None:
         """One more step is done."""

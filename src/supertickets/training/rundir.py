@@ -56,7 +56,9 @@ class RunDir:
         return (self.path / "run.json").exists() and not self.result.exists()
 
     def check_free(self) -> None:
-        """Raises `UserError` if the directory holds a run already."""
+        """Raises `UserError` if the directory holds a run already; the process that writes decides."""
+        if not self.writes:
+            return
         if self.is_unfinished():
             raise UserError(f"{self.path} holds an unfinished run; go on with: supertickets resume {self.path}")
         if self.result.exists():

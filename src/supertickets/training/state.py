@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ..errors import UserError
 from ..pruning import SparseState
 from ..recipe import Recipe
 from ..supernets import HRNet, HRNetSpec, spec_from_json
@@ -161,13 +162,21 @@ def save_checkpoint(path: Path, state: TrainState) -> None:
 
 
 def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> TrainState:
-    """Reads what `save_checkpoint` wrote."""
+    """Reads what `save_checkpoint` wrote.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
     rooms: dict[str, Tensors] = {}
-    with safe_open(path, "pt") as file:
-        meta = json.loads(file.metadata()["state"])
-        for key in file.keys():  # noqa: SIM118 (not a dict)
-            room, name = key.split("|", 1)
-            rooms.setdefault(room, {})[name] = file.get_tensor(key)
+    try:
+        with safe_open(path, "pt") as file:
+            meta = json.loads(file.metadata()["state"])
+            for key in file.keys():  # noqa: SIM118 (not a dict)
+                room, name = key.split("|", 1)
+                rooms.setdefault(room, {})[name] = file.get_tensor(key)
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"checkpoint {path} is missing or damaged ({why}); begin anew with another --out") from None
     return restore_state(recipe, device, meta, rooms)
 
 
