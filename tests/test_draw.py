@@ -95,7 +95,7 @@ def make_session(recipe: Recipe, folder: Path, steps: int) -> Session:
     return Session(
         recipe=recipe,
         supernet=SPEC,
-        batches=Batches(splits, recipe.data, recipe.seed),
+        batches=Batches(splits, recipe.data, recipe.augment, recipe.seed),
         task=Classification(splits.classes),
         runtime=Runtime(CPU),
         run=RunDir(folder),

@@ -19,7 +19,7 @@ ROWS = (
     ("search", "data", "tasks"),
     ("schedule", "training"),
     ("files",),
-    ("ticket", "draw", "runs"),
+    ("settle", "ticket", "draw", "runs"),
     ("deploy", "study"),
     ("cli",),
     ("__init__", "__main__"),
@@ -30,6 +30,7 @@ BESIDE = {
     ("pruning", "supernets"),
     ("runs", "ticket"),
     ("runs", "draw"),
+    ("runs", "settle"),
     ("study", "deploy"),
     ("__main__", "__init__"),
 }

@@ -210,7 +210,7 @@ def test_every_plan_ends_at_exactly_p(made: Recipe) -> None:
 @pytest.mark.parametrize(
     ("made", "told"),
     [
-        (recipe(0), "epochs is 0; the nearest possible is 1"),
+        (recipe(-1), "epochs is -1; the nearest possible is 1"),
         (recipe(8, ratio=0.9, interval=1), "the fewest are 9; set epochs to 9, or prune.progressive to false"),
         (
             recipe(100, ratio=0.9, interval=25),

@@ -183,8 +183,16 @@ def _bench(options: argparse.Namespace) -> None:
 
 
 def _plan(recipe: Any, as_json: bool) -> None:
-    from .schedule import Prune, plan
+    from .data import load_splits
+    from .schedule import Prune, check_schedule, plan
+    from .settle import settle
 
+    if recipe.epochs == 0:
+        splits = load_splits(recipe.data)
+        recipe, said = settle(recipe, len(splits.train))
+        check_schedule(recipe)
+        for line in (*splits.notes, *said):
+            print(line, file=sys.stderr)
     found = [
         (t, [f"prune to {e.ratio:.0%}" if isinstance(e, Prune) else type(e).__name__.lower() for e in events])
         for t, events in plan(recipe)

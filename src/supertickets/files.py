@@ -73,14 +73,27 @@ def check_recipe(recipe: Recipe) -> Recipe:
         ("evaluate_every", recipe.evaluate_every, 1),
         ("recalibrate_batches", recipe.recalibrate_batches, 1),
         ("data.workers", recipe.data.workers, 0),
+        ("accumulate", recipe.accumulate, 1),
+        ("augment.randaugment", recipe.augment.randaugment, 0),
+        ("augment.mixup", recipe.augment.mixup, 0),
+        ("augment.cutmix", recipe.augment.cutmix, 0),
+        ("augment.jitter", recipe.augment.jitter, 0),
         ("threads", 1 if recipe.threads is None else recipe.threads, 1),
     ):
         if value < least:
             raise UserError(f"{name} is {value}; the nearest possible is {least}")
     if not 0 <= recipe.prune.layer_floor < 1:
         raise UserError(f"prune.layer_floor is {recipe.prune.layer_floor:g}; it is a share: from 0 to below 1")
-    if recipe.search.rho < 0:
+    if recipe.search.rho is not None and recipe.search.rho < 0:
         raise UserError(f"search.rho is {recipe.search.rho:g}; the nearest possible is 0 (no penalty)")
+    if not 0 < recipe.augment.crop <= 1:
+        raise UserError(f"augment.crop is {recipe.augment.crop:g}; it is a share of the area, e.g. 0.35 (1 for none)")
+    if not 0 <= recipe.distill.share <= 1:
+        raise UserError(f"distill.share is {recipe.distill.share:g}; it is a share: from 0 to 1")
+    if recipe.distill.temperature <= 0:
+        raise UserError(f"distill.temperature is {recipe.distill.temperature:g}; it must be above 0, e.g. 4")
+    if recipe.distill.teacher == "ema" and not recipe.ema_decay:
+        raise UserError("distill.teacher is 'ema' but ema_decay is 0: set it to, e.g., 0.99")
     if not 0 <= recipe.seed < 2**63:
         raise UserError(f"seed is {recipe.seed}; it must be from 0 to {2**63 - 1}")
     if not 0 <= recipe.ema_decay < 1:

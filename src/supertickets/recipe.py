@@ -10,26 +10,63 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Where samples come from and how training samples vary.
+    """Where samples come from.
 
     Attributes:
-        source: "digits" (embedded, offline) or "idx" (the files of MNIST and Fashion-MNIST in ``dir``).
+        source: "digits" (embedded, offline), "idx" (the files of MNIST and Fashion-MNIST), "cifar" (the Python version
+            of CIFAR-10 or CIFAR-100), "tiny_imagenet" (its published layout) or "folders" (pictures in folders by
+            class).
         dir: Folder with the data set.
+        size: Side that pictures are made to, in pixels; null keeps the size of the data set, and chooses one for
+            "folders".
+        class_names: Names of the classes, where the data set has none.
+        class_level: Which folders are classes in a tree of "folders": the topmost that differ, or those that hold the
+            pictures ("leaf").
+        broken: Whether unreadable pictures are named and left out ("skip") or end the run ("refuse").
+        keep_gb: Memory for decoded pictures of "folders"; a larger set is decoded again in every epoch.
         batch: Samples per step, over all processes.
         workers: Loader processes per training process; 0 loads in the training process.
         validation: Share of the training split that is held out to choose by.
+        test: Share of "folders" without a test split that becomes one.
         split_seed: Seed of the splits; runs with different seeds share their splits.
+    """
+
+    source: Literal["digits", "idx", "cifar", "tiny_imagenet", "folders"] = "digits"
+    dir: str | None = None
+    size: int | None = None
+    class_names: tuple[str, ...] = ()
+    class_level: Literal["top", "leaf"] = "top"
+    broken: Literal["skip", "refuse"] = "skip"
+    keep_gb: float = 2.0
+    batch: int = 64
+    workers: int = 0
+    validation: float = 0.1
+    test: float = 0.15
+    split_seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentSettings:
+    """How training samples vary; the defaults change nothing.
+
+    Attributes:
+        crop: Smallest share of a picture's area that a random crop takes (TensorFlow's recipe for ImageNet: 0.08).
+        flip: Whether half of the samples are mirrored.
+        jitter: Largest relative change of brightness, contrast and saturation.
+        randaugment: Magnitude of RandAugment (two operations), usually 9; 0 switches it off.
+        mixup: Alpha of mixup; 0 switches it off.
+        cutmix: Alpha of cutmix; with both, each batch takes one of the two by chance.
         shift: Largest random translation, in pixels.
         rotate: Largest random rotation, in degrees.
         scale: Largest relative change of size.
     """
 
-    source: Literal["digits", "idx"] = "digits"
-    dir: str | None = None
-    batch: int = 64
-    workers: int = 0
-    validation: float = 0.1
-    split_seed: int = 0
+    crop: float = 1.0
+    flip: bool = False
+    jitter: float = 0.0
+    randaugment: int = 0
+    mixup: float = 0.0
+    cutmix: float = 0.0
     shift: float = 0.0
     rotate: float = 0.0
     scale: float = 0.0
@@ -117,7 +154,8 @@ class SearchSettings:
     Attributes:
         interval: Epochs between two removals, t_s; 0 switches the search off.
         threshold: Units whose BN scale is at most this are removed (epsilon).
-        rho: Strength of the L1 penalty on the scales, weighted by each unit's MACs.
+        rho: Strength of the L1 penalty on the scales, weighted by each unit's MACs; null chooses it by the length of
+            the search (docs/short-runs.md).
         warmup_epochs: Epochs in which the penalty grows linearly from 0.
         penalty: "subgradient" (the paper) adds rho * p * sign(scale) to the gradient; "proximal" is a soft threshold
             of lr * rho * p after the step: exact zeros, and the same strength under every optimizer.
@@ -127,7 +165,7 @@ class SearchSettings:
 
     interval: int = 10
     threshold: float = 1e-3
-    rho: float = 0.0
+    rho: float | None = 0.0
     warmup_epochs: float = 0.0
     penalty: Literal["subgradient", "proximal"] = "subgradient"
     last_epoch: int | None = None
@@ -166,6 +204,25 @@ class PruneSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistillSettings:
+    """Knowledge distillation (Hinton et al., 2015): the loss also asks for a teacher's scores.
+
+    Attributes:
+        teacher: Null for none; "ema" for the running average of the network itself; a ticket's folder; or
+            "timm:NAME" or "torchvision:NAME".
+        weights: Weights of a timm or torchvision teacher (safetensors, or a state dict in PyTorch's format); null takes
+            the published ones.
+        share: Share of the teacher in the loss.
+        temperature: What both networks' scores are divided by.
+    """
+
+    teacher: str | None = None
+    weights: str | None = None
+    share: float = 0.5
+    temperature: float = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Every setting of a run.
 
@@ -173,13 +230,18 @@ class Recipe:
         name: Name of the recipe.
         description: One line on what it does.
         task: What is learned.
-        epochs: Passes over the training data.
+        epochs: Passes over the training data; 0 chooses them by the number of samples, and scales the intervals of
+            search and pruning, which are then those of 30 epochs.
         seed: Seed of weights, data order, augmentation and dropout.
         label_smoothing: Share of the target that is spread over all classes.
         ema_decay: Decay of the averaged weights that are evaluated; 0 evaluates the weights themselves.
         recalibrate_batches: Training batches over which BN statistics are measured anew.
         evaluate_every: Epochs between two evaluations on the validation split (the last one always is).
         channels_last: Memory format of maps and convolution weights.
+        precision: "fp32", or "bf16" for forward and backward in bfloat16 (weights stay fp32); pays on GPUs and on CPUs
+            with matrix units.
+        compile: Whether the network is compiled for training, anew after every rebuild.
+        accumulate: Parts in which a step's batch goes through the network, to save memory.
         device: "auto" takes a GPU if there is one.
         threads: CPU threads per process; null takes what PyTorch chooses.
         deterministic: Whether a GPU may only use deterministic operations.
@@ -196,16 +258,21 @@ class Recipe:
     recalibrate_batches: int = 10
     evaluate_every: int = 1
     channels_last: bool = True
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    accumulate: int = 1
     device: str = "auto"
     threads: int | None = None
     deterministic: bool = False
     checkpoint_seconds: float = 300.0
     data: DataSettings = field(default_factory=DataSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
     supernet: SupernetSettings = field(default_factory=SupernetSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     lr: LrSettings = field(default_factory=LrSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     prune: PruneSettings = field(default_factory=PruneSettings)
+    distill: DistillSettings = field(default_factory=DistillSettings)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON."""

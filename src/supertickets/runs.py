@@ -22,6 +22,7 @@ from .files import check_recipe, override, recipe_from_json
 from .pruning import check_ratio
 from .recipe import Recipe
 from .schedule import check_schedule
+from .settle import settle
 from .supernets import HRNetSpec, create_spec
 from .tasks import Classification
 from .ticket import Ticket
@@ -40,6 +41,7 @@ from .training import (
     write_json,
 )
 from .training.runtime import start, stop
+from .training.teacher import FixedTeacher, Teacher, fixed_teacher
 
 Command = Literal["draw", "train", "retrain"]
 
@@ -116,7 +118,7 @@ def evaluate_ticket(ticket: Ticket, data_dir: str | None = None, split: str = "t
     splits = dataclasses.replace(load_splits(data), preprocessing=ticket.preprocessing)
     if splits.classes != ticket.classes:
         raise UserError(f"the ticket knows {len(ticket.classes)} classes, the data has {len(splits.classes)}")
-    batches = Batches(splits, data, recipe.seed)
+    batches = Batches(splits, data, recipe.augment, recipe.seed)
     runtime = Runtime(torch.device("cpu"))
     return evaluate(ticket.module, batches.evaluation(getattr(splits, split)), ticket.task, runtime)
 
@@ -154,6 +156,7 @@ def _begin(command: Command, recipe: Recipe, out: str | Path, ticket: Ticket | N
     # Results are equal to the bit at a fixed number of threads, so that number belongs to the run.
     recipe = dataclasses.replace(check_recipe(recipe), threads=recipe.threads or torch.get_num_threads())
     with _open(recipe, Path(out), ticket) as session:
+        recipe = session.recipe
         session.run.check_free()
         if ticket is None:
             state = initial_state(session.supernet, recipe, session.runtime.device)
@@ -221,13 +224,18 @@ def _open(recipe: Recipe, out: Path, ticket: Ticket | None = None) -> Iterator[S
     runtime = start(recipe.device, recipe.threads, recipe.deterministic)
     try:
         splits = load_splits(recipe.data)
+        recipe, said = settle(recipe, len(splits.train))
+        check_schedule(recipe)
         _check_batches(recipe, splits, runtime)
         with RunDir(out, writes=runtime.is_main) as run:
             supernet = ticket.spec if ticket is not None else _supernet(recipe, splits)
-            batches = Batches(splits, recipe.data, recipe.seed, runtime.rank, runtime.world)
+            batches = Batches(splits, recipe.data, recipe.augment, recipe.seed, runtime.rank, runtime.world)
             with Reporter(recipe.epochs, batches.steps_per_epoch, quiet=not runtime.is_main) as reporter:
+                for line in (*splits.notes, *said):
+                    reporter.say(line)
                 task = Classification(splits.classes, recipe.label_smoothing)
-                yield Session(recipe, supernet, batches, task, runtime, run, reporter)
+                teacher = _teacher(recipe, splits, runtime)
+                yield Session(recipe, supernet, batches, task, runtime, run, reporter, teacher)
     finally:
         stop()
 
@@ -246,6 +254,19 @@ def _supernet(recipe: Recipe, splits: Splits) -> HRNetSpec:
     if spec.head != recipe.task:
         raise UserError(f"supernet.name {recipe.supernet.name} has a head for {spec.head}, not for {recipe.task}")
     return spec
+
+
+def _teacher(recipe: Recipe, splits: Splits, runtime: Runtime) -> Teacher | None:
+    """The trained network that the recipe wants to learn from."""
+    name = recipe.distill.teacher
+    if name is None or name == "ema":
+        return None
+    if ":" in name and not Path(name).exists():
+        return fixed_teacher(recipe.distill, splits.classes, splits.preprocessing, runtime.device)
+    ticket = Ticket.from_pretrained(name)
+    if ticket.classes != splits.classes:
+        raise UserError(f"the teacher {name} knows {len(ticket.classes)} classes, the data has {len(splits.classes)}")
+    return FixedTeacher(ticket.module, splits.preprocessing, ticket.preprocessing, runtime.device)
 
 
 def _state_of(ticket: Ticket, session: Session) -> TrainState:
@@ -269,8 +290,10 @@ def _check_batches(recipe: Recipe, splits: Splits, runtime: Runtime) -> None:
             f"data.batch is {batch} but the training split has {train} samples; "
             f"the nearest possible is {min(max(batch, 2), train)}"
         )
-    if batch % runtime.world or batch // runtime.world < 2:
-        nearest_batch = max(2, round(batch / runtime.world)) * runtime.world
+    parts = runtime.world * recipe.accumulate
+    if batch % parts or batch // parts < 2:
+        nearest_batch = max(2, round(batch / parts)) * parts
         raise UserError(
-            f"data.batch {batch} cannot be shared by {runtime.world} processes; the nearest possible is {nearest_batch}"
+            f"data.batch {batch} cannot be shared by {runtime.world} processes in {recipe.accumulate} parts each; "
+            f"the nearest possible is {nearest_batch}"
         )

@@ -92,8 +92,8 @@ def check_schedule(recipe: Recipe) -> None:
         UserError: A ratio, interval or number of epochs is impossible; names the nearest that is possible.
     """
     search, prune = recipe.search, recipe.prune
-    if recipe.epochs < 1:
-        raise UserError(f"epochs is {recipe.epochs}; the nearest possible is 1")
+    if recipe.epochs < 0:
+        raise UserError(f"epochs is {recipe.epochs}; the nearest possible is 1 (0 leaves the choice to the data)")
     if not 0 <= prune.ratio < 1:
         raise UserError(
             f"prune.ratio is {prune.ratio:g}; it is a share of the weights, so the nearest possible is "
@@ -103,13 +103,15 @@ def check_schedule(recipe: Recipe) -> None:
         raise UserError(f"prune.interval is {prune.interval}; the nearest possible is 1 (epoch)")
     if search.interval < 0:
         raise UserError(f"search.interval is {search.interval}; the nearest possible is 0 (no search)")
+    if not 0 <= search.floor < 1:
+        raise UserError(f"search.floor is {search.floor:g}; it is a share of the units: set it to 0.01")
+    if recipe.epochs == 0:
+        return  # what follows depends on the epochs that will be chosen
     if search.last_epoch is not None and not 0 <= search.last_epoch <= recipe.epochs:
         raise UserError(
             f"search.last_epoch is {search.last_epoch} but the run has {recipe.epochs} epochs; "
             f"set it to at most {recipe.epochs}, or to null for the whole run"
         )
-    if not 0 <= search.floor < 1:
-        raise UserError(f"search.floor is {search.floor:g}; it is a share of the units: set it to 0.01")
     if prune.ratio and prune.progressive:
         needed = prune.interval * math.ceil(round(prune.ratio * 10, 9))
         if recipe.epochs < needed:

@@ -12,17 +12,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .cost import Cost, count
-from .data import Preprocessing
+from .data import Preprocessing, open_picture
 from .errors import UserError
-from .supernets import HRNetSpec, spec_from_json
+from .supernets import HRNetSpec, as_tuples, spec_from_json
 from .tasks import Classification
 
 _WEIGHTS, _MASK, _CONFIG, _CARD = "model.safetensors", "mask.safetensors", "config.json", "README.md"
@@ -83,13 +82,8 @@ class Ticket:
 
     def prepare(self, image: str | Path | Image.Image) -> Tensor:
         """Makes the network's input (1, C, H, W) of one picture: grey or RGB, resized, normalised."""
-        picture = image if isinstance(image, Image.Image) else _open(Path(image))
-        height, width = self.preprocessing.size
-        picture = picture.convert("L" if self.preprocessing.channels == 1 else "RGB")
-        if picture.size != (width, height):
-            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-        pixels = torch.from_numpy(np.asarray(picture, dtype=np.uint8).reshape(height, width, -1).copy())
-        return self.preprocessing(pixels.permute(2, 0, 1)[None])
+        picture = image if isinstance(image, Image.Image) else open_picture(Path(image))
+        return self.preprocessing(self.preprocessing.pixels(picture)[None])
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the ticket in the Hugging Face layout; the folder appears whole or not at all."""
@@ -136,8 +130,7 @@ class Ticket:
             for name in (_WEIGHTS, _MASK):
                 if _sha256(folder / name) != digests[name]:
                     raise UserError(f"{folder / name} is damaged (its checksum differs); copy the whole folder again")
-            how = config["preprocessing"]
-            preprocessing = Preprocessing(how["channels"], tuple(how["size"]), tuple(how["mean"]), tuple(how["std"]))
+            preprocessing = Preprocessing(**{key: as_tuples(value) for key, value in config["preprocessing"].items()})
             spec = spec_from_json(config["spec"])
             classes, about = tuple(config["classes"]), config["about"]
             weights, mask = load_file(folder / _WEIGHTS), load_file(folder / _MASK)
@@ -199,17 +192,6 @@ class Ticket:
 def load(source: str | Path) -> Ticket:
     """Reads a ticket; see `Ticket.from_pretrained`."""
     return Ticket.from_pretrained(source)
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture
-    except FileNotFoundError:
-        raise UserError(f"image {path} does not exist") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} is not a readable picture ({error})") from None
 
 
 def _sha256(path: Path) -> str:

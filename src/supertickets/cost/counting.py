@@ -99,7 +99,7 @@ def layer_costs(
         mask: Parameter name -> bool tensor; parameters that are absent are dense.
         input_shape: Channels, height and width; default: the spec's own.
     """
-    rows = _dense_costs(_Key(json.dumps(spec.to_json()), input_shape or spec.input_shape))
+    rows = _dense_costs(_key(spec, input_shape)).rows
     left = {name: int(flags.sum()) for name, flags in (mask or {}).items()}
     return [
         replace(row, masked_macs=left[row.weight] * row.uses) if row.weight is not None and row.weight in left else row
@@ -112,8 +112,17 @@ class _Key(NamedTuple):
     input_shape: tuple[int, int, int]
 
 
+class _Dense(NamedTuple):
+    params: int
+    rows: tuple[LayerCost, ...]
+
+
+def _key(spec: Spec, input_shape: tuple[int, int, int] | None) -> _Key:
+    return _Key(json.dumps(spec.to_json()), input_shape or spec.input_shape)
+
+
 @lru_cache(maxsize=16)
-def _dense_costs(key: _Key) -> tuple[LayerCost, ...]:
+def _dense_costs(key: _Key) -> _Dense:
     """One forward without data (meta tensors); the same spec is asked for again and again during a run."""
     with torch.device("meta"):
         module = spec_from_json(json.loads(key.spec)).build().eval()
@@ -135,7 +144,7 @@ def _dense_costs(key: _Key) -> tuple[LayerCost, ...]:
             layer.register_forward_hook(partial(count_layer, name))
     with torch.no_grad():
         module(torch.empty(1, *key.input_shape, device="meta"))
-    return tuple(rows)
+    return _Dense(sum(p.numel() for p in module.parameters()), tuple(rows))
 
 
 def count(network: Spec | nn.Module, input_shape: tuple[int, int, int] | None = None, mask: Mask | None = None) -> Cost:
@@ -147,8 +156,7 @@ def count(network: Spec | nn.Module, input_shape: tuple[int, int, int] | None = 
         mask: Parameter name -> bool tensor.
     """
     spec: Spec = network.spec if isinstance(network, nn.Module) else network  # type: ignore[assignment]
-    with torch.device("meta"):
-        params = sum(p.numel() for p in spec.build().parameters())
+    params = _dense_costs(_key(spec, input_shape)).params
     rows = layer_costs(spec, mask, input_shape)
     zeros = sum(int((~flags).sum()) for flags in (mask or {}).values())
     return Cost(

@@ -1,6 +1,8 @@
 """Data: readers of the authentic on-disk formats, splits and batches."""
 
-from .images import Batches, ImageSet, Preprocessing, Splits
+from .batches import Batches
+from .images import ImageSet, PictureSet, Samples, Splits
+from .pictures import Preprocessing, open_picture
 from .readers import load_splits
 
-__all__ = ["Batches", "ImageSet", "Preprocessing", "Splits", "load_splits"]
+__all__ = ["Batches", "ImageSet", "PictureSet", "Preprocessing", "Samples", "Splits", "load_splits", "open_picture"]

@@ -1,52 +1,46 @@
-"""Images in memory: the sets, their splits, and the batches drawn from them."""
+"""Labelled pictures, in memory or in files, and their splits."""
 
 from __future__ import annotations
 
-import math
-import signal
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import functional as TF
 
 from ..errors import UserError
 from ..recipe import DataSettings
-from .randomness import mix, uniform
+from .pictures import Preprocessing, open_picture, to_channels
+from .randomness import mix
 
-Batch = tuple[Tensor, Tensor]
+Index = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a picture becomes a network's input; travels in the ticket.
+class Samples(Protocol):
+    """What a split is made of: labels, and a picture each."""
 
-    Attributes:
-        channels: 1 for grey, 3 for RGB.
-        size: Height and width that pictures are resized to (bilinear, antialiased), in pixels.
-        mean: Per channel, of values in [0, 1].
-        std: Per channel.
-    """
+    @property
+    def labels(self) -> Tensor:
+        """int64, shape (N,)."""
 
-    channels: int
-    size: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    def __len__(self) -> int: ...
 
-    def __call__(self, images_BCHW: Tensor) -> Tensor:
-        """uint8 -> normalised float32."""
-        scaled = images_BCHW.to(torch.float32) / 255
-        mean = torch.tensor(self.mean).view(-1, 1, 1)
-        return (scaled - mean) / torch.tensor(self.std).view(-1, 1, 1)
+    def subset(self, index: Index) -> Samples:
+        """The samples at some positions."""
+
+    def picture(self, position: int) -> Image.Image:
+        """One picture, grey or RGB."""
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Labelled images, uint8 (N, C, H, W) and int64 (N,)."""
+    """Pictures of one size in memory, uint8 (N, C, H, W), and their labels (N,)."""
 
     images: Tensor
     labels: Tensor
@@ -54,42 +48,111 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def subset(self, index: npt.NDArray[np.int64]) -> ImageSet:
+    def subset(self, index: Index) -> ImageSet:
         """The samples at some positions."""
         picked = torch.from_numpy(index)
         return ImageSet(self.images[picked], self.labels[picked])
 
+    def picture(self, position: int) -> Image.Image:
+        """One picture, grey or RGB."""
+        pixels = self.images[position].permute(1, 2, 0).numpy()
+        return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """Pictures of any size in files, RGB.
+
+    Attributes:
+        paths: The files.
+        labels: int64, shape (N,).
+        kept: Pictures that were read before, made smaller; a file of which nothing is kept is read every time.
+        shorter: Shorter side that is enough, in pixels.
+    """
+
+    paths: tuple[Path, ...]
+    labels: Tensor
+    kept: tuple[Image.Image | None, ...]
+    shorter: int
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def subset(self, index: Index) -> PictureSet:
+        """The samples at some positions."""
+        paths, kept = tuple(self.paths[i] for i in index), tuple(self.kept[i] for i in index)
+        return PictureSet(paths, self.labels[torch.from_numpy(index)], kept, self.shorter)
+
+    def picture(self, position: int) -> Image.Image:
+        """One picture, RGB."""
+        found = self.kept[position]
+        return to_channels(open_picture(self.paths[position], self.shorter), 3) if found is None else found
+
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set in three parts; ``test`` is for the last figure alone and never chooses anything."""
+    """A data set in three parts; ``test`` is for the last figure alone and never chooses anything.
 
-    train: ImageSet
-    validation: ImageSet
-    test: ImageSet
+    Attributes:
+        train: What is learned from.
+        validation: What is chosen by.
+        test: What is reported.
+        classes: Names of the labels.
+        preprocessing: How a picture becomes an input.
+        notes: What a person should know about how the data was read, a line each.
+    """
+
+    train: Samples
+    validation: Samples
+    test: Samples
     classes: tuple[str, ...]
     preprocessing: Preprocessing
+    notes: tuple[str, ...] = ()
 
 
-def make_splits(train: ImageSet, test: ImageSet, classes: tuple[str, ...], settings: DataSettings) -> Splits:
-    """Holds out a validation split (the same share of every class) and measures the normalisation."""
-    if not 0 < settings.validation < 1:
-        raise UserError(f"data.validation is {settings.validation:g}; it is a share between 0 and 1, e.g. 0.1")
-    held, rest = stratified(train.labels.numpy(), settings.validation, settings.split_seed)
-    if len(rest) == 0:
-        raise UserError(f"data.validation {settings.validation:g} leaves no training samples; try 0.1")
-    train, validation = train.subset(rest), train.subset(held)
-    values = train.images.to(torch.float32) / 255
+def make_splits(
+    train: ImageSet, test: ImageSet, classes: Sequence[str], settings: DataSettings, *, crop: bool = False
+) -> Splits:
+    """Splits of pictures in memory: holds out the validation split and measures the normalisation.
+
+    Args:
+        train: Training pictures, validation included.
+        test: Test pictures.
+        classes: Names of the labels; ``settings.class_names`` wins.
+        settings: Shares, seeds and size.
+        crop: Whether new pictures are cut to shape (photographs) or stretched (glyphs).
+    """
+    names = settings.class_names or tuple(classes)
+    if len(names) != len(classes):
+        raise UserError(f"data.class_names has {len(names)} names, the data has {len(classes)} classes")
+    if settings.size is not None:
+        train, test = (replace(part, images=_resize(part.images, settings.size)) for part in (train, test))
+    rest, held = hold_out(train.labels, settings)
+    values = train.images[torch.from_numpy(rest)].to(torch.float32) / 255
     dims = (0, 2, 3)
     mean, std = values.mean(dims), values.std(dims, correction=0).clamp_min(1e-3)
     channels, height, width = train.images.shape[1:]
     preprocessing = Preprocessing(channels, (height, width), tuple(mean.tolist()), tuple(std.tolist()))
-    return Splits(train, validation, test, classes, preprocessing)
+    if crop:
+        preprocessing = replace(preprocessing, fit="crop", resample="bicubic")
+    return Splits(train.subset(rest), train.subset(held), test, names, preprocessing)
 
 
-def stratified(
-    labels: npt.NDArray[np.int64], share: float, seed: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def hold_out(labels: Tensor, settings: DataSettings) -> tuple[Index, Index]:
+    """Positions of the training and of the validation split.
+
+    Raises:
+        UserError: The share is impossible.
+    """
+    if not 0 < settings.validation < 1:
+        raise UserError(f"data.validation is {settings.validation:g}; it is a share between 0 and 1, e.g. 0.1")
+    held, rest = stratified(labels.numpy(), settings.validation, settings.split_seed)
+    if len(rest) == 0:
+        raise UserError(f"data.validation {settings.validation:g} leaves no training samples; try 0.1")
+    return rest, held
+
+
+def stratified(labels: Index, share: float, seed: int) -> tuple[Index, Index]:
     """Splits positions into (share, rest), each class in proportion; a function of the seed."""
     generator = np.random.default_rng(mix(seed, 1))
     taken = []
@@ -100,111 +163,7 @@ def stratified(
     return chosen, np.setdiff1d(np.arange(len(labels)), chosen)
 
 
-class _Fetch:
-    """Fetches whole batches: positions -> (images, labels)."""
-
-    def __init__(
-        self, data: ImageSet, prepare: Preprocessing, vary: DataSettings | None, seed: int, epoch: int
-    ) -> None:
-        self.data, self.prepare, self.vary, self.seed, self.epoch = data, prepare, vary, seed, epoch
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitems__(self, positions: list[int]) -> Batch:
-        index = np.asarray(positions, dtype=np.int64)
-        part = self.data.subset(index)
-        images = self.prepare(part.images)
-        if self.vary is not None:
-            images = augment(images, uniform(self.seed, self.epoch, index, 4), self.vary)
-        return images, part.labels
-
-    def __getitem__(self, position: int) -> Batch:
-        return self.__getitems__([position])
-
-
-def augment(images_BCHW: Tensor, random_B4: npt.NDArray[np.float32], settings: DataSettings) -> Tensor:
-    """Rotates, scales and shifts each image by its own random numbers in [0, 1); borders repeat."""
-    if not (settings.rotate or settings.scale or settings.shift):
-        return images_BCHW
-    height, width = images_BCHW.shape[-2:]
-    signed = torch.from_numpy(random_B4) * 2 - 1
-    angle = signed[:, 0] * math.radians(settings.rotate)
-    zoom = 1 + signed[:, 1] * settings.scale
-    cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
-    move_x = signed[:, 2] * settings.shift * 2 / width
-    move_y = signed[:, 3] * settings.shift * 2 / height
-    theta = torch.stack((torch.stack((cos, -sin, move_x), 1), torch.stack((sin, cos, move_y), 1)), 1)
-    grid = F.affine_grid(theta, list(images_BCHW.shape), align_corners=False)
-    return F.grid_sample(images_BCHW, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
-
-@dataclass(frozen=True)
-class Batches:
-    """Draws batches of the three splits for one process of several.
-
-    Attributes:
-        splits: The data.
-        settings: Batch size, workers and augmentation.
-        seed: Seed of order and augmentation.
-        rank: Number of this process.
-        world: Number of processes; each takes its share of every batch.
-    """
-
-    splits: Splits
-    settings: DataSettings
-    seed: int
-    rank: int = 0
-    world: int = 1
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches of an epoch; the last, smaller one is left out."""
-        return len(self.splits.train) // self.settings.batch
-
-    def train(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """Training batches of an epoch (from 0) in its own random order, behind the first ``skip``."""
-        order = np.random.default_rng(mix(self.seed, epoch, 2)).permutation(len(self.splits.train))
-        size = self.settings.batch
-        plan = [order[i * size : (i + 1) * size][self.rank :: self.world] for i in range(skip, self.steps_per_epoch)]
-        return self._load(self.splits.train, plan, self.settings, epoch)
-
-    def calibration(self, epoch: int, count: int) -> Iterator[Batch]:
-        """Augmented training batches for BN statistics, in an order of their own."""
-        order = np.random.default_rng(mix(self.seed, epoch, 3)).permutation(len(self.splits.train))
-        size = min(max(self.settings.batch, 128), len(order))
-        count = min(count, len(order) // size)
-        plan = [order[i * size : (i + 1) * size][self.rank :: self.world] for i in range(count)]
-        return self._load(self.splits.train, plan, self.settings, epoch, workers=0)
-
-    def evaluation(self, data: ImageSet) -> Iterator[Batch]:
-        """Every sample once over all processes, as it is."""
-        mine = np.arange(self.rank, len(data), self.world)
-        plan = [mine[i : i + 256] for i in range(0, len(mine), 256)]
-        return self._load(data, plan, None, 0, workers=0)
-
-    def _load(
-        self,
-        data: ImageSet,
-        plan: list[npt.NDArray[np.int64]],
-        vary: DataSettings | None,
-        epoch: int,
-        workers: int | None = None,
-    ) -> Iterator[Batch]:
-        loader: DataLoader[Batch] = DataLoader(
-            _Fetch(data, self.splits.preprocessing, vary, self.seed, epoch),  # type: ignore[arg-type]
-            batch_sampler=[part.tolist() for part in plan],
-            num_workers=self.settings.workers if workers is None else workers,
-            worker_init_fn=_leave_interrupts_to_main,
-            collate_fn=_as_is,  # type: ignore[arg-type]
-        )
-        return iter(loader)
-
-
-def _leave_interrupts_to_main(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; workers must outlive it until the main one has saved."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _as_is(batch: Batch) -> Batch:
-    return batch
+def _resize(images_NCHW: Tensor, size: int) -> Tensor:
+    if images_NCHW.shape[-2:] == (size, size):
+        return images_NCHW
+    return torch.cat([TF.resize(part, [size, size], antialias=True) for part in images_NCHW.split(4096)])

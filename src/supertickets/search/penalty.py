@@ -70,11 +70,12 @@ class Penalty:
 
 def rho_at(epochs_done: float, settings: SearchSettings) -> float:
     """Strength after so many (fractional) epochs: linear warm-up, then rho, 0 once the search is over."""
+    rho = settings.rho or 0.0
     if settings.interval == 0 or (settings.last_epoch is not None and epochs_done >= settings.last_epoch):
         return 0.0
     if settings.warmup_epochs <= 0:
-        return settings.rho
-    return settings.rho * min(1.0, epochs_done / settings.warmup_epochs)
+        return rho
+    return rho * min(1.0, epochs_done / settings.warmup_epochs)
 
 
 def reach(lrs: list[float], steps_per_epoch: int, settings: SearchSettings, momentum: float) -> float:

@@ -18,6 +18,7 @@ __all__ = [
     "Spec",
     "UnitGroup",
     "Units",
+    "as_tuples",
     "create_spec",
     "create_supernet",
     "list_supernets",

@@ -5,6 +5,8 @@ Shapes: B batch, C channels, H x W the feature map, n tokens, g the grid's side,
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -97,8 +99,8 @@ class TokenPath(nn.Module):
         self.decoder = Decoder(embedding, dropout)
         self.from_tokens = nn.Conv2d(tokens, channels, 1, bias=False)
         self.up_bn = nn.BatchNorm2d(channels)
-        axis = torch.arange(grid, dtype=torch.get_default_dtype())
-        axis = (axis - axis.mean()) / axis.std(correction=0).clamp_min(1e-6)
+        deviation = math.sqrt((grid**2 - 1) / 3) or 1.0
+        axis = torch.tensor([(2 * i - grid + 1) / deviation for i in range(grid)])  # mean 0, deviation 1
         plane = torch.stack((axis.expand(grid, grid), axis[:, None].expand(grid, grid)))
         self.register_buffer("position", plane[None].contiguous(), persistent=False)
 

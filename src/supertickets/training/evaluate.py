@@ -53,6 +53,8 @@ def evaluate(
     """Metrics of a module in eval mode, over the samples of all processes."""
     was_training = module.training
     module.eval()
-    totals = runtime.sum(task.totals(module, batches, runtime.device))
+    with torch.compiler.set_stance("force_eager"):  # a program for a few batches is not worth its compilation
+        sums = task.totals(module, batches, runtime.device)
+    totals = runtime.sum(sums)
     module.train(was_training)
     return task.metrics(totals)

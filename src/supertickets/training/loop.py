@@ -12,23 +12,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..cost import count
 from ..data import Batches
-from ..data.randomness import mix
 from ..errors import UserError
-from ..pruning import Enforcer
 from ..recipe import Recipe
-from ..search import Penalty, unit_weights
 from ..supernets import HRNetSpec
 from ..tasks import Classification
 from .evaluate import average_statistics, evaluate, recalibrate
-from .optim import lr_factor, momentum_at, set_step
 from .progress import Reporter
 from .rundir import RunDir
 from .runtime import Runtime, digest
 from .state import TrainState, build_module, save_checkpoint
+from .step import Stepper
+from .teacher import Teacher
 
 
 class Interrupted(Exception):
@@ -47,6 +45,7 @@ class Session:
         runtime: Where it happens.
         run: Where it is written.
         reporter: Where it is shown.
+        teacher: A trained network to learn from; the running average is made anew in every epoch instead.
     """
 
     recipe: Recipe
@@ -56,6 +55,7 @@ class Session:
     runtime: Runtime
     run: RunDir
     reporter: Reporter
+    teacher: Teacher | None = None
 
 
 EpochEnd = Callable[[Session, TrainState, int], TrainState]
@@ -114,33 +114,14 @@ def evaluated_module(session: Session, state: TrainState, number: int) -> nn.Mod
 def _train_epoch(session: Session, state: TrainState, stop: threading.Event) -> float:
     """Takes the steps that are left of the epoch; returns its mean loss."""
     recipe, runtime, steps = session.recipe, session.runtime, session.batches.steps_per_epoch
-    named = state.parameters()
-    params = list(named.values())
-    enforcer = Enforcer(named, state.sparse.mask)
-    masks = dict(zip(state.sparse.mask, enforcer.masks, strict=True))
-    penalty = Penalty.of(named, unit_weights(state.spec, session.supernet), recipe.search)
-    epoch, total = state.position.epoch, recipe.epochs * steps
+    take = Stepper(recipe, state, session.supernet, session.task, runtime, steps, session.teacher)
+    epoch = state.position.epoch
     # The loss stays on the device; it is read once per epoch or checkpoint, so that no step waits for it.
     loss_sum = torch.tensor(state.position.loss_sum, dtype=torch.float64, device=runtime.device)
     clock, saved = time.perf_counter(), time.perf_counter()
     state.module.train()
     for step, batch in enumerate(session.batches.train(epoch, state.position.step), start=state.position.step):
-        done = epoch * steps + step
-        lr = recipe.optimizer.lr * lr_factor(done, total, steps, recipe.lr)
-        set_step(state.optimizer, lr, momentum_at(done, total, recipe.lr))
-        torch.manual_seed(mix(recipe.seed, epoch, step, runtime.rank))
-        loss = _gradients(session, state.module, batch)
-        loss_sum += loss.detach()
-        runtime.average_([p.grad for p in params if p.grad is not None])
-        enforcer.mask_gradients()
-        if recipe.optimizer.clip_norm is not None:
-            nn.utils.clip_grad_norm_(params, recipe.optimizer.clip_norm, foreach=True)
-        penalty.add_to_gradients(done / steps)  # behind the clipping, which would weaken it
-        state.optimizer.step()
-        penalty.shrink_scales(done / steps, lr)
-        enforcer.mask_weights()
-        if state.ema is not None:
-            state.ema.update(named, masks, state.position.total_steps)
+        loss_sum += take(batch, epoch, step)
         now = time.perf_counter()
         state.position = replace(
             state.position,
@@ -159,21 +140,6 @@ def _train_epoch(session: Session, state: TrainState, stop: threading.Event) -> 
             raise Interrupted
     mean = runtime.sum(loss_sum) / runtime.world / steps
     return float(mean)
-
-
-def _gradients(session: Session, module: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    """Forward and backward; every parameter ends up with a gradient, zero where the graph does not reach it."""
-    device = session.runtime.device
-    images, labels = batch[0].to(device, non_blocking=True), batch[1].to(device, non_blocking=True)
-    if session.recipe.channels_last:
-        images = images.contiguous(memory_format=torch.channels_last)
-    module.zero_grad(set_to_none=True)
-    loss = session.task.loss(module(images), labels)
-    loss.backward()
-    for parameter in module.parameters():
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    return loss
 
 
 def _epoch_record(session: Session, state: TrainState, number: int, train_loss: float) -> dict[str, Any]:

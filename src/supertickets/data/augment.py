@@ -1,0 +1,61 @@
+"""How training samples vary. Small glyphs move as a batch; pictures are cropped, flipped and coloured one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms import v2
+
+from ..recipe import AugmentSettings
+
+
+def random_picture(settings: AugmentSettings, size: tuple[int, int]) -> Callable[[Image.Image], Image.Image] | None:
+    """The random changes of one picture, in PyTorch's own random numbers; None if there are none.
+
+    TensorFlow's recipe: a crop of random area and shape resized to ``size`` (bicubic), a flip, colours; or RandAugment.
+    """
+    steps: list[Callable[[Image.Image], Image.Image]] = []
+    if settings.crop < 1:
+        bicubic = v2.InterpolationMode.BICUBIC
+        steps.append(v2.RandomResizedCrop(size, scale=(settings.crop, 1.0), interpolation=bicubic))
+    if settings.flip:
+        steps.append(v2.RandomHorizontalFlip())
+    if settings.randaugment:
+        steps.append(v2.RandAugment(num_ops=2, magnitude=settings.randaugment))
+    if settings.jitter:
+        steps.append(v2.ColorJitter(settings.jitter, settings.jitter, settings.jitter))
+    return v2.Compose(steps) if steps else None
+
+
+def soft_mix(images_BCHW: Tensor, labels_B: Tensor, classes: int, settings: AugmentSettings) -> tuple[Tensor, Tensor]:
+    """Mixes every sample with another (mixup, cutmix, or one of the two by chance); labels become (B, classes)."""
+    ways: list[v2.Transform] = []
+    if settings.mixup:
+        ways.append(v2.MixUp(alpha=settings.mixup, num_classes=classes))
+    if settings.cutmix:
+        ways.append(v2.CutMix(alpha=settings.cutmix, num_classes=classes))
+    images, labels = (v2.RandomChoice(ways) if len(ways) > 1 else ways[0])(images_BCHW, labels_B)
+    return images, labels
+
+
+def move(images_BCHW: Tensor, random_B4: npt.NDArray[np.float32], settings: AugmentSettings) -> Tensor:
+    """Rotates, scales and shifts each image by its own random numbers in [0, 1); borders repeat."""
+    if not (settings.rotate or settings.scale or settings.shift):
+        return images_BCHW
+    height, width = images_BCHW.shape[-2:]
+    signed = torch.from_numpy(random_B4) * 2 - 1
+    angle = signed[:, 0] * math.radians(settings.rotate)
+    zoom = 1 + signed[:, 1] * settings.scale
+    cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+    move_x = signed[:, 2] * settings.shift * 2 / width
+    move_y = signed[:, 3] * settings.shift * 2 / height
+    theta = torch.stack((torch.stack((cos, -sin, move_x), 1), torch.stack((sin, cos, move_y), 1)), 1)
+    grid = F.affine_grid(theta, list(images_BCHW.shape), align_corners=False)
+    return F.grid_sample(images_BCHW, grid, mode="bilinear", padding_mode="border", align_corners=False)

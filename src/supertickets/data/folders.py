@@ -1,0 +1,279 @@
+"""Folders of pictures: any tree of class folders with or without splits, and Tiny-ImageNet's own layout."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..errors import UserError, nearest
+from ..recipe import DataSettings
+from .images import ImageSet, PictureSet, Splits, hold_out, make_splits, stratified
+from .pictures import BrokenPicture, Preprocessing, open_picture, shrink, to_channels, to_tensor
+from .randomness import mix
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+_SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+_CHOSEN_SIZES = (16, 64)  # a size that nobody gave lies between these
+_FEWEST = 3  # pictures of a class: one for each split
+_MEASURED = 512  # pictures that the normalisation is measured on
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Picture files and their class names, in the same order."""
+
+    paths: tuple[Path, ...]
+    names: tuple[str, ...]
+
+
+def load_folders(settings: DataSettings) -> Splits:
+    """Reads pictures in folders by class.
+
+    With folders ``train`` and ``val`` and/or ``test`` the splits are given: ``test`` is the test split and ``val`` the
+    validation split; of two alone, the second is the test split and the validation split is held out from training.
+    Without, every class is split by the settings' shares.
+
+    Raises:
+        UserError: No classes or pictures are found, or the splits do not fit together.
+    """
+    root = data_folder(settings, "a folder with one folder of pictures per class")
+    notes: list[str] = []
+    given = {split: path for split, names in _SPLITS.items() if (path := _child(root, names)) is not None}
+    if "train" in given and len(given) > 1:
+        test = given.get("test", given.get("val"))
+        parts = {"train": given["train"], "test": test} | ({"val": given["val"]} if len(given) == 3 else {})
+        found = {split: list_classes(path, settings.class_level, notes) for split, path in parts.items() if path}
+    else:
+        found = {"all": list_classes(given.get("train", root), settings.class_level, notes)}
+    main = next(iter(found.values()))
+    classes = tuple(sorted(set(main.names)))
+    if len(classes) < 2:
+        raise UserError(
+            f"{root} has pictures of one class only ({classes[0]}); give a folder with one folder per class"
+        )
+    for split, files in found.items():
+        if strange := sorted(set(files.names) - set(classes)):
+            raise UserError(
+                f"class '{strange[0]}' is in {split}/ of {root} but not in train/{nearest(strange[0], classes)}"
+            )
+    size = settings.size or _choose_size(main.paths)
+    # Random crops take a part of the picture, so more is kept than the size that the network sees.
+    sets = {split: _picture_set(files, classes, settings, round(size * 1.5), notes) for split, files in found.items()}
+    return _splits(sets, classes, settings, size, notes)
+
+
+def load_tiny_imagenet(settings: DataSettings) -> Splits:
+    """Reads Tiny-ImageNet as published: wnids.txt, words.txt, train/WNID/images, val with val_annotations.txt.
+
+    Its test pictures have no labels, so ``val`` is the test split and the validation split is held out from training.
+    """
+    root = data_folder(settings, "Tiny-ImageNet's folder, with wnids.txt, train and val")
+    annotations = root / "val" / "val_annotations.txt"
+    for path in (root / "wnids.txt", annotations):
+        if not path.is_file():
+            raise UserError(f"{root} is not laid out like Tiny-ImageNet: {path.relative_to(root)} is missing")
+    words = _table(root / "words.txt") if (root / "words.txt").is_file() else {}
+    codes = (root / "wnids.txt").read_text().split()
+    of_file = _table(annotations)
+    notes: list[str] = []
+    train = [(path, code) for code in codes for path in _pictures(root / "train" / code / "images")]
+    test = [(root / "val" / "images" / name, rest.split("\t")[0]) for name, rest in of_file.items()]
+    sets = {}
+    for split, pairs in (("train", train), ("val", test)):
+        if strange := sorted({code for _, code in pairs} - set(codes)):
+            raise UserError(f"class '{strange[0]}' of {split}/ is not in {root / 'wnids.txt'}")
+        if not pairs:
+            raise UserError(f"{root / split} holds no pictures; fetch the data set again")
+        files = _Files(tuple(path for path, _ in pairs), tuple(code for _, code in pairs))
+        pictures, files = _decode(files, settings, 10**6, notes)
+        images = torch.stack([to_tensor(picture) for picture in pictures])
+        sets[split] = ImageSet(images, torch.tensor([codes.index(code) for code in files.names]))
+    names = [words.get(code, code).split(",")[0] for code in codes]
+    names = [name if names.count(name) == 1 else f"{name} ({code})" for name, code in zip(names, codes, strict=True)]
+    splits = make_splits(sets["train"], sets["val"], names, settings, crop=True)
+    return Splits(splits.train, splits.validation, splits.test, splits.classes, splits.preprocessing, tuple(notes))
+
+
+def data_folder(settings: DataSettings, what: str) -> Path:
+    """The folder that the settings name.
+
+    Raises:
+        UserError: There is none; ``what`` says what it should be.
+    """
+    if settings.dir is None:
+        raise UserError(f"this recipe reads {what}: say where it is with --data DIR")
+    folder = Path(settings.dir)
+    if not folder.is_dir():
+        raise UserError(f"data folder {folder} does not exist; give {what}")
+    if not any(folder.iterdir()):
+        raise UserError(f"data folder {folder} is empty; give {what}")
+    return folder
+
+
+def list_classes(root: Path, level: str, notes: list[str]) -> _Files:
+    """Lists the pictures below a folder with their classes; folders without pictures are noted and left out.
+
+    Args:
+        root: Where to look.
+        level: "top": the class is the topmost folder, below folders that have no sibling; "leaf": the folder that
+            holds the picture, by its path.
+        notes: What a person should know is added here.
+    """
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if level == "top" and len(folders) == 1 and not _pictures(root, below=False):
+        return list_classes(folders[0], level, notes)
+    paths: list[Path] = []
+    names: list[str] = []
+    for folder in folders:
+        pictures = _pictures(folder)
+        if not pictures:
+            notes.append(f"folder {folder} holds no pictures; it is left out")
+        paths += pictures
+        names += [folder.name if level == "top" else str(path.parent.relative_to(root)) for path in pictures]
+    if not paths:
+        loose = _pictures(root, below=False)
+        hint = f"its {len(loose)} pictures are in no folder: put them" if loose else "put pictures"
+        raise UserError(f"{root} has no class folders with pictures; {hint} into one folder per class")
+    return _Files(tuple(paths), tuple(names))
+
+
+def _splits(
+    sets: Mapping[str, PictureSet], classes: tuple[str, ...], settings: DataSettings, size: int, notes: list[str]
+) -> Splits:
+    if "all" in sets:
+        data = sets["all"]
+        _check_counts(data.labels.tolist(), classes, _FEWEST)
+        if not 0 < settings.test < 1:
+            raise UserError(f"data.test is {settings.test:g}; it is a share between 0 and 1, e.g. 0.15")
+        tested, rest = stratified(data.labels.numpy(), settings.test, settings.split_seed)
+        data, test = data.subset(rest), data.subset(tested)
+        how = f"{settings.test:.0%} of every class is the test split"
+    else:
+        data, test = sets["train"], sets["test"]
+        _check_counts(data.labels.tolist(), classes, 1 if "val" in sets else 2)
+        how = "splits as given"
+    if "val" in sets:
+        train, validation = data, sets["val"]
+    else:
+        kept, held = hold_out(data.labels, settings)
+        train, validation = data.subset(kept), data.subset(held)
+    missing = [name for label, name in enumerate(classes) if not (train.labels == label).any()]
+    if missing:
+        raise UserError(f"no picture of class '{missing[0]}' is left for training; set data.validation lower")
+    counts = np.bincount(train.labels.numpy(), minlength=len(classes))
+    shown = ", ".join(f"{name} {n}" for name, n in list(zip(classes, counts, strict=True))[:12])
+    notes.append(f"{len(classes)} classes, training pictures each: {shown}{', ...' if len(classes) > 12 else ''}")
+    notes.append(f"{len(train)} training, {len(validation)} validation, {len(test)} test pictures ({how})")
+    notes.append(f"pictures are made to {size} x {size} pixels")
+    names = settings.class_names or classes
+    if len(names) != len(classes):
+        raise UserError(f"data.class_names has {len(names)} names, the data has {len(classes)} classes")
+    return Splits(train, validation, test, names, _measured(train, size), tuple(notes))
+
+
+def _check_counts(labels: Sequence[int], classes: Sequence[str], fewest: int) -> None:
+    counts = np.bincount(labels, minlength=len(classes))
+    for name, count in zip(classes, counts, strict=True):
+        if count < fewest:
+            raise UserError(
+                f"class '{name}' has {count} readable picture{'s' * (count != 1)}, at least {fewest} are needed to "
+                "split them; add pictures or remove its folder"
+            )
+
+
+def _measured(train: PictureSet, size: int) -> Preprocessing:
+    """The preprocessing, with mean and deviation over some training pictures."""
+    plain = Preprocessing(3, (size, size), (0.0,) * 3, (1.0,) * 3, "crop", 0.875, "bicubic")
+    some = np.random.default_rng(mix(0, 6)).permutation(len(train))[:_MEASURED]
+    values = plain(torch.stack([plain.pixels(train.picture(int(i))) for i in np.sort(some)]))
+    mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3), correction=0).clamp_min(1e-3)
+    return Preprocessing(
+        3, (size, size), tuple(mean.tolist()), tuple(std.tolist()), plain.fit, plain.share, plain.resample
+    )
+
+
+def _picture_set(
+    files: _Files, classes: tuple[str, ...], settings: DataSettings, shorter: int, notes: list[str]
+) -> PictureSet:
+    """Decodes what fits into memory; of a larger set only as many files as needed are looked at later."""
+    bytes_each = 3 * shorter * round(shorter * 1.4)
+    kept: Sequence[Image.Image | None]
+    if len(files.paths) * bytes_each <= settings.keep_gb * 1e9:
+        kept, files = _decode(files, settings, shorter, notes)
+    else:
+        kept = [None] * len(files.paths)
+    labels = torch.tensor([classes.index(name) for name in files.names], dtype=torch.int64)
+    return PictureSet(files.paths, labels, tuple(kept), shorter)
+
+
+def _decode(files: _Files, settings: DataSettings, shorter: int, notes: list[str]) -> tuple[list[Image.Image], _Files]:
+    """Decodes all files on all cores; leaves broken ones out, or refuses them."""
+
+    def read(path: Path) -> Image.Image | BrokenPicture:
+        try:
+            return shrink(to_channels(open_picture(path, shorter), 3), shorter)
+        except BrokenPicture as error:
+            return error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = list(pool.map(read, files.paths))
+    broken = [found for found in results if isinstance(found, BrokenPicture)]
+    if broken and settings.broken == "refuse":
+        raise UserError(f"{broken[0]}; {len(broken)} such in all: mend or delete them, or set data.broken to skip")
+    notes += [f"left out: {error}" for error in broken[:20]]
+    if len(broken) > 20:
+        notes.append(f"left out: {len(broken) - 20} more pictures that cannot be read")
+    good = [i for i, found in enumerate(results) if not isinstance(found, BrokenPicture)]
+    pictures = [found for found in results if isinstance(found, Image.Image)]
+    return pictures, _Files(tuple(files.paths[i] for i in good), tuple(files.names[i] for i in good))
+
+
+def _choose_size(paths: Sequence[Path]) -> int:
+    """The usual shorter side of some pictures, within what the tiny networks take."""
+    sides = []
+    for path in _spread(paths, 64):
+        try:
+            sides.append(min(open_picture(path, _CHOSEN_SIZES[1]).size))
+        except BrokenPicture:
+            continue
+    usual = statistics.median(sides) if sides else _CHOSEN_SIZES[1]
+    return int(min(max(usual // 8 * 8, _CHOSEN_SIZES[0]), _CHOSEN_SIZES[1]))
+
+
+def _spread(paths: Sequence[Path], count: int) -> Iterable[Path]:
+    return paths[:: max(1, len(paths) // count)][:count]
+
+
+def _pictures(folder: Path, *, below: bool = True) -> list[Path]:
+    """Picture files by their ending, sorted; hidden files and folders are passed over."""
+    if not folder.is_dir():
+        return []
+    if not below:
+        return sorted(p for p in folder.iterdir() if _is_picture(p))
+    found = []
+    for where, inside, names in os.walk(folder):
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        found += [path for name in names if _is_picture(path := Path(where) / name)]
+    return sorted(found)
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in ENDINGS and not path.name.startswith(".")
+
+
+def _child(root: Path, names: Sequence[str]) -> Path | None:
+    return next((path for path in sorted(root.iterdir()) if path.is_dir() and path.name.lower() in names), None)
+
+
+def _table(path: Path) -> dict[str, str]:
+    """Lines of "key<tab>rest"."""
+    rows = (line.split("\t", 1) for line in path.read_text().splitlines() if "\t" in line)
+    return {key: rest.strip() for key, rest in rows}

@@ -1,0 +1,73 @@
+"""What a recipe leaves to the data: epochs, batch, intervals and the strength of the penalty (docs/short-runs.md)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from .recipe import Recipe
+from .schedule import last_search_epoch
+from .search import reach
+from .training.optim import lr_factor
+
+_STEPS = 3000  # of a training whose length nobody gave
+_EPOCHS = (20, 120)  # its shortest and longest
+_MEANT_FOR = 30  # epochs that the intervals of a recipe without epochs are written for
+_REACH = 4.0  # how far the penalty may move a scale, which starts at 1, before the search ends
+
+
+def settle(recipe: Recipe, samples: int) -> tuple[Recipe, list[str]]:
+    """Chooses ``epochs`` 0 and ``search.rho`` null; a recipe with neither comes back as it is.
+
+    Args:
+        recipe: The settings.
+        samples: Training samples.
+
+    Returns:
+        The recipe, and a line on each choice.
+    """
+    said = []
+    if recipe.epochs == 0:
+        batch = _batch(recipe.data.batch, samples)
+        steps = max(1, samples // batch)
+        epochs = min(max(round(_STEPS / steps), _EPOCHS[0]), _EPOCHS[1])
+        search, prune = recipe.search, recipe.prune
+
+        def scaled(interval: int) -> int:
+            return max(1, round(interval * epochs / _MEANT_FOR)) if interval else 0
+
+        # The last removal falls onto a multiple of the interval.
+        times = round(search.last_epoch / search.interval) if search.last_epoch and search.interval else 0
+        recipe = dataclasses.replace(
+            recipe,
+            epochs=epochs,
+            data=dataclasses.replace(recipe.data, batch=batch),
+            search=dataclasses.replace(
+                search,
+                interval=scaled(search.interval),
+                last_epoch=times * scaled(search.interval) if times else search.last_epoch,
+                warmup_epochs=search.warmup_epochs * epochs / _MEANT_FOR,
+            ),
+            prune=dataclasses.replace(prune, interval=scaled(prune.interval)),
+        )
+        said.append(f"chosen: {epochs} epochs of {steps} steps, batch {batch} (--epochs, --data.batch)")
+    if recipe.search.rho is None:
+        rho = _rho(recipe, max(1, samples // recipe.data.batch))
+        recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=rho))
+        said.append(f"chosen: penalty {rho:.3g} (--search.rho; more removes more)")
+    return recipe, said
+
+
+def _batch(most: int, samples: int) -> int:
+    """At least ten steps per epoch, if there are samples for batches of 8."""
+    fitting = 2 ** int(math.log2(max(samples / 10, 1)))
+    return max(min(most, fitting), min(8, samples))
+
+
+def _rho(recipe: Recipe, steps: int) -> float:
+    end = last_search_epoch(recipe)
+    total = recipe.epochs * steps
+    lrs = [recipe.optimizer.lr * lr_factor(step, total, steps, recipe.lr) for step in range(end * steps)]
+    momentum = recipe.optimizer.momentum if recipe.optimizer.name == "sgd" else 0.0
+    unit = reach(lrs, steps, dataclasses.replace(recipe.search, rho=1.0), momentum)
+    return _REACH / unit if unit else 0.0

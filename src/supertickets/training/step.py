@@ -1,0 +1,106 @@
+"""One training step: forward, backward, averaging over processes, penalty, optimizer, mask, running average."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..data.randomness import mix
+from ..pruning import Enforcer
+from ..recipe import Recipe
+from ..search import Penalty, unit_weights
+from ..supernets import HRNetSpec
+from ..tasks import Classification
+from .optim import lr_factor, momentum_at, set_step
+from .runtime import Runtime
+from .state import TrainState
+from .teacher import EmaTeacher, Teacher, distilled
+
+
+class Stepper:
+    """Takes the steps of a network until it is rebuilt or pruned again.
+
+    Args:
+        recipe: The settings.
+        state: The network, its optimizer, averages and mask.
+        supernet: The network that the run began with.
+        task: What is learned.
+        runtime: Where it happens.
+        steps_per_epoch: Steps of an epoch.
+        teacher: A trained network to learn from, if any.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        state: TrainState,
+        supernet: HRNetSpec,
+        task: Classification,
+        runtime: Runtime,
+        steps_per_epoch: int,
+        teacher: Teacher | None = None,
+    ) -> None:
+        self.recipe, self.state, self.task, self.runtime = recipe, state, task, runtime
+        self.steps_per_epoch = steps_per_epoch
+        self.named = state.parameters()
+        self.params = list(self.named.values())
+        self.enforcer = Enforcer(self.named, state.sparse.mask)
+        self.masks = dict(zip(state.sparse.mask, self.enforcer.masks, strict=True))
+        self.penalty = Penalty.of(self.named, unit_weights(state.spec, supernet), recipe.search)
+        self.teacher = EmaTeacher(state, recipe) if recipe.distill.teacher == "ema" else teacher
+        self.images_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
+
+    def __call__(self, batch: tuple[Tensor, Tensor], epoch: int, step: int) -> Tensor:
+        """Takes a step.
+
+        Args:
+            batch: Images and labels.
+            epoch: Epochs that are complete.
+            step: Steps of this epoch that are done.
+
+        Returns:
+            The loss before the step; it stays on the device, so that nothing waits for it.
+        """
+        recipe, done = self.recipe, epoch * self.steps_per_epoch + step
+        total = recipe.epochs * self.steps_per_epoch
+        lr = recipe.optimizer.lr * lr_factor(done, total, self.steps_per_epoch, recipe.lr)
+        set_step(self.state.optimizer, lr, momentum_at(done, total, recipe.lr))
+        torch.manual_seed(mix(recipe.seed, epoch, step, self.runtime.rank))
+        loss = self.gradients(batch)
+        self.runtime.average_([p.grad for p in self.params if p.grad is not None])
+        self.enforcer.mask_gradients()
+        if recipe.optimizer.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.params, recipe.optimizer.clip_norm, foreach=True)
+        epochs_done = done / self.steps_per_epoch
+        self.penalty.add_to_gradients(epochs_done)  # behind the clipping, which would weaken it
+        self.state.optimizer.step()
+        self.penalty.shrink_scales(epochs_done, lr)
+        self.enforcer.mask_weights()
+        if self.state.ema is not None:
+            self.state.ema.update(self.named, self.masks, self.state.position.total_steps)
+        return loss
+
+    def gradients(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Forward and backward; every parameter ends up with a gradient, zero where the graph does not reach it.
+
+        Returns:
+            The mean loss over the batch, detached.
+        """
+        recipe, device, module = self.recipe, self.runtime.device, self.state.module
+        module.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=device)
+        for images, labels in zip(*(whole.chunk(recipe.accumulate) for whole in batch), strict=True):
+            images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+            images = images.contiguous(memory_format=self.images_format)
+            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+                scores = module(images)
+                wanted = None if self.teacher is None else self.teacher(images)
+            loss = self.task.loss(scores.float(), labels)
+            if wanted is not None:
+                loss = distilled(loss, scores, wanted, recipe.distill)
+            (loss / recipe.accumulate).backward()
+            total += loss.detach() / recipe.accumulate
+        for parameter in self.params:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        return total

@@ -1,0 +1,164 @@
+"""Teachers for knowledge distillation: the running average, a ticket, a network of timm or torchvision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data import Preprocessing
+from ..errors import UserError
+from ..recipe import DistillSettings, Recipe
+from .state import TrainState, build_module
+
+# Scores of normalised images, in the classes of the data.
+Teacher = Callable[[Tensor], Tensor]
+
+
+def distilled(loss: Tensor, scores_BK: Tensor, teacher_BK: Tensor, settings: DistillSettings) -> Tensor:
+    """(1 - share) * loss + share * T^2 * KL(teacher / T || network / T), averaged over the batch."""
+    t = settings.temperature
+    wanted, got = (F.log_softmax(scores.float() / t, dim=1) for scores in (teacher_BK, scores_BK))
+    divergence = F.kl_div(got, wanted, reduction="batchmean", log_target=True)
+    return (1 - settings.share) * loss + settings.share * t**2 * divergence
+
+
+class EmaTeacher:
+    """The averaged network under the current mask, with the running statistics of the network in training.
+
+    Its parameters share the averages' memory, but for the masked ones, which are refreshed before every use.
+    """
+
+    def __init__(self, state: TrainState, recipe: Recipe) -> None:
+        assert state.ema is not None
+        device = next(state.module.parameters()).device
+        self.module = build_module(state.spec, recipe, device).eval().requires_grad_(False)
+        self.averages: list[Tensor] = []
+        self.masks: list[Tensor] = []
+        self.masked: list[Tensor] = []  # parameters of the module, in the order of the averages
+        live = dict(state.module.named_buffers())
+        for name, parameter in self.module.named_parameters():
+            average = state.ema.tensors[name]
+            if name in state.sparse.mask:
+                self.averages.append(average)
+                self.masks.append(torch.empty_like(average).copy_(state.sparse.mask[name]))
+                self.masked.append(parameter)
+            else:
+                parameter.data = average
+        for name, buffer in self.module.named_buffers():
+            buffer.data = live[name]
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        if self.masked:
+            torch._foreach_copy_(self.masked, torch._foreach_mul(self.averages, self.masks))
+        scores: Tensor = self.module(images)
+        return scores
+
+
+class FixedTeacher:
+    """A trained network, which sees the images in its own normalisation and size.
+
+    Args:
+        module: The network; takes (B, C, H, W) and returns (B, classes).
+        prepared: How the images that it is given were normalised.
+        wants: How it wants them.
+    """
+
+    def __init__(self, module: nn.Module, prepared: Preprocessing, wants: Preprocessing, device: torch.device) -> None:
+        self.module = module.to(device).eval().requires_grad_(False)
+        mean, std, mean_own, std_own = (
+            torch.tensor(values, device=device).view(-1, 1, 1)
+            for values in (prepared.mean, prepared.std, wants.mean, wants.std)
+        )
+        self.factor, self.offset = std / std_own, (mean - mean_own) / std_own
+        self.size = wants.size
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        images = images * self.factor + self.offset
+        if images.shape[-2:] != self.size:
+            images = F.interpolate(images, size=self.size, mode="bilinear", align_corners=False, antialias=True)
+        scores: Tensor = self.module(images)
+        return scores
+
+
+def fixed_teacher(
+    settings: DistillSettings, classes: tuple[str, ...], prepared: Preprocessing, device: torch.device
+) -> FixedTeacher:
+    """Loads a "timm:NAME" or "torchvision:NAME" teacher for the classes of the data.
+
+    Raises:
+        UserError: The name, the weights or the number of classes do not fit.
+    """
+    assert settings.teacher is not None
+    library, _, name = settings.teacher.partition(":")
+    if library not in ("timm", "torchvision") or not name:
+        raise UserError(
+            f"distill.teacher '{settings.teacher}' is unknown; "
+            "give ema, a ticket's folder, timm:NAME or torchvision:NAME"
+        )
+    module, wants = (_timm if library == "timm" else _torchvision)(name, len(classes), settings.weights is None)
+    if settings.weights is not None:
+        _load_weights(module, Path(settings.weights))
+    if prepared.channels != wants.channels:
+        raise UserError(f"{settings.teacher} takes {wants.channels} channels, the data has {prepared.channels}")
+    with torch.no_grad():
+        found = module.eval()(torch.zeros(1, wants.channels, *wants.size)).shape[1]
+    if found != len(classes):
+        raise UserError(
+            f"{settings.teacher} knows {found} classes, the data has {len(classes)}; "
+            "give weights that were trained on this data with --distill.weights FILE"
+        )
+    return FixedTeacher(module, prepared, wants, device)
+
+
+def _timm(name: str, classes: int, published: bool) -> tuple[nn.Module, Preprocessing]:
+    try:
+        import timm
+        from timm.data.config import resolve_data_config
+    except ImportError:
+        raise UserError("a timm teacher needs timm: pip install timm") from None
+    if name not in timm.list_models():
+        raise UserError(f"timm has no model '{name}'; see timm.list_models()")
+    try:
+        own: dict[str, Any] = {} if published else {"num_classes": classes}
+        module = timm.create_model(name, pretrained=published, **own)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"timm:{name} cannot be loaded ({_brief(error)}); give --distill.weights FILE") from None
+    config: dict[str, Any] = resolve_data_config({}, model=module)  # type: ignore[no-untyped-call]
+    channels, height, width = config["input_size"]
+    return module, Preprocessing(channels, (height, width), tuple(config["mean"]), tuple(config["std"]))
+
+
+def _torchvision(name: str, classes: int, published: bool) -> tuple[nn.Module, Preprocessing]:
+    from torchvision import models
+
+    if name not in models.list_models(module=models):
+        raise UserError(f"torchvision has no classification model '{name}'; see torchvision.models.list_models()")
+    try:
+        module = models.get_model(name, **({"weights": "DEFAULT"} if published else {"num_classes": classes}))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"torchvision:{name} cannot be loaded ({_brief(error)}); give --distill.weights FILE") from None
+    return module, Preprocessing(3, (224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def _load_weights(module: nn.Module, path: Path) -> None:
+    try:
+        weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        module.load_state_dict(weights)
+    except FileNotFoundError:
+        raise UserError(f"distill.weights {path} does not exist") from None
+    except (OSError, RuntimeError, SafetensorError, UnpicklingError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"distill.weights {path} does not fit the teacher or is damaged ({_brief(error)})") from None
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
