@@ -40,7 +40,7 @@ def test_every_recipe_works(name: str) -> None:
     recipe = load_recipe(name)
     assert check_recipe(recipe) is recipe
     assert recipe.name == name
-    recipe, _ = settle(recipe, 1000)
+    recipe, _ = settle(recipe, 1000, 32)
     check_recipe(recipe)
     settings = recipe.supernet
     spec = create_spec(settings.name, transformer=settings.transformer, **settings.settings)

@@ -189,7 +189,7 @@ def _plan(recipe: Any, as_json: bool) -> None:
 
     if recipe.epochs == 0:
         splits = load_splits(recipe.data)
-        recipe, said = settle(recipe, len(splits.train))
+        recipe, said = settle(recipe, len(splits.train), splits.preprocessing.size[0])
         check_schedule(recipe)
         for line in (*splits.notes, *said):
             print(line, file=sys.stderr)

@@ -116,8 +116,7 @@ def evaluate_ticket(ticket: Ticket, data_dir: str | None = None, split: str = "t
     recipe = _recipe_of(ticket)
     data = dataclasses.replace(recipe.data, dir=data_dir or recipe.data.dir)
     splits = dataclasses.replace(load_splits(data), preprocessing=ticket.preprocessing)
-    if splits.classes != ticket.classes:
-        raise UserError(f"the ticket knows {len(ticket.classes)} classes, the data has {len(splits.classes)}")
+    _check_classes("the ticket", ticket, splits.classes)
     batches = Batches(splits, data, recipe.augment, recipe.seed)
     runtime = Runtime(torch.device("cpu"))
     return evaluate(ticket.module, batches.evaluation(getattr(splits, split)), ticket.task, runtime)
@@ -224,7 +223,7 @@ def _open(recipe: Recipe, out: Path, ticket: Ticket | None = None) -> Iterator[S
     runtime = start(recipe.device, recipe.threads, recipe.deterministic)
     try:
         splits = load_splits(recipe.data)
-        recipe, said = settle(recipe, len(splits.train))
+        recipe, said = settle(recipe, len(splits.train), splits.preprocessing.size[0])
         check_schedule(recipe)
         _check_batches(recipe, splits, runtime)
         with RunDir(out, writes=runtime.is_main) as run:
@@ -264,15 +263,13 @@ def _teacher(recipe: Recipe, splits: Splits, runtime: Runtime) -> Teacher | None
     if ":" in name and not Path(name).exists():
         return fixed_teacher(recipe.distill, splits.classes, splits.preprocessing, runtime.device)
     ticket = Ticket.from_pretrained(name)
-    if ticket.classes != splits.classes:
-        raise UserError(f"the teacher {name} knows {len(ticket.classes)} classes, the data has {len(splits.classes)}")
+    _check_classes(f"the teacher {name}", ticket, splits.classes)
     return FixedTeacher(ticket.module, splits.preprocessing, ticket.preprocessing, runtime.device)
 
 
 def _state_of(ticket: Ticket, session: Session) -> TrainState:
     """A ticket as the beginning of a training."""
-    if ticket.classes != session.task.classes:
-        raise UserError(f"the ticket knows {len(ticket.classes)} classes, the data has {len(session.task.classes)}")
+    _check_classes("the ticket", ticket, session.task.classes)
     state = initial_state(ticket.spec, session.recipe, session.runtime.device)
     state.module.load_state_dict(dict(ticket.weights))
     if state.ema is not None:
@@ -281,6 +278,16 @@ def _state_of(ticket: Ticket, session: Session) -> TrainState:
     mask = {name: flags.to(session.runtime.device) for name, flags in ticket.mask.items()}
     state.sparse = dataclasses.replace(state.sparse, mask=mask, ratio=ticket.cost.sparsity)
     return state
+
+
+def _check_classes(who: str, ticket: Ticket, classes: tuple[str, ...]) -> None:
+    if len(ticket.classes) != len(classes):
+        raise UserError(f"{who} knows {len(ticket.classes)} classes, the data has {len(classes)}")
+    for known, found in zip(ticket.classes, classes, strict=True):
+        if known != found:
+            raise UserError(
+                f"{who} knows a class '{known}' where the data has '{found}'; give the data it was drawn on"
+            )
 
 
 def _check_batches(recipe: Recipe, splits: Splits, runtime: Runtime) -> None:

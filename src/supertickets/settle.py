@@ -16,17 +16,20 @@ _MEANT_FOR = 30  # epochs that the intervals of a recipe without epochs are writ
 _REACH = 4.0  # how far the penalty may move a scale, which starts at 1, before the search ends
 
 
-def settle(recipe: Recipe, samples: int) -> tuple[Recipe, list[str]]:
-    """Chooses ``epochs`` 0 and ``search.rho`` null; a recipe with neither comes back as it is.
+def settle(recipe: Recipe, samples: int, side: int) -> tuple[Recipe, list[str]]:
+    """Chooses ``epochs`` 0, ``search.rho`` null and ``data.size`` null of folders; without them nothing changes.
 
     Args:
         recipe: The settings.
         samples: Training samples.
+        side: Side of the pictures as they were read, in pixels.
 
     Returns:
         The recipe, and a line on each choice.
     """
     said = []
+    if recipe.data.source == "folders" and recipe.data.size is None:
+        recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, size=side))
     if recipe.epochs == 0:
         batch = _batch(recipe.data.batch, samples)
         steps = max(1, samples // batch)

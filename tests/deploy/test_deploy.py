@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +16,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from supertickets import Ticket
@@ -316,3 +319,25 @@ def test_the_dense_twin_is_the_full_supernet(ticket: Ticket) -> None:
     assert twin.spec.units == twin.spec.full_units()
     assert twin.cost.macs > ticket.cost.macs
     assert twin.cost.sparsity == 0
+
+
+def test_the_example_script_agrees_with_predict_on_a_jpeg(tmp_path: Path) -> None:
+    """A photograph of another shape and size, turned by EXIF; only onnxruntime, Pillow and numpy on the other side."""
+    how = Preprocessing(3, (16, 16), (0.5, 0.4, 0.3), (0.2, 0.3, 0.25), "crop", 0.875, "bicubic")
+    spec = create_spec("hrnet_tiny", in_channels=3, image_size=(16, 16), num_classes=3)
+    torch.manual_seed(0)
+    ticket = Ticket(spec, spec.build().state_dict(), {}, ("cat", "dog", "big bird"), how, {"recipe": {}})
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 9, 3)).astype(np.uint8)
+    picture = Image.fromarray(pixels).resize((90, 120), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "photo.JPG", exif=exif)
+    exported = export(ticket, tmp_path / "model.onnx")
+    script = Path(__file__).parents[2] / "examples" / "onnx_predict.py"
+    ran = subprocess.run(
+        [sys.executable, script, exported.path, tmp_path / "photo.JPG"], capture_output=True, text=True, check=True
+    )
+    _, *found = ran.stdout.strip().split("\t")
+    wanted = ticket.predict([tmp_path / "photo.JPG"])[0]
+    assert [text.rpartition(" ")[0] for text in found] == [name for name, _ in wanted]
+    assert [float(text.rpartition(" ")[2]) for text in found] == pytest.approx([p for _, p in wanted], abs=1e-4)

@@ -125,7 +125,7 @@ def _timm(name: str, classes: int, published: bool) -> tuple[nn.Module, Preproce
         import timm
         from timm.data.config import resolve_data_config
     except ImportError:
-        raise UserError("a timm teacher needs timm: pip install timm") from None
+        raise UserError("a timm teacher needs timm: pip install 'supertickets[timm]'") from None
     if name not in timm.list_models():
         raise UserError(f"timm has no model '{name}'; see timm.list_models()")
     try:

@@ -1,0 +1,211 @@
+"""What a two-in-one training step costs, beside a plain step, after a shrink, and beside the released code.
+
+Example: python benchmarks/train_step.py --threads 2 --to benchmarks/results/train_step_cpu.json --released DIR
+
+DIR is a checkout of the paper's released code, outside this repository; without it that part is left out. Everything
+is timed in turn (A B A B ...), and medians and their ratios are written.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from released_step import released_step
+from supertickets.cost.latency import device_name
+from supertickets.data import Batches, ImageSet, Preprocessing, Splits
+from supertickets.files import load_recipe
+from supertickets.pruning import SparseState, magnitude_mask
+from supertickets.recipe import AugmentSettings, DataSettings, Recipe
+from supertickets.supernets import HRNetSpec, create_spec
+from supertickets.tasks import Classification
+from supertickets.training.runtime import Runtime, start
+from supertickets.training.state import initial_state
+from supertickets.training.step import Stepper
+
+Call = Callable[[], object]
+
+
+class Keypoints(Classification):
+    """Stands in for the loss of pose estimation: the mean square over all maps."""
+
+    def loss(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return 0.5 * (scores - labels).square().mean()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--released", type=Path)
+    parser.add_argument("--parts", nargs="+", default=["own", "loader", "released"])
+    parser.add_argument("--to", type=Path, required=True)
+    options = parser.parse_args()
+    runtime = start(options.device, options.threads, deterministic=False)
+    result = json.loads(options.to.read_text()) if options.to.exists() else {}
+    gpu = runtime.device.type == "cuda"
+    result |= {
+        "device": torch.cuda.get_device_name() if gpu else device_name(),
+        "threads": options.threads,
+        "torch": torch.__version__,
+        "repeats": options.repeats,
+    }
+    if "own" in options.parts:
+        result["own"] = {
+            "hrnet_tiny, 32x32, batch 64": own(
+                create_spec("hrnet_tiny", image_size=(32, 32), in_channels=3), 64, runtime, options.repeats
+            ),
+            "hrnet_imagenet, 224x224, batch 8": own(
+                create_spec("hrnet_imagenet"), 8, runtime, max(5, options.repeats // 2)
+            ),
+        }
+    if "loader" in options.parts:
+        result["loader"] = loader()
+    if "released" in options.parts and options.released is not None:
+        result["released"] = {
+            name: beside_released(name, options.released, runtime, options.repeats) for name in ("imagenet", "coco")
+        }
+    options.to.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+def recipe_for(**changes: object) -> Recipe:
+    """The settings of the recipe imagenet, at the height of its penalty."""
+    recipe = load_recipe("imagenet", ["--search.warmup_epochs", "0"])
+    return dataclasses.replace(recipe, **changes)  # type: ignore[arg-type]
+
+
+def two_in_one(spec: HRNetSpec, supernet: HRNetSpec, batch: int, runtime: Runtime, recipe: Recipe) -> Call:
+    """A full step, with a mask of 90% zeros."""
+    state = initial_state(spec, recipe, runtime.device)
+    named = state.parameters()
+    weights = {name: named[name] for name in state.module.maskable_weights()}
+    state.sparse = SparseState(magnitude_mask(weights, 0.9, recipe.prune), ratio=0.9)
+    task = Keypoints(()) if spec.head == "keypoints" else Classification(tuple(map(str, range(spec.num_classes))), 0.1)
+    stepper = Stepper(recipe, state, supernet, task, runtime, 1000)
+    images, labels = inputs(spec, batch, runtime)
+    state.module.train()
+    return lambda: stepper((images, labels), 0, 1)
+
+
+def plain(spec: HRNetSpec, batch: int, runtime: Runtime, recipe: Recipe) -> Call:
+    """Forward, backward and the optimizer, of the same network, in the same memory format."""
+    free = dataclasses.replace(recipe.optimizer, weight_decay=0.0)
+    state = initial_state(spec, dataclasses.replace(recipe, optimizer=free, ema_decay=0.0), runtime.device)
+    images, labels = inputs(spec, batch, runtime)
+    images = images.contiguous(memory_format=torch.channels_last)
+    state.module.train()
+
+    def step() -> None:
+        state.module.zero_grad(set_to_none=True)
+        F.cross_entropy(state.module(images), labels, label_smoothing=0.1).backward()
+        state.optimizer.step()
+
+    return step
+
+
+def inputs(spec: HRNetSpec, batch: int, runtime: Runtime) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(batch, *spec.input_shape, generator=generator).to(runtime.device)
+    if spec.head == "keypoints":
+        height, width = spec.image_size
+        return images, torch.rand(batch, spec.num_classes, height // 4, width // 4, generator=generator).to(
+            runtime.device
+        )
+    return images, torch.randint(0, spec.num_classes, (batch,), generator=generator).to(runtime.device)
+
+
+def own(spec: HRNetSpec, batch: int, runtime: Runtime, repeats: int) -> dict[str, object]:
+    """A plain step, a two-in-one step, and the latter on half of the units."""
+    recipe = recipe_for()
+    half = spec.keep({g.name: torch.arange(len(g)) % 2 == 0 for g in spec.unit_groups()})
+    calls = {
+        "plain": plain(spec, batch, runtime, recipe),
+        "two_in_one": two_in_one(spec, spec, batch, runtime, recipe),
+        "two_in_one_half_the_units": two_in_one(half, spec, batch, runtime, recipe),
+    }
+    times = interleaved(calls, repeats, runtime)
+    return {
+        "median_ms": {name: statistics.median(values) for name, values in times.items()},
+        "two_in_one / plain": ratio(times["two_in_one"], times["plain"]),
+        "half the units / all": ratio(times["two_in_one_half_the_units"], times["two_in_one"]),
+    }
+
+
+def loader() -> dict[str, float]:
+    """Images per second of the input pipeline alone: 64x64 pictures in memory, cropped, flipped and coloured."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (2048, 3, 64, 64), generator=generator, dtype=torch.uint8)
+    data = ImageSet(images, torch.zeros(len(images), dtype=torch.int64))
+    how = Preprocessing(3, (64, 64), (0.5,) * 3, (0.25,) * 3, "crop")
+    found = {}
+    for workers in (1, 2):
+        batches = Batches(
+            Splits(data, data, data, ("0",), how),
+            DataSettings(batch=64, workers=workers),
+            AugmentSettings(crop=0.35, flip=True, jitter=0.2),
+            seed=0,
+        )
+        speeds = []
+        for epoch in range(3):
+            loaded = batches.train(epoch)
+            next(loaded)  # workers are up
+            begin = time.perf_counter()
+            seen = sum(len(labels) for _, labels in loaded)
+            speeds.append(seen / (time.perf_counter() - begin))
+        found[f"images_per_s, {workers} workers"] = statistics.median(speeds)
+    return found
+
+
+def beside_released(name: str, folder: Path, runtime: Runtime, repeats: int) -> dict[str, object]:
+    """The released code's own step and ours, of the same network without Transformer, batch 2 (a GPU takes 32)."""
+    gpu = runtime.device.type == "cuda"
+    batch = 32 if gpu else 2
+    spec = create_spec(f"hrnet_{name}", transformer=False)
+    calls = {
+        "released": released_step(folder, spec, inputs(spec, batch, runtime), runtime.device),
+        "ours": two_in_one(spec, spec, batch, runtime, recipe_for()),
+    }
+    if gpu:
+        fast = recipe_for(precision="bf16", compile=True)
+        calls["ours, bf16 + compile"] = two_in_one(spec, spec, batch, runtime, fast)
+    times = interleaved(calls, repeats, runtime)
+    return {
+        "batch": batch,
+        "images_per_s": {name: 1e3 * batch / statistics.median(values) for name, values in times.items()},
+        **{
+            f"{name} / released": ratio(times["released"], values)
+            for name, values in times.items()
+            if name != "released"
+        },
+    }
+
+
+def interleaved(calls: dict[str, Call], repeats: int, runtime: Runtime) -> dict[str, list[float]]:
+    """Milliseconds of each call, in turn."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(3 + repeats):
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            call()
+            if runtime.device.type == "cuda":
+                torch.cuda.synchronize()
+            if turn >= 3:
+                times[name].append(1e3 * (time.perf_counter() - begin))
+    return times
+
+
+def ratio(above: list[float], below: list[float]) -> float:
+    """Median of the ratios of neighbouring measurements."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+if __name__ == "__main__":
+    main()

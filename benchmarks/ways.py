@@ -1,0 +1,72 @@
+"""The same supernet on the same data, trained in several ways: dense, searched only, and drawn at some sparsities.
+
+Example: python benchmarks/ways.py tiny_imagenet --data.dir DIR --to benchmarks/results/tiny_imagenet_40.json
+Further flags are settings of the recipe. Runs that are finished are not repeated, so that parts (--ways dense 0.8) may
+be run side by side, and a last call with all ways collects them.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import supertickets as st
+from supertickets.cost.latency import device_name
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe")
+    parser.add_argument("--ways", nargs="+", default=["dense", "search", "0.8", "0.9"])
+    parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    options, settings = parser.parse_known_args()
+    rows = [row(way, run(way, options, settings)) for way in options.ways]
+    last = st.load(options.runs / f"{options.to.stem}-{options.ways[-1]}")
+    result = {
+        "command": shlex.join(["python", *sys.argv]),
+        "device": device_name(),
+        "threads": last.about["recipe"]["threads"] or torch.get_num_threads(),
+        "versions": last.about["versions"],
+        "classes": len(last.classes),
+        "chance_top1": 100 / len(last.classes),
+        "seed": last.about["recipe"]["seed"],
+        "ways": rows,
+    }
+    options.to.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+def run(way: str, options: argparse.Namespace, settings: list[str]) -> Path:
+    """Trains in one way, unless that was done before."""
+    out: Path = options.runs / f"{options.to.stem}-{way}"
+    if (out / "result.json").exists():
+        return out
+    if (out / "run.json").exists():
+        st.resume(out)
+    else:
+        ratio = "0" if way in ("dense", "search") else way
+        recipe = st.load_recipe(options.recipe, [*settings, "--prune.ratio", ratio])
+        (st.train if way == "dense" else st.draw)(recipe, out)
+    return out
+
+
+def row(way: str, out: Path) -> dict[str, Any]:
+    """The figures of one way."""
+    result = json.loads((out / "result.json").read_text())
+    about = ("params", "nonzero_params", "sparsity", "macs", "masked_macs", "paper_macs", "samples", "seconds")
+    return {
+        "way": way,
+        "validation_top1": result["validation"]["top1"],
+        "test_top1": result["test"]["top1"],
+        "test_top5": result["test"]["top5"],
+        **{name: result[name] for name in about},
+    }
+
+
+if __name__ == "__main__":
+    main()
