@@ -53,8 +53,6 @@ def evaluate(
     """Metrics of a module in eval mode, over the samples of all processes."""
     was_training = module.training
     module.eval()
-    with torch.compiler.set_stance("force_eager"):  # a program for a few batches is not worth its compilation
-        sums = task.totals(module, batches, runtime.device)
-    totals = runtime.sum(sums)
+    totals = runtime.sum(task.totals(module, batches, runtime.device))
     module.train(was_training)
     return task.metrics(totals)

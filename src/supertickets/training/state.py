@@ -111,7 +111,6 @@ def initial_state(spec: HRNetSpec, recipe: Recipe, device: torch.device) -> Trai
     module = build_module(spec, recipe, device)
     if recipe.compile:
         torch.compiler.reset()  # programs of networks that are gone count towards the limit of recompilations
-        module.compile(dynamic=False)
     ema = None
     if recipe.ema_decay:
         ema = Ema({k: p.detach().clone() for k, p in module.named_parameters()}, recipe.ema_decay)

@@ -42,6 +42,8 @@ class Stepper:
     ) -> None:
         self.recipe, self.state, self.task, self.runtime = recipe, state, task, runtime
         self.steps_per_epoch = steps_per_epoch
+        # Compiled once per network, however many steppers it sees; evaluation goes on without.
+        self.forward = torch.compile(state.module, dynamic=False) if recipe.compile else state.module
         self.named = state.parameters()
         self.params = list(self.named.values())
         self.enforcer = Enforcer(self.named, state.sparse.mask)
@@ -93,7 +95,7 @@ class Stepper:
             images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
             images = images.contiguous(memory_format=self.images_format)
             with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-                scores = module(images)
+                scores = self.forward(images)
                 wanted = None if self.teacher is None else self.teacher(images)
             loss = self.task.loss(scores.float(), labels)
             if wanted is not None:
