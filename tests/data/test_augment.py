@@ -1,0 +1,302 @@
+"""Pictures that vary one by one: a function of (seed, epoch, index), and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+from supertickets.data import Batches, ImageSet, PictureSet, Preprocessing, Samples, Splits
+from supertickets.data.augment import random_picture, soft_mix
+from supertickets.recipe import AugmentSettings, DataSettings
+
+COUNT, CLASSES = 24, 3
+VARIED = AugmentSettings(crop=0.35, flip=True, jitter=0.2)
+ALL = replace(VARIED, randaugment=9)
+# Pictures in memory have their size already, so that nothing is cut off them.
+IN_MEMORY = Preprocessing(3, (12, 12), (0.0,) * 3, (1.0,) * 3, "crop", 1.0, "bicubic")
+# Normalisation that changes nothing but the scale, so that pixels can be read off.
+PREPARE = Preprocessing(3, (12, 12), (0.0,) * 3, (1.0,) * 3, "crop", 0.875, "bicubic")
+LABELS = torch.arange(COUNT) % CLASSES
+
+
+def noise(seed: int, height: int = 16, width: int = 20) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8))
+
+
+def in_memory() -> ImageSet:
+    images = torch.stack([torch.from_numpy(np.array(noise(i, 12, 12))).permute(2, 0, 1) for i in range(COUNT)])
+    return ImageSet(images, LABELS)
+
+
+@pytest.fixture(scope="module")
+def in_files(tmp_path_factory: pytest.TempPathFactory) -> PictureSet:
+    """Half of the pictures are kept, half are read every time."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = tuple(folder / f"{i:02}.png" for i in range(COUNT))
+    for i, path in enumerate(paths):
+        noise(i).save(path)
+    kept = tuple(noise(i) if i % 2 else None for i in range(COUNT))
+    return PictureSet(paths, LABELS, kept, 16)
+
+
+@pytest.fixture(params=["in memory", "in files"])
+def data(request: pytest.FixtureRequest, in_files: PictureSet) -> Samples:
+    return in_memory() if request.param == "in memory" else in_files
+
+
+def make(
+    data: Samples, vary: AugmentSettings = VARIED, *, batch: int = 6, workers: int = 0, rank: int = 0, world: int = 1
+) -> Batches:
+    prepare = IN_MEMORY if isinstance(data, ImageSet) else PREPARE
+    splits = Splits(data, data, data, tuple("abc"), prepare)
+    return Batches(splits, DataSettings(batch=batch, workers=workers), vary, 7, rank, world)
+
+
+def order(batches: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+    return torch.cat([images for images, _ in batches])
+
+
+def sets(batches: Iterator[tuple[Tensor, Tensor]]) -> set[bytes]:
+    return {image.numpy().tobytes() for image in order(batches)}
+
+
+# A function of (seed, epoch, index) ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vary", [VARIED, ALL, AugmentSettings(flip=True)], ids=["varied", "randaugment", "flip"])
+def test_pixels_do_not_depend_on_the_batch_size(data: Samples, vary: AugmentSettings) -> None:
+    whole = order(make(data, vary, batch=24).train(3))
+    assert len(whole) == COUNT
+    for batch in (1, 5, 8):
+        assert torch.equal(order(make(data, vary, batch=batch).train(3)), whole[: COUNT // batch * batch])
+
+
+def test_pixels_do_not_depend_on_workers(data: Samples) -> None:
+    alone = list(make(data, ALL).train(1))
+    helped = list(make(data, ALL, workers=2).train(1))
+    assert len(alone) == len(helped) == 4
+    for (images, labels), (same, same_labels) in zip(alone, helped, strict=True):
+        assert torch.equal(images, same)
+        assert torch.equal(labels, same_labels)
+
+
+def test_pixels_do_not_depend_on_processes(data: Samples) -> None:
+    whole = list(make(data, ALL).train(1))
+    parts = [list(make(data, ALL, rank=rank, world=2).train(1)) for rank in range(2)]
+    for (images, labels), *shares in zip(whole, *parts, strict=True):
+        for rank, (share, share_labels) in enumerate(shares):
+            assert torch.equal(images[rank::2], share)
+            assert torch.equal(labels[rank::2], share_labels)
+
+
+def test_pixels_do_not_depend_on_what_ran_before(data: Samples) -> None:
+    whole = list(make(data).train(1))
+    torch.rand(5)
+    rest = list(make(data).train(1, skip=2))
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(whole[2:], rest, strict=True))
+
+
+def test_pictures_in_memory_and_in_files_vary_alike(in_files: PictureSet) -> None:
+    small = PictureSet(in_files.paths, LABELS, tuple(noise(i, 12, 12) for i in range(COUNT)), 16)
+    assert torch.equal(order(make(small).train(0)), order(make(in_memory()).train(0)))
+
+
+@pytest.mark.parametrize(
+    "vary",
+    [
+        AugmentSettings(crop=0.35),
+        AugmentSettings(flip=True),
+        AugmentSettings(jitter=0.3),
+        AugmentSettings(randaugment=9),
+        AugmentSettings(shift=2),
+    ],
+    ids=["crop", "flip", "jitter", "randaugment", "shift"],
+)
+def test_every_change_shows_and_differs_between_epochs_and_seeds(data: Samples, vary: AugmentSettings) -> None:
+    plain = sets(make(data, AugmentSettings()).train(0))
+    assert len(plain) == COUNT
+    first, second = (sets(make(data, vary).train(epoch)) for epoch in (0, 1))
+    other = sets(replace(make(data, vary), seed=8).train(0))
+    # A coin or a weak operation leaves some pictures as they are, but never most of them.
+    assert len(first - plain) >= COUNT // 4
+    assert first != second
+    assert first != other
+
+
+def test_every_picture_varies_by_itself(in_files: PictureSet) -> None:
+    """Equal pictures at different positions become different."""
+    same = PictureSet(in_files.paths, LABELS, (noise(0),) * COUNT, 16)
+    assert len(sets(make(same, AugmentSettings(crop=0.35)).train(0))) == COUNT
+
+
+# What changes --------------------------------------------------------------------------------------------------------
+
+
+def test_no_settings_change_nothing() -> None:
+    assert random_picture(AugmentSettings(), (12, 12)) is None
+
+
+def test_a_flip_mirrors_about_half_of_the_pictures(data: Samples) -> None:
+    ((plain, _),) = make(data, AugmentSettings()).evaluation(data)
+    mirrored = {image.flip(-1).contiguous().numpy().tobytes() for image in plain}
+    found = sets(make(data, AugmentSettings(flip=True)).train(0))
+    assert found <= mirrored | {image.numpy().tobytes() for image in plain}
+    assert COUNT // 4 <= len(found & mirrored) <= COUNT - COUNT // 4
+
+
+def test_a_crop_is_part_of_the_picture_at_the_size_of_the_network() -> None:
+    """In a picture that grows brighter to the right, crops keep the direction and take less than the whole range."""
+    ramp = Image.fromarray(np.tile(np.linspace(0, 255, 64, dtype=np.uint8), (48, 1)))
+    vary = random_picture(AugmentSettings(crop=0.3), (12, 20))
+    assert vary is not None
+    torch.manual_seed(0)
+    ranges = []
+    for _ in range(30):
+        cut = np.asarray(vary(ramp)).astype(int)
+        assert cut.shape == (12, 20)
+        assert (np.diff(cut, axis=1) >= 0).all()
+        ranges.append(cut.max() - cut.min())
+    assert min(ranges) < 160
+    assert max(ranges) > 180
+
+
+def test_jitter_is_bounded() -> None:
+    """Brightness, contrast and saturation of a plain grey picture: only brightness shows, by at most a fifth."""
+    vary = random_picture(AugmentSettings(jitter=0.2), (4, 4))
+    assert vary is not None
+    torch.manual_seed(0)
+    found = [int(np.asarray(vary(Image.new("RGB", (4, 4), (100, 100, 100)))).max()) for _ in range(40)]
+    assert 79 <= min(found) < 90
+    assert 110 < max(found) <= 121
+
+
+def test_a_wide_picture_is_cropped_before_it_is_cut_to_shape(in_files: PictureSet) -> None:
+    """Random crops may take what the middle would leave out, on both sides."""
+    halves = Image.new("RGB", (96, 16), (255, 0, 0))
+    halves.paste((0, 0, 255), (0, 0, 48, 16))
+    same = PictureSet(in_files.paths, LABELS, (halves,) * COUNT, 16)
+    images = order(make(same, AugmentSettings(crop=0.08)).train(0))
+    reds = images[:, 0].flatten(1).mean(1)
+    assert bool((reds > 0.95).any())
+    assert bool((reds < 0.05).any())
+
+
+@pytest.mark.parametrize("vary", [VARIED, ALL], ids=["varied", "randaugment"])
+def test_grey_pictures_vary_too(vary: AugmentSettings) -> None:
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (COUNT, 1, 12, 12)).astype(np.uint8))
+    grey = Splits(*(ImageSet(images, LABELS),) * 3, tuple("abc"), Preprocessing(1, (12, 12), (0.5,), (0.5,)))
+    found = list(Batches(grey, DataSettings(batch=6), vary, 0).train(0))
+    assert all(tuple(batch.shape) == (6, 1, 12, 12) for batch, _ in found)
+
+
+# Mixing --------------------------------------------------------------------------------------------------------------
+
+MIXES = [AugmentSettings(mixup=0.4), AugmentSettings(cutmix=1.0), AugmentSettings(mixup=0.4, cutmix=1.0)]
+IDS = ["mixup", "cutmix", "both"]
+
+
+@pytest.mark.parametrize("vary", MIXES, ids=IDS)
+def test_mixed_labels_are_shares(data: Samples, vary: AugmentSettings) -> None:
+    found = list(make(data, vary).train(0))
+    for images, labels in found:
+        assert tuple(images.shape) == (6, 3, 12, 12)
+        assert tuple(labels.shape) == (6, CLASSES)
+        torch.testing.assert_close(labels.sum(1), torch.ones(6))
+        assert float(labels.min()) >= 0
+    assert any(0.01 < float(labels.max(1).values.min()) < 0.99 for _, labels in found)
+
+
+@pytest.mark.parametrize("vary", MIXES, ids=IDS)
+def test_mixing_is_a_function_of_seed_and_epoch(data: Samples, vary: AugmentSettings) -> None:
+    first, again, later = (list(make(data, vary, workers=w).train(e)) for w, e in ((0, 0), (2, 0), (0, 1)))
+    for (images, labels), (same, same_labels) in zip(first, again, strict=True):
+        assert torch.equal(images, same)
+        assert torch.equal(labels, same_labels)
+    assert not torch.equal(first[0][1], later[0][1])
+
+
+def test_mixup_is_what_its_labels_say() -> None:
+    """Each picture has one value for its class, so that the mixture of pixels shows the shares."""
+    labels = torch.tensor([0, 1, 0, 1, 1])
+    images = labels.to(torch.float32).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+    torch.manual_seed(1)
+    mixed, shares = soft_mix(images, labels, 2, AugmentSettings(mixup=0.4))
+    torch.testing.assert_close(mixed.mean((1, 2, 3)), shares[:, 1])
+    torch.testing.assert_close(mixed.amax((1, 2, 3)), mixed.amin((1, 2, 3)))
+    assert 0 < float(shares[0, 1]) < 1 or 0 < float(shares[2, 1]) < 1
+
+
+def test_cutmix_is_what_its_labels_say() -> None:
+    labels = torch.tensor([0, 1, 0, 1, 1])
+    images = labels.to(torch.float32).view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
+    torch.manual_seed(4)
+    mixed, shares = soft_mix(images, labels, 2, AugmentSettings(cutmix=1.0))
+    assert set(mixed.unique().tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(mixed.mean((1, 2, 3)), shares[:, 1])
+
+
+def test_both_ways_of_mixing_take_turns() -> None:
+    labels = torch.arange(8) % 2
+    images = labels.to(torch.float32).view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
+    cut = 0
+    for seed in range(20):
+        torch.manual_seed(seed)
+        mixed, _ = soft_mix(images, labels, 2, MIXES[2])
+        cut += set(mixed.unique().tolist()) <= {0.0, 1.0}
+    assert 0 < cut < 20
+
+
+@pytest.mark.parametrize("vary", MIXES, ids=IDS)
+def test_nothing_is_mixed_for_calibration_and_evaluation(data: Samples, vary: AugmentSettings) -> None:
+    batches = make(data, vary)
+    plain = sets(make(data, AugmentSettings()).evaluation(data))
+    for found in (list(batches.calibration(0, 2)), list(batches.evaluation(data))):
+        assert found
+        assert all(labels.dtype == torch.int64 and labels.ndim == 1 for _, labels in found)
+        assert sets(iter(found)) <= plain
+
+
+# Beside the point ----------------------------------------------------------------------------------------------------
+
+
+def test_evaluation_varies_nothing_and_keeps_the_order(data: Samples) -> None:
+    for workers in (0, 2):
+        ((images, labels),) = make(data, ALL, workers=workers).evaluation(data)
+        assert torch.equal(labels, LABELS)
+        prepare = IN_MEMORY if isinstance(data, ImageSet) else PREPARE
+        wanted = torch.stack([prepare.pixels(data.picture(i)) for i in range(COUNT)])
+        torch.testing.assert_close(images, wanted.to(torch.float32) / 255)
+
+
+@pytest.mark.parametrize("vary", [ALL, replace(ALL, mixup=0.2, cutmix=1.0, shift=1)], ids=["alone", "mixed"])
+def test_the_random_numbers_of_the_training_are_left_alone(data: Samples, vary: AugmentSettings) -> None:
+    torch.manual_seed(5)
+    numpy_before = np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]
+    batches = make(data, vary)
+    for kind in (batches.train(0), batches.calibration(0, 1), batches.evaluation(data)):
+        state = torch.get_rng_state()
+        next(kind)
+        assert torch.equal(torch.get_rng_state(), state)
+    assert np.random.get_state()[1].tolist() == numpy_before  # type: ignore[index, union-attr]
+
+
+def test_mirrors_are_those_of_torchvision(in_files: PictureSet) -> None:
+    """The reference for what a flip is, on an asymmetric picture."""
+    vary = random_picture(AugmentSettings(flip=True), (12, 12))
+    assert vary is not None
+    picture = in_files.picture(0)
+    wanted = {picture.tobytes(), TF.horizontal_flip(picture).tobytes()}
+    torch.manual_seed(0)
+    assert {vary(picture).tobytes() for _ in range(20)} == wanted
+
+
+def test_files_are_read_as_they_are(in_files: PictureSet) -> None:
+    for i in range(4):
+        assert np.array_equal(np.asarray(in_files.picture(i)), np.asarray(noise(i)))
