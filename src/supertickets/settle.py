@@ -13,7 +13,7 @@ from .training.optim import lr_factor
 _STEPS = 3000  # of a training whose length nobody gave
 _EPOCHS = (20, 120)  # its shortest and longest
 _MEANT_FOR = 30  # epochs that the intervals of a recipe without epochs are written for
-_REACH = 4.0  # how far the penalty may move a scale, which starts at 1, before the search ends
+_REACH = 2.5  # how far the penalty may move a scale, which starts at 1, before the search ends
 
 
 def settle(recipe: Recipe, samples: int, side: int) -> tuple[Recipe, list[str]]:

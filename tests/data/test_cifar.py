@@ -13,7 +13,7 @@ import pytest
 
 from supertickets import UserError
 from supertickets.data import ImageSet, Splits, load_splits
-from supertickets.data.readers import read_pickle
+from supertickets.data.cifar import read_pickle
 from supertickets.recipe import DataSettings
 
 Entries = dict[str, Any]
@@ -237,6 +237,12 @@ def test_a_truncated_batch_is_named(tmp_path: Path, write: str, share: float) ->
     refusal(tmp_path, path, "unpack the archive again")
 
 
+def test_a_batch_that_claims_to_be_huge_is_named(tmp_path: Path) -> None:
+    cifar10(tmp_path)
+    (tmp_path / "test_batch").write_bytes(b"\x80\x04\x8e" + b"\xff" * 7 + b"\x0f.")  # a text of 2^60 bytes
+    refusal(tmp_path, tmp_path / "test_batch")
+
+
 @pytest.mark.parametrize("raw", [b"<html>not found</html>", b"\x80\x02K\x07.", b"\x80\x02]."])
 def test_what_is_no_dictionary_is_named(tmp_path: Path, raw: bytes) -> None:
     cifar10(tmp_path)
@@ -264,7 +270,7 @@ GOOD = batch(20, 10, 2, "labels")
 WRONG: dict[str, tuple[Entries, str]] = {
     "another size": (GOOD | {"data": GOOD["data"][:, :3071]}, "N x 3072"),
     "pictures as cubes": (GOOD | {"data": GOOD["data"].reshape(-1, 3, 32, 32)}, "N x 3072"),
-    "floats": (GOOD | {"data": GOOD["data"].astype(np.float32)}, "N x 3072"),
+    "floats": (GOOD | {"data": GOOD["data"].astype(np.float32)}, "not of bytes"),
     "a list of pixels": (GOOD | {"data": [[0] * 3072] * 20}, "N x 3072"),
     "no pixels": ({"labels": GOOD["labels"]}, "N x 3072"),
     "no labels": ({"data": GOOD["data"]}, "'labels'"),

@@ -155,13 +155,11 @@ def test_a_hidden_folder_is_no_sibling(tmp_path: Path) -> None:
 # Refused -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="the message multiplies a text by a NumPy bool")
 def test_one_picture_per_class_is_refused(tmp_path: Path) -> None:
     text = refusal(tree(tmp_path, ["cat", "dog"], 1))
     assert "class 'cat' has 1 readable picture, at least 3" in text
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="the message multiplies a text by a NumPy bool")
 def test_a_class_with_too_few_readable_pictures_is_named(tmp_path: Path) -> None:
     tree(tmp_path, ["cat", "dog"], 4)
     for i in range(2):
@@ -284,7 +282,6 @@ def test_a_class_that_the_test_split_lacks_is_no_obstacle(tmp_path: Path) -> Non
     assert set(splits.test.labels.tolist()) == {1}
 
 
-@pytest.mark.xfail(strict=True, reason="a lone class folder of a split is taken for a wrapper")
 def test_a_test_split_of_a_single_class_is_no_obstacle(tmp_path: Path) -> None:
     tree(tmp_path / "train", ["cat", "dog"])
     tree(tmp_path / "test", ["dog"])
@@ -327,17 +324,20 @@ def test_broken_files_end_the_run_if_asked_for(tmp_path: Path) -> None:
     assert "2 such in all" in text
 
 
-@pytest.mark.xfail(strict=True, raises=BrokenPicture, reason="what is not kept is not looked at, nor left out")
-def test_broken_files_are_left_out_of_a_set_that_is_not_kept(tmp_path: Path) -> None:
-    tree(tmp_path, ["cat", "dog"])
+def test_a_broken_file_of_a_set_that_is_not_kept_gives_its_place_to_another(tmp_path: Path) -> None:
+    tree(tmp_path, ["cat", "dog"], count=30)
     (tmp_path / "cat" / "03.png").write_bytes(b"broken")
-    splits = load(tmp_path, keep_gb=0)
-    for part in (splits.train, splits.validation, splits.test):
-        for i in range(len(part)):
-            part.picture(i)
+
+    def read() -> None:
+        splits = load(tmp_path, keep_gb=0)
+        for part in (splits.train, splits.validation, splits.test):
+            for i in range(len(part)):
+                part.picture(i)
+
+    with pytest.warns(UserWarning, match=r"03\.png"):
+        read()
 
 
-@pytest.mark.xfail(strict=True, reason="an empty test split is let through")
 def test_a_given_split_without_a_readable_picture_is_refused(tmp_path: Path) -> None:
     tree(tmp_path / "train", ["cat", "dog"])
     for path in tree(tmp_path / "test", ["cat", "dog"], 2).glob("*/*.png"):
@@ -345,7 +345,6 @@ def test_a_given_split_without_a_readable_picture_is_refused(tmp_path: Path) -> 
     assert "test" in refusal(tmp_path)
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="there is nothing left to hold a validation split out of")
 def test_a_share_that_makes_everything_the_test_split_is_refused(tmp_path: Path) -> None:
     assert "data.test" in refusal(tree(tmp_path, ["cat", "dog"]), test=0.99)
 
@@ -382,7 +381,7 @@ def test_pictures_that_are_not_kept_are_the_same(tmp_path: Path) -> None:
 
 
 def test_pictures_that_are_not_kept_are_read_every_time(tmp_path: Path) -> None:
-    splits = load(tree(tmp_path, ["cat", "dog"]), keep_gb=0)
+    splits = load(tree(tmp_path, ["cat", "dog"]), keep_gb=0, broken="refuse")
     path = paths(splits.train)[0]
     before = np.asarray(splits.train.picture(0))
     picture(path, 99)
@@ -533,21 +532,18 @@ def test_tiny_imagenet_is_made_to_a_size(tiny: Path) -> None:
     assert splits.preprocessing.size == (8, 8)
 
 
-@pytest.mark.xfail(strict=True, reason="the classes of the pictures are not compared with wnids.txt")
 def test_a_class_of_tiny_imagenet_without_pictures_is_named(tiny: Path) -> None:
     shutil.rmtree(tiny / "train" / "n01")
     with pytest.raises(UserError, match="n01"):
         load_tiny(tiny)
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="there is nothing to stack")
 def test_tiny_imagenet_without_validation_pictures_is_refused(tiny: Path) -> None:
     shutil.rmtree(tiny / "val" / "images")
     with pytest.raises(UserError, match="val"):
         load_tiny(tiny)
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="pictures of several sizes cannot be stacked")
 def test_a_picture_of_another_size_in_tiny_imagenet_is_named(tiny: Path) -> None:
     odd = picture(tiny / "train" / "n01" / "images" / "n01_3.JPEG", 7, (16, 20))
     with pytest.raises(UserError, match=odd.name):

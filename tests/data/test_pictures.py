@@ -119,7 +119,6 @@ def test_a_transparent_colour_of_a_palette_becomes_white(tmp_path: Path) -> None
     assert np.asarray(to_channels(open_picture(path), 3)).tolist() == [[a, b], [b, a]]
 
 
-@pytest.mark.xfail(strict=True, reason="a picture that is RGB already is not looked at for a transparent colour")
 def test_a_transparent_colour_without_a_palette_becomes_white(tmp_path: Path) -> None:
     path = tmp_path / "key.png"
     Image.fromarray(np.array([[[9, 8, 7], [1, 2, 3]]], np.uint8)).save(path, transparency=(9, 8, 7))
@@ -321,10 +320,7 @@ def test_a_picture_of_any_mode_becomes_an_input(mode: str, channels: int) -> Non
     assert (found.dtype, tuple(found.shape)) == (torch.uint8, (channels, 8, 8))
 
 
-@pytest.mark.parametrize(
-    "channels",
-    [pytest.param(1, marks=pytest.mark.xfail(strict=True, reason="Pillow converts LAB to RGB, but not to grey")), 3],
-)
+@pytest.mark.parametrize("channels", [1, 3])
 def test_a_tiff_in_lab_becomes_an_input(tmp_path: Path, channels: int) -> None:
     path = tmp_path / "lab.tiff"
     Image.new("LAB", (9, 7), (128, 128, 128)).save(path)

@@ -47,12 +47,15 @@ def load_folders(settings: DataSettings) -> Splits:
     root = data_folder(settings, "a folder with one folder of pictures per class")
     notes: list[str] = []
     given = {split: path for split, names in _SPLITS.items() if (path := _child(root, names)) is not None}
-    if "train" in given and len(given) > 1:
-        test = given.get("test", given.get("val"))
-        parts = {"train": given["train"], "test": test} | ({"val": given["val"]} if len(given) == 3 else {})
-        found = {split: list_classes(path, settings.class_level, notes) for split, path in parts.items() if path}
+    if len(given) > 1:
+        if "train" not in given:
+            raise UserError(f"{root} has {' and '.join(given)} but no train; add it, or give one folder per class")
+        parts = {"train": given["train"], "test": given.get("test", given.get("val", root))}
+        if len(given) == 3:
+            parts["val"] = given["val"]
+        found = {split: list_classes(path, settings.class_level, notes) for split, path in parts.items()}
     else:
-        found = {"all": list_classes(given.get("train", root), settings.class_level, notes)}
+        found = {"all": list_classes(root, settings.class_level, notes, wrapped=True)}
     main = next(iter(found.values()))
     classes = tuple(sorted(set(main.names)))
     if len(classes) < 2:
@@ -76,6 +79,7 @@ def load_tiny_imagenet(settings: DataSettings) -> Splits:
     Its test pictures have no labels, so ``val`` is the test split and the validation split is held out from training.
     """
     root = data_folder(settings, "Tiny-ImageNet's folder, with wnids.txt, train and val")
+    root = root / "tiny-imagenet-200" if (root / "tiny-imagenet-200").is_dir() else root
     annotations = root / "val" / "val_annotations.txt"
     for path in (root / "wnids.txt", annotations):
         if not path.is_file():
@@ -90,10 +94,15 @@ def load_tiny_imagenet(settings: DataSettings) -> Splits:
     for split, pairs in (("train", train), ("val", test)):
         if strange := sorted({code for _, code in pairs} - set(codes)):
             raise UserError(f"class '{strange[0]}' of {split}/ is not in {root / 'wnids.txt'}")
-        if not pairs:
-            raise UserError(f"{root / split} holds no pictures; fetch the data set again")
         files = _Files(tuple(path for path, _ in pairs), tuple(code for _, code in pairs))
         pictures, files = _decode(files, settings, 10**6, notes)
+        if missing := [code for code in codes if code not in files.names]:
+            raise UserError(f"{root / split} has no readable picture of class '{missing[0]}'; fetch the data set again")
+        for path, picture in zip(files.paths, pictures, strict=True):
+            if picture.size != pictures[0].size:
+                raise UserError(
+                    f"{path} is {picture.size[0]} x {picture.size[1]} pixels, unlike the others; fetch it again"
+                )
         images = torch.stack([to_tensor(picture) for picture in pictures])
         sets[split] = ImageSet(images, torch.tensor([codes.index(code) for code in files.names]))
     names = [words.get(code, code).split(",")[0] for code in codes]
@@ -118,18 +127,19 @@ def data_folder(settings: DataSettings, what: str) -> Path:
     return folder
 
 
-def list_classes(root: Path, level: str, notes: list[str]) -> _Files:
+def list_classes(root: Path, level: str, notes: list[str], *, wrapped: bool = False) -> _Files:
     """Lists the pictures below a folder with their classes; folders without pictures are noted and left out.
 
     Args:
         root: Where to look.
-        level: "top": the class is the topmost folder, below folders that have no sibling; "leaf": the folder that
-            holds the picture, by its path.
+        level: "top": the class is the topmost folder; "leaf": the folder that holds the picture, by its path.
         notes: What a person should know is added here.
+        wrapped: Whether a folder without a sibling is passed through.
     """
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if level == "top" and len(folders) == 1 and not _pictures(root, below=False):
-        return list_classes(folders[0], level, notes)
+    loose = _pictures(root, below=False)
+    if wrapped and level == "top" and len(folders) == 1 and not loose:
+        return list_classes(folders[0], level, notes, wrapped=True)
     paths: list[Path] = []
     names: list[str] = []
     for folder in folders:
@@ -139,9 +149,10 @@ def list_classes(root: Path, level: str, notes: list[str]) -> _Files:
         paths += pictures
         names += [folder.name if level == "top" else str(path.parent.relative_to(root)) for path in pictures]
     if not paths:
-        loose = _pictures(root, below=False)
         hint = f"its {len(loose)} pictures are in no folder: put them" if loose else "put pictures"
         raise UserError(f"{root} has no class folders with pictures; {hint} into one folder per class")
+    if loose:
+        notes.append(f"{len(loose)} pictures in {root} itself are in no class folder; they are left out")
     return _Files(tuple(paths), tuple(names))
 
 
@@ -154,10 +165,15 @@ def _splits(
         if not 0 < settings.test < 1:
             raise UserError(f"data.test is {settings.test:g}; it is a share between 0 and 1, e.g. 0.15")
         tested, rest = stratified(data.labels.numpy(), settings.test, settings.split_seed)
+        if len(set(data.labels[rest].tolist())) < len(classes):
+            raise UserError(f"data.test {settings.test:g} leaves a class without training pictures; try 0.15")
         data, test = data.subset(rest), data.subset(tested)
         how = f"{settings.test:.0%} of every class is the test split"
     else:
         data, test = sets["train"], sets["test"]
+        for split, part in sets.items():
+            if len(part) == 0:
+                raise UserError(f"no picture of {split}/ can be read; mend the files or remove the folder")
         _check_counts(data.labels.tolist(), classes, 1 if "val" in sets else 2)
         how = "splits as given"
     if "val" in sets:
@@ -180,7 +196,7 @@ def _splits(
 
 
 def _check_counts(labels: Sequence[int], classes: Sequence[str], fewest: int) -> None:
-    counts = np.bincount(labels, minlength=len(classes))
+    counts = np.bincount(labels, minlength=len(classes)).tolist()
     for name, count in zip(classes, counts, strict=True):
         if count < fewest:
             raise UserError(
@@ -211,7 +227,7 @@ def _picture_set(
     else:
         kept = [None] * len(files.paths)
     labels = torch.tensor([classes.index(name) for name in files.names], dtype=torch.int64)
-    return PictureSet(files.paths, labels, tuple(kept), shorter)
+    return PictureSet(files.paths, labels, tuple(kept), shorter, settings.broken == "skip")
 
 
 def _decode(files: _Files, settings: DataSettings, shorter: int, notes: list[str]) -> tuple[list[Image.Image], _Files]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +18,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from ..errors import UserError
 from ..recipe import DataSettings
-from .pictures import Preprocessing, open_picture, to_channels
+from .pictures import BrokenPicture, Preprocessing, open_picture, to_channels
 from .randomness import mix
 
 Index = npt.NDArray[np.int64]
@@ -68,12 +70,14 @@ class PictureSet:
         labels: int64, shape (N,).
         kept: Pictures that were read before, made smaller; a file of which nothing is kept is read every time.
         shorter: Shorter side that is enough, in pixels.
+        skip: Whether a picture that turns out to be broken gives its place to the next one of its class.
     """
 
     paths: tuple[Path, ...]
     labels: Tensor
     kept: tuple[Image.Image | None, ...]
     shorter: int
+    skip: bool = False
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -81,12 +85,24 @@ class PictureSet:
     def subset(self, index: Index) -> PictureSet:
         """The samples at some positions."""
         paths, kept = tuple(self.paths[i] for i in index), tuple(self.kept[i] for i in index)
-        return PictureSet(paths, self.labels[torch.from_numpy(index)], kept, self.shorter)
+        return replace(self, paths=paths, labels=self.labels[torch.from_numpy(index)], kept=kept)
 
     def picture(self, position: int) -> Image.Image:
         """One picture, RGB."""
-        found = self.kept[position]
-        return to_channels(open_picture(self.paths[position], self.shorter), 3) if found is None else found
+        if (found := self.kept[position]) is not None:
+            return found
+        try:
+            return to_channels(open_picture(self.paths[position], self.shorter), 3)
+        except BrokenPicture as error:
+            if not self.skip:
+                raise
+            warnings.warn(f"another picture takes its place: {error}", stacklevel=2)
+            same = torch.nonzero(self.labels == self.labels[position]).flatten().tolist()
+            later = [i for i in same if i > position] + [i for i in same if i < position]
+            for i in later:
+                with contextlib.suppress(BrokenPicture):
+                    return to_channels(open_picture(self.paths[i], self.shorter), 3)
+            raise
 
 
 @dataclass(frozen=True)

@@ -106,14 +106,16 @@ def open_picture(path: Path, shorter: int | None = None) -> Image.Image:
 def to_channels(picture: Image.Image, channels: int) -> Image.Image:
     """Any mode -> "L" or "RGB": 16-bit values are scaled, transparency is laid on white."""
     wanted = "L" if channels == 1 else "RGB"
-    if picture.mode == wanted:
+    if picture.mode == wanted and "transparency" not in picture.info:
         return picture
     if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture, dtype=np.float64)
+        values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
         picture = Image.fromarray((values / _full_scale(picture, values)).clip(0, 255).astype(np.uint8))
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    if picture.mode in ("LAB", "HSV", "YCbCr"):  # Pillow turns some of these into RGB alone
+        picture = picture.convert("RGB")
     return picture.convert(wanted)
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import io
-import pickle
 import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +14,7 @@ import torch
 
 from ..errors import UserError
 from ..recipe import DataSettings
+from .cifar import load_cifar
 from .folders import data_folder, load_folders, load_tiny_imagenet
 from .images import ImageSet, Splits, make_splits, stratified
 
@@ -89,76 +87,6 @@ def load_idx(settings: DataSettings) -> Splits:
             f"{found['test labels']} holds labels up to {int(sets['test'].labels.max())}, train only to {classes - 1}"
         )
     return make_splits(sets["train"], sets["test"], tuple(str(i) for i in range(classes)), settings)
-
-
-def load_cifar(settings: DataSettings) -> Splits:
-    """The Python version of CIFAR-10 (five batches and a test batch) or CIFAR-100 (train and test), unpacked."""
-    folder = data_folder(settings, "the folder of CIFAR's Python version (cifar-10-batches-py or cifar-100-python)")
-    for name in ("cifar-10-batches-py", "cifar-100-python"):
-        folder = folder / name if (folder / name).is_dir() else folder
-    if (folder / "batches.meta").is_file():
-        train, test, meta, key = [f"data_batch_{i}" for i in range(1, 6)], "test_batch", "batches.meta", "label"
-    elif (folder / "meta").is_file():
-        train, test, meta, key = ["train"], "test", "meta", "fine_label"
-    else:
-        raise UserError(
-            f"{folder} holds neither batches.meta (CIFAR-10) nor meta (CIFAR-100); unpack the archive again"
-        )
-    described = read_pickle(folder / meta)
-    names = described.get(f"{key}_names")
-    if not isinstance(names, list):
-        raise UserError(f"{folder / meta} has no list '{key}_names'; unpack the archive again")
-    parts = [_cifar_part(folder / name, f"{key}s", len(names)) for name in train]
-    both = ImageSet(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
-    return make_splits(both, _cifar_part(folder / test, f"{key}s", len(names)), names, settings, crop=True)
-
-
-def read_pickle(path: Path) -> dict[str, Any]:
-    """Reads a pickled dictionary of numbers, texts, lists and numpy arrays; nothing else is let in.
-
-    Raises:
-        UserError: The file is missing, damaged, or asks for anything else.
-    """
-    try:
-        found = _Restricted(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; unpack the archive again") from None
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path} is not a CIFAR file or is damaged ({why}); unpack the archive again") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is not a CIFAR file (a {type(found).__name__}, not a dictionary)")
-    return {key if isinstance(key, str) else str(key, "latin1"): value for key, value in found.items()}
-
-
-_ALLOWED = {
-    ("_codecs", "encode"),
-    ("numpy", "dtype"),
-    ("numpy", "ndarray"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-}
-
-
-class _Restricted(pickle.Unpickler):
-    """Unpickles numpy arrays; a file that names any other class or function is refused before anything runs."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it wants {module}.{name}, which data has no need of")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-
-
-def _cifar_part(path: Path, key: str, classes: int) -> ImageSet:
-    found = read_pickle(path)
-    data, labels = found.get("data"), found.get(key)
-    if not (isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.ndim == 2 and data.shape[1] == 3072):
-        raise UserError(f"{path} holds no pictures (N x 3072 bytes under 'data'); unpack the archive again")
-    if not (isinstance(labels, list) and len(labels) == len(data) and all(isinstance(i, int) for i in labels)):
-        raise UserError(f"{path} does not hold one number under '{key}' per picture; unpack the archive again")
-    if labels and not 0 <= min(labels) <= max(labels) < classes:
-        raise UserError(f"{path} holds labels from {min(labels)} to {max(labels)}, but there are {classes} classes")
-    return ImageSet(torch.from_numpy(data.reshape(-1, 3, 32, 32).copy()), torch.tensor(labels, dtype=torch.int64))
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:

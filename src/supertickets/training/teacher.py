@@ -156,7 +156,7 @@ def _load_weights(module: nn.Module, path: Path) -> None:
         module.load_state_dict(weights)
     except FileNotFoundError:
         raise UserError(f"distill.weights {path} does not exist") from None
-    except (OSError, RuntimeError, SafetensorError, UnpicklingError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, RuntimeError, SafetensorError, UnpicklingError, EOFError, ValueError, TypeError) as error:
         raise UserError(f"distill.weights {path} does not fit the teacher or is damaged ({_brief(error)})") from None
 
 
