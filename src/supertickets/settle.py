@@ -48,7 +48,7 @@ def settle(recipe: Recipe, samples: int, side: int) -> tuple[Recipe, list[str]]:
             search=dataclasses.replace(
                 search,
                 interval=scaled(search.interval),
-                last_epoch=times * scaled(search.interval) if times else search.last_epoch,
+                last_epoch=min(times * scaled(search.interval), epochs) if times else search.last_epoch,
                 warmup_epochs=search.warmup_epochs * epochs / _MEANT_FOR,
             ),
             prune=dataclasses.replace(prune, interval=scaled(prune.interval)),
