@@ -78,7 +78,7 @@ def test_recipes(cli: Cli) -> None:
 def test_show_a_recipe(cli: Cli) -> None:
     shown = printed(cli("show", "digits", "--json"))
     assert set(shown) == FIGURES | {"spec"}
-    full = st.create_supernet("hrnet_tiny")
+    full = st.create_supernet("hrnet_tiny", in_channels=1)  # as the data has it
     assert shown["params"] == shown["nonzero_params"] == sum(p.numel() for p in full.parameters())
     assert shown["macs"] == shown["masked_macs"] == shown["paper_macs"] == st.cost.count(full).macs
     assert shown["sparsity"] == shown["sparsity_all"] == 0
@@ -105,7 +105,8 @@ def test_show_a_ticket(cli: Cli, toy_run: Path, ticket: Ticket) -> None:
 
 
 def test_plan(cli: Cli) -> None:
-    words = ("draw", "digits", "--plan", "--epochs", "20", "--search.last_epoch", "5")
+    words = ("draw", "digits", "--plan", "--epochs", "20", "--search.interval", "5", "--search.last_epoch", "5")
+    words += ("--prune.progressive", "true", "--prune.interval", "2")
     plan = printed(cli(*words, "--json"))
     assert plan[0] == {"epoch": 2, "events": ["prune to 10%", "recalibrate"]}
     assert {"epoch": 5, "events": ["shrink", "reactivate", "recalibrate"]} in plan
@@ -226,14 +227,25 @@ WRONG = [
     ("draw digits --optimizer.name adagrad", "optimizer.name"),
     ("draw digits --epochs", "--epochs"),
     ("draw digits --prune.ratio 1.5", "prune.ratio is 1.5"),
-    ("draw digits --epochs 16", "the fewest are 18"),
+    ("draw digits --prune.progressive true --prune.interval 2 --epochs 16", "the fewest are 18"),
     ("draw digits --out {tmp}/x --prune.layer_floor 0.5", "nearest possible is 0.49"),
     ("draw digits --out {tmp}/x --prune.exempt_below 1000000", "prune.exempt_below"),
     ("draw digits --out {tmp}/x --data.batch 5000", "1222"),
     ("draw digits --out {tmp}/x --data.batch 1", "nearest possible is 2"),
+    ("draw digits --out {tmp}/x --epochs 0 --data.batch 0", "nearest possible is 2"),
+    ("draw digits --out {tmp}/x --optimizer.clip_norm 0", "optimizer.clip_norm"),
+    ("draw digits --out {tmp}/x --optimizer.weight_decay -1", "optimizer.weight_decay"),
+    ("draw digits --out {tmp}/x --optimizer.alpha 1", "optimizer.alpha"),
+    ("draw digits --out {tmp}/x --optimizer.eps 0", "optimizer.eps"),
+    ("draw digits --out {tmp}/x --lr.end_divisor 0", "lr.end_divisor"),
+    ("draw digits --out {tmp}/x --lr.rise 1", "lr.rise"),
+    ("draw digits --out {tmp}/x --augment.scale 1", "augment.scale"),
+    ("draw digits --out {tmp}/x --augment.randaugment 31", "nearest possible is 30"),
+    ("draw digits --out {tmp}/x --data.size 80", "data.size"),
     ("draw digits --out {tmp}/x --data.validation 1.5", "data.validation"),
     ("draw digits --out {tmp}/x --data.validation 0.999", "data."),
     ("draw digits --out {tmp}/x --device tpu", "'tpu'"),
+    ("draw digits --out {tmp}/x --device meta", "'meta'"),
     ("draw digits --out {tmp}/x --threads 0", "threads"),
     ("draw digits --out {tmp}/x --seed 99999999999999999999", "seed"),
     ("draw digits --out {tmp}/x --supernet.name hrnet_huge", "'hrnet_huge'"),
@@ -243,6 +255,7 @@ WRONG = [
     ("draw digits --out {tmp}/x --supernet.settings.tokens 2.5", "tokens"),
     ("draw digits --out {tmp}/x --supernet.settings.tokens -1", "tokens"),
     ("draw digits --out {tmp}/x --supernet.settings.image_size 8", "image_size"),
+    ("draw digits --out {tmp}/x --supernet.settings.num_classes 12", "leave it out"),
     ("draw digits --out {tmp}/x --supernet.settings.kernels [4]", "kernels"),
     ("draw digits --out {tmp}/x --supernet.settings.channels [[4,6]]", "blocks"),
     ("draw digits --out {tmp}/file", "{tmp}/file"),
@@ -259,9 +272,12 @@ WRONG = [
     ("resume {tmp}/nowhere", "{tmp}/nowhere"),
     ("resume {tmp}/empty", "not a run directory"),
     ("resume {toy}", "already finished"),
+    ("resume {broken}", "{broken}/run.json is damaged"),
     ("retrain {toy}", "--epochs"),
     ("retrain {toy} --epochs 0 --out {tmp}/x", "nearest possible is 1"),
     ("retrain {toy} --epochs few", "few"),
+    ("retrain {toy} --epochs 1 --search.interval 3", "search.interval"),
+    ("retrain {toy} --epochs 1 --prune.ratio 0.5", "prune.ratio"),
     ("retrain {toy} --epochs 1 --optimizer.lrr 1", "did you mean 'optimizer.lr'"),
     ("retrain {tmp}/nowhere --epochs 1", "{tmp}/nowhere"),
     ("evaluate", "TICKET"),
@@ -278,6 +294,7 @@ WRONG = [
     ("predict {toy}", "IMAGE"),
     ("predict {toy} {tmp}/none.png", "{tmp}/none.png does not exist"),
     ("predict {toy} {tmp}/file", "{tmp}/file"),
+    ("predict {unfinished} {digit}", "supertickets resume {unfinished}"),
     ("predict {damaged} {digit}", "model.safetensors"),
     ("predict {toy} {digit} --save {tmp}/file", "{tmp}/file"),
     ("export {toy} --format tflite", "tflite"),
@@ -305,6 +322,8 @@ def places(toy_run: Path, unfinished: Path, idx_folder: Path, digit: Path, tmp_p
     (lacking / "ticket" / "model.safetensors").unlink()
     whole = (damaged / "ticket" / "model.safetensors").read_bytes()
     (damaged / "ticket" / "model.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    broken = Path(shutil.copytree(unfinished, tmp_path / "broken"))
+    (broken / "run.json").write_text((broken / "run.json").read_text()[:-20])
     return {
         "tmp": tmp_path,
         "toy": toy_run,
@@ -312,6 +331,7 @@ def places(toy_run: Path, unfinished: Path, idx_folder: Path, digit: Path, tmp_p
         "digit": digit,
         "lacking": lacking,
         "damaged": damaged,
+        "broken": broken,
     }
 
 
@@ -363,3 +383,29 @@ def test_resume_emits_the_ticket_of_a_run_that_was_stopped_before(cli: Cli, unfi
     for name in ("model.safetensors", "mask.safetensors", "config.json", "README.md"):
         assert (unfinished / "ticket" / name).read_bytes() == (toy_run / "ticket" / name).read_bytes()
     assert (unfinished / "events.jsonl").read_bytes() == (toy_run / "events.jsonl").read_bytes()
+
+
+def test_data_that_changed_ends_a_resumed_run_and_is_told_of_a_ticket(
+    cli: Cli, unfinished: Path, toy_run: Path
+) -> None:
+    shutil.copytree(toy_run / "ticket", unfinished / "other")
+    for path in (unfinished / "run.json", unfinished / "other" / "config.json"):
+        text = path.read_text()
+        digest = load_splits(DataSettings(validation=0.15)).digest()
+        assert text.count(digest) == 1
+        path.write_text(text.replace(digest, "0" * 64))
+    assert "the data is not what" in line(cli("resume", unfinished))
+    measured = cli("evaluate", unfinished / "other")
+    assert measured.status == 0
+    assert measured.err.startswith("warning: the data is not what the ticket was made with")
+    assert measured.out == cli("evaluate", toy_run).out
+
+
+def test_a_short_dense_training_needs_no_schedule_of_a_search(cli: Cli, tmp_path: Path) -> None:
+    assert cli("train", "digits", "--epochs", "1", "--out", tmp_path / "run").status == 0
+
+
+def test_tickets_may_be_called_ticket(cli: Cli, toy_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(toy_run)
+    found = printed(cli("bench", "ticket", "--against", "ticket", "--repeats", "2", "--json"))
+    assert len(found["latencies"]) == 4

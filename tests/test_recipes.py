@@ -15,7 +15,7 @@ from supertickets.files import check_recipe, override, recipe_from_json
 from supertickets.recipe import flatten, setting_names
 from supertickets.schedule import Prune, Shrink, plan
 from supertickets.settle import settle
-from supertickets.supernets import create_spec
+from supertickets.study.tables import describe
 
 FOLDER = Path(supertickets.__file__).parent / "recipes"
 SHIPPED = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -42,8 +42,7 @@ def test_every_recipe_works(name: str) -> None:
     assert recipe.name == name
     recipe, _ = settle(recipe, 1000, 32)
     check_recipe(recipe)
-    settings = recipe.supernet
-    spec = create_spec(settings.name, transformer=settings.transformer, **settings.settings)
+    spec, _, _ = describe(name)
     assert spec.build().maskable_weights()
     happens = [event for _, events in plan(recipe) for event in events]
     assert Shrink() in happens

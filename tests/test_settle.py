@@ -82,7 +82,7 @@ def plain(**search: object) -> Recipe:
 @pytest.mark.parametrize(
     ("search", "rho"),
     [
-        # A penalty of rho moves a scale by the sum of lr * rho, times 1 / (1 - momentum) in a gradient; it shall be 2.5.
+        # A penalty of rho moves a scale by sum(lr) * rho, times 1 / (1 - momentum) in a gradient; it shall be 2.5.
         ({"penalty": "proximal"}, 2.5 / (8 * 0.1)),
         ({"penalty": "subgradient"}, 2.5 / (8 * 0.1) * (1 - 0.9)),
         ({"penalty": "proximal", "last_epoch": 1}, 2.5 / (4 * 0.1)),

@@ -334,3 +334,14 @@ def test_a_name_that_the_hub_does_not_know_is_one_line(monkeypatch: pytest.Monke
 def test_a_path_that_can_be_no_name_on_the_hub_is_missing() -> None:
     with pytest.raises(UserError, match=r"my runs/ticket no\. 3"):
         st.load("my runs/ticket no. 3")
+
+
+def test_a_folder_with_something_else_is_never_replaced(ticket: Ticket, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    with pytest.raises(UserError, match="is no ticket"):
+        ticket.save_pretrained(tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
+    (tmp_path / "empty").mkdir()
+    ticket.save_pretrained(tmp_path / "empty")
+    ticket.save_pretrained(tmp_path / "empty")  # a ticket may be replaced

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -41,9 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"unknown option '{rest[0]}' for {options.command}; see supertickets {options.command} --help"
             )
         options.settings = settings + rest
-        options.run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            options.run(options)
     except UserError as error:
-        if _is_main():
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # once per machine: another one's data may be the cause
             print(f"error: {error}", file=sys.stderr)
         return USER
     except KeyboardInterrupt:
@@ -80,7 +83,8 @@ def _train(options: argparse.Namespace) -> None:
     from .runs import train
 
     # A schedule that only matters to search and pruning must not stop a dense training.
-    recipe = load_recipe(options.recipe, ["--prune.ratio", "0", *_with_data(options)])
+    off = ["--prune.ratio", "0", "--search.interval", "0", "--search.last_epoch", "null"]
+    recipe = load_recipe(options.recipe, [*off, *_with_data(options)])
     out = Path(options.out or f"runs/{recipe.name}-dense")
     _trained(lambda: train(recipe, out), out, options.json)
 
@@ -97,6 +101,9 @@ def _retrain(options: argparse.Namespace) -> None:
     from .runs import retrain, retrain_recipe
     from .ticket import load
 
+    for word in options.settings:
+        if word.startswith(("--search.", "--prune.", "--supernet.")):
+            raise UserError(f"retrain takes no {word[2:].split('=')[0]}: architecture and mask stay as they are")
     ticket = load(options.ticket)
     recipe = retrain_recipe(ticket, options.epochs, _with_data(options))
     out = Path(options.out or f"{str(options.ticket).rstrip('/')}-retrained")
@@ -139,13 +146,14 @@ def _show(options: argparse.Namespace) -> None:
     """architecture, parameters, MACs and density of a ticket or a recipe's supernet"""
     from .study.tables import architecture_table, cost_lines, describe
 
-    spec, mask, cost = describe(options.what)
+    spec, mask, cost = describe(options.what, options.data)
     if options.json:
         _print_json(cost.to_json() | {"spec": spec.to_json()})
         return
     _OUT.print(architecture_table(spec, mask, cost))
     for line in cost_lines(cost):
         _OUT.print(line)
+    _OUT.print("input    {} x {} x {}, {} outputs".format(*spec.input_shape, spec.num_classes))
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -173,6 +181,7 @@ def _bench(options: argparse.Namespace) -> None:
     ticket = load(options.ticket)
     other = load(options.against) if options.against else dense_twin(ticket, supernet_of(ticket))
     name = options.against or "dense supernet"
+    name = f"./{name}" if name == "ticket" else name
     found = bench(
         {name: other, "ticket": ticket}, batch=options.batch, threads=options.threads, repeats=options.repeats
     )
@@ -257,6 +266,11 @@ def _is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    if _is_main():
+        print(f"warning: {message}", file=sys.stderr)
+
+
 def _print_json(data: Any) -> None:
     print(json.dumps(data, indent=1))
 
@@ -320,6 +334,7 @@ def _parser() -> argparse.ArgumentParser:
     made["predict"].add_argument("images", metavar="IMAGE", nargs="+")
     made["predict"].add_argument("--save", metavar="DIR", help="write the pictures with their class")
     made["show"].add_argument("what", metavar="TICKET|RECIPE")
+    made["show"].add_argument("--data", metavar="DIR", help="show a recipe's supernet as it is for this data")
     made["export"].add_argument("--format", choices=("onnx", "torch"), default="onnx")
     made["export"].add_argument("--out", metavar="FILE", help="default: model.onnx or model.pt2 in the ticket's folder")
     made["bench"].add_argument("--against", metavar="TICKET", help="default: the dense supernet it was drawn from")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .pruning import empty_layers, magnitude_mask, prune, reactivate, restore
+from .pruning import SparseState, empty_layers, magnitude_mask, prune, restore
 from .recipe import Recipe
 from .schedule import Prune, Reactivate, Recalibrate, Shrink, events, last_search_epoch
 from .search import fold_constants, reach, select_units, slice_tensors, unit_weights, units_at_least
@@ -90,7 +90,7 @@ def prune_weights(session: Session, state: TrainState, epoch: int, ratio: float)
     mask = magnitude_mask(weights, ratio, settings)
     moments = optimizer_tensors(state.optimizer, state.module)
     seconds = {k: v for k, v in moments.items() if k.split("/")[0] in SECOND_MOMENTS and k.split("/")[1] in mask}
-    state.sparse = prune(state.sparse, mask, weights | seconds, ratio, epoch)
+    state.sparse = prune(state.sparse, mask, weights | seconds, ratio)
     for name, flags in mask.items():
         weights[name].mul_(flags)
         for kind in FIRST_MOMENTS:
@@ -124,7 +124,7 @@ def reactivate_weights(session: Session, state: TrainState, epoch: int) -> None:
             moments[name].copy_(value)
         elif session.recipe.prune.restore == "stored":
             named[name].copy_(value)
-    state.sparse = reactivate(state.sparse)
+    state.sparse = SparseState()  # every weight trains again
     session.run.append({"event": "reactivate", "epoch": epoch, "restore": session.recipe.prune.restore})
 
 

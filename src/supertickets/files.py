@@ -78,12 +78,31 @@ def check_recipe(recipe: Recipe) -> Recipe:
         ("augment.mixup", recipe.augment.mixup, 0),
         ("augment.cutmix", recipe.augment.cutmix, 0),
         ("augment.jitter", recipe.augment.jitter, 0),
+        ("augment.shift", recipe.augment.shift, 0),
+        ("augment.rotate", recipe.augment.rotate, 0),
+        ("checkpoint_seconds", recipe.checkpoint_seconds, 0),
+        ("data.batch", recipe.data.batch, 2),
+        ("data.keep_gb", recipe.data.keep_gb, 0),
+        ("optimizer.weight_decay", recipe.optimizer.weight_decay, 0),
+        ("optimizer.initial_accumulator", recipe.optimizer.initial_accumulator, 0),
+        ("prune.exempt_below", recipe.prune.exempt_below, 0),
+        ("search.threshold", recipe.search.threshold, 0),
+        ("search.warmup_epochs", recipe.search.warmup_epochs, 0),
+        ("lr.warmup_epochs", recipe.lr.warmup_epochs, 0),
         ("threads", 1 if recipe.threads is None else recipe.threads, 1),
     ):
         if value < least:
             raise UserError(f"{name} is {value}; the nearest possible is {least}")
-    if not 0 <= recipe.prune.layer_floor < 1:
-        raise UserError(f"prune.layer_floor is {recipe.prune.layer_floor:g}; it is a share: from 0 to below 1")
+    for name, share in (
+        ("prune.layer_floor", recipe.prune.layer_floor),
+        ("augment.scale", recipe.augment.scale),
+        ("label_smoothing", recipe.label_smoothing),
+        ("ema_decay", recipe.ema_decay),
+    ):
+        if not 0 <= share < 1:
+            raise UserError(f"{name} is {share:g}; it is a share: from 0 (off) to below 1")
+    if recipe.augment.randaugment > 30:
+        raise UserError(f"augment.randaugment is {recipe.augment.randaugment}; the nearest possible is 30")
     if recipe.search.rho is not None and recipe.search.rho < 0:
         raise UserError(f"search.rho is {recipe.search.rho:g}; the nearest possible is 0 (no penalty)")
     if not 0 < recipe.augment.crop <= 1:
@@ -96,10 +115,6 @@ def check_recipe(recipe: Recipe) -> Recipe:
         raise UserError("distill.teacher is 'ema' but ema_decay is 0: set it to, e.g., 0.99")
     if not 0 <= recipe.seed < 2**63:
         raise UserError(f"seed is {recipe.seed}; it must be from 0 to {2**63 - 1}")
-    if not 0 <= recipe.ema_decay < 1:
-        raise UserError(f"ema_decay is {recipe.ema_decay:g}; it must be from 0 (off) to below 1, e.g. 0.99")
-    if not 0 <= recipe.label_smoothing < 1:
-        raise UserError(f"label_smoothing is {recipe.label_smoothing:g}; it must be from 0 to below 1, e.g. 0.1")
     return recipe
 
 

@@ -13,9 +13,8 @@ class DataSettings:
     """Where samples come from.
 
     Attributes:
-        source: "digits" (embedded, offline), "idx" (the files of MNIST and Fashion-MNIST), "cifar" (the Python version
-            of CIFAR-10 or CIFAR-100), "tiny_imagenet" (its published layout) or "folders" (pictures in folders by
-            class).
+        source: "digits" (embedded, offline), "idx" (the files of MNIST and Fashion-MNIST), "cifar10" or "cifar100"
+            (their Python version), "tiny_imagenet" (its published layout) or "folders" (pictures in folders by class).
         dir: Folder with the data set.
         size: Side that pictures are made to, in pixels; null keeps the size of the data set, and chooses one for
             "folders".
@@ -31,7 +30,7 @@ class DataSettings:
         split_seed: Seed of the splits; runs with different seeds share their splits.
     """
 
-    source: Literal["digits", "idx", "cifar", "tiny_imagenet", "folders"] = "digits"
+    source: Literal["digits", "idx", "cifar10", "cifar100", "tiny_imagenet", "folders"] = "digits"
     dir: str | None = None
     size: int | None = None
     class_names: tuple[str, ...] = ()

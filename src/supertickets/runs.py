@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import platform
+import warnings
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,6 +45,7 @@ from .training.runtime import start, stop
 from .training.teacher import FixedTeacher, Teacher, fixed_teacher
 
 Command = Literal["draw", "train", "retrain"]
+_INSTEAD = {"in_channels": "", "image_size": " and set data.size", "num_classes": ""}
 
 
 def draw(recipe: Recipe, out: str | Path | None = None) -> Ticket:
@@ -90,6 +92,8 @@ def retrain_recipe(ticket: Ticket, epochs: int, overrides: Sequence[str] = ()) -
     Raises:
         UserError: A setting is unknown or impossible.
     """
+    if epochs < 1:
+        raise UserError(f"--epochs is {epochs}; the nearest possible is 1")
     made_by = _recipe_of(ticket)
     fixed = dataclasses.replace(
         made_by,
@@ -115,8 +119,9 @@ def evaluate_ticket(ticket: Ticket, data_dir: str | None = None, split: str = "t
     """
     recipe = _recipe_of(ticket)
     data = dataclasses.replace(recipe.data, dir=data_dir or recipe.data.dir)
-    splits = dataclasses.replace(load_splits(data), preprocessing=ticket.preprocessing)
-    _check_classes("the ticket", ticket, splits.classes)
+    splits = load_splits(data)
+    _check_data(ticket, splits)
+    splits = dataclasses.replace(splits, preprocessing=ticket.preprocessing)
     batches = Batches(splits, data, recipe.augment, recipe.seed)
     runtime = Runtime(torch.device("cpu"))
     return evaluate(ticket.module, batches.evaluation(getattr(splits, split)), ticket.task, runtime)
@@ -134,13 +139,22 @@ def resume(out: str | Path) -> Ticket:
         UserError: There is no such run, it is in use, or it is finished.
     """
     about = RunDir(Path(out)).about()
-    recipe = recipe_from_json(about["recipe"])
+    try:
+        command, recipe, data = about["command"], recipe_from_json(about["recipe"]), about["data"]
+    except (ArgumentError, KeyError, TypeError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{out}/run.json is damaged or of another version ({why}); begin anew, --out NEW") from None
     with _open(recipe, Path(out)) as session:
+        if session.batches.splits.digest() != data:
+            raise UserError(
+                f"the data is not what {out} began with: samples were added, removed or exchanged; "
+                "put them back, or begin anew with another --out"
+            )
         state = load_checkpoint(session.run.checkpoint, recipe, session.runtime.device)
         session.run.truncate_log(state.position.log_size)
         session.reporter.resume(state.position.epoch)
         session.reporter.say(f"resuming {out} at epoch {state.position.epoch + 1}, step {state.position.step}")
-        return _finish(about["command"], session, state)
+        return _finish(command, session, state)
 
 
 def _recipe_of(ticket: Ticket) -> Recipe:
@@ -166,7 +180,8 @@ def _begin(command: Command, recipe: Recipe, out: str | Path, ticket: Ticket | N
         if command == "draw" and (warning := search_warning(session)):
             session.reporter.say(warning)
         checkpoint(session, state)  # before run.json, so that every run directory can be resumed
-        session.run.create({"command": command, "recipe": recipe.to_json(), "versions": versions()})
+        data = session.batches.splits.digest()
+        session.run.create({"command": command, "recipe": recipe.to_json(), "data": data, "versions": versions()})
         return _finish(command, session, state)
 
 
@@ -188,6 +203,7 @@ def emit(command: Command, session: Session, state: TrainState) -> Ticket:
     about: dict[str, Any] = {
         "command": command,
         "recipe": recipe.to_json(),
+        "data": splits.digest(),
         **scores,
         "samples": state.position.samples,
         "steps": state.position.total_steps,
@@ -227,7 +243,7 @@ def _open(recipe: Recipe, out: Path, ticket: Ticket | None = None) -> Iterator[S
         check_schedule(recipe)
         _check_batches(recipe, splits, runtime)
         with RunDir(out, writes=runtime.is_main) as run:
-            supernet = ticket.spec if ticket is not None else _supernet(recipe, splits)
+            supernet = ticket.spec if ticket is not None else supernet_for(recipe, splits)
             batches = Batches(splits, recipe.data, recipe.augment, recipe.seed, runtime.rank, runtime.world)
             with Reporter(recipe.epochs, batches.steps_per_epoch, quiet=not runtime.is_main) as reporter:
                 for line in (*splits.notes, *said):
@@ -239,13 +255,16 @@ def _open(recipe: Recipe, out: Path, ticket: Ticket | None = None) -> Iterator[S
         stop()
 
 
-def _supernet(recipe: Recipe, splits: Splits) -> HRNetSpec:
+def supernet_for(recipe: Recipe, splits: Splits) -> HRNetSpec:
     """The full supernet, fitted to the data: channels, size and classes."""
-    channels, (height, width) = splits.preprocessing.channels, splits.preprocessing.size
-    fitted = {"in_channels": channels, "image_size": (height, width), "num_classes": len(splits.classes)}
+    shape = splits.preprocessing
+    fitted = {"in_channels": shape.channels, "image_size": shape.size, "num_classes": len(splits.classes)}
     settings = recipe.supernet.settings
+    for name, value in fitted.items():
+        if name in settings:
+            raise UserError(f"supernet.settings.{name} follows from the data ({value}); leave it out{_INSTEAD[name]}")
     try:
-        spec = create_spec(recipe.supernet.name, transformer=recipe.supernet.transformer, **fitted | settings)
+        spec = create_spec(recipe.supernet.name, transformer=recipe.supernet.transformer, **settings, **fitted)
         count(spec)
     except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
         why = " ".join(str(error).split())
@@ -263,13 +282,15 @@ def _teacher(recipe: Recipe, splits: Splits, runtime: Runtime) -> Teacher | None
     if ":" in name and not Path(name).exists():
         return fixed_teacher(recipe.distill, splits.classes, splits.preprocessing, runtime.device)
     ticket = Ticket.from_pretrained(name)
-    _check_classes(f"the teacher {name}", ticket, splits.classes)
+    _check_classes(f"the teacher {name}", ticket, splits)
     return FixedTeacher(ticket.module, splits.preprocessing, ticket.preprocessing, runtime.device)
 
 
 def _state_of(ticket: Ticket, session: Session) -> TrainState:
     """A ticket as the beginning of a training."""
-    _check_classes("the ticket", ticket, session.task.classes)
+    _check_data(ticket, session.batches.splits)
+    if ticket.preprocessing.size != session.batches.splits.preprocessing.size:
+        raise UserError("the ticket's size of pictures is {} x {}, set data.size to it".format(*ticket.spec.image_size))
     state = initial_state(ticket.spec, session.recipe, session.runtime.device)
     state.module.load_state_dict(dict(ticket.weights))
     if state.ema is not None:
@@ -280,7 +301,21 @@ def _state_of(ticket: Ticket, session: Session) -> TrainState:
     return state
 
 
-def _check_classes(who: str, ticket: Ticket, classes: tuple[str, ...]) -> None:
+def _check_data(ticket: Ticket, splits: Splits) -> None:
+    """Refuses data that a ticket cannot serve; warns if it is not what the ticket was made with."""
+    _check_classes("the ticket", ticket, splits)
+    if ticket.about.get("data") not in (None, splits.digest()):
+        warnings.warn(
+            "the data is not what the ticket was made with, so that pictures it has learned from "
+            "may be in the test split",
+            stacklevel=3,
+        )
+
+
+def _check_classes(who: str, ticket: Ticket, splits: Splits) -> None:
+    classes, channels = splits.classes, splits.preprocessing.channels
+    if ticket.spec.in_channels != channels:
+        raise UserError(f"{who} takes pictures of {ticket.spec.in_channels} channels, the data has {channels}")
     if len(ticket.classes) != len(classes):
         raise UserError(f"{who} knows {len(ticket.classes)} classes, the data has {len(classes)}")
     for known, found in zip(ticket.classes, classes, strict=True):

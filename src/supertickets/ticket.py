@@ -77,8 +77,10 @@ class Ticket:
         Raises:
             UserError: A file is missing or not a picture.
         """
-        inputs = torch.cat([self.prepare(image) for image in images])
-        return self.task.describe(self.module(inputs))
+        found = []
+        for image in images:  # one at a time: the memory does not grow with the number of pictures
+            found += self.task.describe(self.module(self.prepare(image)))
+        return found
 
     def prepare(self, image: str | Path | Image.Image) -> Tensor:
         """Makes the network's input (1, C, H, W) of one picture: grey or RGB, resized, normalised."""
@@ -86,8 +88,14 @@ class Ticket:
         return self.preprocessing(self.preprocessing.pixels(picture)[None])
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes the ticket in the Hugging Face layout; the folder appears whole or not at all."""
+        """Writes the ticket in the Hugging Face layout; the folder appears whole or not at all.
+
+        Raises:
+            UserError: The folder holds something else than a ticket.
+        """
         folder = Path(folder)
+        if folder.exists() and not (folder / _CONFIG).is_file() and (folder.is_file() or any(folder.iterdir())):
+            raise UserError(f"{folder} exists and is no ticket; choose another folder")
         scratch = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
@@ -119,6 +127,8 @@ class Ticket:
             folder = _from_hub(str(source))
         if (folder / "ticket" / _CONFIG).is_file():  # a run directory
             folder = folder / "ticket"
+        elif (folder / "run.json").is_file():
+            raise UserError(f"{folder} is a run without a ticket yet; go on with: supertickets resume {folder}")
         if not folder.is_dir():
             raise UserError(f"ticket {folder} does not exist; give the folder that a draw wrote (RUN/ticket)")
         for name in (_CONFIG, _WEIGHTS, _MASK):

@@ -99,7 +99,8 @@ def cifar100(folder: Path, write: Callable[[Entries], bytes] = python2_pickle) -
 
 
 def load(folder: Path) -> Splits:
-    return load_splits(DataSettings(source="cifar", dir=str(folder), validation=0.25))
+    ten = any((folder / name).exists() for name in ("test_batch", "cifar-10-batches-py"))
+    return load_splits(DataSettings(source="cifar10" if ten else "cifar100", dir=str(folder), validation=0.25))
 
 
 def refusal(folder: Path, *named: object) -> str:
@@ -163,6 +164,15 @@ def test_pixels_are_stored_by_channel_and_row(tmp_path: Path) -> None:
 def test_the_folder_around_it_may_be_given(tmp_path: Path, name: str, write: Callable[[Path], Path]) -> None:
     write(tmp_path / name)
     assert samples(load(tmp_path).test) == samples(load(tmp_path / name).test)
+
+
+def test_of_both_the_one_that_was_asked_for_is_read(tmp_path: Path) -> None:
+    cifar10(tmp_path / "cifar-10-batches-py")
+    cifar100(tmp_path / "cifar-100-python")
+    for source, classes in (("cifar10", 10), ("cifar100", 100)):
+        assert len(load_splits(DataSettings(source=source, dir=str(tmp_path))).classes) == classes
+    with pytest.raises(UserError, match="holds no meta"):
+        load_splits(DataSettings(source="cifar100", dir=str(tmp_path / "cifar-10-batches-py")))
 
 
 def test_new_pictures_are_cut_to_shape(tmp_path: Path) -> None:

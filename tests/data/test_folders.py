@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
@@ -13,9 +14,9 @@ import pytest
 from PIL import Image
 
 from supertickets import UserError
-from supertickets.data import ImageSet, PictureSet, Samples, Splits, load_splits
+from supertickets.data import Batches, ImageSet, PictureSet, Samples, Splits, load_splits
 from supertickets.data.pictures import BrokenPicture
-from supertickets.recipe import DataSettings
+from supertickets.recipe import AugmentSettings, DataSettings
 
 
 class Outcome(Protocol):
@@ -93,6 +94,15 @@ def test_folders_below_a_class_belong_to_it(tmp_path: Path) -> None:
     assert splits.classes == ("cat", "dog")
     assert len(every_path(splits)) == 24
     assert sum(int((part.labels == 0).sum()) for part in (splits.train, splits.validation, splits.test)) == 16
+
+
+@pytest.mark.parametrize("wrapper", ["pets", "data/pets"])
+def test_a_folder_without_siblings_may_hold_splits(tmp_path: Path, wrapper: str) -> None:
+    tree(tmp_path / wrapper / "train", ["cat", "dog"])
+    tree(tmp_path / wrapper / "val", ["cat", "dog"], count=2)
+    splits = load(tmp_path)
+    assert splits.classes == ("cat", "dog")
+    assert len(splits.test) == 4
 
 
 @pytest.mark.parametrize("wrapper", ["pets", "data/pets"])
@@ -324,18 +334,37 @@ def test_broken_files_end_the_run_if_asked_for(tmp_path: Path) -> None:
     assert "2 such in all" in text
 
 
-def test_a_broken_file_of_a_set_that_is_not_kept_gives_its_place_to_another(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_file_of_a_set_that_is_not_kept(tmp_path: Path, workers: int) -> None:
+    """In training another of its class takes its place; in an evaluation it does not count."""
     tree(tmp_path, ["cat", "dog"], count=30)
     (tmp_path / "cat" / "03.png").write_bytes(b"broken")
+    settings = DataSettings(source="folders", dir=str(tmp_path), keep_gb=0, batch=4, workers=workers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # which tell of it
+        splits = load_splits(settings)
+        batches = Batches(splits, settings, AugmentSettings(), seed=0)
+        parts = (splits.train, splits.validation, splits.test)
+        read = [sum(len(labels) for _, labels in batches.evaluation(part)) for part in parts]
+        trained = sum(len(labels) for _, labels in batches.train(0))
+    assert sum(read) == sum(map(len, parts)) - 1
+    assert trained == batches.steps_per_epoch * 4
 
-    def read() -> None:
-        splits = load(tmp_path, keep_gb=0)
-        for part in (splits.train, splits.validation, splits.test):
-            for i in range(len(part)):
-                part.picture(i)
 
-    with pytest.warns(UserWarning, match=r"03\.png"):
-        read()
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_file_of_a_set_that_is_not_kept_is_refused_in_one_line(tmp_path: Path, workers: int) -> None:
+    tree(tmp_path, ["cat", "dog"], count=30)
+    settings = DataSettings(
+        source="folders", dir=str(tmp_path), keep_gb=0, batch=4, workers=workers, broken="refuse", validation=0.5
+    )
+    splits = load_splits(settings)
+    assert isinstance(splits.validation, PictureSet)
+    splits.validation.paths[-1].write_bytes(b"broken")
+    batches = Batches(splits, settings, AugmentSettings(), seed=0)
+    with pytest.raises(BrokenPicture) as error:
+        list(batches.evaluation(splits.validation))
+    assert "\n" not in str(error.value)
+    assert str(splits.validation.paths[-1]) in str(error.value)
 
 
 def test_a_given_split_without_a_readable_picture_is_refused(tmp_path: Path) -> None:
@@ -595,3 +624,14 @@ def test_a_ticket_is_drawn_from_folders_and_used(tmp_path: Path, cli: Cli) -> No
     assert other.err.count("\n") == 1
     assert "2" in other.err
     assert "3" in other.err
+
+
+def test_the_digest_tells_samples_and_splits_apart_but_not_places(tmp_path: Path) -> None:
+    tree(tmp_path / "a", ["cat", "dog"])
+    one = load(tmp_path / "a").digest()
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert load(tmp_path / "b").digest() == one
+    assert load(tmp_path / "b", split_seed=1).digest() != one
+    assert load(tmp_path / "b", keep_gb=0).digest() == one
+    next((tmp_path / "b" / "cat").iterdir()).unlink()
+    assert load(tmp_path / "b").digest() != one

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from supertickets.pruning import Enforcer, SparseState, prune, reactivate, restore
+from supertickets.pruning import Enforcer, SparseState, prune, restore
 
 
 def flags(*values: int) -> Tensor:
@@ -23,49 +23,43 @@ def lists(tensors: dict[str, Tensor]) -> dict[str, list[float]]:
 
 def test_a_new_network_is_dense() -> None:
     state = SparseState()
-    assert (state.mask, state.stored, state.ratio, state.last_prune, state.sparsity) == ({}, {}, 0.0, 0, 0.0)
+    assert (state.mask, state.stored, state.ratio, state.sparsity) == ({}, {}, 0.0, 0.0)
 
 
 def test_prune_stores_what_it_takes_out() -> None:
     tensors = {"w": torch.tensor([1.0, -2.0, 3.0, 4.0]), "exp_avg_sq/w": torch.tensor([0.1, 0.2, 0.3, 0.4])}
-    state = prune(SparseState(), {"w": flags(1, 0, 0, 1)}, tensors, 0.5, epoch=7)
+    state = prune(SparseState(), {"w": flags(1, 0, 0, 1)}, tensors, 0.5)
     assert lists(state.stored) == {"w": [0, -2, 3, 0], "exp_avg_sq/w": pytest.approx([0, 0.2, 0.3, 0])}
-    assert (state.ratio, state.last_prune, state.sparsity) == (0.5, 7, 0.5)
+    assert (state.ratio, state.sparsity) == (0.5, 0.5)
     assert state.mask["w"].tolist() == [True, False, False, True]
     assert tensors["w"].tolist() == [1, -2, 3, 4]
 
 
 def test_stored_values_survive_another_prune() -> None:
     """A weight that was pruned at 3 is 0 now; its stored 3 stays, and a weight pruned now is stored as it is now."""
-    before = prune(SparseState(), {"w": flags(1, 1, 0, 0)}, {"w": torch.tensor([1.0, 2, 3, 4])}, 0.5, epoch=1)
+    before = prune(SparseState(), {"w": flags(1, 1, 0, 0)}, {"w": torch.tensor([1.0, 2, 3, 4])}, 0.5)
     now = {"w": torch.tensor([10.0, 20, 0, 0]), "square_avg/w": torch.tensor([5.0, 6, 7, 8])}
-    after = prune(before, {"w": flags(0, 1, 0, 0)}, now, 0.75, epoch=2)
+    after = prune(before, {"w": flags(0, 1, 0, 0)}, now, 0.75)
     # The optimizer had no second moments at the first prune, so all are as they are now.
     assert lists(after.stored) == {"w": [10, 0, 3, 4], "square_avg/w": [5, 0, 7, 8]}
     later = {"w": torch.tensor([0.0, 30, 0, 0]), "square_avg/w": torch.tensor([50.0, 60, 70, 80])}
-    last = prune(after, {"w": flags(0, 0, 0, 0)}, later, 1.0, epoch=3)
+    last = prune(after, {"w": flags(0, 0, 0, 0)}, later, 1.0)
     assert lists(last.stored) == {"w": [10, 30, 3, 4], "square_avg/w": [5, 60, 7, 8]}
-    assert (last.sparsity, last.last_prune) == (1.0, 3)
+    assert last.sparsity == 1.0
 
 
 def test_a_weight_that_comes_back_in_a_prune_is_not_stored_any_more() -> None:
-    before = prune(SparseState(), {"w": flags(0, 1)}, {"w": torch.tensor([1.0, 2.0])}, 0.5, epoch=1)
-    after = prune(before, {"w": flags(1, 0)}, {"w": torch.tensor([0.0, 5.0])}, 0.5, epoch=2)
+    before = prune(SparseState(), {"w": flags(0, 1)}, {"w": torch.tensor([1.0, 2.0])}, 0.5)
+    after = prune(before, {"w": flags(1, 0)}, {"w": torch.tensor([0.0, 5.0])}, 0.5)
     assert lists(after.stored) == {"w": [0, 5]}
 
 
 def test_restore_puts_back_what_was_taken_out() -> None:
     tensors = {"w": torch.tensor([1.0, -2.0, 3.0]), "exp_avg_sq/w": torch.tensor([0.5, 0.25, 0.125])}
-    state = prune(SparseState(), {"w": flags(1, 0, 0)}, tensors, 0.66, epoch=1)
+    state = prune(SparseState(), {"w": flags(1, 0, 0)}, tensors, 0.66)
     now = {"w": torch.tensor([9.0, 0.0, 0.0]), "exp_avg_sq/w": torch.tensor([8.0, 7.0, 6.0]), "bias": torch.ones(1)}
     assert lists(restore(state, now)) == {"w": [9, -2, 3], "exp_avg_sq/w": [8, 0.25, 0.125]}
     assert now["w"].tolist() == [9, 0, 0]
-
-
-def test_reactivation_forgets_mask_and_values_but_not_when() -> None:
-    state = prune(SparseState(), {"w": flags(1, 0)}, {"w": torch.tensor([1.0, 2.0])}, 0.5, epoch=4)
-    assert reactivate(state) == SparseState({}, {}, 0.0, 4)
-    assert restore(reactivate(state), {"w": torch.ones(2)}) == {}
 
 
 def test_sparsity_counts_all_layers_together() -> None:
@@ -83,9 +77,9 @@ def test_any_prunes_and_one_reactivation_lose_nothing(values: list[float], masks
     first = torch.tensor(values)
     weight, state = first.clone(), SparseState()
     alive = torch.ones(len(values), dtype=torch.bool)
-    for epoch, drawn in enumerate(masks):
+    for drawn in masks:
         alive = alive & torch.tensor(drawn[: len(values)])
-        state = prune(state, {"w": alive}, {"w": weight}, 0.5, epoch)
+        state = prune(state, {"w": alive}, {"w": weight}, 0.5)
         weight = weight * alive
     assert torch.equal(restore(state, {"w": weight})["w"], first)
 

@@ -96,7 +96,7 @@ def test_describe_takes_tickets_runs_and_recipes(ticket: Ticket, toy_run: Path) 
         assert cost == ticket.cost
         assert mask.keys() == ticket.mask.keys()
     spec, mask, cost = describe("digits")
-    assert spec == create_spec("hrnet_tiny")
+    assert spec == create_spec("hrnet_tiny", in_channels=1)
     assert not mask
     assert cost == count(spec)
 

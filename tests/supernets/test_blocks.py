@@ -181,7 +181,7 @@ def test_products_follow_the_type_of_the_weights() -> None:
 
 def test_products_train_after_inference_mode() -> None:
     """What `products` remembers from a forward without autograd must serve one with it."""
-    products._taps.cache_clear()
+    products._made_taps.cache_clear()
     block = make(BlockShape(4, 4), (2, 2, 2)).train()
     x = torch.randn(2, 4, 5, 5)
     try:
@@ -189,7 +189,7 @@ def test_products_train_after_inference_mode() -> None:
             block(x)
         block(x).sum().backward()
     finally:
-        products._taps.cache_clear()
+        products._made_taps.cache_clear()
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -117,7 +117,7 @@ def test_the_average_teaches_what_would_be_evaluated(quick_words: list[str], mas
         with torch.no_grad():
             for name, flags in mask.items():
                 named[name].mul_(flags)
-        state.sparse = SparseState(mask, {}, 0.5, 1)
+        state.sparse = SparseState(mask, {}, 0.5)
     state.module.train()
     take = stepper(recipe, state)
     assert isinstance(take.teacher, EmaTeacher)

@@ -3,6 +3,16 @@
 from .batches import Batches
 from .images import ImageSet, PictureSet, Samples, Splits
 from .pictures import Preprocessing, open_picture
-from .readers import load_splits
+from .readers import load_splits, published_shape
 
-__all__ = ["Batches", "ImageSet", "PictureSet", "Preprocessing", "Samples", "Splits", "load_splits", "open_picture"]
+__all__ = [
+    "Batches",
+    "ImageSet",
+    "PictureSet",
+    "Preprocessing",
+    "Samples",
+    "Splits",
+    "load_splits",
+    "open_picture",
+    "published_shape",
+]

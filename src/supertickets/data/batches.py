@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,8 +14,8 @@ from torch.utils.data import DataLoader
 
 from ..recipe import AugmentSettings, DataSettings
 from .augment import move, random_picture, soft_mix
-from .images import ImageSet, Index, Samples, Splits
-from .pictures import Preprocessing, to_tensor
+from .images import ImageSet, Index, Samples, Splits, picture_or_another
+from .pictures import BrokenPicture, Preprocessing, to_tensor
 from .randomness import mix, uniform
 
 Batch = tuple[Tensor, Tensor]
@@ -67,7 +68,7 @@ class Batches:
         return _load(self._fetch(self.splits.train, epoch, self.augment), plan, 0)
 
     def evaluation(self, data: Samples) -> Iterator[Batch]:
-        """Every sample once over all processes, as it is."""
+        """Every sample once over all processes, as it is; broken pictures are left out, or refused."""
         mine = np.arange(self.rank, len(data), self.world)
         plan = [mine[i : i + 256] for i in range(0, len(mine), 256)]
         workers = 0 if isinstance(data, ImageSet) else self.settings.workers
@@ -75,7 +76,8 @@ class Batches:
 
     def _fetch(self, data: Samples, epoch: int, vary: AugmentSettings | None, *, mixes: bool = False) -> _Fetch:
         classes = len(self.splits.classes) if mixes else 0
-        return _Fetch(data, self.splits.preprocessing, vary, self.seed, epoch, classes)
+        skip = self.settings.broken == "skip"
+        return _Fetch(data, self.splits.preprocessing, vary, self.seed, epoch, classes, skip)
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class _Fetch:
         seed: Random numbers are functions of this,
         epoch: and this,
         classes: If not 0, samples are mixed, and labels become shares of this many classes.
+        skip: Whether broken pictures are replaced (training) or left out (evaluation), instead of refused.
     """
 
     data: Samples
@@ -97,15 +100,29 @@ class _Fetch:
     seed: int
     epoch: int
     classes: int
+    skip: bool
 
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitems__(self, positions: list[int]) -> Batch:
+    def __getitems__(self, positions: list[int]) -> Batch | BrokenPicture:
+        """A batch; or what is wrong with a picture, which a loader process cannot raise without its traceback."""
+        try:
+            return self._batch(positions)
+        except BrokenPicture as error:
+            return error
+
+    def __getitem__(self, position: int) -> Batch | BrokenPicture:
+        return self.__getitems__([position])
+
+    def _batch(self, positions: list[int]) -> Batch:
         index = np.asarray(positions, dtype=np.int64)
-        labels = self.data.labels[torch.from_numpy(index)]
         with torch.random.fork_rng(devices=[]):
-            images = self.prepare(self._pixels(index))
+            if self.vary is None:
+                pixels, index = self._as_they_are(index)
+            else:
+                pixels = self._varied(index, self.vary)
+            images, labels = self.prepare(pixels), self.data.labels[torch.from_numpy(index)]
             if self.vary is not None:
                 images = move(images, uniform(self.seed, self.epoch, index, 4), self.vary)
                 if self.classes:
@@ -113,33 +130,48 @@ class _Fetch:
                     images, labels = soft_mix(images, labels, self.classes, self.vary)
         return images, labels
 
-    def __getitem__(self, position: int) -> Batch:
-        return self.__getitems__([position])
+    def _as_they_are(self, index: Index) -> tuple[Tensor, Index]:
+        """uint8 (B, C, H, W), and the positions that could be read."""
+        if isinstance(self.data, ImageSet):
+            return self.data.images[torch.from_numpy(index)], index
+        parts, read = [torch.empty(0, self.prepare.channels, *self.prepare.size, dtype=torch.uint8)], []
+        for i in index.tolist():
+            try:
+                parts.append(self.prepare.pixels(self.data.picture(i))[None])
+                read.append(i)
+            except BrokenPicture as error:
+                if not self.skip:
+                    raise
+                warnings.warn(f"left out: {error}", stacklevel=2)
+        return torch.cat(parts), np.asarray(read, dtype=np.int64)
 
-    def _pixels(self, index: Index) -> Tensor:
+    def _varied(self, index: Index, settings: AugmentSettings) -> Tensor:
         """uint8 (B, C, H, W); what a picture becomes depends on (seed, epoch, position) alone."""
-        vary = None if self.vary is None else random_picture(self.vary, self.prepare.size)
-        if self.vary is None or vary is None:
-            if isinstance(self.data, ImageSet):
-                return self.data.images[torch.from_numpy(index)]
-            return torch.stack([self.prepare.pixels(self.data.picture(int(i))) for i in index])
+        vary = random_picture(settings, self.prepare.size)
+        if vary is None and isinstance(self.data, ImageSet):
+            return self.data.images[torch.from_numpy(index)]
         parts = []
-        for i in index:
-            torch.manual_seed(mix(self.seed, self.epoch, 5, int(i)))
-            picture = self.data.picture(int(i))
-            parts.append(to_tensor(vary(picture if self.vary.crop < 1 else self.prepare.fitted(picture))))
+        for i in index.tolist():
+            torch.manual_seed(mix(self.seed, self.epoch, 5, i))
+            picture = picture_or_another(self.data, i) if self.skip else self.data.picture(i)
+            fitted = picture if settings.crop < 1 else self.prepare.fitted(picture)
+            parts.append(to_tensor(fitted if vary is None else vary(fitted)))
         return torch.stack(parts)
 
 
 def _load(fetch: _Fetch, plan: list[Index], workers: int) -> Iterator[Batch]:
-    loader: DataLoader[Batch] = DataLoader(
+    loader: DataLoader[Batch | BrokenPicture] = DataLoader(
         fetch,  # type: ignore[arg-type]
         batch_sampler=[part.tolist() for part in plan],
         num_workers=workers,
         worker_init_fn=_leave_interrupts_to_main,
         collate_fn=_as_is,  # type: ignore[arg-type]
+        generator=torch.Generator(),  # workers' seeds, which nothing uses, shall not come from the global one
     )
-    return iter(loader)
+    for batch in loader:
+        if isinstance(batch, BrokenPicture):
+            raise batch
+        yield batch
 
 
 def _leave_interrupts_to_main(worker: int) -> None:
@@ -147,5 +179,5 @@ def _leave_interrupts_to_main(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _as_is(batch: Batch) -> Batch:
+def _as_is(batch: Batch | BrokenPicture) -> Batch | BrokenPicture:
     return batch

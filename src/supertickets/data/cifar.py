@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +18,42 @@ from .folders import data_folder
 from .images import ImageSet, Splits, make_splits
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """Files of a data set's Python version, and the key of its labels."""
+
+    folder: str
+    train: tuple[str, ...]
+    test: str
+    meta: str
+    key: str
+
+
+_LAYOUTS = {
+    "cifar10": _Layout(
+        "cifar-10-batches-py", tuple(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta", "label"
+    ),
+    "cifar100": _Layout("cifar-100-python", ("train",), "test", "meta", "fine_label"),
+}
+
+
 def load_cifar(settings: DataSettings) -> Splits:
     """The Python version of CIFAR-10 (five batches and a test batch) or CIFAR-100 (train and test), unpacked."""
-    folder = data_folder(settings, "the folder of CIFAR's Python version (cifar-10-batches-py or cifar-100-python)")
-    for name in ("cifar-10-batches-py", "cifar-100-python"):
-        folder = folder / name if (folder / name).is_dir() else folder
-    if (folder / "batches.meta").is_file():
-        train, test, meta, key = [f"data_batch_{i}" for i in range(1, 6)], "test_batch", "batches.meta", "label"
-    elif (folder / "meta").is_file():
-        train, test, meta, key = ["train"], "test", "meta", "fine_label"
-    else:
+    layout = _LAYOUTS[settings.source]
+    meta, key = layout.meta, layout.key
+    folder = data_folder(settings, f"the folder of {settings.source}'s Python version, {layout.folder}")
+    folder = folder / layout.folder if (folder / layout.folder).is_dir() else folder
+    if not (folder / meta).is_file():
         raise UserError(
-            f"{folder} holds neither batches.meta (CIFAR-10) nor meta (CIFAR-100); unpack the archive again"
+            f"{folder} holds no {meta}, so it is not {layout.folder}; unpack the archive of {settings.source}"
         )
     described = read_pickle(folder / meta)
     names = described.get(f"{key}_names")
     if not isinstance(names, list):
         raise UserError(f"{folder / meta} has no list '{key}_names'; unpack the archive again")
-    parts = [_cifar_part(folder / name, f"{key}s", len(names)) for name in train]
+    parts = [_cifar_part(folder / name, f"{key}s", len(names)) for name in layout.train]
     both = ImageSet(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
-    return make_splits(both, _cifar_part(folder / test, f"{key}s", len(names)), names, settings, crop=True)
+    return make_splits(both, _cifar_part(folder / layout.test, f"{key}s", len(names)), names, settings, crop=True)
 
 
 def read_pickle(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 
 from ..errors import UserError, nearest
 from ..recipe import DataSettings
-from .images import ImageSet, PictureSet, Splits, hold_out, make_splits, stratified
+from .images import ImageSet, PictureSet, Splits, hold_out, make_splits, picture_or_another, stratified
 from .pictures import BrokenPicture, Preprocessing, open_picture, shrink, to_channels, to_tensor
 from .randomness import mix
 
@@ -44,7 +45,7 @@ def load_folders(settings: DataSettings) -> Splits:
     Raises:
         UserError: No classes or pictures are found, or the splits do not fit together.
     """
-    root = data_folder(settings, "a folder with one folder of pictures per class")
+    root = _unwrapped(data_folder(settings, "a folder with one folder of pictures per class"))
     notes: list[str] = []
     given = {split: path for split, names in _SPLITS.items() if (path := _child(root, names)) is not None}
     if len(given) > 1:
@@ -55,7 +56,7 @@ def load_folders(settings: DataSettings) -> Splits:
             parts["val"] = given["val"]
         found = {split: list_classes(path, settings.class_level, notes) for split, path in parts.items()}
     else:
-        found = {"all": list_classes(root, settings.class_level, notes, wrapped=True)}
+        found = {"all": list_classes(root, settings.class_level, notes)}
     main = next(iter(found.values()))
     classes = tuple(sorted(set(main.names)))
     if len(classes) < 2:
@@ -127,19 +128,15 @@ def data_folder(settings: DataSettings, what: str) -> Path:
     return folder
 
 
-def list_classes(root: Path, level: str, notes: list[str], *, wrapped: bool = False) -> _Files:
+def list_classes(root: Path, level: str, notes: list[str]) -> _Files:
     """Lists the pictures below a folder with their classes; folders without pictures are noted and left out.
 
     Args:
         root: Where to look.
         level: "top": the class is the topmost folder; "leaf": the folder that holds the picture, by its path.
         notes: What a person should know is added here.
-        wrapped: Whether a folder without a sibling is passed through.
     """
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    loose = _pictures(root, below=False)
-    if wrapped and level == "top" and len(folders) == 1 and not loose:
-        return list_classes(folders[0], level, notes, wrapped=True)
+    folders, loose = _folders(root), _pictures(root, below=False)
     paths: list[Path] = []
     names: list[str] = []
     for folder in folders:
@@ -192,7 +189,7 @@ def _splits(
     names = settings.class_names or classes
     if len(names) != len(classes):
         raise UserError(f"data.class_names has {len(names)} names, the data has {len(classes)} classes")
-    return Splits(train, validation, test, names, _measured(train, size), tuple(notes))
+    return Splits(train, validation, test, names, _measured(train, size, settings), tuple(notes))
 
 
 def _check_counts(labels: Sequence[int], classes: Sequence[str], fewest: int) -> None:
@@ -205,11 +202,12 @@ def _check_counts(labels: Sequence[int], classes: Sequence[str], fewest: int) ->
             )
 
 
-def _measured(train: PictureSet, size: int) -> Preprocessing:
+def _measured(train: PictureSet, size: int, settings: DataSettings) -> Preprocessing:
     """The preprocessing, with mean and deviation over some training pictures."""
     plain = Preprocessing(3, (size, size), (0.0,) * 3, (1.0,) * 3, "crop", 0.875, "bicubic")
     some = np.random.default_rng(mix(0, 6)).permutation(len(train))[:_MEASURED]
-    values = plain(torch.stack([plain.pixels(train.picture(int(i))) for i in np.sort(some)]))
+    read = partial(picture_or_another, train) if settings.broken == "skip" else train.picture
+    values = plain(torch.stack([plain.pixels(read(int(i))) for i in np.sort(some)]))
     mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3), correction=0).clamp_min(1e-3)
     return Preprocessing(
         3, (size, size), tuple(mean.tolist()), tuple(std.tolist()), plain.fit, plain.share, plain.resample
@@ -227,7 +225,7 @@ def _picture_set(
     else:
         kept = [None] * len(files.paths)
     labels = torch.tensor([classes.index(name) for name in files.names], dtype=torch.int64)
-    return PictureSet(files.paths, labels, tuple(kept), shorter, settings.broken == "skip")
+    return PictureSet(files.paths, labels, tuple(kept), shorter)
 
 
 def _decode(files: _Files, settings: DataSettings, shorter: int, notes: list[str]) -> tuple[list[Image.Image], _Files]:
@@ -281,12 +279,23 @@ def _pictures(folder: Path, *, below: bool = True) -> list[Path]:
     return sorted(found)
 
 
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _unwrapped(root: Path) -> Path:
+    """Goes down through folders that hold one folder and no picture, as unpacked archives do."""
+    while len(inside := _folders(root)) == 1 and not _pictures(root, below=False):
+        root = inside[0]
+    return root
+
+
 def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in ENDINGS and not path.name.startswith(".")
 
 
 def _child(root: Path, names: Sequence[str]) -> Path | None:
-    return next((path for path in sorted(root.iterdir()) if path.is_dir() and path.name.lower() in names), None)
+    return next((path for path in _folders(root) if path.name.lower() in names), None)
 
 
 def _table(path: Path) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +37,10 @@ class Samples(Protocol):
         """The samples at some positions."""
 
     def picture(self, position: int) -> Image.Image:
-        """One picture, grey or RGB."""
+        """One picture, grey or RGB; raises `BrokenPicture`."""
+
+    def digest(self) -> str:
+        """A hash that tells whether these are the same samples in the same order."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,10 @@ class ImageSet:
         pixels = self.images[position].permute(1, 2, 0).numpy()
         return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
+    def digest(self) -> str:
+        """A hash of pixels and labels."""
+        return _sha256(self.images.contiguous().numpy().data, self.labels.numpy().data)
+
 
 @dataclass(frozen=True)
 class PictureSet:
@@ -70,14 +77,12 @@ class PictureSet:
         labels: int64, shape (N,).
         kept: Pictures that were read before, made smaller; a file of which nothing is kept is read every time.
         shorter: Shorter side that is enough, in pixels.
-        skip: Whether a picture that turns out to be broken gives its place to the next one of its class.
     """
 
     paths: tuple[Path, ...]
     labels: Tensor
     kept: tuple[Image.Image | None, ...]
     shorter: int
-    skip: bool = False
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -91,18 +96,27 @@ class PictureSet:
         """One picture, RGB."""
         if (found := self.kept[position]) is not None:
             return found
-        try:
-            return to_channels(open_picture(self.paths[position], self.shorter), 3)
-        except BrokenPicture as error:
-            if not self.skip:
-                raise
-            warnings.warn(f"another picture takes its place: {error}", stacklevel=2)
-            same = torch.nonzero(self.labels == self.labels[position]).flatten().tolist()
-            later = [i for i in same if i > position] + [i for i in same if i < position]
-            for i in later:
-                with contextlib.suppress(BrokenPicture):
-                    return to_channels(open_picture(self.paths[i], self.shorter), 3)
-            raise
+        return to_channels(open_picture(self.paths[position], self.shorter), 3)
+
+    def digest(self) -> str:
+        """A hash of file names and labels, wherever the folder is; what is in the files is not looked at."""
+        names = "\0".join(f"{path.parent.name}/{path.name}" for path in self.paths)
+        return _sha256(names.encode(), self.labels.numpy().data)
+
+
+def picture_or_another(data: Samples, position: int) -> Image.Image:
+    """A training picture; a broken one gives its place to the next of its class that can be read."""
+    try:
+        return data.picture(position)
+    except BrokenPicture as error:
+        warnings.warn(f"another picture takes its place: {error}", stacklevel=2)
+        same = torch.nonzero(data.labels == data.labels[position]).flatten().tolist()
+        for i in [i for i in same if i > position] + [i for i in same if i < position]:
+            try:
+                return data.picture(i)
+            except BrokenPicture:
+                continue
+        raise
 
 
 @dataclass(frozen=True)
@@ -124,6 +138,10 @@ class Splits:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     notes: tuple[str, ...] = ()
+
+    def digest(self) -> str:
+        """A hash that tells whether the same samples are in the same splits."""
+        return _sha256(*(part.digest().encode() for part in (self.train, self.validation, self.test)))
 
 
 def make_splits(
@@ -177,6 +195,13 @@ def stratified(labels: Index, share: float, seed: int) -> tuple[Index, Index]:
         taken.append(generator.permutation(members)[: max(1, round(share * len(members)))])
     chosen = np.sort(np.concatenate(taken))
     return chosen, np.setdiff1d(np.arange(len(labels)), chosen)
+
+
+def _sha256(*parts: bytes | memoryview) -> str:
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(part)
+    return sha.hexdigest()
 
 
 def _resize(images_NCHW: Tensor, size: int) -> Tensor:

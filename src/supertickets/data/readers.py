@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,27 @@ _IDX_FILES = {
     "test labels": "t10k-labels-idx1-ubyte",
 }
 
+# Channels, side in pixels and classes.
+_PUBLISHED = {
+    "digits": (1, 8, 10),
+    "idx": (1, 28, 10),
+    "cifar10": (3, 32, 10),
+    "cifar100": (3, 32, 100),
+    "tiny_imagenet": (3, 64, 200),
+}
+
+
+def published_shape(settings: DataSettings) -> dict[str, Any]:
+    """What a network takes and makes for a published data set, as settings of a spec, without looking at files.
+
+    Of "folders" only the size is known: the one that is set, or the largest that is chosen.
+    """
+    found: dict[str, Any] = {"image_size": (64, 64)}
+    if settings.source in _PUBLISHED:
+        channels, side, classes = _PUBLISHED[settings.source]
+        found = {"in_channels": channels, "image_size": (side, side), "num_classes": classes}
+    return found | ({"image_size": (settings.size, settings.size)} if settings.size else {})
+
 
 def load_splits(settings: DataSettings) -> Splits:
     """Reads the data set that the settings name.
@@ -35,7 +57,8 @@ def load_splits(settings: DataSettings) -> Splits:
     readers: dict[str, Callable[[DataSettings], Splits]] = {
         "digits": load_digits,
         "idx": load_idx,
-        "cifar": load_cifar,
+        "cifar10": load_cifar,
+        "cifar100": load_cifar,
         "tiny_imagenet": load_tiny_imagenet,
         "folders": load_folders,
     }

@@ -20,13 +20,11 @@ class SparseState:
         stored: What was taken out at the prune, by tensor name: weights, and under ``"<state>/<weight>"`` the
             optimizer's second moments. Zero where nothing was taken.
         ratio: Target of the last prune; 0 while the network is dense.
-        last_prune: Epoch of the last prune; 0 before the first.
     """
 
     mask: Tensors = field(default_factory=dict)
     stored: Tensors = field(default_factory=dict)
     ratio: float = 0.0
-    last_prune: int = 0
 
     @property
     def sparsity(self) -> float:
@@ -35,9 +33,7 @@ class SparseState:
         return 1 - sum(int(flags.sum()) for flags in self.mask.values()) / total if total else 0.0
 
 
-def prune(
-    state: SparseState, mask: Mapping[str, Tensor], tensors: Mapping[str, Tensor], ratio: float, epoch: int
-) -> SparseState:
+def prune(state: SparseState, mask: Mapping[str, Tensor], tensors: Mapping[str, Tensor], ratio: float) -> SparseState:
     """Notes a new mask and keeps the values it takes out.
 
     Args:
@@ -45,7 +41,6 @@ def prune(
         mask: The new mask.
         tensors: What is to be stored: weights by name, second moments by ``"<state>/<weight>"``.
         ratio: The target that the mask meets.
-        epoch: When.
     """
     stored = {}
     for name, value in tensors.items():
@@ -54,7 +49,7 @@ def prune(
         if name in state.stored:
             value = torch.where(state.mask[name.rsplit("/", 1)[-1]], value, state.stored[name])
         stored[name] = torch.where(flags, torch.zeros_like(value), value)
-    return SparseState(dict(mask), stored, ratio, epoch)
+    return SparseState(dict(mask), stored, ratio)
 
 
 def restore(state: SparseState, tensors: Mapping[str, Tensor]) -> Tensors:
@@ -64,11 +59,6 @@ def restore(state: SparseState, tensors: Mapping[str, Tensor]) -> Tensors:
         for name, value in tensors.items()
         if name in state.stored
     }
-
-
-def reactivate(state: SparseState) -> SparseState:
-    """The state of a network in which every weight trains again."""
-    return SparseState(ratio=0.0, last_prune=state.last_prune)
 
 
 class Enforcer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from matplotlib.axes import Axes
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ..cost import count
+from ..data import open_picture
 from ..errors import UserError
 from ..supernets import HRNetSpec
 from ..ticket import Ticket
@@ -35,8 +38,8 @@ def run_picture(run: Path, ticket: Ticket) -> Path:
     Returns:
         Path of the PNG, in the run directory.
     """
-    log = list(read_events(run / "events.jsonl"))
-    epochs = [record for record in log if record["event"] == "epoch"]
+    epochs = [record for record in read_events(run / "events.jsonl") if record["event"] == "epoch"]
+    full = count(dataclasses.replace(ticket.spec, units={}))
     with plt.rc_context({"font.size": 9, "axes.edgecolor": _MUTED, "text.color": _INK, "axes.labelcolor": _INK}):
         figure, ((top_left, top_right), (low_left, low_right)) = plt.subplots(
             2, 2, figsize=(13, 8.6), height_ratios=(1, 1.25), layout="constrained"
@@ -45,14 +48,14 @@ def run_picture(run: Path, ticket: Ticket) -> Path:
         cost = ticket.cost
         figure.suptitle(
             f"{recipe['name']}, seed {recipe['seed']}: test accuracy {ticket.about['test']['top1']:.1f}% with "
-            f"{cost.nonzero_params:,} of {epochs[0]['params']:,} parameters, "
-            f"{cost.masked_macs / 1e6:.2f} of {epochs[0]['macs'] / 1e6:.2f} M MACs",
+            f"{cost.nonzero_params:,} of {full.params:,} parameters, "
+            f"{cost.masked_macs / 1e6:.2f} of {full.macs / 1e6:.2f} M MACs",
             fontsize=13,
             x=0.01,
             ha="left",
         )
         _accuracy(top_left, epochs)
-        _size(top_right, epochs, log)
+        _size(top_right, epochs, sum(map(len, dataclasses.replace(ticket.spec, units={}).unit_groups())), full.macs)
         layers = [row.weight for row in cost.layers if row.weight in ticket.mask]
         _density(low_left, [ticket.mask[name] for name in layers if name])
         _architecture(low_right, ticket.spec)
@@ -71,8 +74,7 @@ def save_predictions(images: Sequence[str], found: Sequence[Sequence[tuple[str, 
     font = ImageFont.load_default(16)
     used: set[str] = set()
     for path, classes in zip(images, found, strict=True):
-        with Image.open(path) as file:
-            picture = file.convert("RGB")
+        picture = open_picture(Path(path)).convert("RGB")
         factor = max(1, 240 // max(picture.size))
         picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
         page = Image.new("RGB", (max(picture.width, 160), picture.height + 26), "white")
@@ -115,12 +117,9 @@ def _accuracy(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
     _clean(axis, other)
 
 
-def _size(axis: Axes, epochs: Sequence[Mapping[str, Any]], log: Sequence[Mapping[str, Any]]) -> None:
+def _size(axis: Axes, epochs: Sequence[Mapping[str, Any]], full_units: int, full_macs: int) -> None:
     axis.set_title("What is left of the supernet", loc="left")
     x = [r["epoch"] for r in epochs]
-    full_units, full_macs = epochs[0]["units"], epochs[0]["macs"]
-    shrinks = [r for r in log if r["event"] == "shrink" and r["epoch"] == 1]
-    full_units += sum(r["removed_channels"] + r["removed_tokens"] for r in shrinks)
     for key, full, color, label in (
         ("units", full_units, _PURPLE, "search units (channels and tokens)"),
         ("macs", full_macs, _GREEN, "MACs, every weight in place"),

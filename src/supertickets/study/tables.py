@@ -10,15 +10,21 @@ from rich.table import Table
 from torch import Tensor
 
 from ..cost import Cost, count
+from ..data import load_splits, published_shape
 from ..deploy import Bench
 from ..errors import UserError
 from ..files import list_recipes, load_recipe
+from ..runs import supernet_for
 from ..supernets import HRNetSpec, create_spec
 from ..ticket import load
 
 
-def describe(what: str) -> tuple[HRNetSpec, Mapping[str, Tensor], Cost]:
+def describe(what: str, data_dir: str | None = None) -> tuple[HRNetSpec, Mapping[str, Tensor], Cost]:
     """Spec, mask and cost of a ticket, or of the full supernet of a recipe.
+
+    Args:
+        what: Folder of a ticket, name or file of a recipe.
+        data_dir: Data whose size, channels and classes a recipe's supernet takes; without, those that are published.
 
     Raises:
         UserError: It is neither.
@@ -28,8 +34,14 @@ def describe(what: str) -> tuple[HRNetSpec, Mapping[str, Tensor], Cost]:
         return ticket.spec, ticket.mask, ticket.cost
     if what not in list_recipes() and not what.endswith((".yaml", ".yml")):
         raise UserError(f"'{what}' is neither the folder of a ticket nor a recipe; see: supertickets recipes")
-    settings = load_recipe(what).supernet
-    spec = create_spec(settings.name, transformer=settings.transformer, **settings.settings)
+    recipe = load_recipe(what, ["--data.dir", data_dir] if data_dir else [])
+    if data_dir:
+        spec = supernet_for(recipe, load_splits(recipe.data))
+    else:
+        settings = recipe.supernet
+        spec = create_spec(
+            settings.name, transformer=settings.transformer, **published_shape(recipe.data) | settings.settings
+        )
     return spec, {}, count(spec)
 
 

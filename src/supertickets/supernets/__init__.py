@@ -52,7 +52,10 @@ def _tiny(**overrides: Any) -> HRNetSpec:
     """For inputs of 8 to 64 pixels: two branches below 16, three and no down-sampling stem below 32, else four."""
     size = tuple(overrides.get("image_size", (8, 8)))
     if min(size) < 8 or max(size) > 64:
-        raise UserError(f"hrnet_tiny takes images of 8 to 64 pixels, not {size[0]}x{size[1]}; set supernet.image_size")
+        raise UserError(
+            f"hrnet_tiny takes images of 8 to 64 pixels, not {size[0]}x{size[1]}; set data.size, or supernet.name to "
+            "another network"
+        )
     if min(size) < 16:
         channels: tuple[tuple[int, ...], ...] = ((8, 16), (8, 16))
     elif min(size) < 32:

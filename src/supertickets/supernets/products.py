@@ -51,9 +51,14 @@ def normalise(bn: nn.BatchNorm2d, x_CN: Tensor) -> Tensor:
     return out[0, :, :, 0]
 
 
-@lru_cache(maxsize=64)
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _taps(kernel: int, stride: int, height: int, width: int, dtype: torch.dtype) -> Tensor:
     """Which weight connects which pixels: a 0/1 matrix of shape (kernel * kernel, S * T)."""
+    return _made_taps(kernel, stride, height, width, dtype)
+
+
+@lru_cache(maxsize=64)
+def _made_taps(kernel: int, stride: int, height: int, width: int, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):  # the cache outlives whatever mode the first caller is in
         impulses = torch.eye(height * width, dtype=dtype).view(-1, 1, height, width)
         patches = nn.functional.unfold(impulses, kernel, padding=(kernel - 1) // 2, stride=stride)  # (S, k * k, T)

@@ -183,8 +183,20 @@ def check_optimizer(optimizer: OptimizerSettings, lr: LrSettings) -> None:
         raise UserError(f"optimizer.momentum is {optimizer.momentum:g}; it must be from 0 to below 1")
     if any(not 0 <= beta < 1 for beta in optimizer.betas):
         raise UserError(f"optimizer.betas is {list(optimizer.betas)}; both must be from 0 to below 1")
-    if lr.decay_epochs <= 0:
-        raise UserError(f"lr.decay_epochs is {lr.decay_epochs:g}; it must be above 0")
+    if not 0 <= optimizer.alpha < 1:
+        raise UserError(f"optimizer.alpha is {optimizer.alpha:g}; it must be from 0 to below 1")
+    for name, value in (
+        ("optimizer.eps", optimizer.eps),
+        ("optimizer.clip_norm", optimizer.clip_norm),
+        ("lr.decay_epochs", lr.decay_epochs),
+        ("lr.gamma", lr.gamma),
+        ("lr.start_divisor", lr.start_divisor),
+        ("lr.end_divisor", lr.end_divisor),
+    ):
+        if value is not None and value <= 0:
+            raise UserError(f"{name} is {value:g}; it must be above 0")
+    if not 0 < lr.rise < 1:
+        raise UserError(f"lr.rise is {lr.rise:g}; it is a share between 0 and 1, e.g. 0.3")
     if lr.shape == "step" and not lr.milestones:
         raise UserError("lr.shape is 'step' but lr.milestones is empty; give the epochs, e.g. --lr.milestones [20,30]")
 

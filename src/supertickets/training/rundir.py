@@ -80,7 +80,10 @@ class RunDir:
             raise UserError(f"{self.path} is not a run directory (no run.json); give the --out of an earlier draw")
         if self.result.exists():
             raise UserError(f"the run in {self.path} is already finished; its ticket is {self.ticket}")
-        data: Record = json.loads(path.read_text())
+        try:
+            data: Record = json.loads(path.read_text())
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}); begin anew with another --out") from None
         return data
 
     def append(self, record: Mapping[str, Any]) -> None:

@@ -103,11 +103,17 @@ def start(device: str, threads: int | None, deterministic: bool) -> Runtime:
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise UserError(f"device '{device}' is not a device; use auto, cpu, cuda or cuda:1") from None
+        chosen = torch.device("meta")
+    if chosen.type not in ("cpu", "cuda"):
+        raise UserError(f"device '{device}' is not one that trains here; use auto, cpu, cuda or cuda:1")
     if chosen.type == "cuda":
         if not torch.cuda.is_available():
             raise UserError("device cuda was asked for but PyTorch sees no GPU; use --device cpu")
+        if world > 1 and chosen.index is not None:
+            raise UserError(f"device {device} would be shared by {world} processes; use --device cuda, one GPU each")
         chosen = torch.device("cuda", chosen.index if chosen.index is not None else local)
+        if (chosen.index or 0) >= torch.cuda.device_count():
+            raise UserError(f"device {chosen} does not exist; there are {torch.cuda.device_count()} GPUs, from cuda:0")
         torch.cuda.set_device(chosen)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

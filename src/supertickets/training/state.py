@@ -82,7 +82,6 @@ class TrainState:
             "spec": self.spec.to_json(),
             "position": asdict(self.position),
             "ratio": self.sparse.ratio,
-            "last_prune": self.sparse.last_prune,
         }
 
     def parameters(self) -> Tensors:
@@ -143,7 +142,7 @@ def restore_state(
                 stored[f"{key}/{name}" if key else name] = value.to(device)
     load_optimizer_tensors(state.optimizer, state.module, moments)
     mask = {name: flags.to(device) for name, flags in rooms.get("mask", {}).items()}
-    state.sparse = SparseState(mask, stored, meta["ratio"], meta["last_prune"])
+    state.sparse = SparseState(mask, stored, meta["ratio"])
     state.position = Position(**meta["position"])
     return state
 
@@ -176,10 +175,10 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> TrainSt
             for key in file.keys():  # noqa: SIM118 (not a dict)
                 room, name = key.split("|", 1)
                 rooms.setdefault(room, {})[name] = file.get_tensor(key)
-    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
-        why = " ".join(str(error).split())
+        return restore_state(recipe, device, meta, rooms)
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError, RuntimeError) as error:
+        why = " ".join(str(error).split())[:200]
         raise UserError(f"checkpoint {path} is missing or damaged ({why}); begin anew with another --out") from None
-    return restore_state(recipe, device, meta, rooms)
 
 
 def sync_folder(folder: Path) -> None:

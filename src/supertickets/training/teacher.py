@@ -126,7 +126,7 @@ def _timm(name: str, classes: int, published: bool) -> tuple[nn.Module, Preproce
         from timm.data.config import resolve_data_config
     except ImportError:
         raise UserError("a timm teacher needs timm: pip install 'supertickets[timm]'") from None
-    if name not in timm.list_models():
+    if name.split(".")[0] not in timm.list_models():  # "resnet18.a1_in1k" names weights as well
         raise UserError(f"timm has no model '{name}'; see timm.list_models()")
     try:
         own: dict[str, Any] = {} if published else {"num_classes": classes}
