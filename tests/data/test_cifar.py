@@ -99,7 +99,7 @@ def cifar100(folder: Path, write: Callable[[Entries], bytes] = python2_pickle) -
 
 
 def load(folder: Path) -> Splits:
-    ten = any((folder / name).exists() for name in ("test_batch", "cifar-10-batches-py"))
+    ten = any((folder / name).exists() for name in ("test_batch", "batches.meta", "cifar-10-batches-py"))
     return load_splits(DataSettings(source="cifar10" if ten else "cifar100", dir=str(folder), validation=0.25))
 
 

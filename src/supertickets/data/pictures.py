@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import UserError
 
-_MOST_PIXELS = 200_000_000  # what is larger is taken for a decompression bomb
+_MOST_PIXELS = 170_000_000  # more is taken for a decompression bomb (Pillow itself stops a little above)
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
