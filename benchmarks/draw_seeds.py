@@ -6,15 +6,14 @@ Further flags are settings of the recipe. Runs that are finished are not repeate
 
 import argparse
 import json
-import shlex
 import statistics
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import supertickets as st
+from commands import command
 from supertickets.cost.latency import device_name
 from supertickets.training import read_events
 
@@ -34,7 +33,7 @@ def main() -> None:
             st.resume(out) if (out / "run.json").exists() else st.draw(recipe, out)
         rows.append(row(out, seed))
     result = {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": command(),
         "device": device_name(),
         "threads": recipe.threads or torch.get_num_threads(),
         "versions": st.load(out).about["versions"],

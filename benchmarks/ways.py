@@ -7,14 +7,13 @@ be run side by side, and a last call with all ways collects them.
 
 import argparse
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import supertickets as st
+from commands import command
 from supertickets.cost.latency import device_name
 
 
@@ -28,7 +27,7 @@ def main() -> None:
     rows = [row(way, run(way, options, settings)) for way in options.ways]
     last = st.load(options.runs / f"{options.to.stem}-{options.ways[-1]}")
     result = {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": command(),
         "device": device_name(),
         "threads": last.about["recipe"]["threads"] or torch.get_num_threads(),
         "versions": last.about["versions"],

@@ -1,0 +1,17 @@
+"""The command that made a result, as anyone would type it."""
+
+import shlex
+import sys
+
+
+def command() -> str:
+    """This process's command, without where its runs lie, and with DIR for where the data does."""
+    words, told = iter(sys.argv), []
+    for word in words:
+        if word == "--runs":
+            next(words, None)
+        elif word == "--data.dir":
+            told += [word, "DIR"] if next(words, None) else []
+        else:
+            told.append(word)
+    return shlex.join(["python", *told])
