@@ -15,7 +15,8 @@ import torch
 from ..errors import UserError
 from ..recipe import DataSettings
 from .folders import data_folder
-from .images import ImageSet, Splits, make_splits
+from .images import ImageSet, make_splits
+from .samples import Splits
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,10 @@ from PIL import Image
 
 from ..errors import UserError, nearest
 from ..recipe import DataSettings
-from .images import ImageSet, PictureSet, Splits, hold_out, make_splits, picture_or_another, stratified
+from .images import ImageSet, PictureSet, hold_out, make_splits, stratified
 from .pictures import BrokenPicture, Preprocessing, open_picture, shrink, to_channels, to_tensor
 from .randomness import mix
+from .samples import Splits
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 _SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
@@ -189,7 +189,7 @@ def _splits(
     names = settings.class_names or classes
     if len(names) != len(classes):
         raise UserError(f"data.class_names has {len(names)} names, the data has {len(classes)} classes")
-    return Splits(train, validation, test, names, _measured(train, size, settings), tuple(notes))
+    return Splits(train, validation, test, names, _measured(train, size), tuple(notes))
 
 
 def _check_counts(labels: Sequence[int], classes: Sequence[str], fewest: int) -> None:
@@ -202,11 +202,11 @@ def _check_counts(labels: Sequence[int], classes: Sequence[str], fewest: int) ->
             )
 
 
-def _measured(train: PictureSet, size: int, settings: DataSettings) -> Preprocessing:
+def _measured(train: PictureSet, size: int) -> Preprocessing:
     """The preprocessing, with mean and deviation over some training pictures."""
     plain = Preprocessing(3, (size, size), (0.0,) * 3, (1.0,) * 3, "crop", 0.875, "bicubic")
     some = np.random.default_rng(mix(0, 6)).permutation(len(train))[:_MEASURED]
-    read = partial(picture_or_another, train) if settings.broken == "skip" else train.picture
+    read = train.picture_or_another if train.skip else train.picture
     values = plain(torch.stack([plain.pixels(read(int(i))) for i in np.sort(some)]))
     mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3), correction=0).clamp_min(1e-3)
     return Preprocessing(
@@ -225,7 +225,7 @@ def _picture_set(
     else:
         kept = [None] * len(files.paths)
     labels = torch.tensor([classes.index(name) for name in files.names], dtype=torch.int64)
-    return PictureSet(files.paths, labels, tuple(kept), shorter)
+    return PictureSet(files.paths, labels, tuple(kept), shorter, settings.broken == "skip")
 
 
 def _decode(files: _Files, settings: DataSettings, shorter: int, notes: list[str]) -> tuple[list[Image.Image], _Files]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -18,29 +15,10 @@ from torchvision.transforms.v2 import functional as TF
 
 from ..errors import UserError
 from ..recipe import DataSettings
-from .pictures import BrokenPicture, Preprocessing, open_picture, to_channels
-from .randomness import mix
-
-Index = npt.NDArray[np.int64]
-
-
-class Samples(Protocol):
-    """What a split is made of: labels, and a picture each."""
-
-    @property
-    def labels(self) -> Tensor:
-        """int64, shape (N,)."""
-
-    def __len__(self) -> int: ...
-
-    def subset(self, index: Index) -> Samples:
-        """The samples at some positions."""
-
-    def picture(self, position: int) -> Image.Image:
-        """One picture, grey or RGB; raises `BrokenPicture`."""
-
-    def digest(self) -> str:
-        """A hash that tells whether these are the same samples in the same order."""
+from .augment import move, random_picture, soft_mix
+from .pictures import BrokenPicture, Preprocessing, open_picture, to_channels, to_tensor
+from .randomness import mix, uniform
+from .samples import Batch, Index, Splits, Variation, sha256
 
 
 @dataclass(frozen=True)
@@ -63,9 +41,21 @@ class ImageSet:
         pixels = self.images[position].permute(1, 2, 0).numpy()
         return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
+    @property
+    def slow(self) -> bool:
+        """Nothing is read any more."""
+        return False
+
+    def batch(self, index: Index, prepare: Preprocessing, vary: Variation | None) -> Batch:
+        """Inputs and labels (B,), or shares (B, classes) if samples are mixed."""
+        change = None if vary is None else random_picture(vary.settings, prepare.size)
+        if vary is None or change is None:
+            return _inputs(self.images[torch.from_numpy(index)], self.labels, index, prepare, vary)
+        return _inputs(_varied(self.picture, index, prepare, vary), self.labels, index, prepare, vary)
+
     def digest(self) -> str:
         """A hash of pixels and labels."""
-        return _sha256(self.images.contiguous().numpy().data, self.labels.numpy().data)
+        return sha256(self.images.contiguous().numpy().data, self.labels.numpy().data)
 
 
 @dataclass(frozen=True)
@@ -77,12 +67,15 @@ class PictureSet:
         labels: int64, shape (N,).
         kept: Pictures that were read before, made smaller; a file of which nothing is kept is read every time.
         shorter: Shorter side that is enough, in pixels.
+        skip: Whether a broken picture gives its place to another (training) or does not count (evaluation), instead of
+            being refused.
     """
 
     paths: tuple[Path, ...]
     labels: Tensor
     kept: tuple[Image.Image | None, ...]
     shorter: int
+    skip: bool = False
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -98,50 +91,45 @@ class PictureSet:
             return found
         return to_channels(open_picture(self.paths[position], self.shorter), 3)
 
+    @property
+    def slow(self) -> bool:
+        """Pictures are read or at least resized."""
+        return True
+
+    def batch(self, index: Index, prepare: Preprocessing, vary: Variation | None) -> Batch:
+        """Inputs and labels (B,), or shares (B, classes) if samples are mixed."""
+        if vary is not None:
+            read = self.picture_or_another if self.skip else self.picture
+            return _inputs(_varied(read, index, prepare, vary), self.labels, index, prepare, vary)
+        parts, found = [torch.empty(0, prepare.channels, *prepare.size, dtype=torch.uint8)], []
+        for i in index.tolist():
+            try:
+                parts.append(prepare.pixels(self.picture(i))[None])
+                found.append(i)
+            except BrokenPicture as error:
+                if not self.skip:
+                    raise
+                warnings.warn(f"left out: {error}", stacklevel=2)
+        return _inputs(torch.cat(parts), self.labels, np.asarray(found, dtype=np.int64), prepare, None)
+
+    def picture_or_another(self, position: int) -> Image.Image:
+        """A picture; a broken one gives its place to the next of its class that can be read."""
+        try:
+            return self.picture(position)
+        except BrokenPicture as error:
+            warnings.warn(f"another picture takes its place: {error}", stacklevel=2)
+            same = torch.nonzero(self.labels == self.labels[position]).flatten().tolist()
+            for i in [i for i in same if i > position] + [i for i in same if i < position]:
+                try:
+                    return self.picture(i)
+                except BrokenPicture:
+                    continue
+            raise
+
     def digest(self) -> str:
         """A hash of file names and labels, wherever the folder is; what is in the files is not looked at."""
         names = "\0".join(f"{path.parent.name}/{path.name}" for path in self.paths)
-        return _sha256(names.encode(), self.labels.numpy().data)
-
-
-def picture_or_another(data: Samples, position: int) -> Image.Image:
-    """A training picture; a broken one gives its place to the next of its class that can be read."""
-    try:
-        return data.picture(position)
-    except BrokenPicture as error:
-        warnings.warn(f"another picture takes its place: {error}", stacklevel=2)
-        same = torch.nonzero(data.labels == data.labels[position]).flatten().tolist()
-        for i in [i for i in same if i > position] + [i for i in same if i < position]:
-            try:
-                return data.picture(i)
-            except BrokenPicture:
-                continue
-        raise
-
-
-@dataclass(frozen=True)
-class Splits:
-    """A data set in three parts; ``test`` is for the last figure alone and never chooses anything.
-
-    Attributes:
-        train: What is learned from.
-        validation: What is chosen by.
-        test: What is reported.
-        classes: Names of the labels.
-        preprocessing: How a picture becomes an input.
-        notes: What a person should know about how the data was read, a line each.
-    """
-
-    train: Samples
-    validation: Samples
-    test: Samples
-    classes: tuple[str, ...]
-    preprocessing: Preprocessing
-    notes: tuple[str, ...] = ()
-
-    def digest(self) -> str:
-        """A hash that tells whether the same samples are in the same splits."""
-        return _sha256(*(part.digest().encode() for part in (self.train, self.validation, self.test)))
+        return sha256(names.encode(), self.labels.numpy().data)
 
 
 def make_splits(
@@ -197,14 +185,31 @@ def stratified(labels: Index, share: float, seed: int) -> tuple[Index, Index]:
     return chosen, np.setdiff1d(np.arange(len(labels)), chosen)
 
 
-def _sha256(*parts: bytes | memoryview) -> str:
-    sha = hashlib.sha256()
-    for part in parts:
-        sha.update(part)
-    return sha.hexdigest()
-
-
 def _resize(images_NCHW: Tensor, size: int) -> Tensor:
     if images_NCHW.shape[-2:] == (size, size):
         return images_NCHW
     return torch.cat([TF.resize(part, [size, size], antialias=True) for part in images_NCHW.split(4096)])
+
+
+def _varied(read: Callable[[int], Image.Image], index: Index, prepare: Preprocessing, vary: Variation) -> Tensor:
+    """uint8 (B, C, H, W); what a picture becomes depends on (seed, epoch, position) alone."""
+    change = random_picture(vary.settings, prepare.size)
+    parts = []
+    for i in index.tolist():
+        torch.manual_seed(mix(vary.seed, vary.epoch, 5, i))
+        picture = read(i)
+        fitted = picture if vary.settings.crop < 1 else prepare.fitted(picture)
+        parts.append(to_tensor(fitted if change is None else change(fitted)))
+    return torch.stack(parts)
+
+
+def _inputs(
+    pixels: Tensor, labels: Tensor, index: Index, prepare: Preprocessing, vary: Variation | None
+) -> tuple[Tensor, Tensor]:
+    images, labels = prepare(pixels), labels[torch.from_numpy(index)]
+    if vary is not None:
+        images = move(images, uniform(vary.seed, vary.epoch, index, 4), vary.settings)
+        if vary.mixed:
+            torch.manual_seed(mix(vary.seed, vary.epoch, 4, *index[:2].tolist()))
+            images, labels = soft_mix(images, labels, vary.mixed, vary.settings)
+    return images, labels

@@ -17,7 +17,8 @@ from ..errors import UserError
 from ..recipe import DataSettings
 from .cifar import load_cifar
 from .folders import data_folder, load_folders, load_tiny_imagenet
-from .images import ImageSet, Splits, make_splits, stratified
+from .images import ImageSet, make_splits, stratified
+from .samples import Splits
 
 _IDX_FILES = {
     "train images": "train-images-idx3-ubyte",

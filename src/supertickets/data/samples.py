@@ -1,0 +1,88 @@
+"""What every data set offers: batches of prepared inputs with their targets, and three splits."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from ..recipe import AugmentSettings
+from .pictures import Preprocessing
+
+Index = npt.NDArray[np.int64]
+# Inputs (B, C, H, W), and targets as the task wants them: one tensor in training, anything in an evaluation.
+Batch = tuple[Tensor, Any]
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How training samples vary in an epoch; random numbers are functions of (seed, epoch, sample) alone.
+
+    Attributes:
+        settings: What varies.
+        seed: Seed of the run.
+        epoch: Number of the epoch, from 0.
+        mixed: If not 0, samples are mixed, and labels become shares of this many classes.
+    """
+
+    settings: AugmentSettings
+    seed: int
+    epoch: int
+    mixed: int = 0
+
+
+class Samples(Protocol):
+    """The samples of a split."""
+
+    @property
+    def slow(self) -> bool:
+        """Whether reading takes so long that processes of its own pay."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, index: Index, prepare: Preprocessing, vary: Variation | None) -> Batch:
+        """Inputs and targets at some positions; as they are if ``vary`` is None (an evaluation).
+
+        Raises:
+            BrokenPicture: A file cannot be read, and must not be passed over.
+        """
+
+    def digest(self) -> str:
+        """A hash that tells whether these are the same samples in the same order."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set in three parts; ``test`` is for the last figure alone and never chooses anything.
+
+    Attributes:
+        train: What is learned from.
+        validation: What is chosen by.
+        test: What is reported.
+        classes: Names of what the network tells apart: classes, or joints.
+        preprocessing: How a picture becomes an input.
+        notes: What a person should know about how the data was read, a line each.
+    """
+
+    train: Samples
+    validation: Samples
+    test: Samples
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    notes: tuple[str, ...] = ()
+
+    def digest(self) -> str:
+        """A hash that tells whether the same samples are in the same splits."""
+        return sha256(*(part.digest().encode() for part in (self.train, self.validation, self.test)))
+
+
+def sha256(*parts: bytes | memoryview) -> str:
+    """The hash of some bytes."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(part)
+    return sha.hexdigest()
