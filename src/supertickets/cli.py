@@ -123,22 +123,27 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    """name what is in pictures"""
-    from .study.pictures import save_predictions
+    """say what is in pictures, or in all pictures of folders: a class, or the class of every pixel"""
+    from .data import list_pictures
+    from .study.paint import pixel_shares, save_predictions
     from .ticket import load
 
-    found = load(options.ticket).predict(options.images)
+    ticket, images = load(options.ticket), list_pictures(options.images)
+    found = ticket.predict(images)
     if options.save:
-        save_predictions(options.images, found, Path(options.save))
+        save_predictions(ticket, images, found, Path(options.save))
+    named, key = found, "probability"
+    if ticket.spec.head == "segmentation":
+        named, key = [pixel_shares(mask, ticket.classes) for mask in found], "share"
     if options.json:
         _print_json(
             [
-                {"image": i, "classes": [{"name": n, "probability": p} for n, p in f]}
-                for i, f in zip(options.images, found, strict=True)
+                {"image": str(i), "classes": [{"name": n, key: p} for n, p in f]}
+                for i, f in zip(images, named, strict=True)
             ]
         )
         return
-    for image, classes in zip(options.images, found, strict=True):
+    for image, classes in zip(images, named, strict=True):
         _OUT.print(f"{escape(str(image))}: " + ", ".join(f"{escape(name)} {share:.1%}" for name, share in classes[:3]))
 
 
@@ -331,8 +336,8 @@ def _parser() -> argparse.ArgumentParser:
     made["retrain"].add_argument("--epochs", type=int, required=True, help="epochs to train")
     made["evaluate"].add_argument("--data", metavar="DIR", help="folder with the data set, if it has moved")
     made["evaluate"].add_argument("--split", choices=("test", "validation", "train"), default="test")
-    made["predict"].add_argument("images", metavar="IMAGE", nargs="+")
-    made["predict"].add_argument("--save", metavar="DIR", help="write the pictures with their class")
+    made["predict"].add_argument("images", metavar="IMAGE", nargs="+", help="a picture, or a folder of them")
+    made["predict"].add_argument("--save", metavar="DIR", help="write the pictures with what was said of them")
     made["show"].add_argument("what", metavar="TICKET|RECIPE")
     made["show"].add_argument("--data", metavar="DIR", help="show a recipe's supernet as it is for this data")
     made["export"].add_argument("--format", choices=("onnx", "torch"), default="onnx")

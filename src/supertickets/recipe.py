@@ -13,11 +13,16 @@ class DataSettings:
     """Where samples come from.
 
     Attributes:
-        source: "digits" (embedded, offline), "idx" (the files of MNIST and Fashion-MNIST), "cifar10" or "cifar100"
-            (their Python version), "tiny_imagenet" (its published layout) or "folders" (pictures in folders by class).
+        source: For classification "digits" (embedded, offline), "idx" (the files of MNIST and Fashion-MNIST), "cifar10"
+            or "cifar100" (their Python version), "tiny_imagenet" (its published layout) or "folders" (pictures in
+            folders by class); for segmentation "cityscapes", "ade20k", "voc" (their published layouts) or "masks"
+            (folders of pictures and of masks).
         dir: Folder with the data set.
-        size: Side that pictures are made to, in pixels; null keeps the size of the data set, and chooses one for
-            "folders".
+        size: Side that pictures are made to, in pixels, or height and width of a scene's crops; null keeps the size of
+            the data set, and chooses one for "folders".
+        shorter: Shorter side to which scenes are resized before they are cropped or evaluated; null for the shorter one
+            of ``size``.
+        ignore: Stored labels of "masks" that mean nothing.
         class_names: Names of the classes, where the data set has none.
         class_level: Which folders are classes in a tree of "folders": the topmost that differ, or those that hold the
             pictures ("leaf").
@@ -30,9 +35,13 @@ class DataSettings:
         split_seed: Seed of the splits; runs with different seeds share their splits.
     """
 
-    source: Literal["digits", "idx", "cifar10", "cifar100", "tiny_imagenet", "folders"] = "digits"
+    source: Literal[
+        "digits", "idx", "cifar10", "cifar100", "tiny_imagenet", "folders", "cityscapes", "ade20k", "voc", "masks"
+    ] = "digits"
     dir: str | None = None
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
+    shorter: int | None = None
+    ignore: tuple[int, ...] = (255,)
     class_names: tuple[str, ...] = ()
     class_level: Literal["top", "leaf"] = "top"
     broken: Literal["skip", "refuse"] = "skip"
@@ -50,6 +59,9 @@ class AugmentSettings:
 
     Attributes:
         crop: Smallest share of a picture's area that a random crop takes (TensorFlow's recipe for ImageNet: 0.08).
+        resize: Smallest and largest factor by which scenes are resized before they are cropped.
+        class_share: Largest share of one class in a crop of a scene, if ten tries find such a crop; 1 for any.
+        photometric: Whether brightness, contrast, saturation and hue of scenes vary, each by chance.
         flip: Whether half of the samples are mirrored.
         jitter: Largest relative change of brightness, contrast and saturation.
         randaugment: Magnitude of RandAugment (two operations), usually 9; 0 switches it off.
@@ -61,6 +73,9 @@ class AugmentSettings:
     """
 
     crop: float = 1.0
+    resize: tuple[float, float] = (1.0, 1.0)
+    class_share: float = 1.0
+    photometric: bool = False
     flip: bool = False
     jitter: float = 0.0
     randaugment: int = 0
@@ -222,6 +237,20 @@ class DistillSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SegmentationSettings:
+    """What only segmentation has.
+
+    Attributes:
+        average: What the loss is divided by: "valid" pixels, or "all" of them, ignored ones too (the released code).
+        window: Height and width of the windows in which an evaluated picture goes through the network, each a third
+            over the last; null for the whole picture at once.
+    """
+
+    average: Literal["valid", "all"] = "valid"
+    window: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Every setting of a run.
 
@@ -249,7 +278,7 @@ class Recipe:
 
     name: str = "recipe"
     description: str = ""
-    task: Literal["classification"] = "classification"
+    task: Literal["classification", "segmentation"] = "classification"
     epochs: int = 40
     seed: int = 0
     label_smoothing: float = 0.0
@@ -272,6 +301,7 @@ class Recipe:
     search: SearchSettings = field(default_factory=SearchSettings)
     prune: PruneSettings = field(default_factory=PruneSettings)
     distill: DistillSettings = field(default_factory=DistillSettings)
+    segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON."""

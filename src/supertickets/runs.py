@@ -25,7 +25,7 @@ from .recipe import Recipe
 from .schedule import check_schedule
 from .settle import settle
 from .supernets import HRNetSpec, create_spec
-from .tasks import Classification
+from .tasks import Classification, Segmentation, Task
 from .ticket import Ticket
 from .training import (
     Reporter,
@@ -124,7 +124,7 @@ def evaluate_ticket(ticket: Ticket, data_dir: str | None = None, split: str = "t
     splits = dataclasses.replace(splits, preprocessing=ticket.preprocessing)
     batches = Batches(splits, data, recipe.augment, recipe.seed)
     runtime = Runtime(torch.device("cpu"))
-    return evaluate(ticket.module, batches.evaluation(getattr(splits, split)), ticket.task, runtime)
+    return evaluate(ticket.module, batches.evaluation(getattr(splits, split)), make_task(recipe, splits), runtime)
 
 
 def supernet_of(ticket: Ticket) -> HRNetSpec:
@@ -248,7 +248,7 @@ def _open(recipe: Recipe, out: Path, ticket: Ticket | None = None) -> Iterator[S
             with Reporter(recipe.epochs, batches.steps_per_epoch, quiet=not runtime.is_main) as reporter:
                 for line in (*splits.notes, *said):
                     reporter.say(line)
-                task = Classification(splits.classes, recipe.label_smoothing)
+                task = make_task(recipe, splits)
                 teacher = _teacher(recipe, splits, runtime)
                 yield Session(recipe, supernet, batches, task, runtime, run, reporter, teacher)
     finally:
@@ -269,9 +269,19 @@ def supernet_for(recipe: Recipe, splits: Splits) -> HRNetSpec:
     except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
         why = " ".join(str(error).split())
         raise UserError(f"the settings supernet.settings {settings} make no network ({why})") from None
-    if spec.head != recipe.task:
-        raise UserError(f"supernet.name {recipe.supernet.name} has a head for {spec.head}, not for {recipe.task}")
+    if spec.head != (wanted := make_task(recipe, splits).head):
+        raise UserError(
+            f"supernet.name {recipe.supernet.name} has a head for {spec.head}, the data is for {wanted}; "
+            f"set supernet.settings.head to {wanted}, or take another supernet"
+        )
     return spec
+
+
+def make_task(recipe: Recipe, splits: Splits) -> Task:
+    """What the recipe learns, with the names that the data has."""
+    if recipe.task == "segmentation":
+        return Segmentation(splits.classes, recipe.segmentation.average, recipe.segmentation.window)
+    return Classification(splits.classes, recipe.label_smoothing)
 
 
 def _teacher(recipe: Recipe, splits: Splits, runtime: Runtime) -> Teacher | None:

@@ -22,8 +22,14 @@ from .cost import Cost, count
 from .data import Preprocessing, open_picture
 from .errors import UserError
 from .supernets import HRNetSpec, as_tuples, spec_from_json
-from .tasks import Classification
+from .tasks import Task, task_of_head
 
+# What the hub calls tasks.
+_HUB_TAGS = {
+    "classification": "image-classification",
+    "segmentation": "image-segmentation",
+    "keypoints": "keypoint-detection",
+}
 _WEIGHTS, _MASK, _CONFIG, _CARD = "model.safetensors", "mask.safetensors", "config.json", "README.md"
 
 
@@ -55,32 +61,30 @@ class Ticket:
         return module.eval()
 
     @property
-    def task(self) -> Classification:
+    def task(self) -> Task:
         """The task it was drawn for."""
-        return Classification(self.classes)
+        return task_of_head(self.spec.head, self.classes)
 
     @cached_property
     def cost(self) -> Cost:
         """Parameters and MACs, dense and under the mask."""
         return count(self.spec, mask=self.mask)
 
-    @torch.no_grad()
-    def predict(self, images: Iterable[str | Path | Image.Image]) -> list[list[tuple[str, float]]]:
-        """Names what is in pictures.
+    def predict(self, images: Iterable[str | Path | Image.Image]) -> list[Any]:
+        """Says what is in pictures.
 
         Args:
             images: Paths or PIL images.
 
         Returns:
-            Per image, (class, probability) from likely to unlikely, five at most.
+            Per image, of a classification (class, probability) from likely to unlikely, five at most; of a
+            segmentation the class of every pixel, uint8 (height, width).
 
         Raises:
             UserError: A file is missing or not a picture.
         """
-        found = []
-        for image in images:  # one at a time: the memory does not grow with the number of pictures
-            found += self.task.describe(self.module(self.prepare(image)))
-        return found
+        pictures = (image if isinstance(image, Image.Image) else open_picture(Path(image)) for image in images)
+        return [self.task.predict(self.module, self.preprocessing, picture) for picture in pictures]
 
     def prepare(self, image: str | Path | Image.Image) -> Tensor:
         """Makes the network's input (1, C, H, W) of one picture: grey or RGB, resized, normalised."""
@@ -174,7 +178,7 @@ class Ticket:
         cost, about = self.cost, self.about
         recipe = about.get("recipe", {})
         rows = [
-            ("task", f"classification, {len(self.classes)} classes"),
+            ("task", f"{self.spec.head}, {len(self.classes)} classes"),
             ("data", f"{recipe.get('data', {}).get('source', '?')}"),
             ("input", "{} x {} x {}".format(*self.spec.input_shape)),
             *((f"test {k}", f"{v:.4g}") for k, v in about.get("test", {}).items()),
@@ -190,7 +194,7 @@ class Ticket:
         ]
         table = "\n".join(f"| {name} | {value} |" for name, value in rows)
         return (
-            "---\nlibrary_name: supertickets\npipeline_tag: image-classification\n---\n\n"
+            f"---\nlibrary_name: supertickets\npipeline_tag: {_HUB_TAGS[self.spec.head]}\n---\n\n"
             "# SuperTicket\n\nA small network, searched and pruned in one training run.\n\n"
             f"| | |\n|---|---|\n{table}\n\n"
             "Zeros save time only where a runtime uses them; `supertickets bench` measures it on your device.\n\n"

@@ -18,7 +18,8 @@ from supertickets import Ticket, UserError
 from supertickets.cost import count
 from supertickets.cost.latency import Latency
 from supertickets.deploy import Bench
-from supertickets.study.pictures import digits_page, run_picture, save_predictions
+from supertickets.study.paint import painted, pixel_shares, save_predictions
+from supertickets.study.pictures import digits_page, run_picture
 from supertickets.study.tables import architecture_table, bench_table, cost_lines, describe
 from supertickets.supernets import create_spec
 
@@ -59,27 +60,40 @@ def test_a_dense_run_at_a_glance(run_copy: Path, ticket: Ticket) -> None:
     assert_picture(run_picture(run_copy, replace(ticket, mask={})), (800, 500), (4000, 3000))
 
 
-def test_predictions_are_written_beside_their_pictures(tmp_path: Path) -> None:
+def test_predictions_are_written_beside_their_pictures(ticket: Ticket, tmp_path: Path) -> None:
     names = []
     for name, size, mode in (("small", (8, 8), "L"), ("large", (500, 300), "RGB"), ("wide", (40, 10), "RGBA")):
-        names.append(str(tmp_path / f"{name}.png"))
+        names.append(tmp_path / f"{name}.png")
         Image.new(mode, size, "white").save(names[-1])
     found = [[("seven", 0.93), ("one", 0.07)]] * 3
-    save_predictions(names, found, tmp_path / "new" / "folder")
+    save_predictions(ticket, names, found, tmp_path / "new" / "folder")
     written = sorted((tmp_path / "new" / "folder").iterdir())
     assert [path.name for path in written] == ["large.png", "small.png", "wide.png"]
     for path in written:
         assert_picture(path, (160, 80), (600, 400))
 
 
-def test_pictures_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
+def test_pictures_of_one_name_do_not_overwrite_each_other(ticket: Ticket, tmp_path: Path) -> None:
     names = []
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        names.append(str(tmp_path / folder / "digit.png"))
+        names.append(tmp_path / folder / "digit.png")
         Image.new("L", (8, 8)).save(names[-1])
-    save_predictions(names, [[("x", 1.0)]] * 2, tmp_path / "out")
+    save_predictions(ticket, names, [[("x", 1.0)]] * 2, tmp_path / "out")
     assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_a_painted_scene_has_the_colours_of_its_classes_and_a_legend() -> None:
+    mask = np.zeros((40, 80), np.uint8)
+    mask[20:] = 2
+    page = np.asarray(painted(Image.new("RGB", (80, 40)), mask, ("sky", "tree", "road")))
+    scene, legend = page[:160, :320], page[:, 320:]
+    assert len(np.unique(scene.reshape(-1, 3), axis=0)) == 2
+    assert (scene[:80] == scene[0, 0]).all()
+    solid = np.unique(legend[8:22, 10:24].reshape(-1, 3), axis=0)
+    assert len(solid) == 1
+    assert np.abs(solid[0] * 0.55 - scene[0, 0]).max() <= 1  # over black
+    assert pixel_shares(mask, ("sky", "tree", "road")) == [("sky", 0.5), ("road", 0.5)]
 
 
 @pytest.mark.parametrize("count", [1, 10])

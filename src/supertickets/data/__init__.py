@@ -1,18 +1,21 @@
 """Data: readers of the authentic on-disk formats, splits and batches."""
 
 from .batches import Batches
+from .folders import list_pictures
 from .images import ImageSet, PictureSet
 from .pictures import Preprocessing, open_picture
 from .readers import load_splits, published_shape
-from .samples import Samples, Splits
+from .samples import Batch, Samples, Splits
 
 __all__ = [
+    "Batch",
     "Batches",
     "ImageSet",
     "PictureSet",
     "Preprocessing",
     "Samples",
     "Splits",
+    "list_pictures",
     "load_splits",
     "open_picture",
     "published_shape",

@@ -72,8 +72,10 @@ class Batches:
 
     @property
     def _evaluated_at_once(self) -> int:
-        height, width = self.splits.preprocessing.size
-        return min(256, max(1, _PIXELS // (height * width)))
+        prepare = self.splits.preprocessing
+        if prepare.fit == "shorter":
+            return 1  # sizes may differ
+        return min(256, max(1, _PIXELS // (prepare.size[0] * prepare.size[1])))
 
     def _fetch(self, vary: Variation) -> _Fetch:
         return _Fetch(self.splits.train, self.splits.preprocessing, vary)

@@ -18,7 +18,7 @@ from ..recipe import DataSettings
 from .images import ImageSet, PictureSet, hold_out, make_splits, stratified
 from .pictures import BrokenPicture, Preprocessing, open_picture, shrink, to_channels, to_tensor
 from .randomness import mix
-from .samples import Splits
+from .samples import Splits, square_side
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 _SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
@@ -68,7 +68,7 @@ def load_folders(settings: DataSettings) -> Splits:
             raise UserError(
                 f"class '{strange[0]}' is in {split}/ of {root} but not in train/{nearest(strange[0], classes)}"
             )
-    size = settings.size or _choose_size(main.paths)
+    size = square_side(settings) or _choose_size(main.paths)
     # Random crops take a part of the picture, so more is kept than the size that the network sees.
     sets = {split: _picture_set(files, classes, settings, round(size * 1.5), notes) for split, files in found.items()}
     return _splits(sets, classes, settings, size, notes)
@@ -212,6 +212,20 @@ def _measured(train: PictureSet, size: int) -> Preprocessing:
     return Preprocessing(
         3, (size, size), tuple(mean.tolist()), tuple(std.tolist()), plain.fit, plain.share, plain.resample
     )
+
+
+def list_pictures(words: Sequence[str | Path]) -> list[Path]:
+    """Files as given, and of folders all pictures in and below them.
+
+    Raises:
+        UserError: A folder holds no picture.
+    """
+    found: list[Path] = []
+    for path in map(Path, words):
+        if path.is_dir() and not _pictures(path):
+            raise UserError(f"folder {path} holds no pictures; give one with {', '.join(ENDINGS[:4])} ... files")
+        found += _pictures(path) if path.is_dir() else [path]
+    return found
 
 
 def _picture_set(

@@ -18,7 +18,7 @@ from ..recipe import DataSettings
 from .augment import move, random_picture, soft_mix
 from .pictures import BrokenPicture, Preprocessing, open_picture, to_channels, to_tensor
 from .randomness import mix, uniform
-from .samples import Batch, Index, Splits, Variation, sha256
+from .samples import Batch, Index, Splits, Variation, sha256, square_side
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,8 @@ def make_splits(
     names = settings.class_names or tuple(classes)
     if len(names) != len(classes):
         raise UserError(f"data.class_names has {len(names)} names, the data has {len(classes)} classes")
-    if settings.size is not None:
-        train, test = (replace(part, images=_resize(part.images, settings.size)) for part in (train, test))
+    if (side := square_side(settings)) is not None:
+        train, test = (replace(part, images=_resize(part.images, side)) for part in (train, test))
     rest, held = hold_out(train.labels, settings)
     values = train.images[torch.from_numpy(rest)].to(torch.float32) / 255
     dims = (0, 2, 3)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
 
 from ..errors import UserError
 
@@ -32,18 +33,21 @@ class Preprocessing:
         mean: Per channel, of values in [0, 1].
         std: Per channel.
         fit: "stretch" resizes to ``size``, whatever the shape of the picture; "crop" resizes so that the middle
-            ``share`` of the picture covers it, and cuts that out.
+            ``share`` of the picture covers it, and cuts that out; "shorter" keeps the shape and makes the shorter side
+            ``shorter``, so that inputs have any size (scenes).
         share: Share of the shorter side that "crop" keeps.
         resample: Filter of the resizing, as Pillow does it (antialiased).
+        shorter: See ``fit``, in pixels.
     """
 
     channels: int
     size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    fit: Literal["stretch", "crop"] = "stretch"
+    fit: Literal["stretch", "crop", "shorter"] = "stretch"
     share: float = 1.0
     resample: Literal["bilinear", "bicubic"] = "bilinear"
+    shorter: int = 0
 
     def __call__(self, images_BCHW: Tensor) -> Tensor:
         """uint8 -> normalised float32."""
@@ -53,7 +57,15 @@ class Preprocessing:
 
     def pixels(self, picture: Image.Image) -> Tensor:
         """Any picture -> uint8 of shape (channels, height, width)."""
+        if self.fit == "shorter":
+            return self.resized(to_tensor(to_channels(picture, self.channels)))
         return to_tensor(self.fitted(picture))
+
+    def resized(self, picture_CHW: Tensor) -> Tensor:
+        """A picture in memory, its shape unchanged, its shorter side as wanted."""
+        scale = self.shorter / min(picture_CHW.shape[-2:])
+        size = [max(1, round(side * scale)) for side in picture_CHW.shape[-2:]]
+        return TF.resize(picture_CHW, size, antialias=True)
 
     def fitted(self, picture: Image.Image) -> Image.Image:
         """Any picture -> grey or RGB of the input's size."""

@@ -19,6 +19,7 @@ from .cifar import load_cifar
 from .folders import data_folder, load_folders, load_tiny_imagenet
 from .images import ImageSet, make_splits, stratified
 from .samples import Splits
+from .segments import load_scenes
 
 _IDX_FILES = {
     "train images": "train-images-idx3-ubyte",
@@ -34,6 +35,9 @@ _PUBLISHED = {
     "cifar10": (3, 32, 10),
     "cifar100": (3, 32, 100),
     "tiny_imagenet": (3, 64, 200),
+    "cityscapes": (3, 512, 19),
+    "ade20k": (3, 512, 150),
+    "voc": (3, 512, 21),
 }
 
 
@@ -46,7 +50,12 @@ def published_shape(settings: DataSettings) -> dict[str, Any]:
     if settings.source in _PUBLISHED:
         channels, side, classes = _PUBLISHED[settings.source]
         found = {"in_channels": channels, "image_size": (side, side), "num_classes": classes}
-    return found | ({"image_size": (settings.size, settings.size)} if settings.size else {})
+    if settings.size is not None:
+        size = settings.size
+        found["image_size"] = (size, size) if isinstance(size, int) else size
+    if settings.source == "masks" and settings.class_names:
+        found["num_classes"] = len(set(range(len(settings.class_names))) - set(settings.ignore))
+    return found
 
 
 def load_splits(settings: DataSettings) -> Splits:
@@ -62,9 +71,8 @@ def load_splits(settings: DataSettings) -> Splits:
         "cifar100": load_cifar,
         "tiny_imagenet": load_tiny_imagenet,
         "folders": load_folders,
+        **dict.fromkeys(("cityscapes", "ade20k", "voc", "masks"), load_scenes),
     }
-    if settings.size is not None and settings.size < 8:
-        raise UserError(f"data.size is {settings.size}; the nearest possible is 8 pixels")
     return readers[settings.source](settings)
 
 

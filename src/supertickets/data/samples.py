@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ..recipe import AugmentSettings
+from ..errors import UserError
+from ..recipe import AugmentSettings, DataSettings
 from .pictures import Preprocessing
 
 Index = npt.NDArray[np.int64]
@@ -78,6 +79,20 @@ class Splits:
     def digest(self) -> str:
         """A hash that tells whether the same samples are in the same splits."""
         return sha256(*(part.digest().encode() for part in (self.train, self.validation, self.test)))
+
+
+def square_side(settings: DataSettings) -> int | None:
+    """``data.size`` of data whose pictures are made square.
+
+    Raises:
+        UserError: It is impossible.
+    """
+    size = settings.size
+    if isinstance(size, tuple):
+        raise UserError(f"data.size is {list(size)}; pictures of {settings.source} are made square, give one number")
+    if size is not None and size < 8:
+        raise UserError(f"data.size is {size}; the nearest possible is 8 pixels")
+    return size
 
 
 def sha256(*parts: bytes | memoryview) -> str:

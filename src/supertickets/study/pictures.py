@@ -1,4 +1,4 @@
-"""Pictures: a run at a glance, and predictions."""
+"""Pictures: a run at a glance, and the demo's digits."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
 from ..cost import count
-from ..data import open_picture
-from ..errors import UserError
 from ..supernets import HRNetSpec
+from ..tasks import headline
 from ..ticket import Ticket
 from ..training import read_events
 
@@ -45,9 +44,10 @@ def run_picture(run: Path, ticket: Ticket) -> Path:
             2, 2, figsize=(13, 8.6), height_ratios=(1, 1.25), layout="constrained"
         )
         recipe = ticket.about["recipe"]
+        name, value = headline(ticket.about["test"]) or ("", 0.0)
         cost = ticket.cost
         figure.suptitle(
-            f"{recipe['name']}, seed {recipe['seed']}: test accuracy {ticket.about['test']['top1']:.1f}% with "
+            f"{recipe['name']}, seed {recipe['seed']}: test {name} {value:.1f}% with "
             f"{cost.nonzero_params:,} of {full.params:,} parameters, "
             f"{cost.masked_macs / 1e6:.2f} of {full.macs / 1e6:.2f} M MACs",
             fontsize=13,
@@ -65,29 +65,6 @@ def run_picture(run: Path, ticket: Ticket) -> Path:
     return path
 
 
-def save_predictions(images: Sequence[str], found: Sequence[Sequence[tuple[str, float]]], folder: Path) -> None:
-    """Writes each picture, enlarged if it is small, with its most likely class below."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be made ({error.strerror}); choose another --save") from None
-    font = ImageFont.load_default(16)
-    used: set[str] = set()
-    for path, classes in zip(images, found, strict=True):
-        picture = open_picture(Path(path)).convert("RGB")
-        factor = max(1, 240 // max(picture.size))
-        picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-        page = Image.new("RGB", (max(picture.width, 160), picture.height + 26), "white")
-        page.paste(picture, (0, 0))
-        name, share = classes[0]
-        ImageDraw.Draw(page).text((6, picture.height + 3), f"{name}  {share:.0%}", fill=_INK, font=font)
-        stem, number = Path(path).stem, 1
-        while (name := stem if number == 1 else f"{stem}-{number}") in used:
-            number += 1
-        used.add(name)
-        page.save(folder / f"{name}.png")
-
-
 def digits_page(
     images: Sequence[Image.Image], labels: Sequence[str], found: Sequence[Sequence[tuple[str, float]]], path: Path
 ) -> None:
@@ -103,10 +80,11 @@ def digits_page(
 
 
 def _accuracy(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
-    axis.set_title("Accuracy on the validation split, and sparsity", loc="left")
-    measured = [record for record in epochs if "top1" in record]
-    axis.plot([r["epoch"] for r in measured], [r["top1"] for r in measured], color=_BLUE, marker="o", ms=3)
-    axis.set(ylim=(0, 103), ylabel="top-1 accuracy, %", xlabel="epoch")
+    measured = [(record["epoch"], found) for record in epochs if (found := headline(record)) is not None]
+    name = measured[-1][1][0]
+    axis.set_title(f"{name} on the validation split, and sparsity", loc="left")
+    axis.plot([epoch for epoch, _ in measured], [value for _, (_, value) in measured], color=_BLUE, marker="o", ms=3)
+    axis.set(ylim=(0, 103), ylabel=f"{name}, %", xlabel="epoch")
     axis.yaxis.label.set_color(_BLUE)
     other = axis.twinx()
     other.fill_between(

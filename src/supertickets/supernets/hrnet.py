@@ -242,6 +242,9 @@ class HRNet(nn.Module):
                 nn.init.normal_(module.weight, std=self.spec.init_std or math.sqrt(2 / fan_out))
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        if isinstance(self.classifier, nn.Conv2d) and self.spec.init_std is None:
+            # Features add up over the stages; scores that start in the tens cost a short training its first epochs.
+            nn.init.normal_(self.classifier.weight, std=0.01)
         if isinstance(self.classifier, nn.Linear):
             bound = 1 / math.sqrt(self.classifier.out_features)
             nn.init.uniform_(self.classifier.weight, -bound, bound)

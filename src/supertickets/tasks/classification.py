@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ..data.pictures import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -21,10 +25,11 @@ class Classification:
 
     classes: tuple[str, ...]
     label_smoothing: float = 0.0
+    head: ClassVar[Literal["classification"]] = "classification"
 
-    def loss(self, scores_BK: Tensor, labels_B: Tensor) -> Tensor:
-        """Training loss, averaged over the batch."""
-        return F.cross_entropy(scores_BK, labels_B, label_smoothing=self.label_smoothing)
+    def loss(self, scores: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy of scores (B, K) with labels (B,) or shares (B, K), averaged over the batch."""
+        return F.cross_entropy(scores, target, label_smoothing=self.label_smoothing)
 
     @torch.no_grad()
     def totals(self, module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Tensor:
@@ -45,11 +50,9 @@ class Classification:
         count = max(count, 1)
         return {"loss": loss / count, "top1": 100 * first / count, "top5": 100 * five / count}
 
-    def describe(self, scores_BK: Tensor) -> list[list[tuple[str, float]]]:
-        """Predictions for people: per image, (class, probability) from likely to unlikely, five at most."""
-        probabilities = scores_BK.softmax(dim=1)
-        values, index = probabilities.topk(min(5, len(self.classes)), dim=1)
-        return [
-            [(self.classes[i], p) for i, p in zip(row_i, row_p, strict=True)]
-            for row_i, row_p in zip(index.tolist(), values.tolist(), strict=True)
-        ]
+    @torch.no_grad()
+    def predict(self, module: nn.Module, prepare: Preprocessing, picture: Image.Image) -> list[tuple[str, float]]:
+        """(class, probability) from likely to unlikely, five at most."""
+        probabilities = module(prepare(prepare.pixels(picture)[None]))[0].softmax(dim=0)
+        values, index = probabilities.topk(min(5, len(self.classes)))
+        return [(self.classes[i], p) for i, p in zip(index.tolist(), values.tolist(), strict=True)]

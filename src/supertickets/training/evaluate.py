@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..tasks import Classification
+from ..data import Batch
+from ..tasks import Task
 from .runtime import Runtime
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 @torch.no_grad()
-def recalibrate(module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], runtime: Runtime) -> int:
+def recalibrate(module: nn.Module, batches: Iterable[Batch], runtime: Runtime) -> int:
     """Measures BN statistics anew: their cumulative mean over batches, averaged over processes.
 
     Only BN layers run in training mode, so dropout is off.
@@ -47,9 +48,7 @@ def average_statistics(module: nn.Module, runtime: Runtime) -> None:
 
 
 @torch.no_grad()
-def evaluate(
-    module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], task: Classification, runtime: Runtime
-) -> dict[str, float]:
+def evaluate(module: nn.Module, batches: Iterable[Batch], task: Task, runtime: Runtime) -> dict[str, float]:
     """Metrics of a module in eval mode, over the samples of all processes."""
     was_training = module.training
     module.eval()

@@ -19,7 +19,7 @@ from ..data import Batches
 from ..errors import UserError
 from ..recipe import Recipe
 from ..supernets import HRNetSpec
-from ..tasks import Classification
+from ..tasks import Task
 from .evaluate import average_statistics, evaluate, recalibrate
 from .progress import Reporter
 from .rundir import RunDir
@@ -51,7 +51,7 @@ class Session:
     recipe: Recipe
     supernet: HRNetSpec
     batches: Batches
-    task: Classification
+    task: Task
     runtime: Runtime
     run: RunDir
     reporter: Reporter

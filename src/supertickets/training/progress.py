@@ -9,6 +9,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..tasks import headline
+
 
 class Reporter:
     """Shows steps and finished epochs; use it as a context.
@@ -56,10 +58,10 @@ class Reporter:
 
     def epoch(self, number: int, record: Mapping[str, float | int | None]) -> None:
         """An epoch is complete; shows its figures."""
-        top1 = record.get("top1")
+        found = headline(record)
         state = f"{record['units']} units, {record['macs'] / 1e6:.2f} M MACs, sparsity {record['sparsity']:.0%}"  # type: ignore[operator]
         self.bar.update(self.task, state=state)
-        accuracy = "" if top1 is None else f", validation {top1:.2f}%"
+        accuracy = "" if found is None else f", validation {found[1]:.2f}%"
         self.say(f"epoch {number:3d}/{self.epochs}: loss {record['train_loss']:.4f}{accuracy}, {state}")
 
     def say(self, line: str) -> None:

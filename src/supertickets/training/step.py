@@ -10,7 +10,7 @@ from ..pruning import Enforcer
 from ..recipe import Recipe
 from ..search import Penalty, unit_weights
 from ..supernets import HRNetSpec
-from ..tasks import Classification
+from ..tasks import Task
 from .optim import lr_factor, momentum_at, set_step
 from .runtime import Runtime
 from .state import TrainState
@@ -35,7 +35,7 @@ class Stepper:
         recipe: Recipe,
         state: TrainState,
         supernet: HRNetSpec,
-        task: Classification,
+        task: Task,
         runtime: Runtime,
         steps_per_epoch: int,
         teacher: Teacher | None = None,

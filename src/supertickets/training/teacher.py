@@ -22,11 +22,14 @@ from .state import TrainState, build_module
 Teacher = Callable[[Tensor], Tensor]
 
 
-def distilled(loss: Tensor, scores_BK: Tensor, teacher_BK: Tensor, settings: DistillSettings) -> Tensor:
-    """(1 - share) * loss + share * T^2 * KL(teacher / T || network / T), averaged over the batch."""
+def distilled(loss: Tensor, scores: Tensor, teacher: Tensor, settings: DistillSettings) -> Tensor:
+    """(1 - share) * loss + share * T^2 * KL(teacher / T || network / T), averaged over batch and pixels.
+
+    Scores are (B, K) or (B, K, H, W).
+    """
     t = settings.temperature
-    wanted, got = (F.log_softmax(scores.float() / t, dim=1) for scores in (teacher_BK, scores_BK))
-    divergence = F.kl_div(got, wanted, reduction="batchmean", log_target=True)
+    wanted, got = (F.log_softmax(each.float() / t, dim=1) for each in (teacher, scores))
+    divergence = F.kl_div(got, wanted, reduction="none", log_target=True).sum(dim=1).mean()
     return (1 - settings.share) * loss + settings.share * t**2 * divergence
 
 

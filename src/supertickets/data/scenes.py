@@ -1,0 +1,248 @@
+"""Scenes: pictures with a class for every pixel, put together from files, and how one of them is read."""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from ..errors import UserError
+from .pictures import BrokenPicture, open_picture, to_channels
+
+IGNORED = 255  # class index of pixels that neither teach nor count
+
+Bytes = npt.NDArray[np.uint8]
+Files = dict[str, Path]  # by what an image and its mask have in common
+Flags = npt.NDArray[np.bool_]
+
+_NUMBERS = ("1", "L", "P", "I", "I;16", "I;16B")  # modes whose pixels are one number each
+_ORIENTATION = 0x0112
+_SHOWN = 3  # files that an error names
+# What undoes the turning of a picture whose sides change places, by its EXIF orientation.
+_BACK = {
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture and the mask that tells the class of each of its pixels, in files."""
+
+    image: Path
+    mask: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """A data set of scenes, as found on disk; no picture has been opened yet.
+
+    Attributes:
+        classes: Names of the class indices.
+        colors: RGB of every class, for painting.
+        lookup: uint8, shape (256,): stored label -> class index, or `IGNORED`.
+        known: bool, shape (256,): which stored labels may occur; all others are refused.
+        parts: The scenes of every split ("train", "val", "test"; "all" if there are no splits), sorted.
+        notes: What a person should know about how the data was found, a line each.
+    """
+
+    classes: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    lookup: Bytes
+    known: Flags
+    parts: Mapping[str, tuple[Scene, ...]]
+    notes: tuple[str, ...] = ()
+
+
+def match_scenes(
+    root: Path, images: Mapping[str, Files], masks: Mapping[str, Files], like: str, notes: list[str]
+) -> dict[str, tuple[Scene, ...]]:
+    """Puts images and masks together, split by split; splits without images are left out.
+
+    Args:
+        root: The data folder.
+        images: The images of every split, by what they have in common with their masks.
+        masks: The masks of every split, likewise.
+        like: Where a mask should be, for the error.
+        notes: What a person should know is added here.
+
+    Raises:
+        UserError: An image has no mask, or there are no images.
+    """
+    alone = [path for split, files in images.items() for key, path in files.items() if key not in masks[split]]
+    if alone:
+        raise UserError(
+            f"{root} has {counted(len(alone), 'image')} without a mask: {some(below(root, alone))}; "
+            f"add masks like {like}, or remove the images"
+        )
+    if not any(images.values()):
+        raise UserError(f"{root} has folders for images but none in them; put images there, with masks like {like}")
+    parts: dict[str, tuple[Scene, ...]] = {}
+    for split, files in images.items():
+        note_orphans(root, masks[split], files, notes)
+        if files:
+            parts[split] = tuple(Scene(files[key], masks[split][key]) for key in sorted(files))
+        else:
+            notes.append(f"the {split} part of {root} has no images; it is left out")
+    notes.append(", ".join(f"{len(scenes)} {split}" for split, scenes in parts.items()) + " images with masks")
+    return parts
+
+
+def index_files(folder: Path, endings: Sequence[str], tail: str = "") -> Files:
+    """Files below a folder by their place and name, less ``tail`` and ending; hidden ones are passed over."""
+    found: Files = {}
+    for where, inside, names in os.walk(folder):
+        inside[:] = sorted(name for name in inside if not name.startswith("."))
+        place = Path(where).relative_to(folder)
+        for name in sorted(names):
+            stem, ending = os.path.splitext(name)
+            if name.startswith(".") or ending.lower() not in endings or not stem.lower().endswith(tail.lower()):
+                continue
+            key = (place / stem[: len(stem) - len(tail)]).as_posix()
+            if key in found:
+                raise UserError(f"{found[key]} and {name} differ in their endings only; remove one of them")
+            found[key] = Path(where) / name
+    return found
+
+
+def note_orphans(root: Path, masks: Files, images: Files, notes: list[str]) -> None:
+    """Adds a note about masks that have no image."""
+    if orphans := [path for key, path in masks.items() if key not in images]:
+        notes.append(
+            f"{root} has {counted(len(orphans), 'mask')} without an image, left out: {some(below(root, orphans))}"
+        )
+
+
+def read_scene(scene: Scene, lookup: Bytes, known: Flags) -> tuple[Image.Image, Bytes]:
+    """Reads a picture and its mask, in the same orientation.
+
+    A picture is turned upright by its EXIF data, unless its mask only fits the picture as stored. Where both fit, as
+    with a picture upside down, the mask is taken to be upright.
+
+    Args:
+        scene: The files.
+        lookup: See `Layout`.
+        known: See `Layout`.
+
+    Returns:
+        The picture, RGB, and its class indices, uint8 of shape (H, W).
+
+    Raises:
+        BrokenPicture: A file cannot be read.
+        UserError: The sizes differ, or the mask holds something else than known labels.
+    """
+    mask = read_mask(scene.mask, lookup, known)
+    picture = to_channels(open_picture(scene.image), 3)
+    height, width = mask.shape
+    if picture.size == (width, height):
+        return picture, mask
+    if picture.size == (height, width) and (back := _BACK.get(_orientation(scene.image))) is not None:
+        return picture.transpose(back), mask
+    raise UserError(
+        f"{scene.image} is {picture.width} x {picture.height} pixels but its mask {scene.mask} is {width} x {height}; "
+        "resize the mask to the picture, taking the nearest label"
+    )
+
+
+def read_mask(path: Path, lookup: Bytes, known: Flags) -> Bytes:
+    """Reads class indices, uint8 of shape (H, W), from a grey or palette PNG by the numbers that are stored in it.
+
+    Args:
+        path: A PNG file of 1 to 16 bits per pixel.
+        lookup: See `Layout`.
+        known: See `Layout`.
+
+    Raises:
+        BrokenPicture: The file is missing, truncated or no picture.
+        UserError: It holds no class numbers, or an unknown label.
+    """
+    stored = _stored(path)
+    fits = known.take(stored) if stored.dtype == np.uint8 else (stored < 256) & known.take(np.minimum(stored, 255))
+    if not fits.all():
+        raise UserError(_unknown(path, stored[~fits], known))
+    return lookup.take(stored)  # faster than by index
+
+
+def below(root: Path, paths: Iterable[Path]) -> list[str]:
+    """The paths as seen from a folder, sorted."""
+    return sorted(str(path.relative_to(root)) for path in paths)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first names, for an error in one line."""
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def counted(count: int, word: str, many: str | None = None) -> str:
+    """A count with its noun, e.g. "3 masks"."""
+    return f"1 {word}" if count == 1 else f"{count} {many or word + 's'}"
+
+
+def _stored(path: Path) -> npt.NDArray[np.uint8] | npt.NDArray[np.int32]:
+    """The numbers in a PNG file: indices of a palette stay indices."""
+    try:
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter("ignore")  # of Pillow, about large pictures and odd metadata
+            head = file.read(26)
+            file.seek(0)
+            with Image.open(file) as picture:
+                form, mode = picture.format, picture.mode
+                if form != "PNG":
+                    raise UserError(f"mask {path} is a {form} file; store class numbers as PNG, which keeps them exact")
+                if mode not in _NUMBERS:
+                    raise UserError(
+                        f"mask {path} holds colours ({mode}), a mask must hold class numbers; store one number per "
+                        "pixel as an 8-bit grey or palette PNG"
+                    )
+                values = np.asarray(picture)
+    except FileNotFoundError:
+        raise BrokenPicture(f"mask {path} does not exist") from None
+    except (
+        UnidentifiedImageError,
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        struct.error,
+        zlib.error,
+        Image.DecompressionBombError,
+    ) as error:
+        why = "no picture format is known for it" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise BrokenPicture(f"mask {path} is not readable ({why}); fetch or write it again") from None
+    if mode in ("1", "L", "P"):
+        # Pillow stretches grey of 2 and 4 bits to [0, 255]; byte 24 of a PNG file is the number of bits.
+        stretched = {2: 85, 4: 17}.get(head[24], 1) if mode == "L" else 1
+        return values.astype(np.uint8) // np.uint8(stretched) if stretched > 1 else values.astype(np.uint8)
+    return values.astype(np.int32)
+
+
+def _unknown(path: Path, strange: npt.NDArray[np.integer], known: Flags) -> str:
+    labels, counts = np.unique(strange, return_counts=True)
+    more = f" and {counted(len(labels) - 1, 'more unknown label')}" if len(labels) > 1 else ""
+    text = (
+        f"mask {path} holds label {labels[0]} in {counted(int(counts[0]), 'pixel')}{more}; known are {_ranges(known)}"
+    )
+    if labels[0] >= len(known):
+        return f"{text}: it looks like numbers of objects, give the mask with numbers of classes"
+    return f"{text}: store a known label there, or name or ignore label {labels[0]} where the classes are given"
+
+
+def _ranges(known: Flags) -> str:
+    """Flags -> "0-33, 255"."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(np.int8))).reshape(-1, 2)
+    return ", ".join(f"{low}-{high - 1}" if high - low > 1 else f"{low}" for low, high in edges.tolist())
+
+
+def _orientation(path: Path) -> int:
+    with Image.open(path) as picture:
+        return int(picture.getexif().get(_ORIENTATION, 1))

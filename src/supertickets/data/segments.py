@@ -1,0 +1,260 @@
+"""Scenes as samples of segmentation: kept in memory or read when wanted, cropped at random, evaluated whole."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as TF
+
+from ..errors import UserError
+from ..recipe import AugmentSettings, DataSettings
+from .folders import data_folder
+from .pictures import BrokenPicture, Preprocessing, to_tensor
+from .randomness import mix
+from .samples import Batch, Index, Splits, Variation, sha256
+from .scene_layouts import read_ade20k, read_cityscapes, read_pairs, read_voc
+from .scenes import IGNORED, Layout, Scene, read_scene
+
+_MEASURED = 64  # scenes that the normalisation is measured on
+_TRIES = 10  # for a crop in which no class has too large a share
+
+Pair = tuple[tv_tensors.Image, tv_tensors.Mask]
+
+
+@dataclass(frozen=True, eq=False)
+class SceneSet:
+    """Scenes and how their masks are read.
+
+    Attributes:
+        scenes: The files.
+        layout: What the stored labels mean.
+        kept: What was read before, by position in ``scenes``.
+        skip: Whether a broken scene gives its place to the next one (training) or does not count (evaluation), instead
+            of being refused.
+    """
+
+    scenes: tuple[Scene, ...]
+    layout: Layout
+    kept: Mapping[Scene, Pair]
+    skip: bool
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    @property
+    def slow(self) -> bool:
+        """Scenes are read, or at least resized."""
+        return True
+
+    def subset(self, index: Index) -> SceneSet:
+        """The scenes at some positions."""
+        return replace(self, scenes=tuple(self.scenes[i] for i in index))
+
+    def scene(self, position: int) -> Pair:
+        """Picture, uint8 (3, H, W), and class indices, uint8 (H, W)."""
+        scene = self.scenes[position]
+        return self.kept[scene] if scene in self.kept else _read(scene, self.layout)
+
+    def batch(self, index: Index, prepare: Preprocessing, vary: Variation | None) -> Batch:
+        """Inputs, and int64 class indices: (B, H, W) in training, else a list of (H, W), each of its file's size."""
+        images, masks = [], []
+        for i in index.tolist():
+            if vary is None:
+                try:
+                    picture, mask = self.scene(i)
+                except BrokenPicture as error:
+                    if not self.skip:
+                        raise
+                    warnings.warn(f"left out: {error}", stacklevel=2)
+                    continue
+                images.append(prepare(prepare.resized(picture)[None])[0])
+                masks.append(mask.to(torch.int64))
+                continue
+            torch.manual_seed(mix(vary.seed, vary.epoch, 5, i))
+            picture, mask = random_crop(*self._scene_or_another(i), prepare, vary.settings)
+            image = prepare(picture[None])[0]
+            # What is missing at the border is the mean colour, and ignored.
+            gap = (0, prepare.size[1] - image.shape[2], 0, prepare.size[0] - image.shape[1])
+            images.append(F.pad(image, gap))
+            masks.append(F.pad(mask.to(torch.int64), gap, value=IGNORED))
+        inputs = torch.stack(images) if images else torch.empty(0, 3, *prepare.size)
+        return inputs, masks if vary is None else torch.stack(masks)
+
+    def digest(self) -> str:
+        """A hash of file names; what is in the files is not looked at."""
+        return sha256("\0".join(f"{s.image.parent.name}/{s.image.name}" for s in self.scenes).encode())
+
+    def _scene_or_another(self, position: int) -> Pair:
+        for i in [position, *range(position + 1, len(self)), *range(position)]:
+            try:
+                return self.scene(i)
+            except BrokenPicture as error:
+                if not self.skip:
+                    raise
+                warnings.warn(f"another scene takes its place: {error}", stacklevel=2)
+        raise UserError("no scene can be read; mend the files")
+
+
+def load_scenes(settings: DataSettings) -> Splits:
+    """Reads scenes in the layout of ``data.source``.
+
+    With train, val and test parts the splits are given. Of train and val alone the second is the test split, and
+    validation is held out from training, so that nothing is chosen by what is reported. Without parts, shares are
+    held out.
+
+    Raises:
+        UserError: The layout, a mask or the settings do not fit.
+    """
+    readers: dict[str, Callable[[Path], Layout]] = {
+        "cityscapes": read_cityscapes,
+        "ade20k": read_ade20k,
+        "voc": read_voc,
+        "masks": lambda root: read_pairs(root, settings.class_names, settings.ignore),
+    }
+    layout = readers[settings.source](data_folder(settings, "the folder of the data set"))
+    notes = list(layout.notes)
+    height, width = _size(settings)
+    shorter = settings.shorter or min(height, width)
+    parts = dict(layout.parts)
+    if settings.source == "cityscapes":
+        parts.pop("test", None)  # its labels are kept back
+    everything = [scene for part in parts.values() for scene in part]
+    kept = _keep(everything, layout, settings, notes)
+    whole = SceneSet(tuple(everything), layout, kept, settings.broken == "skip")
+    sets = {name: replace(whole, scenes=tuple(s for s in part if _usable(s, kept))) for name, part in parts.items()}
+    train, validation, test = _splits(sets, settings, notes)
+    notes.append(f"{len(layout.classes)} classes: {', '.join(layout.classes[:20])}")
+    notes.append(f"{len(train)} training, {len(validation)} validation, {len(test)} test scenes")
+    notes.append(f"scenes are resized to a shorter side of {shorter} pixels; crops are {width} x {height}")
+    return Splits(train, validation, test, layout.classes, _measured(train, (height, width), shorter), tuple(notes))
+
+
+def random_crop(
+    picture: tv_tensors.Image, mask: tv_tensors.Mask, prepare: Preprocessing, settings: AugmentSettings
+) -> tuple[Tensor, Tensor]:
+    """Resizes by a random factor, crops at random, flips and colours; uses PyTorch's own random numbers.
+
+    Only the part that is cropped is resized. A crop in which one class has a share of more than
+    ``settings.class_share`` is drawn again, ten times at most.
+
+    Returns:
+        uint8 (3, h, w) and (h, w), no larger than ``prepare.size``.
+    """
+    height, width = picture.shape[-2:]
+    low, high = settings.resize
+    factor = float(torch.empty(()).uniform_(low, high)) * prepare.shorter / min(height, width)
+    scaled = max(1, round(height * factor)), max(1, round(width * factor))
+    size = [min(scaled[0], prepare.size[0]), min(scaled[1], prepare.size[1])]
+    box = min(height, round(size[0] / factor)), min(width, round(size[1] / factor))
+    for _ in range(_TRIES if settings.class_share < 1 else 1):
+        top, left = (int(torch.randint(whole - part + 1, ())) for whole, part in zip((height, width), box, strict=True))
+        if largest_share(mask[top : top + box[0], left : left + box[1]]) <= settings.class_share:
+            break
+    where = (top, left, *box)
+    picture, mask = (TF.resized_crop(part, *where, size, antialias=True) for part in (picture, mask))
+    if settings.flip and torch.rand(()) < 0.5:
+        picture, mask = TF.horizontal_flip(picture), TF.horizontal_flip(mask)
+    if settings.photometric:
+        picture = _DISTORT(picture)
+    return picture, mask
+
+
+def largest_share(mask: Tensor) -> float:
+    """Share of the most frequent class among pixels that are not ignored."""
+    counts = torch.bincount(mask.flatten(), minlength=256)[:IGNORED]
+    return float(counts.max() / counts.sum().clamp_min(1))
+
+
+# Offset 32 of brightness, factors 0.5 to 1.5 of contrast and saturation, 18 of 180 steps of hue (facts of the paper's
+# data pipeline); each with a chance of one half.
+_DISTORT = v2.RandomPhotometricDistort((1 - 32 / 255, 1 + 32 / 255), (0.5, 1.5), (0.5, 1.5), (-0.1, 0.1), p=0.5)
+
+
+def _size(settings: DataSettings) -> tuple[int, int]:
+    if settings.size is None:
+        raise UserError("data.size is null; give height and width of the crops, e.g. --data.size [180,240]")
+    height, width = (settings.size, settings.size) if isinstance(settings.size, int) else settings.size
+    if min(height, width) < 16:
+        raise UserError(
+            f"data.size is {height} x {width}; the nearest possible is {max(height, 16)} x {max(width, 16)}"
+        )
+    return height, width
+
+
+def _read(scene: Scene, layout: Layout) -> Pair:
+    picture, mask = read_scene(scene, layout.lookup, layout.known)
+    return tv_tensors.Image(to_tensor(picture)), tv_tensors.Mask(torch.from_numpy(mask))
+
+
+def _keep(scenes: list[Scene], layout: Layout, settings: DataSettings, notes: list[str]) -> dict[Scene, Pair]:
+    """Reads all scenes that fit into memory; leaves broken ones out, or refuses them."""
+    with Image.open(scenes[0].mask) as first:
+        bytes_each = 4 * first.width * first.height
+    if len(scenes) * bytes_each > settings.keep_gb * 1e9:
+        return {}
+
+    def read(scene: Scene) -> Pair | BrokenPicture:
+        try:
+            return _read(scene, layout)
+        except BrokenPicture as error:
+            return error
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = dict(zip(scenes, pool.map(read, scenes), strict=True))
+    broken = [pair for pair in found.values() if isinstance(pair, BrokenPicture)]
+    if broken and settings.broken == "refuse":
+        raise UserError(f"{broken[0]}; {len(broken)} such in all: mend or delete them, or set data.broken to skip")
+    notes += [f"left out: {error}" for error in broken[:20]]
+    return {scene: pair for scene, pair in found.items() if not isinstance(pair, BrokenPicture)}
+
+
+def _usable(scene: Scene, kept: Mapping[Scene, Pair]) -> bool:
+    return not kept or scene in kept
+
+
+def _splits(
+    sets: Mapping[str, SceneSet], settings: DataSettings, notes: list[str]
+) -> tuple[SceneSet, SceneSet, SceneSet]:
+    if "train" not in sets and "all" not in sets:
+        raise UserError(f"there is no train part, only {', '.join(sets)}; add it")
+    train = sets.get("train", sets.get("all"))
+    assert train is not None
+    if {"val", "test"} <= sets.keys():
+        notes.append("splits as given")
+        return train, sets["val"], sets["test"]
+    test = sets.get("test", sets.get("val"))
+    if test is None:
+        train, test = _hold_out(train, settings.test, settings.split_seed, "data.test")
+    train, validation = _hold_out(train, settings.validation, settings.split_seed, "data.validation")
+    notes.append(f"{settings.validation:.0%} of the training scenes are the validation split")
+    return train, validation, test
+
+
+def _hold_out(scenes: SceneSet, share: float, seed: int, name: str) -> tuple[SceneSet, SceneSet]:
+    count = round(share * len(scenes))
+    if not 0 < share < 1 or not 0 < max(1, count) < len(scenes):
+        raise UserError(f"{name} is {share:g}; of {len(scenes)} scenes it leaves nothing on one side, try 0.2")
+    order = np.random.default_rng(mix(seed, 1)).permutation(len(scenes))
+    held, rest = np.sort(order[: max(1, count)]), np.sort(order[max(1, count) :])
+    return scenes.subset(rest), scenes.subset(held)
+
+
+def _measured(train: SceneSet, size: tuple[int, int], shorter: int) -> Preprocessing:
+    """The preprocessing, with mean and deviation over some training scenes."""
+    plain = Preprocessing(3, size, (0.0,) * 3, (1.0,) * 3, "shorter", shorter=shorter)
+    some = np.sort(np.random.default_rng(mix(0, 6)).permutation(len(train))[:_MEASURED])
+    values = torch.cat([plain(plain.resized(train._scene_or_another(int(i))[0])[None]).flatten(2) for i in some], 2)
+    mean, std = values.mean((0, 2)), values.std((0, 2), correction=0).clamp_min(1e-3)
+    return replace(plain, mean=tuple(mean.tolist()), std=tuple(std.tolist()))

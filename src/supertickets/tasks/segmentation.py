@@ -1,0 +1,130 @@
+"""Semantic segmentation: cross-entropy over labelled pixels; mIoU, mAcc and aAcc from one confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data.pictures import Preprocessing
+
+IGNORED = 255
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The task of naming one class per pixel.
+
+    Attributes:
+        classes: Names, in the order of the network's outputs.
+        average: What the loss is divided by: "valid" pixels, or "all" of them, as the released code does.
+        window: Height and width of the windows in which an evaluated picture goes through the network, each a third
+            over the last; None for the whole picture at once.
+    """
+
+    classes: tuple[str, ...]
+    average: Literal["valid", "all"] = "valid"
+    window: tuple[int, int] | None = None
+    head: ClassVar[Literal["segmentation"]] = "segmentation"
+
+    def loss(self, scores: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy of scores (B, K, h, w), made as large as the labels (B, H, W); 255 does not count."""
+        total = F.cross_entropy(enlarge(scores, target.shape[-2:]), target, ignore_index=IGNORED, reduction="sum")
+        pixels = (target != IGNORED).sum().clamp_min(1) if self.average == "valid" else target.numel()
+        return total / pixels
+
+    @torch.no_grad()
+    def totals(self, module: nn.Module, batches: Iterable[tuple[Tensor, Any]], device: torch.device) -> Tensor:
+        """[loss, confusion matrix (label, prediction) row by row]; masks may have any size, each its own."""
+        kinds = len(self.classes)
+        sums = torch.zeros(1 + kinds * kinds, dtype=torch.float64, device=device)
+        for images, masks in batches:
+            scores = windowed(module, images.to(device), self.window)
+            for one, mask in zip(scores, masks, strict=True):
+                labels = mask.to(device)
+                large = enlarge(one[None], labels.shape)
+                sums[0] += F.cross_entropy(large, labels[None], ignore_index=IGNORED, reduction="sum")
+                sums[1:] += confusion(labels, large[0].argmax(0), kinds).flatten()
+        return sums
+
+    def metrics(self, totals: Tensor) -> dict[str, float]:
+        """``loss`` per labelled pixel; ``miou``, ``macc`` and ``aacc`` in percent.
+
+        A class counts for mIoU if it occurs in labels or predictions, for mAcc if it occurs in labels.
+        """
+        kinds = len(self.classes)
+        matrix = totals[1:].view(kinds, kinds)
+        hit, labelled, said = matrix.diag(), matrix.sum(1), matrix.sum(0)
+        union = labelled + said - hit
+        pixels = matrix.sum().clamp_min(1)
+        return {
+            "loss": float(totals[0] / pixels),
+            "miou": 100 * _mean(hit[union > 0] / union[union > 0]),
+            "macc": 100 * _mean(hit[labelled > 0] / labelled[labelled > 0]),
+            "aacc": 100 * float(hit.sum() / pixels),
+        }
+
+    @torch.no_grad()
+    def predict(self, module: nn.Module, prepare: Preprocessing, picture: Image.Image) -> npt.NDArray[np.uint8]:
+        """The class of every pixel, uint8 of the picture's own (height, width)."""
+        scores = windowed(module, prepare(prepare.pixels(picture)[None]), self.window)
+        found = enlarge(scores, (picture.height, picture.width))[0].argmax(0)
+        return found.to(torch.uint8).cpu().numpy()
+
+
+def enlarge(scores_BKHW: Tensor, size: Iterable[int]) -> Tensor:
+    """Scores at another size, bilinear."""
+    height, width = size
+    if scores_BKHW.shape[-2:] == (height, width):
+        return scores_BKHW
+    return F.interpolate(scores_BKHW, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def confusion(labels: Tensor, found: Tensor, kinds: int) -> Tensor:
+    """Counts of pixels by (label, prediction), float64 (kinds, kinds); ignored pixels are left out."""
+    valid = labels != IGNORED
+    pairs = labels[valid] * kinds + found[valid]
+    return torch.bincount(pairs, minlength=kinds * kinds).view(kinds, kinds).to(torch.float64)
+
+
+def windowed(module: nn.Module, images_BCHW: Tensor, window: tuple[int, int] | None) -> Tensor:
+    """Scores of whole pictures, at once or averaged over windows that overlap by a third.
+
+    Returns:
+        (B, K, h, w) as the network makes them; with windows (B, K, H, W).
+    """
+    height, width = images_BCHW.shape[-2:]
+    if window is None or (window[0] >= height and window[1] >= width):
+        whole: Tensor = module(images_BCHW)
+        return whole
+    total: Tensor | None = None
+    counts = torch.zeros(1, 1, height, width, device=images_BCHW.device)
+    for top in _starts(height, window[0]):
+        for left in _starts(width, window[1]):
+            part = images_BCHW[:, :, top : top + window[0], left : left + window[1]]
+            scores = enlarge(module(part), part.shape[-2:])
+            if total is None:
+                total = scores.new_zeros(len(images_BCHW), scores.shape[1], height, width)
+            total[:, :, top : top + window[0], left : left + window[1]] += scores
+            counts[:, :, top : top + window[0], left : left + window[1]] += 1
+    assert total is not None
+    return total / counts
+
+
+def _starts(length: int, window: int) -> list[int]:
+    """Where windows begin: a third over the last one, and the last at the border."""
+    if window >= length:
+        return [0]
+    stride = max(1, round(window * 2 / 3))
+    return [*range(0, length - window, stride), length - window]
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.mean()) if values.numel() else 0.0

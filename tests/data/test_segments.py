@@ -1,0 +1,173 @@
+"""Scenes as samples: crops in register, splits, broken files, digests."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision import tv_tensors
+
+from streets import COLORS, scene, street
+from supertickets import UserError, load_recipe
+from supertickets.data import Batches, Preprocessing, load_splits
+from supertickets.data.pictures import BrokenPicture
+from supertickets.data.segments import SceneSet, largest_share, random_crop
+from supertickets.recipe import AugmentSettings, DataSettings
+
+CAMVID = Path(__file__).resolve().parents[2] / "../shared/data/camvid"
+ALL = AugmentSettings(resize=(0.5, 2.0), class_share=0.75, photometric=True, flip=True)
+
+
+def settings(root: Path, **more: object) -> DataSettings:
+    some = DataSettings(
+        source="masks", dir=str(root), size=(32, 40), class_names=("sky", "road", "tree"), batch=4, shorter=48
+    )
+    return replace(some, **more)  # type: ignore[arg-type]
+
+
+def test_train_val_and_test_stay_as_they_are(tmp_path: Path) -> None:
+    splits = load_splits(settings(street(tmp_path, {"train": 6, "val": 3, "test": 2})))
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [6, 3, 2]
+    assert splits.classes == ("sky", "road", "tree")
+    assert "crops are 40 x 32" in splits.notes[-1]
+
+
+def test_of_two_parts_the_second_is_the_test_split(tmp_path: Path) -> None:
+    splits = load_splits(settings(street(tmp_path, {"train": 10, "val": 3}), validation=0.2))
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [8, 2, 3]
+
+
+def test_without_parts_shares_are_held_out(tmp_path: Path) -> None:
+    street(tmp_path, {"train": 20})
+    (tmp_path / "train").rename(tmp_path / "images")
+    (tmp_path / "trainannot").rename(tmp_path / "masks")
+    splits = load_splits(settings(tmp_path, validation=0.25, test=0.2))
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [12, 4, 4]
+    parts = (splits.train, splits.validation, splits.test)
+    files = {s.image for part in parts for s in part.scenes if isinstance(part, SceneSet)}
+    assert len(files) == 20
+
+
+@pytest.mark.parametrize("keep_gb", [0.0, 1.0])
+def test_batches_of_training(tmp_path: Path, keep_gb: float) -> None:
+    given = settings(street(tmp_path, {"train": 8, "val": 2, "test": 2}), keep_gb=keep_gb)
+    splits = load_splits(given)
+    images, masks = next(Batches(splits, given, ALL, seed=0).train(0))
+    assert (images.shape, images.dtype) == ((4, 3, 32, 40), torch.float32)
+    assert (masks.shape, masks.dtype) == ((4, 32, 40), torch.int64)
+    assert set(masks.unique().tolist()) <= {0, 1, 2, 255}
+    again = next(Batches(splits, given, ALL, seed=0).train(0))
+    assert torch.equal(images, again[0])
+    assert torch.equal(masks, again[1])
+    with_worker = next(Batches(splits, replace(given, workers=1), ALL, seed=0).train(0))
+    assert torch.equal(images, with_worker[0])
+    other = next(Batches(splits, given, ALL, seed=0).train(1))
+    assert not torch.equal(images, other[0])
+
+
+def test_batches_of_an_evaluation_have_masks_of_their_files(tmp_path: Path) -> None:
+    given = settings(street(tmp_path, {"train": 4, "val": 1, "test": 3}), shorter=24)
+    splits = load_splits(given)
+    found = list(Batches(splits, given, ALL, seed=0).evaluation(splits.test))
+    assert [tuple(images.shape) for images, _ in found] == [(1, 3, 24, 32)] * 3
+    for number, (_, masks) in enumerate(found):
+        assert torch.equal(masks[0], torch.from_numpy(scene(4 + 1 + number + 1)[1]).long())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_picture_and_mask_stay_in_register(seed: int) -> None:
+    """The colour of a pixel tells its class; at borders of classes, resizing mixes colours."""
+    picture, mask = scene(seed)
+    prepare = Preprocessing(3, (32, 40), (0.0,) * 3, (1.0,) * 3, "shorter", shorter=48)
+    torch.manual_seed(seed)
+    vary = replace(ALL, photometric=False)
+    got, labels = random_crop(
+        tv_tensors.Image(torch.from_numpy(picture).permute(2, 0, 1)), tv_tensors.Mask(torch.from_numpy(mask)),
+        prepare, vary,
+    )  # fmt: skip
+    nearest = (got.permute(1, 2, 0)[:, :, None].int() - torch.from_numpy(COLORS).int()).abs().sum(-1).argmin(-1)
+    assert set(labels.unique().tolist()) <= set(np.unique(mask).tolist())
+    assert float((nearest == labels).float().mean()) > 0.9
+    # A shift by three pixels is found out.
+    if len(labels.unique()) > 1:
+        moved = labels.roll((3, 3), (0, 1))
+        assert (nearest == labels).sum() > (nearest == moved).sum()
+
+
+def test_small_scenes_are_filled_up_with_the_mean_and_ignored(tmp_path: Path) -> None:
+    given = settings(street(tmp_path, {"train": 8, "val": 2, "test": 2}), shorter=24)
+    splits = load_splits(given)
+    half = AugmentSettings(resize=(0.5, 0.5))
+    images, masks = next(Batches(splits, given, half, seed=0).train(0))
+    assert (masks[:, 12:] == 255).all()
+    assert (masks[:, :, 16:] == 255).all()
+    assert (masks[:, :12, :16] != 255).all()
+    assert not images[:, :, 12:].any()
+
+
+def test_crops_of_one_class_are_drawn_again() -> None:
+    """A tenth of the picture holds two classes; with the limit, most crops hit it."""
+    mask = torch.zeros(60, 60, dtype=torch.uint8)
+    mask[20:30, 20:30] = 1
+    mask[20:30, 20:25] = 2
+    picture = tv_tensors.Image(torch.zeros(3, 60, 60, dtype=torch.uint8))
+    prepare = Preprocessing(3, (16, 16), (0.0,) * 3, (1.0,) * 3, "shorter", shorter=60)
+
+    def share(limit: float) -> float:
+        torch.manual_seed(0)
+        vary = AugmentSettings(class_share=limit)
+        found = [random_crop(picture, tv_tensors.Mask(mask), prepare, vary)[1] for _ in range(200)]
+        return sum(largest_share(m) <= 0.75 for m in found) / len(found)
+
+    assert 0 < share(1.0) < 0.2
+    assert share(0.75) > 4 * share(1.0)
+
+
+def test_ignored_pixels_have_no_share() -> None:
+    assert largest_share(torch.tensor([[0, 1, 255, 255]])) == 0.5
+    assert largest_share(torch.tensor([[255]])) == 0
+
+
+@pytest.mark.parametrize("keep_gb", [0.0, 1.0])
+def test_broken_scenes(tmp_path: Path, keep_gb: float) -> None:
+    street(tmp_path, {"train": 8, "val": 3, "test": 2})
+    for path in (tmp_path / "train" / "003.png", tmp_path / "valannot" / "001.png"):
+        path.write_bytes(path.read_bytes()[:60])
+    given = settings(tmp_path, keep_gb=keep_gb)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        splits = load_splits(given)
+        batches = Batches(splits, given, ALL, seed=0)
+        assert sum(len(masks) for _, masks in batches.evaluation(splits.validation)) == 2
+        assert all(len(masks) == 4 for _, masks in batches.train(0))
+    refused = replace(given, broken="refuse")
+
+    def train() -> None:
+        list(Batches(load_splits(refused), refused, ALL, seed=0).train(0))
+
+    with pytest.raises(BrokenPicture if keep_gb == 0 else UserError, match="003"):
+        train()
+
+
+def test_wrong_settings_are_named(tmp_path: Path) -> None:
+    street(tmp_path, {"train": 4, "val": 1, "test": 1})
+    with pytest.raises(UserError, match=r"data\.size is null"):
+        load_splits(settings(tmp_path, size=None))
+    with pytest.raises(UserError, match="nearest possible is 16 x 40"):
+        load_splits(settings(tmp_path, size=(8, 40)))
+    with pytest.raises(UserError, match=r"data\.validation"):
+        load_splits(settings(street(tmp_path / "two", {"train": 4, "val": 1}), validation=1.0))
+    with pytest.raises(UserError, match="made square"):
+        load_splits(DataSettings(size=(8, 9)))
+
+
+@pytest.mark.skipif(not CAMVID.is_dir(), reason="CamVid is not in ../shared/data")
+def test_camvid() -> None:
+    given = load_recipe("camvid", ["--data.dir", str(CAMVID)]).data
+    splits = load_splits(given)
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [367, 101, 233]
+    assert len(splits.classes) == 11

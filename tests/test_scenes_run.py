@@ -1,0 +1,116 @@
+"""A whole run on generated scenes: drawn, stopped and resumed, evaluated, painted, exported, trained further."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+import supertickets as st
+from streets import COLORS, scene, street
+
+
+class Outcome(Protocol):
+    status: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Outcome]
+
+TOY = [
+    *("--threads", "1", "--epochs", "12", "--evaluate_every", "4", "--recalibrate_batches", "2"),
+    *("--data.size", "[32,40]", "--data.shorter", "32", "--data.batch", "8", "--data.workers", "0"),
+    *("--data.class_names", '["sky","road","tree"]', "--data.ignore", "[255]", "--augment.resize", "[0.75,1.5]"),
+    *("--supernet.settings.channels", "[[8],[8,12]]", "--supernet.settings.blocks", "[[1],[1,1]]"),
+    *("--supernet.settings.stem_channels", "[8,8]", "--supernet.settings.stem_strides", "[2,1]"),
+    *("--supernet.settings.tokens", "4", "--supernet.settings.grid", "2", "--optimizer.lr", "0.02"),
+    *("--search.interval", "3", "--search.last_epoch", "6", "--search.warmup_epochs", "1"),
+    *("--prune.ratio", "0.5", "--prune.interval", "3", "--prune.layer_floor", "0.05"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return street(tmp_path_factory.mktemp("street"), {"train": 24, "val": 6, "test": 6})
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a finished run; tests must not write into it."""
+    out = tmp_path_factory.mktemp("scenes") / "run"
+    st.draw(st.load_recipe("camvid", ["--data.dir", str(folder), *TOY]), out)
+    return out
+
+
+def test_scenes_are_learned_searched_and_pruned(run: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    assert set(result["test"]) == {"loss", "miou", "macc", "aacc"}
+    assert result["test"]["miou"] > 45  # some 20 by chance
+    ticket = st.load(run)
+    assert ticket.cost.sparsity == pytest.approx(0.5, abs=1e-3)
+    full = sum(map(len, st.runs.supernet_of(ticket).unit_groups()))
+    assert sum(map(len, ticket.spec.unit_groups())) < full
+    assert "| task | segmentation, 3 classes |" in ticket.card()
+
+
+def test_evaluate_finds_the_figure_of_the_run(cli: Cli, run: Path, folder: Path) -> None:
+    found = json.loads(cli("evaluate", run, "--data", folder, "--json").out)
+    assert found == pytest.approx(json.loads((run / "result.json").read_text())["test"])
+
+
+def test_predict_paints_a_folder_of_pictures(cli: Cli, run: Path, tmp_path: Path) -> None:
+    for i in range(2):
+        pixels, _ = scene(100 + i, height=60, width=90)
+        (tmp_path / "new").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "new" / f"{i}.png")
+    found = json.loads(cli("predict", run, tmp_path / "new", "--save", tmp_path / "out", "--json").out)
+    assert [Path(row["image"]).name for row in found] == ["0.png", "1.png"]
+    for row in found:
+        assert {entry["name"] for entry in row["classes"]} <= {"sky", "road", "tree"}
+        assert sum(entry["share"] for entry in row["classes"]) == pytest.approx(1, abs=0.01)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
+    pixels, mask = scene(7, height=64, width=80)
+    said = st.load(run).predict([Image.fromarray(pixels)])[0]
+    assert said.shape == mask.shape
+    assert (said == mask).mean() > 0.7
+
+
+def test_a_folder_without_pictures_is_refused(cli: Cli, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    found = cli("predict", run, tmp_path / "none")
+    assert found.status == 2
+    assert "holds no pictures" in found.err
+
+
+def test_the_exported_network_scores_like_the_ticket(cli: Cli, run: Path, tmp_path: Path) -> None:
+    made = json.loads(cli("export", run, "--out", tmp_path / "model.onnx", "--json").out)
+    assert made["parity"] < 1e-4
+    ticket = st.load(run)
+    images = torch.rand(2, *ticket.spec.input_shape)
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        wanted = ticket.module(images).numpy()
+    assert np.abs(session.run(None, {"images": images.numpy()})[0] - wanted).max() < 1e-4
+
+
+def test_a_ticket_of_scenes_is_trained_further(cli: Cli, run: Path, folder: Path, tmp_path: Path) -> None:
+    words = ("--epochs", "1", "--data", folder, "--out", tmp_path / "more")
+    assert cli("retrain", run / "ticket", *words).status == 0
+    before, after = st.load(run), st.load(tmp_path / "more")
+    assert after.spec == before.spec
+    for name, flags in before.mask.items():
+        assert torch.equal(flags, after.mask[name])
+        assert not after.weights[name][~flags].any()
+
+
+def test_colours_tell_classes_in_these_tests() -> None:
+    pixels, mask = scene(0)
+    assert (pixels == COLORS[mask]).all()
