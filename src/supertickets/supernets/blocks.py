@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import products
+from .depthwise import depthwise
 from .spec import Fold, Slice, UnitGroup, Units
 from .transformer import TokenPath
 
@@ -84,18 +87,36 @@ class MixBlock(nn.Module):
             return skip + self._constant()[:, None, None]
         if self.training and products.fits(x_BCHW, self.stride):
             return skip + self._mix_by_products(x_BCHW)
-        mixed = F.relu(self.expand_bn(self.expand(x_BCHW)))
+        if self.training and products.is_large(x_BCHW):
+            return skip + self.bn(self._mix_by_kernel(x_BCHW))
+        mixed = F.relu_(self.expand_bn(self.expand(x_BCHW)))
         parts = mixed.split(self.hidden, dim=1)
-        mixed = torch.cat([conv(part) for conv, part in zip(self.depthwise.values(), parts, strict=True)], dim=1)
-        return skip + self.bn(self.project(F.relu(self.unit_bn(mixed))))
+        mixed = torch.cat([depthwise(conv, part) for conv, part in zip(self.depthwise.values(), parts, strict=True)], dim=1)
+        return skip + self.bn(self.project(F.relu_(self.unit_bn(mixed))))
+
+    def _mix_by_kernel(self, x_BCHW: Tensor) -> Tensor:
+        """The same function up to the output BN, one kernel size after the other.
+
+        On a CPU, cutting small weights costs less than cutting and joining large maps, which moreover fit into its
+        caches one by one.
+        """
+        expands, projects = self.expand.weight.split(self.hidden), self.project.weight.split(self.hidden, dim=1)
+        expand_norms, unit_norms = norm_parts(self.expand_bn, self.hidden), norm_parts(self.unit_bn, self.hidden)
+        total: Tensor | None = None
+        for i, conv in enumerate(self.depthwise.values()):
+            mixed = F.relu_(expand_norms[i](F.conv2d(x_BCHW, expands[i])))
+            part = F.conv2d(F.relu_(unit_norms[i](depthwise(conv, mixed))), projects[i])
+            total = part if total is None else total + part
+        assert total is not None
+        return total
 
     def _mix_by_products(self, x_BCHW: Tensor) -> Tensor:
         """The same function for small maps, see `products`."""
         batch, _, height, width = x_BCHW.shape
         x_CN = x_BCHW.transpose(0, 1).flatten(1)
-        mixed = F.relu(products.normalise(self.expand_bn, self.expand.weight.flatten(1) @ x_CN))
+        mixed = F.relu_(products.normalise(self.expand_bn, self.expand.weight.flatten(1) @ x_CN))
         matrix = products.depthwise_matrix(self.depthwise.values(), height, width)
-        mixed = F.relu(products.normalise(self.unit_bn, products.apply_depthwise(mixed, matrix)))
+        mixed = F.relu_(products.normalise(self.unit_bn, products.apply_depthwise(mixed, matrix)))
         out_CN = products.normalise(self.bn, self.project.weight.flatten(1) @ mixed)
         size_out = (-(-height // self.stride), -(-width // self.stride))
         return out_CN.unflatten(1, (batch, *size_out)).transpose(0, 1)
@@ -106,6 +127,30 @@ class MixBlock(nn.Module):
         if self.training or bn.running_mean is None or bn.running_var is None:
             return bn.bias
         return bn.bias - bn.running_mean * bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+
+
+def norm_parts(bn: nn.BatchNorm2d, sizes: Sequence[int]) -> list[Callable[[Tensor], Tensor]]:
+    """A batch norm that is applied to its channels in parts; counts as one forward of the module."""
+    momentum = bn.momentum
+    if bn.training and bn.num_batches_tracked is not None:
+        bn.num_batches_tracked.add_(1)
+        if momentum is None:  # cumulative mean
+            momentum = 1 / float(bn.num_batches_tracked)
+    tensors = (bn.running_mean, bn.running_var, bn.weight, bn.bias)
+    cuts = zip(*(t.split(sizes) for t in tensors if t is not None), strict=True)
+    return [
+        partial(
+            F.batch_norm,
+            running_mean=mean,
+            running_var=var,
+            weight=weight,
+            bias=bias,
+            training=bn.training,
+            momentum=momentum or 0.0,
+            eps=bn.eps,
+        )
+        for mean, var, weight, bias in cuts
+    ]
 
 
 def block_groups(name: str, prefix: str, units: Units, kernels: tuple[int, ...]) -> list[UnitGroup]:

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 # Beyond this many entries the matrices outgrow what the convolution costs (measured: benchmarks/small_maps.py).
 LARGEST_MATRIX = 64 * 64
+# From this many pixels on, cutting weights beats cutting and joining maps (measured there too).
+SMALLEST_APART = 40 * 40
 
 
 def fits(x_BCHW: Tensor, stride: int) -> bool:
@@ -24,6 +26,12 @@ def fits(x_BCHW: Tensor, stride: int) -> bool:
     height, width = x_BCHW.shape[-2:]
     entries = height * width * -(-height // stride) * -(-width // stride)
     return x_BCHW.device.type == "cpu" and entries <= LARGEST_MATRIX
+
+
+def is_large(x_BCHW: Tensor) -> bool:
+    """Whether a map is so large that one kernel size after the other is the faster way."""
+    height, width = x_BCHW.shape[-2:]
+    return x_BCHW.device.type == "cpu" and height * width >= SMALLEST_APART
 
 
 def depthwise_matrix(convs: Iterable[nn.Module], height: int, width: int) -> Tensor:

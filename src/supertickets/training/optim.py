@@ -12,6 +12,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from ..errors import UserError
 from ..recipe import LrSettings, OptimizerSettings
+from .ema import cache_sized
 
 # State that must come back unchanged when a weight is reactivated (first moments start from zero instead).
 SECOND_MOMENTS = ("exp_avg_sq", "square_avg")
@@ -56,28 +57,30 @@ class RMSprop(Optimizer):
         """Updates all parameters that have a gradient."""
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
-            if not params:
-                continue
             for p in params:
                 if not self.state[p]:
                     self.state[p]["square_avg"] = torch.full_like(p, self.initial_accumulator)
                     self.state[p]["momentum_buffer"] = torch.zeros_like(p)
-            grads = [p.grad for p in params]
-            if group["weight_decay"]:
-                grads = list(torch._foreach_add(grads, params, alpha=group["weight_decay"]))
-            square = [self.state[p]["square_avg"] for p in params]
-            buffer = [self.state[p]["momentum_buffer"] for p in params]
-            torch._foreach_mul_(square, group["alpha"])
-            torch._foreach_addcmul_(square, grads, grads, value=1 - group["alpha"])
-            if self.eps_inside_sqrt:
-                root = torch._foreach_add(square, group["eps"])
-                torch._foreach_sqrt_(root)
-            else:
-                root = torch._foreach_sqrt(square)
-                torch._foreach_add_(root, group["eps"])
-            torch._foreach_mul_(buffer, group["momentum"])
-            torch._foreach_addcdiv_(buffer, grads, root)
-            torch._foreach_add_(params, buffer, alpha=-group["lr"])
+            for part in cache_sized(params):
+                self._update(params[part], group)
+
+    def _update(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        grads = [p.grad for p in params if p.grad is not None]
+        if group["weight_decay"]:
+            grads = list(torch._foreach_add(grads, params, alpha=group["weight_decay"]))
+        square = [self.state[p]["square_avg"] for p in params]
+        buffer = [self.state[p]["momentum_buffer"] for p in params]
+        torch._foreach_mul_(square, group["alpha"])
+        torch._foreach_addcmul_(square, grads, grads, value=1 - group["alpha"])
+        if self.eps_inside_sqrt:
+            root = torch._foreach_add(square, group["eps"])
+            torch._foreach_sqrt_(root)
+        else:
+            root = torch._foreach_sqrt(square)
+            torch._foreach_add_(root, group["eps"])
+        torch._foreach_mul_(buffer, group["momentum"])
+        torch._foreach_addcdiv_(buffer, grads, root)
+        torch._foreach_add_(params, buffer, alpha=-group["lr"])
 
 
 def make_optimizer(module: nn.Module, settings: OptimizerSettings) -> Optimizer:
@@ -89,11 +92,11 @@ def make_optimizer(module: nn.Module, settings: OptimizerSettings) -> Optimizer:
     ]
     groups = [group for group in groups if group["params"]]
     if settings.name == "sgd":
-        return SGD(groups, lr=settings.lr, momentum=settings.momentum, foreach=True)
+        return SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=True)
     if settings.name == "adam":
-        return Adam(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps or 1e-8, foreach=True)
+        return Adam(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps or 1e-8, fused=True)
     if settings.name == "adamw":
-        return AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps or 1e-8, foreach=True)
+        return AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps or 1e-8, fused=True)
     return RMSprop(
         groups,
         settings.lr,

@@ -1,0 +1,326 @@
+"""COCO keypoints: people with marked joints, and the boxes that a detector found."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UserError
+
+Box = tuple[float, float, float, float]
+Values = npt.NDArray[np.float32]
+
+# Names and, per joint, how far annotators differ, as a share of the square root of the person's area (published).
+_PARTS = {
+    "eye": 0.025,
+    "ear": 0.035,
+    "shoulder": 0.079,
+    "elbow": 0.072,
+    "wrist": 0.062,
+    "hip": 0.107,
+    "knee": 0.087,
+    "ankle": 0.089,
+}
+COCO_NAMES = ("nose", *(f"{side}_{part}" for part in _PARTS for side in ("left", "right")))
+COCO_SIGMAS = (0.026, *(sigma for sigma in _PARTS.values() for _ in ("left", "right")))
+_OTHER_SIGMA = 0.05
+AREA_OF_BOX = 0.53  # share of a box that its person fills on average, for files without areas
+_NAMED = 3  # offenders that a message names
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """One person in one picture.
+
+    Attributes:
+        image: File of the picture.
+        image_id: The picture's number in the annotations.
+        box: x, y of the upper left corner, width and height, in pixels of the picture.
+        joints: float32 of shape (K, 3): x, y in pixels of the picture, and v: 0 unmarked, 1 hidden, 2 visible.
+        area: Of the person, in pixels; of the box for a detection.
+        score: 1 for ground truth, else the detector's.
+        annotation_id: Number of the annotation; of a detection its place in the file, from 1.
+    """
+
+    image: Path
+    image_id: int
+    box: Box
+    joints: Values
+    area: float
+    score: float
+    annotation_id: int
+
+
+@dataclass(frozen=True)
+class Joints:
+    """The joints of a data set.
+
+    Attributes:
+        names: One per joint, K in all.
+        flip: Per joint, the index of its mirror image: the same name with left_ and right_ swapped, else itself.
+        limbs: Pairs of indices from 0, for drawing.
+        sigmas: Per joint, the deviation that the object keypoint similarity allows, as a share of the square root of
+            the person's area: COCO's 17 published values for COCO's 17 names in any order, else 0.05 for each.
+        category_id: The category that has these joints; results in COCO's format name it.
+    """
+
+    names: tuple[str, ...]
+    flip: tuple[int, ...]
+    limbs: tuple[tuple[int, int], ...]
+    sigmas: tuple[float, ...]
+    category_id: int = 1
+
+
+def read_people(
+    annotations: Path, images: Path, notes: list[str], broken: Literal["skip", "refuse"] = "skip"
+) -> tuple[Joints, tuple[Person, ...]]:
+    """Reads the people to train on, or to evaluate with their true boxes.
+
+    Crowds, people without a marked joint and boxes without area inside the picture are left out. Boxes are cut off
+    at the picture's border.
+
+    Args:
+        annotations: JSON in COCO's format for keypoints.
+        images: Folder that the file names in it start from.
+        notes: What a person should know is added here.
+        broken: Whether people with a marked joint more than a pixel outside the picture are noted and left out
+            ("skip") or end the run ("refuse").
+
+    Raises:
+        UserError: The file is no such JSON, or contradicts itself or the folder.
+    """
+    data = _load(annotations)
+    pictures = _images(data, annotations)
+    joints = _joints(data, annotations)
+    wanted = [a for a in _entries(data, "annotations", annotations) if a.get("category_id") == joints.category_id]
+    unknown = [f"image {a.get('image_id')}" for a in wanted if not _is_known(a.get("image_id"), pictures)]
+    _refuse(unknown, annotations, "annotates unknown images", "add them to its images, or remove their annotations")
+    single = [a for a in wanted if not a.get("iscrowd")]
+    listed = [a for a in single if a.get("num_keypoints") != 0]
+    count = len(joints.names)
+    marks = _numbers(listed, "keypoints", 3 * count, annotations).reshape(len(listed), count, 3)
+    is_marked = np.any(marks[:, :, 2] > 0, axis=1)
+    marked = [{"area": None} | a for a, keep in zip(listed, is_marked.tolist(), strict=True) if keep]
+    boxes = _numbers(marked, "bbox", 4, annotations)
+    for annotation, box in zip(marked, boxes, strict=True):
+        annotation["area"] = annotation["area"] or AREA_OF_BOX * float(box[2] * box[3])
+    areas = _numbers(marked, "area", 1, annotations)[:, 0].tolist()
+    people: list[Person] = []
+    outside: list[str] = []
+    no_area = 0
+    for annotation, box, area, marks_K3 in zip(marked, boxes.tolist(), areas, marks[is_marked], strict=True):
+        number, picture = _integer(annotation, "id", annotations), pictures[annotation["image_id"]]
+        inside = _clipped(box, picture["width"], picture["height"])
+        if inside is None:
+            no_area += 1
+        elif _is_outside(marks_K3, picture["width"], picture["height"]):
+            outside.append(f"annotation {number}")
+        else:
+            image, image_id = images / picture["file_name"], annotation["image_id"]
+            joints_K3 = np.where(marks_K3[:, 2:] > 0, marks_K3, 0).astype(np.float32)
+            people.append(Person(image, image_id, inside, joints_K3, area, 1.0, number))
+    what = "has joints outside the picture by more than a pixel"
+    if broken == "refuse":
+        _refuse(outside, annotations, what, "mend them, or leave these people out: set data.broken to skip")
+    if not people:
+        raise UserError(f"{annotations} has nobody with a marked joint inside a picture; give another file")
+    files = {person.image for person in people}
+    missing = sorted(str(path) for path in files if not path.is_file())
+    _refuse(missing, images, f"lacks {len(missing)} of {len(files)} pictures", "give their folder, or fetch them")
+    for count, reason in (
+        (len(wanted) - len(single), "are crowds"),
+        (len(single) - len(marked), "have no marked joint"),
+        (no_area, "have a box of no area"),
+    ):
+        if count:
+            notes.append(f"{count} of {len(wanted)} annotations of {annotations} {reason}; they are left out")
+    if outside:
+        notes.append(f"{annotations} {what}: {_some(outside)}; {len(outside)} of {len(wanted)} are left out")
+    return joints, tuple(people)
+
+
+def read_images(annotations: Path, images: Path) -> dict[int, Path]:
+    """The files of the pictures that a COCO JSON lists, by their number; the files are not looked at.
+
+    Raises:
+        UserError: The file is no such JSON.
+    """
+    pictures = _images(_load(annotations), annotations)
+    return {number: images / picture["file_name"] for number, picture in pictures.items()}
+
+
+def read_detections(
+    path: Path,
+    images: Mapping[int, Path],
+    score_at_least: float = 0.0,
+    *,
+    joints: int = len(COCO_NAMES),
+    category_id: int = 1,
+    notes: list[str] | None = None,
+) -> tuple[Person, ...]:
+    """Reads the boxes of a detector as people whose joints are all zero.
+
+    Args:
+        path: JSON list of entries with ``image_id``, ``category_id``, ``bbox`` and ``score``.
+        images: Files of the pictures by their number, as from `read_images`. Boxes of others are left out.
+        score_at_least: Boxes that score lower are left out.
+        joints: Their number K.
+        category_id: Boxes of other categories are left out.
+        notes: What a person should know is added here.
+
+    Raises:
+        UserError: The file is no such JSON, or all its boxes are of other pictures.
+    """
+    data = _load(path)
+    if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
+        raise UserError(f"{path} is no list of detections; give a file like COCO's person_detection_results")
+    listed = [{**entry, "id": number} for number, entry in enumerate(data, 1)]
+    known = [entry for entry in listed if _is_known(entry.get("image_id"), images)]
+    if data and not known:
+        raise UserError(f"{path} has no box of these {len(images)} images; give the detections that belong to them")
+    wanted = [entry for entry in known if entry.get("category_id") == category_id]
+    boxes = _numbers(wanted, "bbox", 4, path)
+    scores = _numbers(wanted, "score", 1, path)[:, 0]
+    has_area = np.all(boxes[:, 2:] > 0, axis=1)
+    if notes is not None and len(known) < len(data):
+        notes.append(f"{len(data) - len(known)} of {len(data)} boxes of {path} are of other images; they are left out")
+    if notes is not None and not np.all(has_area):
+        notes.append(f"{np.sum(~has_area)} of {len(wanted)} boxes of {path} have no area; they are left out")
+    people = []
+    for entry, (x, y, width, height), score, keep in zip(
+        wanted, boxes.tolist(), scores.tolist(), has_area.tolist(), strict=True
+    ):
+        if keep and score >= score_at_least:
+            image, zeros = images[entry["image_id"]], np.zeros((joints, 3), np.float32)
+            box = (x, y, width, height)
+            people.append(Person(image, entry["image_id"], box, zeros, width * height, score, entry["id"]))
+    return tuple(people)
+
+
+def mirrored(names: Sequence[str], where: str = "this data set") -> tuple[int, ...]:
+    """Per joint, the index of its mirror image.
+
+    Raises:
+        UserError: A joint of one side has none on the other.
+    """
+    swapped = [
+        name.replace("left_", "right_") if "left_" in name else name.replace("right_", "left_") for name in names
+    ]
+    for name, other in zip(names, swapped, strict=True):
+        if other not in names:
+            raise UserError(f"joint '{name}' of {where} has no mirror image '{other}'; add or rename it")
+    return tuple(names.index(other) for other in swapped)
+
+
+def _joints(data: Mapping[str, Any], path: Path) -> Joints:
+    named = [c for c in _entries(data, "categories", path) if c.get("keypoints")]
+    if not named:
+        raise UserError(f"{path} has no category with keypoints; give a file like COCO's person_keypoints_train2017")
+    if len(named) > 1:
+        found = ", ".join(str(category.get("name")) for category in named)
+        raise UserError(f"{path} has several categories with keypoints ({found}); keep one")
+    category = named[0]
+    names = category["keypoints"]
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or len(set(names)) < len(names):
+        raise UserError(f"keypoints of the category in {path} must be a list of different names")
+    pairs = category.get("skeleton") or []
+    for pair in pairs if isinstance(pairs, list) else [pairs]:
+        if not isinstance(pair, list) or len(pair) != 2 or any(i not in range(1, len(names) + 1) for i in pair):
+            raise UserError(f"skeleton of the category in {path} has {pair}; it needs pairs from 1 to {len(names)}")
+    sigma_of = dict(zip(COCO_NAMES, COCO_SIGMAS, strict=True))
+    is_coco = set(names) == set(COCO_NAMES)
+    return Joints(
+        tuple(names),
+        mirrored(names, str(path)),
+        tuple((int(a) - 1, int(b) - 1) for a, b in pairs),
+        tuple(sigma_of[name] if is_coco else _OTHER_SIGMA for name in names),
+        _integer(category, "id", path),
+    )
+
+
+def _images(data: Any, path: Path) -> dict[int, dict[str, Any]]:
+    found = {}
+    for picture in _entries(data, "images", path):
+        number = _integer(picture, "id", path)
+        sides = [picture.get("width") or 0, picture.get("height") or 0]
+        if not isinstance(picture.get("file_name"), str) or not all(type(n) in (int, float) and n > 0 for n in sides):
+            raise UserError(f"image {number} of {path} lacks a file_name, width or height; add them")
+        found[number] = picture
+    return found
+
+
+def _is_outside(joints_K3: npt.NDArray[np.float64], width: float, height: float) -> bool:
+    """Whether a marked joint is more than a pixel away from all pixels; these have their centres at 0, 1, 2 ..."""
+    x, y, _ = joints_K3[joints_K3[:, 2] > 0].T
+    return bool(((x < -1) | (x > width) | (y < -1) | (y > height)).any())
+
+
+def _clipped(box: Sequence[float], width: float, height: float) -> Box | None:
+    """The part of a box that is inside the picture."""
+    x, y = max(0.0, box[0]), max(0.0, box[1])
+    right, lower = min(float(width), box[0] + box[2]), min(float(height), box[1] + box[3])
+    return (x, y, right - x, lower - y) if right > x and lower > y else None
+
+
+def _is_known(image_id: Any, images: Mapping[int, Any]) -> bool:
+    return type(image_id) is int and image_id in images
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); give a JSON file of COCO's format") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{path} is not JSON; give a file of COCO's format, or fetch it again") from None
+
+
+def _entries(data: Any, key: str, path: Path) -> list[dict[str, Any]]:
+    found = data.get(key) if isinstance(data, dict) else None
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise UserError(f"{path} has no list of {key}; give a file like COCO's person_keypoints_train2017")
+    return found
+
+
+def _integer(entry: Mapping[str, Any], key: str, path: Path) -> int:
+    value = entry.get(key)
+    if type(value) is not int:
+        raise UserError(f"{key} {value!r} in {path} is not a whole number; number the entries")
+    return value
+
+
+def _numbers(entries: Sequence[Mapping[str, Any]], key: str, count: int, path: Path) -> npt.NDArray[np.float64]:
+    """What all entries hold under a key: float64 of shape (entries, count)."""
+    rows = np.zeros((len(entries), count))
+    lengths: list[str] = []
+    values: list[str] = []
+    for row, entry in zip(rows, entries, strict=True):
+        found = entry.get(key)
+        found = found if isinstance(found, list) else [] if found is None else [found]
+        if len(found) != count:
+            lengths.append(f"entry {entry.get('id')} has {len(found)}")
+        elif not all(type(value) in (int, float) and math.isfinite(value) for value in found):
+            values.append(f"entry {entry.get('id')}")
+        else:
+            row[:] = found
+    _refuse(lengths, path, f"needs {key} of {count} number{'s' * (count > 1)}", "mend these entries")
+    _refuse(values, path, f"has {key} that are not finite numbers", "mend these entries")
+    return rows
+
+
+def _refuse(offenders: Sequence[str], where: Path, what: str, remedy: str) -> None:
+    if offenders:
+        raise UserError(f"{where} {what}: {_some(offenders)}; {remedy}")
+
+
+def _some(offenders: Sequence[str]) -> str:
+    """The first few, and how many there are."""
+    shown = ", ".join(offenders[:_NAMED])
+    return f"{shown}, ... ({len(offenders)} in all)" if len(offenders) > _NAMED else shown
