@@ -91,7 +91,9 @@ class MixBlock(nn.Module):
             return skip + self.bn(self._mix_by_kernel(x_BCHW))
         mixed = F.relu_(self.expand_bn(self.expand(x_BCHW)))
         parts = mixed.split(self.hidden, dim=1)
-        mixed = torch.cat([depthwise(conv, part) for conv, part in zip(self.depthwise.values(), parts, strict=True)], dim=1)
+        mixed = torch.cat(
+            [depthwise(conv, part) for conv, part in zip(self.depthwise.values(), parts, strict=True)], dim=1
+        )
         return skip + self.bn(self.project(F.relu_(self.unit_bn(mixed))))
 
     def _mix_by_kernel(self, x_BCHW: Tensor) -> Tensor:

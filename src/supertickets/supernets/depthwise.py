@@ -17,10 +17,12 @@ from torch.nn import functional as F
 _AT_ONCE = 1_000_000  # entries of the samples that are convolved together; more fall out of the caches
 
 
-def depthwise(conv: nn.Conv2d, x_BCHW: Tensor) -> Tensor:
+def depthwise(conv: nn.Module, x_BCHW: Tensor) -> Tensor:
     """Runs a depthwise convolution; the function is the module's own."""
+    assert isinstance(conv, nn.Conv2d)
     kernel = conv.kernel_size[0]
-    if x_BCHW.device.type != "cpu" or kernel < 5 or conv.stride[0] != 1 or torch.compiler.is_compiling():
+    plain = torch.compiler.is_compiling() or not torch.is_grad_enabled()
+    if plain or x_BCHW.device.type != "cpu" or kernel < 5 or conv.stride[0] != 1:
         return conv(x_BCHW)
     out: Tensor = _Depthwise.apply(x_BCHW, conv.weight)
     return out
@@ -35,7 +37,7 @@ class _Depthwise(torch.autograd.Function):
         return F.conv2d(x, weight, padding=weight.shape[-1] // 2, groups=len(weight))
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         pad = weight.shape[-1] // 2
@@ -49,7 +51,7 @@ class _Depthwise(torch.autograd.Function):
 
 def weight_gradient(x_BCHW: Tensor, grad_BCHW: Tensor, kernel: int) -> Tensor:
     """Gradient of the weight, (C, 1, kernel, kernel): samples are channels, and the output's gradient is the kernel."""
-    samples, channels, height, width = x_BCHW.shape
+    _, channels, height, width = x_BCHW.shape
     at_once = max(1, _AT_ONCE // (channels * height * width))
     total: Tensor | None = None
     for x, grad in zip(x_BCHW.split(at_once), grad_BCHW.split(at_once), strict=True):

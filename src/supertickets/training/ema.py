@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-
 _CACHED = 50_000  # numbers; times some five tensors of four bytes, a megabyte
 
 

@@ -1,0 +1,93 @@
+"""The fast ways of a searching block: same function, same gradients, same statistics."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from supertickets.supernets import Units, depthwise, products
+from supertickets.supernets.blocks import BlockShape, BlockStyle, MixBlock, norm_parts
+from supertickets.supernets.depthwise import weight_gradient
+
+
+def conv(channels: int, kernel: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, channels, kernel, 1, kernel // 2, groups=channels, bias=False).double()
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 9, 9), (3, 4, 6, 11), (2, 1, 3, 4)])
+@pytest.mark.parametrize("kernel", [5, 7])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradients_are_those_of_the_convolution(
+    shape: tuple[int, ...], kernel: int, layout: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    module = conv(shape[1], kernel).to(memory_format=layout)
+    x = torch.randn(shape, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    grad = torch.randn(shape, dtype=torch.float64)
+    wanted = torch.autograd.grad(module(x), (x, module.weight), grad)
+    got = torch.autograd.grad(depthwise.depthwise(module, x), (x, module.weight), grad)
+    assert torch.equal(depthwise.depthwise(module, x), module(x))
+    for a, b in zip(got, wanted, strict=True):
+        assert torch.allclose(a, b, rtol=1e-10)
+
+
+def test_gradients_pass_the_numerical_check() -> None:
+    torch.manual_seed(0)
+    module = conv(2, 5)
+    x = torch.randn(2, 2, 4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, w: depthwise._Depthwise.apply(x, w), (x, module.weight))
+
+
+def test_many_samples_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    x, grad = torch.randn(2, 7, 3, 6, 6, dtype=torch.float64)
+    whole = weight_gradient(x, grad, 5)
+    monkeypatch.setattr(depthwise, "_AT_ONCE", 2 * 3 * 36)
+    assert torch.allclose(weight_gradient(x, grad, 5), whole, rtol=1e-10)
+
+
+def trained(block: MixBlock, x: Tensor) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
+    """Output, gradients of everything, and what the statistics became."""
+    x = x.clone().requires_grad_()
+    out = block(x)
+    gradients = torch.autograd.grad(out.square().sum(), [x, *block.parameters()], allow_unused=True)
+    return out, [g for g in gradients if g is not None], dict(block.named_buffers())
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize(("shape", "hidden"), [(BlockShape(4, 4), (3, 2, 4)), (BlockShape(4, 6, 2), (2, 0, 3))])
+def test_kernel_by_kernel_is_all_at_once(
+    shape: BlockShape, hidden: tuple[int, ...], momentum: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make() -> MixBlock:
+        torch.manual_seed(1)
+        block = MixBlock(shape, Units(hidden=hidden), BlockStyle()).double().train()
+        for norm in (block.expand_bn, block.unit_bn):
+            norm.momentum = momentum
+            nn.init.uniform_(norm.weight, -1, 1)
+        return block
+
+    x = torch.randn(3, 4, 12, 12, dtype=torch.float64)
+    monkeypatch.setattr(products, "SMALLEST_APART", 10**9)
+    wanted = trained(make(), x)
+    monkeypatch.setattr(products, "SMALLEST_APART", 1)
+    monkeypatch.setattr(products, "LARGEST_MATRIX", 0)
+    monkeypatch.setattr(torch, "cat", None)  # the other way is really gone
+    got = trained(make(), x)
+    assert torch.allclose(got[0], wanted[0], rtol=1e-9)
+    for a, b in zip(got[1], wanted[1], strict=True):
+        assert torch.allclose(a, b, rtol=1e-7, atol=1e-9)
+    assert got[2].keys() == wanted[2].keys()
+    for name, value in wanted[2].items():
+        assert torch.allclose(got[2][name].double(), value.double()), name
+
+
+def test_a_norm_in_parts_counts_once() -> None:
+    norm = nn.BatchNorm2d(5).train()
+    x = torch.randn(2, 5, 3, 3)
+    parts = [part(piece) for part, piece in zip(norm_parts(norm, (2, 3)), x.split((2, 3), 1), strict=True)]
+    other = nn.BatchNorm2d(5).train()
+    assert torch.allclose(torch.cat(parts, 1), other(x), atol=1e-6)
+    assert int(norm.num_batches_tracked or 0) == 1
+    assert torch.allclose(norm.running_var, other.running_var)
