@@ -28,6 +28,7 @@ ROWS = (
 BESIDE = {
     ("cost", "supernets"),
     ("pruning", "supernets"),
+    ("tasks", "data"),
     ("runs", "ticket"),
     ("runs", "draw"),
     ("runs", "settle"),

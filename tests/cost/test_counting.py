@@ -162,8 +162,10 @@ def check_against_pytorch(spec: HRNetSpec, input_shape: tuple[int, int, int], *,
     net = spec.build().train(training).requires_grad_(False)
     x = torch.randn(2, *input_shape)
     counter = FlopCounterMode(display=False)
-    # The mathematical form of attention is made of products that are counted; products for small maps are others.
-    with sdpa_kernel(SDPBackend.MATH), mock.patch.object(products, "fits", return_value=False), counter:
+    # The mathematical form of attention is made of products that are counted; products for small maps are others, and
+    # what is computed kernel by kernel is not counted with its module.
+    small, large = (mock.patch.object(products, name, return_value=False) for name in ("fits", "is_large"))
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), small, large, counter:
         net(x)
     rows = layer_costs(spec, input_shape=input_shape)
     counted: Mapping[str, Mapping[object, int]] = counter.get_flop_counts()
