@@ -19,13 +19,15 @@ def conv(channels: int, kernel: int) -> nn.Conv2d:
 @pytest.mark.parametrize("kernel", [5, 7])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_gradients_are_those_of_the_convolution(
-    shape: tuple[int, ...], kernel: int, layout: torch.memory_format
+    shape: tuple[int, ...], kernel: int, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(depthwise, "_FEWEST_CHANNELS", 1)
     torch.manual_seed(0)
     module = conv(shape[1], kernel).to(memory_format=layout)
     x = torch.randn(shape, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
     grad = torch.randn(shape, dtype=torch.float64)
     wanted = torch.autograd.grad(module(x), (x, module.weight), grad)
+    assert "_Depthwise" in str(depthwise.depthwise(module, x).grad_fn)
     got = torch.autograd.grad(depthwise.depthwise(module, x), (x, module.weight), grad)
     assert torch.equal(depthwise.depthwise(module, x), module(x))
     for a, b in zip(got, wanted, strict=True):
@@ -73,6 +75,7 @@ def test_kernel_by_kernel_is_all_at_once(
     wanted = trained(make(), x)
     monkeypatch.setattr(products, "SMALLEST_APART", 1)
     monkeypatch.setattr(products, "LARGEST_MATRIX", 0)
+    monkeypatch.setattr(depthwise, "_FEWEST_CHANNELS", 1)
     monkeypatch.setattr(torch, "cat", None)  # the other way is really gone
     got = trained(make(), x)
     assert torch.allclose(got[0], wanted[0], rtol=1e-9)
