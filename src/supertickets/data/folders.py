@@ -21,7 +21,7 @@ from .randomness import mix
 from .samples import Splits, square_side
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
-_SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 _CHOSEN_SIZES = (16, 64)  # a size that nobody gave lies between these
 _FEWEST = 3  # pictures of a class: one for each split
 _MEASURED = 512  # pictures that the normalisation is measured on
@@ -47,7 +47,7 @@ def load_folders(settings: DataSettings) -> Splits:
     """
     root = _unwrapped(data_folder(settings, "a folder with one folder of pictures per class"))
     notes: list[str] = []
-    given = {split: path for split, names in _SPLITS.items() if (path := _child(root, names)) is not None}
+    given = {split: path for split, names in SPLITS.items() if (path := child(root, names)) is not None}
     if len(given) > 1:
         if "train" not in given:
             raise UserError(f"{root} has {' and '.join(given)} but no train; add it, or give one folder per class")
@@ -308,7 +308,8 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in ENDINGS and not path.name.startswith(".")
 
 
-def _child(root: Path, names: Sequence[str]) -> Path | None:
+def child(root: Path, names: Sequence[str]) -> Path | None:
+    """The folder in a folder that has one of some names, in upper or lower case."""
     return next((path for path in _folders(root) if path.name.lower() in names), None)
 
 

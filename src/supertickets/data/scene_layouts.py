@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .folders import ENDINGS
+from .folders import ENDINGS, SPLITS, child
 from .scenes import IGNORED, Layout, Scene, below, counted, index_files, match_scenes, note_orphans, some
 
 Color = tuple[int, int, int]
 
-_SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 _MASK_FOLDERS = ("masks", "labels", "annotations")
 
 # Label id, name and colour; the position is the class index.
@@ -57,7 +56,7 @@ def read_cityscapes(root: Path) -> Layout:
     """
     kind, notes = "Cityscapes", list[str]()
     pictures, labels = (_need(_root(root), name, kind) for name in ("leftImg8bit", "gtFine"))
-    splits = [split for split in _SPLITS if (pictures / split).is_dir()]
+    splits = [split for split in SPLITS if (pictures / split).is_dir()]
     if not splits:
         raise UserError(f"{root} is not laid out like Cityscapes: folder leftImg8bit/train is missing")
     if "test" in splits and not (labels / "test").is_dir():
@@ -214,10 +213,9 @@ def _layout(
 def _pair_folders(root: Path, notes: list[str]) -> tuple[dict[str, tuple[Path, Path]], str]:
     """Folders of images and of masks by split, and what a mask is called."""
     beside = {
-        split: (_child(root, names), _child(root, [f"{name}annot" for name in names]))
-        for split, names in _SPLITS.items()
+        split: (child(root, names), child(root, [f"{name}annot" for name in names])) for split, names in SPLITS.items()
     }
-    images = _child(root, ("images",))
+    images = child(root, ("images",))
     if any(masks for _, masks in beside.values()):
         return {s: _both(root, s, pair, f"{s}annot") for s, pair in beside.items() if any(pair)}, "SPLITannot/NAME.png"
     if images is None:
@@ -227,10 +225,10 @@ def _pair_folders(root: Path, notes: list[str]) -> tuple[dict[str, tuple[Path, P
             f"{root} is no layout of images and masks: {gone} is missing; give images beside masks, "
             "or train beside trainannot"
         )
-    masks = next((found for name in _MASK_FOLDERS if (found := _child(root, (name,)))), None)
+    masks = next((found for name in _MASK_FOLDERS if (found := child(root, (name,)))), None)
     if masks is None:
         raise UserError(f"{root} has a folder images but no folder masks, labels or annotations; add the masks")
-    pairs = {split: (_child(images, names), _child(masks, names)) for split, names in _SPLITS.items()}
+    pairs = {split: (child(images, names), child(masks, names)) for split, names in SPLITS.items()}
     if not any(found for found, _ in pairs.values()):
         return {"all": (images, masks)}, f"{masks.name}/NAME.png"
     used = {found for found, _ in pairs.values()}
@@ -307,10 +305,6 @@ def _need(root: Path, name: str, kind: str) -> Path:
     if not (root / name).is_dir():
         raise UserError(f"{root} is not laid out like {kind}: folder {name} is missing")
     return root / name
-
-
-def _child(root: Path, names: Sequence[str]) -> Path | None:
-    return next((path for path in sorted(root.iterdir()) if path.is_dir() and path.name.lower() in names), None)
 
 
 def _lines(path: Path) -> list[str]:

@@ -40,7 +40,7 @@ class SceneSet:
     Attributes:
         scenes: The files.
         layout: What the stored labels mean.
-        kept: What was read before, by position in ``scenes``.
+        kept: What was read before; a scene that is not in it is read every time.
         skip: Whether a broken scene gives its place to the next one (training) or does not count (evaluation), instead
             of being refused.
     """
@@ -83,7 +83,7 @@ class SceneSet:
                 masks.append(mask.to(torch.int64))
                 continue
             torch.manual_seed(mix(vary.seed, vary.epoch, 5, i))
-            picture, mask = random_crop(*self._scene_or_another(i), prepare, vary.settings)
+            picture, mask = random_crop(*self.scene_or_another(i), prepare, vary.settings)
             image = prepare(picture[None])[0]
             # What is missing at the border is the mean colour, and ignored.
             gap = (0, prepare.size[1] - image.shape[2], 0, prepare.size[0] - image.shape[1])
@@ -96,7 +96,8 @@ class SceneSet:
         """A hash of file names; what is in the files is not looked at."""
         return sha256("\0".join(f"{s.image.parent.name}/{s.image.name}" for s in self.scenes).encode())
 
-    def _scene_or_another(self, position: int) -> Pair:
+    def scene_or_another(self, position: int) -> Pair:
+        """A scene; a broken one gives its place to the next that can be read."""
         for i in [position, *range(position + 1, len(self)), *range(position)]:
             try:
                 return self.scene(i)
@@ -255,6 +256,6 @@ def _measured(train: SceneSet, size: tuple[int, int], shorter: int) -> Preproces
     """The preprocessing, with mean and deviation over some training scenes."""
     plain = Preprocessing(3, size, (0.0,) * 3, (1.0,) * 3, "shorter", shorter=shorter)
     some = np.sort(np.random.default_rng(mix(0, 6)).permutation(len(train))[:_MEASURED])
-    values = torch.cat([plain(plain.resized(train._scene_or_another(int(i))[0])[None]).flatten(2) for i in some], 2)
+    values = torch.cat([plain(plain.resized(train.scene_or_another(int(i))[0])[None]).flatten(2) for i in some], 2)
     mean, std = values.mean((0, 2)), values.std((0, 2), correction=0).clamp_min(1e-3)
     return replace(plain, mean=tuple(mean.tolist()), std=tuple(std.tolist()))

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.pictures import Preprocessing
-
-IGNORED = 255
+from ..data.scenes import IGNORED
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ BN statistics are not averaged: they are measured anew before every evaluation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-_CACHED = 50_000  # numbers; times some five tensors of four bytes, a megabyte
+from .passes import cache_sized
 
 
 class Ema:
@@ -42,20 +42,3 @@ class Ema:
             if masked:
                 torch._foreach_mul_([delta for delta, _ in masked], [mask for _, mask in masked])
             torch._foreach_add_(averages[part], change, alpha=1 - decay)
-
-
-def cache_sized(tensors: Sequence[Tensor]) -> list[slice]:
-    """Parts of a list of tensors of the same device, one after the other.
-
-    Several operations over all parameters stream them from memory each time. On a CPU a part fits into the caches, so
-    that only its first operation does; elsewhere there is one part.
-    """
-    if not tensors or tensors[0].device.type != "cpu":
-        return [slice(0, len(tensors))] if tensors else []
-    parts, start, size = [], 0, 0
-    for i, tensor in enumerate(tensors):
-        if size and size + tensor.numel() > _CACHED:
-            parts.append(slice(start, i))
-            start, size = i, 0
-        size += tensor.numel()
-    return [*parts, slice(start, len(tensors))]

@@ -12,7 +12,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from ..errors import UserError
 from ..recipe import LrSettings, OptimizerSettings
-from .ema import cache_sized
+from .passes import cache_sized
 
 # State that must come back unchanged when a weight is reactivated (first moments start from zero instead).
 SECOND_MOMENTS = ("exp_avg_sq", "square_avg")
