@@ -135,7 +135,8 @@ def test_ignored_pixels_have_no_share() -> None:
 @pytest.mark.parametrize("keep_gb", [0.0, 1.0])
 def test_broken_scenes(tmp_path: Path, keep_gb: float) -> None:
     street(tmp_path, {"train": 8, "val": 3, "test": 2})
-    for path in (tmp_path / "train" / "003.png", tmp_path / "valannot" / "001.png"):
+    broken = ("train/003.png", "trainannot/000.png", "valannot/001.png")  # the very first mask among them
+    for path in (tmp_path / name for name in broken):
         path.write_bytes(path.read_bytes()[:60])
     given = settings(tmp_path, keep_gb=keep_gb)
     with warnings.catch_warnings():
@@ -149,8 +150,15 @@ def test_broken_scenes(tmp_path: Path, keep_gb: float) -> None:
     def train() -> None:
         list(Batches(load_splits(refused), refused, ALL, seed=0).train(0))
 
-    with pytest.raises(BrokenPicture if keep_gb == 0 else UserError, match="003"):
+    with pytest.raises(BrokenPicture if keep_gb == 0 else UserError, match=r"00[03]\.png"):
         train()
+
+
+def test_a_part_of_which_nothing_can_be_read_is_named(tmp_path: Path) -> None:
+    for path in (street(tmp_path, {"train": 4, "val": 2, "test": 2}) / "valannot").iterdir():
+        path.write_bytes(b"broken")
+    with pytest.raises(UserError, match="no scene of the val part"):
+        load_splits(settings(tmp_path))
 
 
 def test_wrong_settings_are_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -201,9 +202,7 @@ def _read(scene: Scene, layout: Layout) -> Pair:
 
 def _keep(scenes: list[Scene], layout: Layout, settings: DataSettings, notes: list[str]) -> dict[Scene, Pair]:
     """Reads all scenes that fit into memory; leaves broken ones out, or refuses them."""
-    with Image.open(scenes[0].mask) as first:
-        bytes_each = 4 * first.width * first.height
-    if len(scenes) * bytes_each > settings.keep_gb * 1e9:
+    if len(scenes) * _bytes_of_one(scenes) > settings.keep_gb * 1e9:
         return {}
 
     def read(scene: Scene) -> Pair | BrokenPicture:
@@ -221,6 +220,14 @@ def _keep(scenes: list[Scene], layout: Layout, settings: DataSettings, notes: li
     return {scene: pair for scene, pair in found.items() if not isinstance(pair, BrokenPicture)}
 
 
+def _bytes_of_one(scenes: list[Scene]) -> int:
+    """Picture and mask of the first scene whose mask can be opened."""
+    for scene in scenes:
+        with contextlib.suppress(OSError), Image.open(scene.mask) as first:
+            return 4 * first.width * first.height
+    return 0
+
+
 def _usable(scene: Scene, kept: Mapping[Scene, Pair]) -> bool:
     return not kept or scene in kept
 
@@ -228,6 +235,8 @@ def _usable(scene: Scene, kept: Mapping[Scene, Pair]) -> bool:
 def _splits(
     sets: Mapping[str, SceneSet], settings: DataSettings, notes: list[str]
 ) -> tuple[SceneSet, SceneSet, SceneSet]:
+    if empty := [name for name, part in sets.items() if not len(part)]:
+        raise UserError(f"no scene of the {empty[0]} part can be read; mend the files or remove the part")
     if "train" not in sets and "all" not in sets:
         raise UserError(f"there is no train part, only {', '.join(sets)}; add it")
     train = sets.get("train", sets.get("all"))
