@@ -16,6 +16,7 @@ def test_parts_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = [torch.zeros(size) for size in (4, 6, 1, 30, 2, 2)]
     assert cache_sized(tensors) == [slice(0, 2), slice(2, 3), slice(3, 4), slice(4, 6)]
     assert cache_sized([]) == []
+    assert cache_sized([torch.zeros(size) for size in (0, 11)]) == [slice(0, 1), slice(1, 2)]
 
 
 def test_elsewhere_there_is_one_part() -> None:

@@ -19,7 +19,7 @@ def cache_sized(tensors: Sequence[Tensor]) -> list[slice]:
         return [slice(0, len(tensors))] if tensors else []
     parts, start, size = [], 0, 0
     for i, tensor in enumerate(tensors):
-        if size and size + tensor.numel() > _CACHED:
+        if i > start and size + tensor.numel() > _CACHED:
             parts.append(slice(start, i))
             start, size = i, 0
         size += tensor.numel()
