@@ -1,8 +1,9 @@
 """The same supernet on the same data, trained in several ways: dense, searched only, and drawn at some sparsities.
 
 Example: python benchmarks/ways.py tiny_imagenet --data.dir DIR --to benchmarks/results/tiny_imagenet_40.json
-Further flags are settings of the recipe. Runs that are finished are not repeated, so that parts (--ways dense 0.8) may
-be run side by side, and a last call with all ways collects them.
+With --retrain N every drawn ticket is also trained for N more epochs. Further flags are settings of the recipe. Runs
+that are finished are not repeated, so that parts (--ways dense 0.8) may be run side by side, and a last call with all
+ways collects them.
 """
 
 import argparse
@@ -17,14 +18,22 @@ from commands import command
 from supertickets.cost.latency import device_name
 
 
+_UNPRUNED = ("dense", "search")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe")
     parser.add_argument("--ways", nargs="+", default=["dense", "search", "0.8", "0.9"])
+    parser.add_argument("--retrain", type=int, default=0)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     options, settings = parser.parse_known_args()
-    rows = [row(way, run(way, options, settings)) for way in options.ways]
+    rows = []
+    for way in options.ways:
+        rows.append(row(way, run(way, options, settings)))
+        if options.retrain and way not in _UNPRUNED:
+            rows.append(row(f"{way} retrained", retrained(way, options)))
     last = st.load(options.runs / f"{options.to.stem}-{options.ways[-1]}")
     result = {
         "command": command(),
@@ -32,7 +41,6 @@ def main() -> None:
         "threads": last.about["recipe"]["threads"] or torch.get_num_threads(),
         "versions": last.about["versions"],
         "classes": len(last.classes),
-        "chance_top1": 100 / len(last.classes),
         "seed": last.about["recipe"]["seed"],
         "ways": rows,
     }
@@ -43,15 +51,29 @@ def main() -> None:
 def run(way: str, options: argparse.Namespace, settings: list[str]) -> Path:
     """Trains in one way, unless that was done before."""
     out: Path = options.runs / f"{options.to.stem}-{way}"
-    if (out / "result.json").exists():
-        return out
-    if (out / "run.json").exists():
-        st.resume(out)
-    else:
-        ratio = "0" if way in ("dense", "search") else way
+    if not goes_on(out):
+        ratio = "0" if way in _UNPRUNED else way
         recipe = st.load_recipe(options.recipe, [*settings, "--prune.ratio", ratio])
         (st.train if way == "dense" else st.draw)(recipe, out)
     return out
+
+
+def retrained(way: str, options: argparse.Namespace) -> Path:
+    """Trains the ticket of one way further, unless that was done before."""
+    out: Path = options.runs / f"{options.to.stem}-{way}-retrained"
+    if not goes_on(out):
+        ticket = st.load(options.runs / f"{options.to.stem}-{way}")
+        st.retrain(ticket, st.retrain_recipe(ticket, options.retrain), out)
+    return out
+
+
+def goes_on(out: Path) -> bool:
+    """Whether there is such a run; if it is not finished, it is finished now."""
+    if not (out / "run.json").exists():
+        return False
+    if not (out / "result.json").exists():
+        st.resume(out)
+    return True
 
 
 def row(way: str, out: Path) -> dict[str, Any]:
@@ -60,9 +82,7 @@ def row(way: str, out: Path) -> dict[str, Any]:
     about = ("params", "nonzero_params", "sparsity", "macs", "masked_macs", "paper_macs", "samples", "seconds")
     return {
         "way": way,
-        "validation_top1": result["validation"]["top1"],
-        "test_top1": result["test"]["top1"],
-        "test_top5": result["test"]["top5"],
+        **{f"{split}_{name}": value for split in ("validation", "test") for name, value in result[split].items()},
         **{name: result[name] for name in about},
     }
 
