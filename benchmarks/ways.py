@@ -17,7 +17,6 @@ import supertickets as st
 from commands import command
 from supertickets.cost.latency import device_name
 
-
 _UNPRUNED = ("dense", "search")
 
 

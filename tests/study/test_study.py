@@ -24,8 +24,8 @@ from supertickets.study.tables import architecture_table, bench_table, cost_line
 from supertickets.supernets import create_spec
 
 
-def text(table: Table) -> str:
-    console = Console(file=io.StringIO(), width=200)
+def text(table: Table, width: int = 200) -> str:
+    console = Console(file=io.StringIO(), width=width)
     console.print(table)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -127,13 +127,22 @@ def test_the_architecture_has_a_row_per_block(ticket: Ticket) -> None:
     for name, units in ticket.spec.units.items():
         (line,) = (line for line in lines if line.split()[:1] == [name])
         for left, most in zip(units.hidden, full[name].hidden, strict=True):
-            assert f"{left}/{most}" in line
-        assert not full[name].tokens or f"{units.tokens}/{full[name].tokens}" in line
+            assert (f"{left}/{most}" if left < most else str(most)) in line.split()
+        tokens, all_tokens = units.tokens, full[name].tokens
+        assert not all_tokens or (f"{tokens}/{all_tokens}" if tokens < all_tokens else str(tokens)) in line.split()
         flags = [f for key, f in ticket.mask.items() if key.startswith(f"blocks.{name}.")]
         if flags:
             density = sum(int(f.sum()) for f in flags) / sum(f.numel() for f in flags)
             assert line.split()[-1] == f"{density:.0%}"
     assert any(line.split()[:1] == ["classifier"] for line in lines)
+
+
+def test_a_network_without_a_mask_has_no_columns_for_one() -> None:
+    spec, mask, cost = describe("cityscapes")
+    said = text(architecture_table(spec, mask, cost), width=80)
+    assert "density" not in said
+    assert "…" not in said
+    assert "head_transform 270->90 1080 1080 1080 41.2 G" in " ".join(said.split())
 
 
 def test_figures_are_said_as_they_are(ticket: Ticket) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich import box
 from rich.table import Table
 from torch import Tensor
 
-from ..cost import Cost, count
+from ..cost import Cost, LayerCost, count
 from ..data import load_splits, published_shape
 from ..deploy import Bench
 from ..errors import UserError
@@ -46,13 +46,14 @@ def describe(what: str, data_dir: str | None = None) -> tuple[HRNetSpec, Mapping
 
 
 def architecture_table(spec: HRNetSpec, mask: Mapping[str, Tensor], cost: Cost) -> Table:
-    """One row per block: what is left of it, its MACs and the density of its weights."""
+    """One row per block: what is left of its units, its MACs and, under a mask, the density of its weights."""
     full = spec.full_units()
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("block", no_wrap=True)
     table.add_column("shape", no_wrap=True)
-    for heading in (*(f"{k}x{k}" for k in spec.style.kernels), "tokens", "MACs", "masked", "density"):
-        table.add_column(heading, justify="right")
+    under_mask = ("masked", "density") if mask else ()
+    for heading in (*(f"{k}x{k}" for k in spec.style.kernels), "tokens", "MACs", *under_mask):
+        table.add_column(heading, justify="right", no_wrap=True)
     rest = {row.name for row in cost.layers}
     for name, shape in spec.shapes().items():
         rows = [row for row in cost.layers if row.name.startswith(f"blocks.{name}.")]
@@ -61,16 +62,14 @@ def architecture_table(spec: HRNetSpec, mask: Mapping[str, Tensor], cost: Cost) 
         table.add_row(
             name,
             f"{shape.channels_in}->{shape.channels_out}" + (f" /{shape.stride}" if shape.stride > 1 else ""),
-            *(f"{left}/{most}" for left, most in zip(units.hidden, full[name].hidden, strict=True)),
-            f"{units.tokens}/{full[name].tokens}" if full[name].tokens else "",
-            _short(sum(row.macs for row in rows)),
-            _short(sum(row.masked_macs for row in rows)),
-            _density(mask, f"blocks.{name}."),
+            *map(_left, units.hidden, full[name].hidden),
+            _left(units.tokens, full[name].tokens),
+            *_costs(rows, mask, f"blocks.{name}."),
         )
     for row in cost.layers:
         if row.name in rest:
             blank = [""] * (len(spec.style.kernels) + 2)
-            table.add_row(row.name, *blank, _short(row.macs), _short(row.masked_macs), _density(mask, f"{row.name}."))
+            table.add_row(row.name, *blank, *_costs([row], mask, f"{row.name}."))
     return table
 
 
@@ -104,11 +103,28 @@ def bench_table(found: Bench, slow: str, fast: str) -> Table:
     return table
 
 
-def _short(value: int) -> str:
-    return f"{value / 1e6:.2f} M" if value >= 1e6 else f"{value / 1e3:.1f} k"
+def _left(left: int, most: int) -> str:
+    """Units that are left; of how many, if some were removed."""
+    if not most:
+        return ""
+    return str(most) if left == most else f"{left}/{most}"
 
 
-def _density(mask: Mapping[str, Tensor], prefix: str) -> str:
+def _costs(rows: Sequence[LayerCost], mask: Mapping[str, Tensor], prefix: str) -> list[str]:
+    """MACs; with a mask also those under it, and the density of the weights whose names begin so."""
+    macs = _short(sum(row.macs for row in rows))
+    if not mask:
+        return [macs]
     flags = [f for name, f in mask.items() if name.startswith(prefix)]
     total = sum(f.numel() for f in flags)
-    return f"{sum(int(f.sum()) for f in flags) / total:.0%}" if total else ""
+    density = f"{sum(int(f.sum()) for f in flags) / total:.0%}" if total else ""
+    return [macs, _short(sum(row.masked_macs for row in rows)), density]
+
+
+def _short(value: int) -> str:
+    """Three digits and a unit."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= 0.9995 * size:
+            digits = value / size
+            return f"{digits:.{2 if digits < 9.995 else 1 if digits < 99.95 else 0}f} {unit}"
+    return str(value)
