@@ -24,7 +24,7 @@ from supertickets.files import load_recipe
 from supertickets.pruning import SparseState, magnitude_mask
 from supertickets.recipe import AugmentSettings, DataSettings, Recipe
 from supertickets.supernets import HRNetSpec, create_spec
-from supertickets.tasks import Classification
+from supertickets.tasks import Classification, Segmentation
 from supertickets.training.runtime import Runtime, start
 from supertickets.training.state import initial_state
 from supertickets.training.step import Stepper
@@ -88,8 +88,13 @@ def two_in_one(spec: HRNetSpec, supernet: HRNetSpec, batch: int, runtime: Runtim
     named = state.parameters()
     weights = {name: named[name] for name in state.module.maskable_weights()}
     state.sparse = SparseState(magnitude_mask(weights, 0.9, recipe.prune), ratio=0.9)
-    task = Keypoints(()) if spec.head == "keypoints" else Classification(tuple(map(str, range(spec.num_classes))), 0.1)
-    stepper = Stepper(recipe, state, supernet, task, runtime, 1000)
+    classes = tuple(map(str, range(spec.num_classes)))
+    tasks = {
+        "classification": Classification(classes, 0.1),
+        "segmentation": Segmentation(classes),
+        "keypoints": Keypoints(()),
+    }
+    stepper = Stepper(recipe, state, supernet, tasks[spec.head], runtime, 1000)
     images, labels = inputs(spec, batch, runtime)
     state.module.train()
     return lambda: stepper((images, labels), 0, 1)
@@ -119,7 +124,8 @@ def inputs(spec: HRNetSpec, batch: int, runtime: Runtime) -> tuple[torch.Tensor,
         return images, torch.rand(batch, spec.num_classes, height // 4, width // 4, generator=generator).to(
             runtime.device
         )
-    return images, torch.randint(0, spec.num_classes, (batch,), generator=generator).to(runtime.device)
+    shape = (batch, *spec.image_size) if spec.head == "segmentation" else (batch,)
+    return images, torch.randint(0, spec.num_classes, shape, generator=generator).to(runtime.device)
 
 
 def own(spec: HRNetSpec, batch: int, runtime: Runtime, repeats: int) -> dict[str, object]:

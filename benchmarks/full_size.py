@@ -1,0 +1,96 @@
+"""One two-in-one step of every full-size recipe at its resolution, on generated pixels: cost, time and peak memory.
+
+Example: python benchmarks/full_size.py --batch 2 --threads 2 --to benchmarks/results/full_size.json
+Every recipe has a process of its own, so that the peak is its own; on a CPU it is that of the whole process. Recipes
+that are measured already are not repeated. The hours are arithmetic, not a measurement: three passes over the full
+supernet per sample (forward, and backward twice as long) at a rate that is assumed; the search makes it smaller.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from commands import command
+from supertickets.cost import count
+from supertickets.cost.latency import device_name
+from supertickets.data import published_shape
+from supertickets.files import load_recipe
+from supertickets.runs import versions
+from supertickets.supernets import create_spec
+from supertickets.training.runtime import start
+from train_step import two_in_one
+
+# Training samples of the published data sets; of COCO persons with joints.
+_SAMPLES = {"imagenet": 1_281_167, "cityscapes": 2_975, "ade20k": 20_210, "coco": 149_813}
+_TERA_FLOPS = 10  # sustained in training by a large GPU in mixed precision, assumed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipes", nargs="*", default=list(_SAMPLES))
+    parser.add_argument("--transformer", nargs="+", choices=["on", "off"], default=["on", "off"])
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--to", type=Path, required=True)
+    options = parser.parse_args()
+    result = json.loads(options.to.read_text()) if options.to.exists() else {"recipes": {}}
+    gpu = torch.device(options.device).type == "cuda"
+    result |= {
+        "command": command(),
+        "device": torch.cuda.get_device_name() if gpu else device_name(),
+        "threads": options.threads,
+        "versions": versions(),
+        "batch": options.batch,
+        "assumed_tera_flops": _TERA_FLOPS,
+    }
+    for recipe in options.recipes:
+        for transformer in options.transformer:
+            name = f"{recipe}, Transformer {transformer}"
+            if name not in result["recipes"]:
+                with multiprocessing.get_context("spawn").Pool(1) as process:
+                    result["recipes"][name] = process.apply(measured, (recipe, transformer == "on", options))
+            options.to.write_text(json.dumps(result, indent=1) + "\n")
+            print(name, json.dumps(result["recipes"][name], indent=1), flush=True)
+
+
+def measured(name: str, transformer: bool, options: argparse.Namespace) -> dict[str, Any]:
+    """Takes two steps of a recipe, the second of which is timed."""
+    recipe = load_recipe(name, ["--search.warmup_epochs", "0"])
+    spec = create_spec(recipe.supernet.name, transformer=transformer, **published_shape(recipe.data))
+    runtime = start(options.device, options.threads, deterministic=False)
+    step = two_in_one(spec, spec, options.batch, runtime, recipe)
+    before = _peak(runtime.device)
+    for _ in range(2):
+        begin = time.perf_counter()
+        step()
+        peak = _peak(runtime.device)  # waits for a GPU
+        seconds = time.perf_counter() - begin
+    macs = count(spec).macs
+    return {
+        "input": list(spec.input_shape),
+        "macs": macs,
+        "seconds": seconds,
+        "peak_gb": peak / 1e9,
+        "peak_gb_before_the_steps": before / 1e9,
+        "accumulate_for_the_recipes_batch": -(-recipe.data.batch // options.batch),
+        "gpu_hours_at_the_assumed_rate": 3 * 2 * macs * _SAMPLES[name] * recipe.epochs / (_TERA_FLOPS * 1e12) / 3600,
+    }
+
+
+def _peak(device: torch.device) -> int:
+    """Bytes at the most so far."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated()
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == "__main__":
+    main()
