@@ -115,7 +115,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from .runs import evaluate_ticket
     from .ticket import load
 
-    scores = evaluate_ticket(load(options.ticket), options.data, options.split)
+    scores = evaluate_ticket(load(options.ticket), options.data, options.split, options.boxes)
     if options.json:
         _print_json(scores)
         return
@@ -123,28 +123,23 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    """say what is in pictures, or in all pictures of folders: a class, or the class of every pixel"""
+    """say what is in pictures, or in all pictures of folders: a class, the class of every pixel, or people's joints"""
     from .data import list_pictures
-    from .study.paint import pixel_shares, save_predictions
+    from .data.coco import read_boxes
+    from .study.paint import described, lines, save_predictions
     from .ticket import load
 
     ticket, images = load(options.ticket), list_pictures(options.images)
-    found = ticket.predict(images)
+    found = ticket.predict(images, read_boxes(Path(options.boxes), images) if options.boxes else None)
     if options.save:
         save_predictions(ticket, images, found, Path(options.save))
-    named, key = found, "probability"
-    if ticket.spec.head == "segmentation":
-        named, key = [pixel_shares(mask, ticket.classes) for mask in found], "share"
+    told = [described(ticket, said) for said in found]
     if options.json:
-        _print_json(
-            [
-                {"image": str(i), "classes": [{"name": n, key: p} for n, p in f]}
-                for i, f in zip(images, named, strict=True)
-            ]
-        )
+        _print_json([{"image": str(image), **entry} for image, entry in zip(images, told, strict=True)])
         return
-    for image, classes in zip(images, named, strict=True):
-        _OUT.print(f"{escape(str(image))}: " + ", ".join(f"{escape(name)} {share:.1%}" for name, share in classes[:3]))
+    for image, entry in zip(images, told, strict=True):
+        for line in lines(entry):
+            _OUT.print(escape(f"{image}: {line}"))
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -336,6 +331,8 @@ def _parser() -> argparse.ArgumentParser:
     made["retrain"].add_argument("--epochs", type=int, required=True, help="epochs to train")
     made["evaluate"].add_argument("--data", metavar="DIR", help="folder with the data set, if it has moved")
     made["evaluate"].add_argument("--split", choices=("test", "validation", "train"), default="test")
+    made["evaluate"].add_argument("--boxes", metavar="FILE", help="people's boxes: truth, detected, or COCO detections")
+    made["predict"].add_argument("--boxes", metavar="FILE", help="people's boxes: COCO annotations or detections")
     made["predict"].add_argument("images", metavar="IMAGE", nargs="+", help="a picture, or a folder of them")
     made["predict"].add_argument("--save", metavar="DIR", help="write the pictures with what was said of them")
     made["show"].add_argument("what", metavar="TICKET|RECIPE")

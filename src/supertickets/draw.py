@@ -159,8 +159,8 @@ def _importance(state: TrainState, scale: str) -> Tensor:
 
 def _validation_loss(session: Session, state: TrainState) -> float:
     """Loss of the network in training, in eval mode, with its BN statistics as they are."""
-    batches = session.batches.evaluation(session.batches.splits.validation)
-    return evaluate(state.module, batches, session.task, session.runtime)["loss"]
+    data = session.batches.splits.validation
+    return evaluate(state.module, session.batches.evaluation(data), data, session.task, session.runtime)["loss"]
 
 
 __all__ = ["maskable", "prune_weights", "reactivate_weights", "remove_units", "search_warning", "shrink", "two_in_one"]

@@ -14,9 +14,17 @@ import jsonargparse
 import yaml
 
 from .errors import UserError, nearest
-from .recipe import Recipe, flatten, setting_names
+from .recipe import AugmentSettings, Recipe, flatten, setting_names
 from .schedule import check_schedule
 from .training.optim import check_optimizer
+
+# Sources of other tasks than classification, and what may vary in which task.
+_TASKS = {**dict.fromkeys(("cityscapes", "ade20k", "voc", "masks"), "segmentation"), "coco": "pose"}
+_VARIES = {
+    "classification": {"crop", "flip", "jitter", "randaugment", "mixup", "cutmix", "shift", "rotate", "scale"},
+    "segmentation": {"resize", "class_share", "photometric", "flip"},
+    "pose": {"flip", "jitter", "rotate", "scale", "half_body"},
+}
 
 
 def list_recipes() -> dict[str, str]:
@@ -69,6 +77,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
     """
     check_schedule(recipe)
     check_optimizer(recipe.optimizer, recipe.lr)
+    _check_task(recipe)
     for name, value, least in (
         ("evaluate_every", recipe.evaluate_every, 1),
         ("recalibrate_batches", recipe.recalibrate_batches, 1),
@@ -96,6 +105,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
     for name, share in (
         ("prune.layer_floor", recipe.prune.layer_floor),
         ("augment.scale", recipe.augment.scale),
+        ("augment.half_body", recipe.augment.half_body),
         ("label_smoothing", recipe.label_smoothing),
         ("ema_decay", recipe.ema_decay),
     ):
@@ -105,6 +115,8 @@ def check_recipe(recipe: Recipe) -> Recipe:
         raise UserError(f"augment.randaugment is {recipe.augment.randaugment}; the nearest possible is 30")
     if recipe.search.rho is not None and recipe.search.rho < 0:
         raise UserError(f"search.rho is {recipe.search.rho:g}; the nearest possible is 0 (no penalty)")
+    if recipe.pose.sigma <= 0:
+        raise UserError(f"pose.sigma is {recipe.pose.sigma:g}; it must be above 0, e.g. 2")
     if not 0 < recipe.augment.crop <= 1:
         raise UserError(f"augment.crop is {recipe.augment.crop:g}; it is a share of the area, e.g. 0.35 (1 for none)")
     if not 0 <= recipe.distill.share <= 1:
@@ -116,6 +128,23 @@ def check_recipe(recipe: Recipe) -> Recipe:
     if not 0 <= recipe.seed < 2**63:
         raise UserError(f"seed is {recipe.seed}; it must be from 0 to {2**63 - 1}")
     return recipe
+
+
+def _check_task(recipe: Recipe) -> None:
+    """Refuses data of another task, and settings that would do nothing."""
+    task = recipe.task
+    if (meant := _TASKS.get(recipe.data.source, "classification")) != task:
+        raise UserError(f"data.source {recipe.data.source} is for {meant}, but task is {task}; set task to {meant}")
+    plain = vars(AugmentSettings())
+    for name, value in vars(recipe.augment).items():
+        if value != plain[name] and name not in _VARIES[task]:
+            raise UserError(
+                f"augment.{name} is not for {task}; leave it out ({task} takes {', '.join(sorted(_VARIES[task]))})"
+            )
+    if task == "pose" and recipe.distill.teacher is not None:
+        raise UserError("distill.teacher needs classes, which pose has not; leave it out")
+    if task != "pose" and recipe.data.boxes != "truth":
+        raise UserError(f"data.boxes is not for {task}; leave it out")
 
 
 def _parse(values: Mapping[str, Any], overrides: Sequence[str]) -> Recipe:

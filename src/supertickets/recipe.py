@@ -16,18 +16,21 @@ class DataSettings:
         source: For classification "digits" (embedded, offline), "idx" (the files of MNIST and Fashion-MNIST), "cifar10"
             or "cifar100" (their Python version), "tiny_imagenet" (its published layout) or "folders" (pictures in
             folders by class); for segmentation "cityscapes", "ade20k", "voc" (their published layouts) or "masks"
-            (folders of pictures and of masks).
+            (folders of pictures and of masks); for pose "coco" (its layout for keypoints).
         dir: Folder with the data set.
-        size: Side that pictures are made to, in pixels, or height and width of a scene's crops; null keeps the size of
-            the data set, and chooses one for "folders".
+        size: Side that pictures are made to, in pixels, or height and width of a scene's crops or of the regions around
+            people; null keeps the size of the data set, and chooses one for "folders".
         shorter: Shorter side to which scenes are resized before they are cropped or evaluated; null for the shorter one
             of ``size``.
+        boxes: Boxes of people in the test split of "coco": "truth", "detected" (the file in person_detection_results),
+            or a file with COCO's detections. All else takes the true ones.
         ignore: Stored labels of "masks" that mean nothing.
         class_names: Names of the classes, where the data set has none.
         class_level: Which folders are classes in a tree of "folders": the topmost that differ, or those that hold the
             pictures ("leaf").
-        broken: Whether unreadable pictures are named and left out ("skip") or end the run ("refuse").
-        keep_gb: Memory for decoded pictures of "folders"; a larger set is decoded again in every epoch.
+        broken: Whether unreadable pictures, and people with joints outside theirs, are named and left out ("skip") or
+            end the run ("refuse").
+        keep_gb: Memory for decoded pictures; a larger set is decoded again in every epoch.
         batch: Samples per step, over all processes.
         workers: Loader processes per training process; 0 loads in the training process.
         validation: Share of the training split that is held out to choose by.
@@ -36,11 +39,22 @@ class DataSettings:
     """
 
     source: Literal[
-        "digits", "idx", "cifar10", "cifar100", "tiny_imagenet", "folders", "cityscapes", "ade20k", "voc", "masks"
+        "digits",
+        "idx",
+        "cifar10",
+        "cifar100",
+        "tiny_imagenet",
+        "folders",
+        "cityscapes",
+        "ade20k",
+        "voc",
+        "masks",
+        "coco",
     ] = "digits"
     dir: str | None = None
     size: int | tuple[int, int] | None = None
     shorter: int | None = None
+    boxes: str = "truth"
     ignore: tuple[int, ...] = (255,)
     class_names: tuple[str, ...] = ()
     class_level: Literal["top", "leaf"] = "top"
@@ -70,6 +84,8 @@ class AugmentSettings:
         shift: Largest random translation, in pixels.
         rotate: Largest random rotation, in degrees.
         scale: Largest relative change of size.
+        half_body: Share of the people with more than eight marked joints of whom only the upper or the lower half is
+            shown.
     """
 
     crop: float = 1.0
@@ -84,6 +100,7 @@ class AugmentSettings:
     shift: float = 0.0
     rotate: float = 0.0
     scale: float = 0.0
+    half_body: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,6 +268,19 @@ class SegmentationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PoseSettings:
+    """What only pose estimation has.
+
+    Attributes:
+        sigma: Deviation of the Gaussians that are learned, in cells of the network's maps.
+        flip_test: Whether an evaluation takes the mean of the maps of an image and of its mirror image.
+    """
+
+    sigma: float = 2.0
+    flip_test: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Every setting of a run.
 
@@ -278,7 +308,7 @@ class Recipe:
 
     name: str = "recipe"
     description: str = ""
-    task: Literal["classification", "segmentation"] = "classification"
+    task: Literal["classification", "segmentation", "pose"] = "classification"
     epochs: int = 40
     seed: int = 0
     label_smoothing: float = 0.0
@@ -302,6 +332,7 @@ class Recipe:
     prune: PruneSettings = field(default_factory=PruneSettings)
     distill: DistillSettings = field(default_factory=DistillSettings)
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
+    pose: PoseSettings = field(default_factory=PoseSettings)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON."""

@@ -16,7 +16,7 @@ import torch
 
 from . import __version__
 from .cost import count
-from .data import Batches, Splits, load_splits
+from .data import Batches, Samples, Splits, load_splits
 from .draw import maskable, search_warning, two_in_one
 from .errors import UserError
 from .files import check_recipe, override, recipe_from_json
@@ -25,7 +25,7 @@ from .recipe import Recipe
 from .schedule import check_schedule
 from .settle import settle
 from .supernets import HRNetSpec, create_spec
-from .tasks import Classification, Segmentation, Task
+from .tasks import Classification, Pose, Segmentation, Task
 from .ticket import Ticket
 from .training import (
     Reporter,
@@ -106,25 +106,33 @@ def retrain_recipe(ticket: Ticket, epochs: int, overrides: Sequence[str] = ()) -
     return override(fixed, overrides)
 
 
-def evaluate_ticket(ticket: Ticket, data_dir: str | None = None, split: str = "test") -> dict[str, float]:
+def evaluate_ticket(
+    ticket: Ticket, data_dir: str | None = None, split: str = "test", boxes: str | None = None
+) -> dict[str, float]:
     """Measures a ticket on a split of the data it was drawn on.
 
     Args:
         ticket: What to measure.
         data_dir: Folder with the data set, if it has moved.
         split: "train", "validation" or "test".
+        boxes: Of people in the test split, in place of the recipe's ``data.boxes``.
 
     Raises:
         UserError: The data is missing, or has other classes.
     """
     recipe = _recipe_of(ticket)
     data = dataclasses.replace(recipe.data, dir=data_dir or recipe.data.dir)
+    if boxes is not None:
+        if recipe.task != "pose":
+            raise UserError(f"--boxes are boxes of people, but the ticket is for {recipe.task}; leave them out")
+        data = dataclasses.replace(data, boxes=boxes)
     splits = load_splits(data)
     _check_data(ticket, splits)
     splits = dataclasses.replace(splits, preprocessing=ticket.preprocessing)
     batches = Batches(splits, data, recipe.augment, recipe.seed)
     runtime = Runtime(torch.device("cpu"))
-    return evaluate(ticket.module, batches.evaluation(getattr(splits, split)), make_task(recipe, splits), runtime)
+    samples: Samples = getattr(splits, split)
+    return evaluate(ticket.module, batches.evaluation(samples), samples, make_task(recipe, splits), runtime)
 
 
 def supernet_of(ticket: Ticket) -> HRNetSpec:
@@ -197,7 +205,7 @@ def emit(command: Command, session: Session, state: TrainState) -> Ticket:
     module = evaluated_module(session, state, recipe.epochs)
     splits = session.batches.splits
     scores = {
-        name: evaluate(module, session.batches.evaluation(data), session.task, session.runtime)
+        name: evaluate(module, session.batches.evaluation(data), data, session.task, session.runtime)
         for name, data in (("validation", splits.validation), ("test", splits.test))
     }
     about: dict[str, Any] = {
@@ -212,7 +220,7 @@ def emit(command: Command, session: Session, state: TrainState) -> Ticket:
     }
     weights = {name: value.cpu() for name, value in module.state_dict().items()}
     mask = {name: flags.cpu() for name, flags in state.sparse.mask.items()}
-    ticket = Ticket(state.spec, weights, mask, splits.classes, splits.preprocessing, about)
+    ticket = Ticket(state.spec, weights, mask, splits.classes, splits.preprocessing, about, splits.limbs)
     if session.runtime.is_main:
         ticket.save_pretrained(session.run.ticket)
         seconds = round(state.position.seconds, 3)
@@ -281,6 +289,8 @@ def make_task(recipe: Recipe, splits: Splits) -> Task:
     """What the recipe learns, with the names that the data has."""
     if recipe.task == "segmentation":
         return Segmentation(splits.classes, recipe.segmentation.average, recipe.segmentation.window)
+    if recipe.task == "pose":
+        return Pose(splits.classes, recipe.pose.sigma, recipe.pose.flip_test)
     return Classification(splits.classes, recipe.label_smoothing)
 
 

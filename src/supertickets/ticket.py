@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .cost import Cost, count
-from .data import Preprocessing, open_picture
+from .data import Box, Preprocessing, open_picture
 from .errors import UserError
 from .supernets import HRNetSpec, as_tuples, spec_from_json
-from .tasks import Task, task_of_head
+from .tasks import Pose, Task, task_of_head
 
 # What the hub calls tasks.
 _HUB_TAGS = {
@@ -44,6 +44,7 @@ class Ticket:
         classes: Names of the outputs.
         preprocessing: How a picture becomes an input.
         about: Everything else, as JSON: recipe, metrics, versions, how it was made.
+        limbs: Pairs of joints between which a line is drawn.
     """
 
     spec: HRNetSpec
@@ -52,6 +53,7 @@ class Ticket:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     about: Mapping[str, Any]
+    limbs: tuple[tuple[int, int], ...] = ()
 
     @cached_property
     def module(self) -> nn.Module:
@@ -70,21 +72,34 @@ class Ticket:
         """Parameters and MACs, dense and under the mask."""
         return count(self.spec, mask=self.mask)
 
-    def predict(self, images: Iterable[str | Path | Image.Image]) -> list[Any]:
+    def predict(
+        self, images: Iterable[str | Path | Image.Image], boxes: Iterable[Sequence[Box]] | None = None
+    ) -> list[Any]:
         """Says what is in pictures.
 
         Args:
             images: Paths or PIL images.
+            boxes: For poses, the boxes of the people in every image: x, y of the upper left corner, width and height,
+                in pixels. Without, every image is taken for the region of one person.
 
         Returns:
             Per image, of a classification (class, probability) from likely to unlikely, five at most; of a
-            segmentation the class of every pixel, uint8 (height, width).
+            segmentation the class of every pixel, uint8 (height, width); of poses x, y in pixels and score of every
+            joint, float32 (people, joints, 3).
 
         Raises:
-            UserError: A file is missing or not a picture.
+            UserError: A file is missing or not a picture, or there are boxes for another task than pose.
         """
         pictures = (image if isinstance(image, Image.Image) else open_picture(Path(image)) for image in images)
-        return [self.task.predict(self.module, self.preprocessing, picture) for picture in pictures]
+        if boxes is None:
+            return [self.task.predict(self.module, self.preprocessing, picture) for picture in pictures]
+        task = self.task
+        if not isinstance(task, Pose):
+            raise UserError(f"boxes are for tickets that find joints, this one is for {self.spec.head}; leave them out")
+        return [
+            task.predict(self.module, self.preprocessing, picture, some)
+            for picture, some in zip(pictures, boxes, strict=True)
+        ]
 
     def prepare(self, image: str | Path | Image.Image) -> Tensor:
         """Makes the network's input (1, C, H, W) of one picture: grey or RGB, resized, normalised."""
@@ -109,6 +124,7 @@ class Ticket:
             "library_name": "supertickets",
             "spec": self.spec.to_json(),
             "classes": list(self.classes),
+            "limbs": self.limbs,
             "preprocessing": asdict(self.preprocessing),
             "cost": self.cost.to_json(),
             "about": dict(self.about),
@@ -147,6 +163,7 @@ class Ticket:
             preprocessing = Preprocessing(**{key: as_tuples(value) for key, value in config["preprocessing"].items()})
             spec = spec_from_json(config["spec"])
             classes, about = tuple(config["classes"]), config["about"]
+            limbs = as_tuples(config.get("limbs", []))
             weights, mask = load_file(folder / _WEIGHTS), load_file(folder / _MASK)
             if not isinstance(about["recipe"], dict):
                 raise TypeError("its recipe is missing")
@@ -159,7 +176,7 @@ class Ticket:
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
             why = " ".join(str(error).split())
             raise UserError(f"{folder / _CONFIG} is damaged ({why}); copy the whole folder again") from None
-        return Ticket(spec, weights, mask, classes, preprocessing, about)
+        return Ticket(spec, weights, mask, classes, preprocessing, about, limbs)
 
     def push_to_hub(self, repo_id: str, *, private: bool = True) -> None:
         """Uploads the ticket to the Hugging Face hub."""
@@ -178,7 +195,7 @@ class Ticket:
         cost, about = self.cost, self.about
         recipe = about.get("recipe", {})
         rows = [
-            ("task", f"{self.spec.head}, {len(self.classes)} classes"),
+            ("task", f"{self.spec.head}, {len(self.classes)} {'joints' if self.limbs else 'classes'}"),
             ("data", f"{recipe.get('data', {}).get('source', '?')}"),
             ("input", "{} x {} x {}".format(*self.spec.input_shape)),
             *((f"test {k}", f"{v:.4g}") for k, v in about.get("test", {}).items()),

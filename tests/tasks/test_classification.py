@@ -8,10 +8,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from supertickets.data import Preprocessing
+from supertickets.data import ImageSet, Preprocessing
 from supertickets.tasks import Classification
 
 NAMES = tuple("abcdefg")
+
+NONE = ImageSet(torch.empty(0, 1, 1, 1), torch.empty(0))  # the samples, which this task does not look at
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def test_metrics_are_those_of_a_computation_by_ranks(scored: tuple[Tensor, Tenso
     scores, labels = scored
     task = Classification(NAMES, label_smoothing=0.1)  # smoothing is for training alone
     batches = [(scores[i : i + 20], labels[i : i + 20]) for i in range(0, 53, 20)]
-    found = task.metrics(task.totals(nn.Identity(), batches, torch.device("cpu")))
+    found = task.metrics(task.totals(nn.Identity(), batches, NONE, torch.device("cpu")), NONE)
     own = scores.numpy()[np.arange(53), labels.numpy()]
     rank = (scores.numpy() > own[:, None]).sum(1)
     assert found["top1"] == pytest.approx(100 * float((rank == 0).mean()))
@@ -51,8 +53,8 @@ def test_metrics_are_those_of_a_computation_by_ranks(scored: tuple[Tensor, Tenso
 def test_totals_add_up_over_any_partition(scored: tuple[Tensor, Tensor]) -> None:
     scores, labels = scored
     task, cpu = Classification(NAMES), torch.device("cpu")
-    whole = task.totals(nn.Identity(), [(scores, labels)], cpu)
-    shares = [task.totals(nn.Identity(), [(scores[r::3], labels[r::3])], cpu) for r in range(3)]
+    whole = task.totals(nn.Identity(), [(scores, labels)], NONE, cpu)
+    shares = [task.totals(nn.Identity(), [(scores[r::3], labels[r::3])], NONE, cpu) for r in range(3)]
     assert torch.allclose(sum(shares, torch.zeros(4, dtype=torch.float64)), whole, rtol=1e-6)
     assert whole[0] == 53
     assert whole.dtype == torch.float64
@@ -60,13 +62,17 @@ def test_totals_add_up_over_any_partition(scored: tuple[Tensor, Tensor]) -> None
 
 def test_totals_of_nothing_are_no_division_by_zero() -> None:
     task = Classification(NAMES)
-    assert task.metrics(task.totals(nn.Identity(), [], torch.device("cpu"))) == {"loss": 0, "top1": 0, "top5": 0}
+    assert task.metrics(task.totals(nn.Identity(), [], NONE, torch.device("cpu")), NONE) == {
+        "loss": 0,
+        "top1": 0,
+        "top5": 0,
+    }
 
 
 def test_three_classes_have_a_top_five() -> None:
     task = Classification(("x", "y", "z"))
     scores, labels = torch.eye(3), torch.tensor([0, 2, 2])
-    found = task.metrics(task.totals(nn.Identity(), [(scores, labels)], torch.device("cpu")))
+    found = task.metrics(task.totals(nn.Identity(), [(scores, labels)], NONE, torch.device("cpu")), NONE)
     assert found["top1"] == pytest.approx(200 / 3)
     assert found["top5"] == 100
 

@@ -12,10 +12,11 @@ from sklearn.metrics import confusion_matrix, jaccard_score, recall_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from supertickets.data import Preprocessing
+from supertickets.data import ImageSet, Preprocessing
 from supertickets.tasks.segmentation import IGNORED, Segmentation, enlarge, windowed
 
 CPU = torch.device("cpu")
+NONE = ImageSet(torch.empty(0, 1, 1, 1), torch.empty(0))  # the samples, which this task does not look at
 TASK = Segmentation(("sky", "road", "tree"))
 
 
@@ -32,7 +33,7 @@ class Says(nn.Module):
 
 def measured(scores: list[Tensor], masks: list[Tensor], task: Segmentation = TASK) -> dict[str, float]:
     batches = [(torch.zeros(1, 3, *s.shape[-2:]), [m]) for s, m in zip(scores, masks, strict=True)]
-    return task.metrics(task.totals(Says(*scores), batches, CPU))
+    return task.metrics(task.totals(Says(*scores), batches, NONE, CPU), NONE)
 
 
 def one_hot(found: list[list[int]]) -> Tensor:
@@ -99,7 +100,7 @@ def test_metrics_are_those_of_another_library(seed: int, ignored: float) -> None
         100 * recall_score(labels, found, labels=labelled, average="macro", zero_division=0)
     )
     assert got["aacc"] == pytest.approx(100 * (labels == found).mean())
-    totals = TASK.totals(Says(*scores), [(torch.zeros(1, 3, *m.shape), [m]) for m in masks], CPU)
+    totals = TASK.totals(Says(*scores), [(torch.zeros(1, 3, *m.shape), [m]) for m in masks], NONE, CPU)
     assert totals[1:].view(3, 3).tolist() == confusion_matrix(labels, found, labels=[0, 1, 2]).tolist()
 
 
@@ -107,9 +108,10 @@ def test_totals_add_up_over_processes() -> None:
     scores, masks = [torch.randn(1, 3, 6, 6) for _ in range(4)], [torch.randint(0, 3, (6, 6)) for _ in range(4)]
     whole = measured([s.clone() for s in scores], masks)
     halves = [
-        TASK.totals(Says(*scores[i::2]), [(torch.zeros(1, 3, 6, 6), [m]) for m in masks[i::2]], CPU) for i in (0, 1)
+        TASK.totals(Says(*scores[i::2]), [(torch.zeros(1, 3, 6, 6), [m]) for m in masks[i::2]], NONE, CPU)
+        for i in (0, 1)
     ]
-    assert TASK.metrics(halves[0] + halves[1]) == pytest.approx(whole)
+    assert TASK.metrics(halves[0] + halves[1], NONE) == pytest.approx(whole)
 
 
 @pytest.mark.parametrize("window", [(4, 4), (6, 5), (8, 3), (20, 20)])

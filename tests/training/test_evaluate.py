@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from supertickets.data import ImageSet
 from supertickets.tasks import Classification
 from supertickets.training import Runtime, evaluate, recalibrate
 
+NONE = ImageSet(torch.empty(0, 1, 1, 1), torch.empty(0))  # the samples, which this task does not look at
 HERE = Runtime(torch.device("cpu"))
 Batch = tuple[Tensor, Tensor]
 
@@ -63,7 +65,7 @@ def test_evaluate_is_accuracy_and_loss_in_eval_mode(net: Net, batches: list[Batc
         scores = net.eval()(images).double().numpy()
     net.train(training)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    found = evaluate(net, batches, Classification(tuple("abcdef")), HERE)
+    found = evaluate(net, batches, NONE, Classification(tuple("abcdef")), HERE)
     own = scores[np.arange(len(labels)), labels.numpy()]
     rank = (scores > own[:, None]).sum(1)
     assert found["top1"] == pytest.approx(100 * (rank < 1).mean())

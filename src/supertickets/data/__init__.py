@@ -5,11 +5,13 @@ from .folders import list_pictures
 from .images import ImageSet, PictureSet
 from .pictures import Preprocessing, open_picture
 from .readers import load_splits, published_shape
+from .regions import Box
 from .samples import Batch, Samples, Splits
 
 __all__ = [
     "Batch",
     "Batches",
+    "Box",
     "ImageSet",
     "PictureSet",
     "Preprocessing",

@@ -13,9 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UserError
-
-Box = tuple[float, float, float, float]
-Values = npt.NDArray[np.float32]
+from .regions import Box
 
 # Names and, per joint, how far annotators differ, as a share of the square root of the person's area (published).
 _PARTS = {
@@ -52,7 +50,7 @@ class Person:
     image: Path
     image_id: int
     box: Box
-    joints: Values
+    joints: npt.NDArray[np.float32]
     area: float
     score: float
     annotation_id: int
@@ -154,6 +152,76 @@ def read_images(annotations: Path, images: Path) -> dict[int, Path]:
     """
     pictures = _images(_load(annotations), annotations)
     return {number: images / picture["file_name"] for number, picture in pictures.items()}
+
+
+def read_truth(annotations: Path, people: Sequence[Person], category_id: int) -> dict[str, Any]:
+    """What found poses are compared with: all images, the given people, and those who neither count nor harm.
+
+    These are crowds and people without a marked joint, who are in no sample.
+
+    Args:
+        annotations: As for `read_people`.
+        people: What `read_people` found there.
+        category_id: Of the joints.
+
+    Returns:
+        COCO's ground truth with the fields that an evaluation needs.
+    """
+    data = _load(annotations)
+    known = {person.annotation_id for person in people}
+    fields = ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "num_keypoints", "keypoints")
+    kept = []
+    for entry in _entries(data, "annotations", annotations):
+        ignored = entry.get("iscrowd") or not any(v > 0 for v in entry.get("keypoints", [])[2::3])
+        if entry.get("category_id") == category_id and (ignored or entry["id"] in known) and "bbox" in entry:
+            kept.append({field: entry[field] for field in fields if entry.get(field) is not None})
+    categories = [c for c in _entries(data, "categories", annotations) if c["id"] == category_id]
+    return {"images": [{"id": number} for number in _images(data, annotations)], "categories": categories} | {
+        "annotations": kept
+    }
+
+
+def read_boxes(path: Path, pictures: Sequence[Path], score_at_least: float = 0.5) -> list[list[Box]]:
+    """The boxes of people in some pictures, of a detector or of annotations.
+
+    Args:
+        path: JSON in COCO's format: annotations, whose images are told by their file name wherever they are; or a list
+            of detections, whose ``image_id`` is the number that the picture's file is named by (000000000785.jpg).
+        pictures: Files.
+        score_at_least: Detections that score lower are left out.
+
+    Returns:
+        Per picture its boxes, perhaps none.
+
+    Raises:
+        UserError: The file is no such JSON, or has a box of none of the pictures.
+    """
+    data = _load(path)
+    if isinstance(data, dict):
+        names = {number: Path(image["file_name"]).name for number, image in _images(data, path).items()}
+        entries = [e for e in _entries(data, "annotations", path) if not e.get("iscrowd")]
+        people = [c["id"] for c in data.get("categories", []) if c.get("keypoints") or c.get("name") == "person"]
+        known = [(names[e["image_id"]], e) for e in entries if _is_known(e.get("image_id"), names)]
+    elif isinstance(data, list) and all(isinstance(entry, dict) for entry in data):
+        numbers = {int(picture.stem): picture.name for picture in pictures if picture.stem.isdecimal()}
+        people = [1]
+        known = [
+            (numbers[e["image_id"]], {**e, "id": i})
+            for i, e in enumerate(data, 1)
+            if _is_known(e.get("image_id"), numbers) and e.get("score", 1) >= score_at_least
+        ]
+    else:
+        raise UserError(f"{path} has no boxes; give COCO's annotations or a list of detections")
+    wanted = [(name, e) for name, e in known if e.get("category_id", 1) in people or not people]
+    boxes: dict[str, list[Box]] = {picture.name: [] for picture in pictures}
+    for (name, _), box in zip(wanted, _numbers([e for _, e in wanted], "bbox", 4, path).tolist(), strict=True):
+        if name in boxes and min(box[2:]) > 0:
+            boxes[name].append((box[0], box[1], box[2], box[3]))
+    if not any(boxes.values()):
+        raise UserError(
+            f"{path} has a box of none of these {len(pictures)} pictures; name the files as it does, or give another"
+        )
+    return [boxes[picture.name] for picture in pictures]
 
 
 def read_detections(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from PIL import Image
 
 from ..errors import UserError, nearest
 from ..recipe import DataSettings
+from .files import read_all
 from .images import ImageSet, PictureSet, hold_out, make_splits, stratified
 from .pictures import BrokenPicture, Preprocessing, open_picture, shrink, to_channels, to_tensor
 from .randomness import mix
@@ -206,8 +206,7 @@ def _measured(train: PictureSet, size: int) -> Preprocessing:
     """The preprocessing, with mean and deviation over some training pictures."""
     plain = Preprocessing(3, (size, size), (0.0,) * 3, (1.0,) * 3, "crop", 0.875, "bicubic")
     some = np.random.default_rng(mix(0, 6)).permutation(len(train))[:_MEASURED]
-    read = train.picture_or_another if train.skip else train.picture
-    values = plain(torch.stack([plain.pixels(read(int(i))) for i in np.sort(some)]))
+    values = plain(torch.stack([plain.pixels(train.picture_or_another(int(i))) for i in np.sort(some)]))
     mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3), correction=0).clamp_min(1e-3)
     return Preprocessing(
         3, (size, size), tuple(mean.tolist()), tuple(std.tolist()), plain.fit, plain.share, plain.resample
@@ -243,25 +242,14 @@ def _picture_set(
 
 
 def _decode(files: _Files, settings: DataSettings, shorter: int, notes: list[str]) -> tuple[list[Image.Image], _Files]:
-    """Decodes all files on all cores; leaves broken ones out, or refuses them."""
+    """Decodes all files; leaves broken ones out, or refuses them."""
 
-    def read(path: Path) -> Image.Image | BrokenPicture:
-        try:
-            return shrink(to_channels(open_picture(path, shorter), 3), shorter)
-        except BrokenPicture as error:
-            return error
+    def read(path: Path) -> Image.Image:
+        return shrink(to_channels(open_picture(path, shorter), 3), shorter)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(read, files.paths))
-    broken = [found for found in results if isinstance(found, BrokenPicture)]
-    if broken and settings.broken == "refuse":
-        raise UserError(f"{broken[0]}; {len(broken)} such in all: mend or delete them, or set data.broken to skip")
-    notes += [f"left out: {error}" for error in broken[:20]]
-    if len(broken) > 20:
-        notes.append(f"left out: {len(broken) - 20} more pictures that cannot be read")
-    good = [i for i, found in enumerate(results) if not isinstance(found, BrokenPicture)]
-    pictures = [found for found in results if isinstance(found, Image.Image)]
-    return pictures, _Files(tuple(files.paths[i] for i in good), tuple(files.names[i] for i in good))
+    pictures = read_all(files.paths, read, settings, notes)
+    good = [(path, name) for path, name in zip(files.paths, files.names, strict=True) if path in pictures]
+    return [pictures[path] for path, _ in good], _Files(tuple(p for p, _ in good), tuple(n for _, n in good))
 
 
 def _choose_size(paths: Sequence[Path]) -> int:

@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional as TF
 from ..errors import UserError
 from ..recipe import DataSettings
 from .augment import move, random_picture, soft_mix
+from .files import first_readable
 from .pictures import BrokenPicture, Preprocessing, open_picture, to_channels, to_tensor
 from .randomness import mix, uniform
 from .samples import Batch, Index, Splits, Variation, sha256, square_side
@@ -99,8 +100,7 @@ class PictureSet:
     def batch(self, index: Index, prepare: Preprocessing, vary: Variation | None) -> Batch:
         """Inputs and labels (B,), or shares (B, classes) if samples are mixed."""
         if vary is not None:
-            read = self.picture_or_another if self.skip else self.picture
-            return _inputs(_varied(read, index, prepare, vary), self.labels, index, prepare, vary)
+            return _inputs(_varied(self.picture_or_another, index, prepare, vary), self.labels, index, prepare, vary)
         parts, found = [torch.empty(0, prepare.channels, *prepare.size, dtype=torch.uint8)], []
         for i in index.tolist():
             try:
@@ -114,17 +114,9 @@ class PictureSet:
 
     def picture_or_another(self, position: int) -> Image.Image:
         """A picture; a broken one gives its place to the next of its class that can be read."""
-        try:
-            return self.picture(position)
-        except BrokenPicture as error:
-            warnings.warn(f"another picture takes its place: {error}", stacklevel=2)
-            same = torch.nonzero(self.labels == self.labels[position]).flatten().tolist()
-            for i in [i for i in same if i > position] + [i for i in same if i < position]:
-                try:
-                    return self.picture(i)
-                except BrokenPicture:
-                    continue
-            raise
+        same = torch.nonzero(self.labels == self.labels[position]).flatten().tolist()
+        order = [position, *(i for i in same if i > position), *(i for i in same if i < position)]
+        return first_readable(self.picture, order, self.skip, "picture")
 
     def digest(self) -> str:
         """A hash of file names and labels, wherever the folder is; what is in the files is not looked at."""

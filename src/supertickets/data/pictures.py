@@ -14,6 +14,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from ..errors import UserError
+from .regions import cut_out, picture_matrix
 
 _MOST_PIXELS = 170_000_000  # more is taken for a decompression bomb (Pillow itself stops a little above)
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -34,8 +35,9 @@ class Preprocessing:
         std: Per channel.
         fit: "stretch" resizes to ``size``, whatever the shape of the picture; "crop" resizes so that the middle
             ``share`` of the picture covers it, and cuts that out; "shorter" keeps the shape and makes the shorter side
-            ``shorter``, so that inputs have any size (scenes).
-        share: Share of the shorter side that "crop" keeps.
+            ``shorter``, so that inputs have any size (scenes); "pad" shows the whole picture, or the region around a
+            box, with black where there is no picture (people).
+        share: Share of the shorter side that "crop" keeps; share of its region that a box fills ("pad").
         resample: Filter of the resizing, as Pillow does it (antialiased).
         shorter: See ``fit``, in pixels.
     """
@@ -44,7 +46,7 @@ class Preprocessing:
     size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    fit: Literal["stretch", "crop", "shorter"] = "stretch"
+    fit: Literal["stretch", "crop", "shorter", "pad"] = "stretch"
     share: float = 1.0
     resample: Literal["bilinear", "bicubic"] = "bilinear"
     shorter: int = 0
@@ -71,6 +73,8 @@ class Preprocessing:
         """Any picture -> grey or RGB of the input's size."""
         height, width = self.size
         picture = to_channels(picture, self.channels)
+        if self.fit == "pad":
+            return cut_out(picture, picture_matrix(picture.size, self.size), self.size)
         if self.fit == "crop":
             scale = max(height / picture.height, width / picture.width) / self.share
             low_y, low_x = (picture.height - height / scale) / 2, (picture.width - width / scale) / 2

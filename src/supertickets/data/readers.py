@@ -18,6 +18,7 @@ from ..recipe import DataSettings
 from .cifar import load_cifar
 from .folders import data_folder, load_folders, load_tiny_imagenet
 from .images import ImageSet, make_splits, stratified
+from .people import load_people
 from .samples import Splits
 from .segments import load_scenes
 
@@ -28,16 +29,17 @@ _IDX_FILES = {
     "test labels": "t10k-labels-idx1-ubyte",
 }
 
-# Channels, side in pixels and classes.
+# Channels, height and width in pixels, and classes.
 _PUBLISHED = {
-    "digits": (1, 8, 10),
-    "idx": (1, 28, 10),
-    "cifar10": (3, 32, 10),
-    "cifar100": (3, 32, 100),
-    "tiny_imagenet": (3, 64, 200),
-    "cityscapes": (3, 512, 19),
-    "ade20k": (3, 512, 150),
-    "voc": (3, 512, 21),
+    "digits": (1, (8, 8), 10),
+    "idx": (1, (28, 28), 10),
+    "cifar10": (3, (32, 32), 10),
+    "cifar100": (3, (32, 32), 100),
+    "tiny_imagenet": (3, (64, 64), 200),
+    "cityscapes": (3, (512, 512), 19),
+    "ade20k": (3, (512, 512), 150),
+    "voc": (3, (512, 512), 21),
+    "coco": (3, (256, 192), 17),
 }
 
 
@@ -48,8 +50,8 @@ def published_shape(settings: DataSettings) -> dict[str, Any]:
     """
     found: dict[str, Any] = {"image_size": (64, 64)}
     if settings.source in _PUBLISHED:
-        channels, side, classes = _PUBLISHED[settings.source]
-        found = {"in_channels": channels, "image_size": (side, side), "num_classes": classes}
+        channels, (height, width), classes = _PUBLISHED[settings.source]
+        found = {"in_channels": channels, "image_size": (height, width), "num_classes": classes}
     if settings.size is not None:
         size = settings.size
         found["image_size"] = (size, size) if isinstance(size, int) else size
@@ -71,6 +73,7 @@ def load_splits(settings: DataSettings) -> Splits:
         "cifar100": load_cifar,
         "tiny_imagenet": load_tiny_imagenet,
         "folders": load_folders,
+        "coco": load_people,
         **dict.fromkeys(("cityscapes", "ade20k", "voc", "masks"), load_scenes),
     }
     return readers[settings.source](settings)

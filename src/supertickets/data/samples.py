@@ -67,6 +67,7 @@ class Splits:
         classes: Names of what the network tells apart: classes, or joints.
         preprocessing: How a picture becomes an input.
         notes: What a person should know about how the data was read, a line each.
+        limbs: Pairs of joints between which a line is drawn.
     """
 
     train: Samples
@@ -75,6 +76,7 @@ class Splits:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     notes: tuple[str, ...] = ()
+    limbs: tuple[tuple[int, int], ...] = ()
 
     def digest(self) -> str:
         """A hash that tells whether the same samples are in the same splits."""
@@ -93,6 +95,27 @@ def square_side(settings: DataSettings) -> int | None:
     if size is not None and size < 8:
         raise UserError(f"data.size is {size}; the nearest possible is 8 pixels")
     return size
+
+
+def height_and_width(settings: DataSettings, what: str, such_as: list[int]) -> tuple[int, int]:
+    """``data.size`` of data whose inputs are no squares.
+
+    Args:
+        settings: The settings.
+        what: What has this size, for the error.
+        such_as: A size that works, for the error.
+
+    Raises:
+        UserError: It is missing or impossible.
+    """
+    if settings.size is None:
+        raise UserError(f"data.size is null; give height and width of {what}, e.g. --data.size {such_as}")
+    height, width = (settings.size, settings.size) if isinstance(settings.size, int) else settings.size
+    if min(height, width) < 16:
+        raise UserError(
+            f"data.size is {height} x {width}; the nearest possible is {max(height, 16)} x {max(width, 16)}"
+        )
+    return height, width
 
 
 def sha256(*parts: bytes | memoryview) -> str:

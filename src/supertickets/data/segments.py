@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import warnings
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,12 +17,12 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from ..errors import UserError
 from ..recipe import AugmentSettings, DataSettings
+from .files import divide, first_readable, read_all
 from .folders import data_folder
 from .pictures import BrokenPicture, Preprocessing, to_tensor
 from .randomness import mix
-from .samples import Batch, Index, Splits, Variation, sha256
+from .samples import Batch, Index, Splits, Variation, height_and_width, sha256
 from .scene_layouts import read_ade20k, read_cityscapes, read_pairs, read_voc
 from .scenes import IGNORED, Layout, Scene, read_scene
 
@@ -53,6 +51,11 @@ class SceneSet:
 
     def __len__(self) -> int:
         return len(self.scenes)
+
+    @property
+    def pictures(self) -> tuple[Path, ...]:
+        """The picture of every scene."""
+        return tuple(scene.image for scene in self.scenes)
 
     @property
     def slow(self) -> bool:
@@ -99,22 +102,12 @@ class SceneSet:
 
     def scene_or_another(self, position: int) -> Pair:
         """A scene; a broken one gives its place to the next that can be read."""
-        for i in [position, *range(position + 1, len(self)), *range(position)]:
-            try:
-                return self.scene(i)
-            except BrokenPicture as error:
-                if not self.skip:
-                    raise
-                warnings.warn(f"another scene takes its place: {error}", stacklevel=2)
-        raise UserError("no scene can be read; mend the files")
+        order = [position, *range(position + 1, len(self)), *range(position)]
+        return first_readable(self.scene, order, self.skip, "scene")
 
 
 def load_scenes(settings: DataSettings) -> Splits:
-    """Reads scenes in the layout of ``data.source``.
-
-    With train, val and test parts the splits are given. Of train and val alone the second is the test split, and
-    validation is held out from training, so that nothing is chosen by what is reported. Without parts, shares are
-    held out.
+    """Reads scenes in the layout of ``data.source``; `divide` tells what becomes of its parts.
 
     Raises:
         UserError: The layout, a mask or the settings do not fit.
@@ -127,7 +120,7 @@ def load_scenes(settings: DataSettings) -> Splits:
     }
     layout = readers[settings.source](data_folder(settings, "the folder of the data set"))
     notes = list(layout.notes)
-    height, width = _size(settings)
+    height, width = height_and_width(settings, "the crops", [180, 240])
     shorter = settings.shorter or min(height, width)
     parts = dict(layout.parts)
     if settings.source == "cityscapes":
@@ -136,7 +129,7 @@ def load_scenes(settings: DataSettings) -> Splits:
     kept = _keep(everything, layout, settings, notes)
     whole = SceneSet(tuple(everything), layout, kept, settings.broken == "skip")
     sets = {name: replace(whole, scenes=tuple(s for s in part if _usable(s, kept))) for name, part in parts.items()}
-    train, validation, test = _splits(sets, settings, notes)
+    train, validation, test = divide(sets, settings, notes, "scene")
     notes.append(f"{len(layout.classes)} classes: {', '.join(layout.classes[:20])}")
     notes.append(f"{len(train)} training, {len(validation)} validation, {len(test)} test scenes")
     notes.append(f"scenes are resized to a shorter side of {shorter} pixels; crops are {width} x {height}")
@@ -184,17 +177,6 @@ def largest_share(mask: Tensor) -> float:
 _DISTORT = v2.RandomPhotometricDistort((1 - 32 / 255, 1 + 32 / 255), (0.5, 1.5), (0.5, 1.5), (-0.1, 0.1), p=0.5)
 
 
-def _size(settings: DataSettings) -> tuple[int, int]:
-    if settings.size is None:
-        raise UserError("data.size is null; give height and width of the crops, e.g. --data.size [180,240]")
-    height, width = (settings.size, settings.size) if isinstance(settings.size, int) else settings.size
-    if min(height, width) < 16:
-        raise UserError(
-            f"data.size is {height} x {width}; the nearest possible is {max(height, 16)} x {max(width, 16)}"
-        )
-    return height, width
-
-
 def _read(scene: Scene, layout: Layout) -> Pair:
     picture, mask = read_scene(scene, layout.lookup, layout.known)
     return tv_tensors.Image(to_tensor(picture)), tv_tensors.Mask(torch.from_numpy(mask))
@@ -205,19 +187,7 @@ def _keep(scenes: list[Scene], layout: Layout, settings: DataSettings, notes: li
     if len(scenes) * _bytes_of_one(scenes) > settings.keep_gb * 1e9:
         return {}
 
-    def read(scene: Scene) -> Pair | BrokenPicture:
-        try:
-            return _read(scene, layout)
-        except BrokenPicture as error:
-            return error
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = dict(zip(scenes, pool.map(read, scenes), strict=True))
-    broken = [pair for pair in found.values() if isinstance(pair, BrokenPicture)]
-    if broken and settings.broken == "refuse":
-        raise UserError(f"{broken[0]}; {len(broken)} such in all: mend or delete them, or set data.broken to skip")
-    notes += [f"left out: {error}" for error in broken[:20]]
-    return {scene: pair for scene, pair in found.items() if not isinstance(pair, BrokenPicture)}
+    return read_all(scenes, lambda scene: _read(scene, layout), settings, notes)
 
 
 def _bytes_of_one(scenes: list[Scene]) -> int:
@@ -230,35 +200,6 @@ def _bytes_of_one(scenes: list[Scene]) -> int:
 
 def _usable(scene: Scene, kept: Mapping[Scene, Pair]) -> bool:
     return not kept or scene in kept
-
-
-def _splits(
-    sets: Mapping[str, SceneSet], settings: DataSettings, notes: list[str]
-) -> tuple[SceneSet, SceneSet, SceneSet]:
-    if empty := [name for name, part in sets.items() if not len(part)]:
-        raise UserError(f"no scene of the {empty[0]} part can be read; mend the files or remove the part")
-    if "train" not in sets and "all" not in sets:
-        raise UserError(f"there is no train part, only {', '.join(sets)}; add it")
-    train = sets.get("train", sets.get("all"))
-    assert train is not None
-    if {"val", "test"} <= sets.keys():
-        notes.append("splits as given")
-        return train, sets["val"], sets["test"]
-    test = sets.get("test", sets.get("val"))
-    if test is None:
-        train, test = _hold_out(train, settings.test, settings.split_seed, "data.test")
-    train, validation = _hold_out(train, settings.validation, settings.split_seed, "data.validation")
-    notes.append(f"{settings.validation:.0%} of the training scenes are the validation split")
-    return train, validation, test
-
-
-def _hold_out(scenes: SceneSet, share: float, seed: int, name: str) -> tuple[SceneSet, SceneSet]:
-    count = round(share * len(scenes))
-    if not 0 < share < 1 or not 0 < max(1, count) < len(scenes):
-        raise UserError(f"{name} is {share:g}; of {len(scenes)} scenes it leaves nothing on one side, try 0.2")
-    order = np.random.default_rng(mix(seed, 1)).permutation(len(scenes))
-    held, rest = np.sort(order[: max(1, count)]), np.sort(order[max(1, count) :])
-    return scenes.subset(rest), scenes.subset(held)
 
 
 def _measured(train: SceneSet, size: tuple[int, int], shorter: int) -> Preprocessing:

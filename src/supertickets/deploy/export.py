@@ -115,6 +115,8 @@ def _write_onnx(ticket: Ticket, program: torch.export.ExportedProgram, images: t
     made.model.metadata_props.update(
         classes=json.dumps(ticket.classes), preprocessing=json.dumps(asdict(ticket.preprocessing))
     )
+    if ticket.limbs:
+        made.model.metadata_props["limbs"] = json.dumps(ticket.limbs)
     made.save(str(path))
 
 

@@ -1,8 +1,8 @@
-"""Predictions as pictures: a class below, or every pixel painted with a legend beside it."""
+"""Predictions as pictures and as JSON: a class, every pixel painted with a legend beside it, or skeletons."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from PIL import Image, ImageDraw, ImageFont
 from ..data import open_picture
 from ..data.scene_layouts import colors_of
 from ..errors import UserError
+from ..tasks.keypoints import draw_skeletons
 from ..ticket import Ticket
 
 _INK = "#1f2933"
+JOINT_SEEN = 0.2  # score from which on a joint is shown
 _SEEN = 0.002  # share of the pixels from which on a class is in the legend
 
 
@@ -30,13 +32,36 @@ def save_predictions(ticket: Ticket, images: Sequence[Path], found: Sequence[Any
         picture = open_picture(path).convert("RGB")
         if ticket.spec.head == "classification":
             page = captioned(picture, said)
-        else:
+        elif ticket.spec.head == "segmentation":
             page = painted(picture, said, ticket.classes)
+        else:
+            page = draw_skeletons(picture, said, ticket.classes, ticket.limbs, JOINT_SEEN)
         number = 1
         while (name := path.stem if number == 1 else f"{path.stem}-{number}") in used:
             number += 1
         used.add(name)
         page.save(folder / f"{name}.png")
+
+
+def described(ticket: Ticket, said: Any) -> dict[str, Any]:
+    """What a ticket said of a picture, as plain JSON: classes, shares of the pixels, or joints of people."""
+    if ticket.spec.head == "classification":
+        return {"classes": [{"name": name, "probability": share} for name, share in said]}
+    if ticket.spec.head == "segmentation":
+        return {"classes": [{"name": name, "share": share} for name, share in pixel_shares(said, ticket.classes)]}
+    rows = [zip(ticket.classes, person, strict=True) for person in said.tolist()]
+    people = [[{"name": name, "x": x, "y": y, "score": score} for name, (x, y, score) in row] for row in rows]
+    return {"people": [{"joints": joints} for joints in people]}
+
+
+def lines(found: Mapping[str, Any]) -> list[str]:
+    """The same in a line for a person to read, or in one for each person that was found."""
+    if "people" in found:
+        shown = [[joint for joint in person["joints"] if joint["score"] >= JOINT_SEEN] for person in found["people"]]
+        texts = [", ".join(f"{j['name']} ({j['x']:.0f}, {j['y']:.0f})" for j in joints) for joints in shown]
+        return [text or "no joint is clear" for text in texts] or ["no people"]
+    shares = [(entry["name"], entry.get("probability", entry.get("share", 0.0))) for entry in found["classes"]]
+    return [", ".join(f"{name} {share:.1%}" for name, share in shares[:3])]
 
 
 def captioned(picture: Image.Image, classes: Sequence[tuple[str, float]]) -> Image.Image:

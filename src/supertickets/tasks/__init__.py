@@ -10,11 +10,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..data.pictures import Preprocessing
+from ..data.samples import Samples
 from ..supernets.hrnet import Head
 from .classification import Classification
+from .pose import Pose
 from .segmentation import Segmentation
 
-__all__ = ["Classification", "Segmentation", "Task", "headline", "task_of_head"]
+__all__ = ["Classification", "Pose", "Segmentation", "Task", "headline", "task_of_head"]
 
 # The figure of every task that is shown first, in percent, and what people call it.
 _HEADLINES = {"top1": "accuracy", "miou": "mIoU", "ap": "AP"}
@@ -37,11 +39,13 @@ class Task(Protocol):
     def loss(self, scores: Tensor, target: Tensor) -> Tensor:
         """Training loss, averaged over the batch."""
 
-    def totals(self, module: nn.Module, batches: Iterable[tuple[Tensor, Any]], device: torch.device) -> Tensor:
-        """What an evaluation found, as a float64 vector that adds up over batches and processes."""
+    def totals(
+        self, module: nn.Module, batches: Iterable[tuple[Tensor, Any]], data: Samples, device: torch.device
+    ) -> Tensor:
+        """What an evaluation found in this process's batches of some samples; float64, adds up over processes."""
 
-    def metrics(self, totals: Tensor) -> dict[str, float]:
-        """Figures of the totals; accuracies in percent."""
+    def metrics(self, totals: Tensor, data: Samples) -> dict[str, float]:
+        """Figures of the totals over all processes; accuracies in percent."""
 
     def predict(self, module: nn.Module, prepare: Preprocessing, picture: Image.Image) -> Any:
         """What the network says of one picture of any size."""
@@ -51,7 +55,7 @@ def task_of_head(head: Head, classes: tuple[str, ...]) -> Task:
     """The task of a finished network, for predictions."""
     if head == "classification":
         return Classification(classes)
-    return Segmentation(classes)
+    return Segmentation(classes) if head == "segmentation" else Pose(classes)
 
 
 def headline(scores: Mapping[str, Any]) -> tuple[str, float] | None:

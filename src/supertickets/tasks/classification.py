@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.pictures import Preprocessing
+from ..data.samples import Samples
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ class Classification:
         return F.cross_entropy(scores, target, label_smoothing=self.label_smoothing)
 
     @torch.no_grad()
-    def totals(self, module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Tensor:
+    def totals(
+        self, module: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], data: Samples, device: torch.device
+    ) -> Tensor:
         """Sums over batches that add up over processes: [samples, loss, top-1 hits, top-5 hits], float64."""
         sums = torch.zeros(4, dtype=torch.float64, device=device)
         top = min(5, len(self.classes))
@@ -44,7 +47,7 @@ class Classification:
             sums += torch.stack((torch.ones_like(labels).sum(), loss, hits[:, 0].sum(), hits.sum())).to(sums)
         return sums
 
-    def metrics(self, totals: Tensor) -> dict[str, float]:
+    def metrics(self, totals: Tensor, data: Samples) -> dict[str, float]:
         """``loss``, and ``top1`` and ``top5`` in percent."""
         count, loss, first, five = totals.tolist()
         count = max(count, 1)

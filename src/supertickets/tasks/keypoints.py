@@ -1,8 +1,6 @@
-"""Human pose: regions around people, heatmaps of joints and back, similarity of poses, COCO's metrics, pictures.
+"""Human pose: heatmaps of joints and back, similarity of poses, COCO's metrics, pictures.
 
-Points are (x, y) in pixels whose centres have whole numbers: the first column of an image has its centre at x = 0 and
-covers -0.5 to 0.5, a map of W columns -0.5 to W - 0.5. Scaling keeps these borders in place, so that the column x of
-an image is (x + 0.5) / stride - 0.5 of a heatmap, and mirroring an image mirrors its heatmaps exactly.
+Points are (x, y) in pixels or cells whose centres have whole numbers, as in `data.regions`.
 """
 
 from __future__ import annotations
@@ -12,116 +10,37 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..data.coco import AREA_OF_BOX, Box, Joints
+from ..data.coco import AREA_OF_BOX
+from ..data.regions import Floats, Values
 from ..errors import UserError
-
-Floats = npt.NDArray[np.float64]
-Values = npt.NDArray[np.floating[Any]]
 
 _CUT = 3  # deviations after which a Gaussian is zero
 _LEFT, _RIGHT, _MIDDLE, _EDGE = (255, 140, 20), (40, 150, 255), (60, 200, 90), (20, 20, 20)
 
 
-# Regions -------------------------------------------------------------------------------------------------------------
-
-
-def box_region(box: Box, out_hw: tuple[int, int], enlarge: float = 1.25) -> tuple[Floats, Floats]:
-    """The region around a box that has the shape of the network's input.
-
-    Args:
-        box: x, y of the upper left corner, width and height, in pixels, as COCO has them: the borders of the first
-            pixel are 0 and 1, so that the box of a whole picture gives the region of its pixels.
-        out_hw: Height and width of the input.
-        enlarge: Margin, as a factor of the smallest such region.
-
-    Returns:
-        Its centre (x, y) and its size (width, height), in pixels of the picture.
-    """
-    x, y, width, height = box
-    aspect = out_hw[1] / out_hw[0]
-    size = np.array([max(width, height * aspect), max(height, width / aspect)])
-    return np.array([x + (width - 1) / 2, y + (height - 1) / 2]), size * enlarge
-
-
-def region_matrix(
-    center: Sequence[float] | Floats,
-    size: Sequence[float] | Floats,
-    rotation_degrees: float,
-    out_hw: tuple[int, int],
-) -> Floats:
-    """The affine map from the picture to the network's input: its centre goes to the centre, its size to the size.
-
-    Args:
-        center: x, y of the region, in pixels of the picture.
-        size: Width and height of the region, in pixels of the picture.
-        rotation_degrees: How far the input shows the picture turned clockwise about the region's centre.
-        out_hw: Height and width of the input.
-
-    Returns:
-        Shape (2, 3), for `transform`.
-    """
-    angle = math.radians(rotation_degrees)
-    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    out = np.array([out_hw[1], out_hw[0]], np.float64)
-    linear = (out / np.asarray(size, np.float64))[:, None] * turn
-    return np.column_stack((linear, (out - 1) / 2 - linear @ np.asarray(center, np.float64)))
-
-
-def inverse(matrix_23: Floats) -> Floats:
-    """The affine map back, of shape (..., 2, 3)."""
-    linear = np.linalg.inv(matrix_23[..., :2])
-    return np.concatenate((linear, -linear @ matrix_23[..., 2:]), -1)
-
-
-def transform(points_N2: Values, matrix_23: Floats) -> Floats:
-    """Points through an affine map; leading dimensions are those of a batch, in both or in none."""
-    return points_N2 @ np.swapaxes(matrix_23[..., :2], -1, -2) + matrix_23[..., None, :, 2]
-
-
-def cut_out(picture: Image.Image, matrix_23: Floats, out_hw: tuple[int, int]) -> Image.Image:
-    """The network's input that `region_matrix` describes, interpolated bilinearly; black outside the picture."""
-    back = inverse(matrix_23)
-    # Pillow's coordinates are half a pixel larger on both sides.
-    back[:, 2] += 0.5 - back[:, :2].sum(1) / 2
-    data = tuple(back.reshape(-1).tolist())
-    return picture.transform((out_hw[1], out_hw[0]), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
-
-
-def mirror_joints(joints_K3: Values, width: int, flip: Sequence[int]) -> Values:
-    """Joints of a mirrored image of this width: x from the other side, left and right swapped."""
-    mirrored = joints_K3[list(flip)]
-    mirrored[:, 0] = width - 1 - mirrored[:, 0]
-    return mirrored
-
-
 # Heatmaps ------------------------------------------------------------------------------------------------------------
 
 
-def heatmaps(
-    joints_K3: Values, hw: tuple[int, int], stride: int = 4, sigma: float = 2.0
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def heatmaps(joints_BK3: Tensor, hw: tuple[int, int], sigma: float = 2.0) -> tuple[Tensor, Tensor]:
     """What a network should answer: per joint a Gaussian of height 1 around the joint itself, not the nearest cell.
 
     Args:
-        joints_K3: x, y in pixels of the network's input, and v (above 0: marked).
+        joints_BK3: x, y in shares of the input's width and height (`data.regions.as_shares`), and v (above 0: marked).
         hw: Height and width of the maps.
-        stride: Input pixels per cell.
         sigma: Deviation in cells; the Gaussian is zero where x or y is more than 3 of them away.
 
     Returns:
-        Maps of shape (K, H, W), and weights of shape (K): 0 for joints that are unmarked or whose Gaussian does not
-        touch the map (these maps are zero), else 1.
+        Maps of shape (B, K, H, W), and weights of shape (B, K): 0 for joints that are unmarked or whose Gaussian does
+        not touch the map (these maps are zero), else 1.
     """
-    xy_K2 = (joints_K3[:, :2].astype(np.float64) + 0.5) / stride - 0.5
-    columns_KW, rows_KH = (_bell(xy_K2[:, axis, None], hw[1 - axis], sigma) for axis in (0, 1))
-    weights_K = (joints_K3[:, 2] > 0) & columns_KW.any(1) & rows_KH.any(1)
-    columns_KW = columns_KW * weights_K[:, None]
-    return rows_KH[:, :, None] * columns_KW[:, None, :], weights_K.astype(np.float32)
+    rows_BKH, columns_BKW = (_bell(joints_BK3[..., 1 - i, None] * n - 0.5, n, sigma) for i, n in enumerate(hw))
+    weights_BK = (joints_BK3[..., 2] > 0) & columns_BKW.any(-1) & rows_BKH.any(-1)
+    columns_BKW = columns_BKW * weights_BK[..., None]
+    return rows_BKH[..., :, None] * columns_BKW[..., None, :], weights_BK.to(torch.float32)
 
 
 def decode(maps_BKHW: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,31 +62,15 @@ def decode(maps_BKHW: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(places, -1), score_BK
 
 
-def to_picture(xy_N2: Values, matrix_23: Floats, stride: int = 4) -> Floats:
-    """Cells of a heatmap -> pixels of the picture; leading dimensions as in `transform`.
-
-    Args:
-        xy_N2: x, y in cells.
-        matrix_23: From the picture to the network's input, as from `region_matrix`.
-        stride: Input pixels per cell.
-    """
-    return transform((xy_N2 + 0.5) * stride - 0.5, inverse(matrix_23))
-
-
-def flip_back(maps_BKHW: Tensor, flip: Sequence[int], shift: int = 0) -> Tensor:
+def flip_back(maps_BKHW: Tensor, flip: Sequence[int]) -> Tensor:
     """Maps of a mirrored image -> maps of the image.
 
     Args:
         maps_BKHW: What the network answered to the mirrored image.
         flip: Per joint, the index of its mirror image.
-        shift: Cells to move the result to the right. Networks trained on maps of `heatmaps` need none; those that take
-            cell x for the input's column ``x * stride`` are off by nearly a cell and need 1.
     """
     order = torch.tensor(tuple(flip), device=maps_BKHW.device)
-    maps_BKHW = maps_BKHW.index_select(1, order).flip(-1)
-    if not shift:
-        return maps_BKHW
-    return torch.cat((maps_BKHW[..., :shift], maps_BKHW[..., :-shift]), -1)
+    return maps_BKHW.index_select(1, order).flip(-1)
 
 
 # Poses ---------------------------------------------------------------------------------------------------------------
@@ -271,25 +174,32 @@ def pose_metrics(
 # Pictures ------------------------------------------------------------------------------------------------------------
 
 
-def draw_skeletons(picture: Image.Image, people: Sequence[Values], joints: Joints, at_least: float) -> Image.Image:
+def draw_skeletons(
+    picture: Image.Image,
+    people: Sequence[Values],
+    names: Sequence[str],
+    limbs: Sequence[tuple[int, int]],
+    at_least: float,
+) -> Image.Image:
     """A copy of the picture in RGB with people's limbs: orange on their left, blue on their right, green between.
 
     Args:
         picture: Any picture.
         people: Per person, x, y in pixels and the score of each joint, of shape (K, 3).
-        joints: Their names and limbs.
+        names: Of the joints; those that begin with left_ and right_ tell the sides.
+        limbs: Pairs of joints, by their index.
         at_least: Joints that score lower are left out, with their limbs.
     """
     drawn = picture.convert("RGB")
     pen = ImageDraw.Draw(drawn)
     thickest = min(picture.size) / 120
-    sides = [_LEFT if "left_" in name else _RIGHT if "right_" in name else _MIDDLE for name in joints.names]
+    sides = [_LEFT if "left_" in name else _RIGHT if "right_" in name else _MIDDLE for name in names]
     for person in people:
         shown = (person[:, 2] >= at_least) & np.isfinite(person).all(1)
         extent = np.ptp(person[shown, :2], axis=0).max() if shown.any() else 0
         width = max(1, round(min(thickest, float(extent) / 40)))  # thin on distant people
         points = [(float(x), float(y)) for x, y in np.where(shown[:, None], person[:, :2], 0)]
-        limbs = [(a, b) for a, b in joints.limbs if shown[a] and shown[b]]
+        limbs = [(a, b) for a, b in limbs if shown[a] and shown[b]]
         for margin in (max(1, width // 2), 0):  # a dark edge below, so that colours show on any ground
             for a, b in limbs:
                 ends = {sides[a], sides[b]} - {_MIDDLE}
@@ -303,10 +213,10 @@ def draw_skeletons(picture: Image.Image, people: Sequence[Values], joints: Joint
     return drawn
 
 
-def _bell(middle_K1: Floats, count: int, sigma: float) -> npt.NDArray[np.float32]:
-    """Per row, a Gaussian of height 1 over the cells 0, 1 ..., cut off."""
-    away = np.arange(count) - middle_K1
-    return np.where(np.abs(away) <= _CUT * sigma, np.exp(-np.square(away / sigma) / 2), 0).astype(np.float32)
+def _bell(middle: Tensor, count: int, sigma: float) -> Tensor:
+    """A Gaussian of height 1 over the cells 0, 1 ... in the last dimension, cut off."""
+    away = torch.arange(count, device=middle.device) - middle
+    return torch.exp(-(away / sigma).square() / 2) * (away.abs() <= _CUT * sigma)
 
 
 def _silent(*_: object) -> None:

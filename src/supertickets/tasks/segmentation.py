@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.pictures import Preprocessing
+from ..data.samples import Samples
 from ..data.scenes import IGNORED
 
 
@@ -40,7 +41,9 @@ class Segmentation:
         return total / pixels
 
     @torch.no_grad()
-    def totals(self, module: nn.Module, batches: Iterable[tuple[Tensor, Any]], device: torch.device) -> Tensor:
+    def totals(
+        self, module: nn.Module, batches: Iterable[tuple[Tensor, Any]], data: Samples, device: torch.device
+    ) -> Tensor:
         """[loss, confusion matrix (label, prediction) row by row]; masks may have any size, each its own."""
         kinds = len(self.classes)
         sums = torch.zeros(1 + kinds * kinds, dtype=torch.float64, device=device)
@@ -53,7 +56,7 @@ class Segmentation:
                 sums[1:] += confusion(labels, large[0].argmax(0), kinds).flatten()
         return sums
 
-    def metrics(self, totals: Tensor) -> dict[str, float]:
+    def metrics(self, totals: Tensor, data: Samples) -> dict[str, float]:
         """``loss`` per labelled pixel; ``miou``, ``macc`` and ``aacc`` in percent.
 
         A class counts for mIoU if it occurs in labels or predictions, for mAcc if it occurs in labels.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from ..data import Batch
+from ..data import Batch, Samples
 from ..tasks import Task
 from .runtime import Runtime
 
@@ -48,10 +48,20 @@ def average_statistics(module: nn.Module, runtime: Runtime) -> None:
 
 
 @torch.no_grad()
-def evaluate(module: nn.Module, batches: Iterable[Batch], task: Task, runtime: Runtime) -> dict[str, float]:
-    """Metrics of a module in eval mode, over the samples of all processes."""
+def evaluate(
+    module: nn.Module, batches: Iterable[Batch], data: Samples, task: Task, runtime: Runtime
+) -> dict[str, float]:
+    """Metrics of a module in eval mode, over the samples of all processes.
+
+    Args:
+        module: The network.
+        batches: This process's share of the samples.
+        data: The samples.
+        task: What is measured.
+        runtime: The processes.
+    """
     was_training = module.training
     module.eval()
-    totals = runtime.sum(task.totals(module, batches, runtime.device))
+    totals = runtime.sum(task.totals(module, batches, data, runtime.device))
     module.train(was_training)
-    return task.metrics(totals)
+    return task.metrics(totals, data)

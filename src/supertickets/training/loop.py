@@ -160,7 +160,7 @@ def _epoch_record(session: Session, state: TrainState, number: int, train_loss: 
     if number % recipe.evaluate_every == 0 or number == recipe.epochs:
         module = evaluated_module(session, state, number)
         data = session.batches.splits.validation
-        record |= evaluate(module, session.batches.evaluation(data), session.task, session.runtime)
+        record |= evaluate(module, session.batches.evaluation(data), data, session.task, session.runtime)
     return record
 
 

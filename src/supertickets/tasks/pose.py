@@ -1,0 +1,144 @@
+"""Pose estimation: the squared error of heatmaps; COCO's average precision over the poses that are found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ..data.coco import mirrored
+from ..data.people import PeopleSet, box_matrix, truth_of
+from ..data.pictures import Preprocessing, to_channels, to_tensor
+from ..data.regions import Box, Floats, cut_out, picture_matrix, to_picture
+from ..data.samples import Samples
+from .keypoints import decode, flip_back, heatmaps, oks_nms, pose_metrics, pose_scores
+
+_AT_ONCE = 32  # regions of one picture
+
+
+@dataclass(frozen=True)
+class Pose:
+    """The task of finding the joints of a person.
+
+    Attributes:
+        classes: Names of the joints, in the order of the network's outputs; left_ and right_ tell mirror images.
+        sigma: Deviation of the Gaussians that are learned, in cells of the maps.
+        flip_test: Whether an evaluation takes the mean of the maps of an image and of its mirror image.
+    """
+
+    classes: tuple[str, ...]
+    sigma: float = 2.0
+    flip_test: bool = True
+    head: ClassVar[Literal["keypoints"]] = "keypoints"
+
+    def loss(self, scores: Tensor, target: Tensor) -> Tensor:
+        """Half the squared error of maps (B, K, h, w), averaged over all cells; unmarked joints have none.
+
+        Args:
+            scores: What the network answered.
+            target: Joints (B, K, 3): x, y in shares of the input, and v.
+        """
+        return self._losses(scores, target)[0].mean()
+
+    @torch.no_grad()
+    def totals(
+        self, module: nn.Module, batches: Iterable[tuple[Tensor, Any]], data: Samples, device: torch.device
+    ) -> Tensor:
+        """A row per person of the split; those that another process looks at are zero.
+
+        Columns: 1 for a person that was looked at, its loss, whether a joint of it is known, and x, y in pixels of the
+        picture and score of every joint.
+        """
+        table = np.zeros((len(data), 3 + 3 * len(self.classes)))
+        for images, regions in batches:
+            if not len(images):
+                continue
+            images = images.to(device)
+            maps = module(images)
+            losses, weights = self._losses(maps, regions.joints.to(device))
+            found = self._found(module, images, maps, regions.matrices)
+            known = weights.any(-1)
+            head = torch.stack((torch.ones_like(losses), losses * known, known), 1)
+            table[regions.positions] = np.column_stack((head.cpu().double().numpy(), found.reshape(len(found), -1)))
+        return torch.from_numpy(table).to(device)
+
+    def metrics(self, totals: Tensor, data: Samples) -> dict[str, float]:
+        """``loss`` per person with joints; ``ap``, ``ap50``, ``ap75``, ``ap_m``, ``ap_l`` and ``ar`` in percent.
+
+        What no person counts for is left out. Pictures that could not be read do not count.
+        """
+        assert isinstance(data, PeopleSet)
+        table = totals.cpu().numpy()
+        unread = {person.image_id for person, row in zip(data.people, table, strict=True) if not row[0]}
+        by_image: dict[int, list[int]] = {}
+        for i, person in enumerate(data.people):
+            if person.image_id not in unread:
+                by_image.setdefault(person.image_id, []).append(i)
+        poses = table[:, 3:].reshape(len(table), len(self.classes), 3)
+        scores = pose_scores(np.array([person.score for person in data.people]), poses[..., 2])
+        areas, sigmas = np.array([person.area for person in data.people]), data.joints.sigmas
+        results = []
+        for image_id, rows in by_image.items():
+            for kept in oks_nms(poses[rows], scores[rows], areas[rows], sigmas):
+                results.append(
+                    {
+                        "image_id": image_id,
+                        "category_id": data.joints.category_id,
+                        "keypoints": poses[rows[kept]].reshape(-1).tolist(),
+                        "score": float(scores[rows[kept]]),
+                    }
+                )
+        truth = truth_of(data.truth, {image["id"] for image in data.truth["images"]} - unread)
+        figures = pose_metrics(truth, results, sigmas)
+        known = table[:, 2].sum()
+        loss = {"loss": float(table[:, 1].sum() / known)} if known else {}
+        return loss | {name: value for name, value in figures.items() if not np.isnan(value)}
+
+    @torch.no_grad()
+    def predict(
+        self,
+        module: nn.Module,
+        prepare: Preprocessing,
+        picture: Image.Image,
+        boxes: Sequence[Box] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """x, y in pixels of the picture and score of every joint, of shape (people, K, 3).
+
+        Args:
+            module: The network.
+            prepare: How a region becomes its input.
+            picture: Any picture.
+            boxes: Of the people; without, the whole picture is taken for the region of one person.
+        """
+        if boxes is None:
+            matrices = [picture_matrix(picture.size, prepare.size)]
+        else:
+            matrices = [box_matrix(box, prepare) for box in boxes]
+        picture = to_channels(picture, prepare.channels)
+        found = [np.empty((0, len(self.classes), 3), np.float32)]
+        for start in range(0, len(matrices), _AT_ONCE):
+            some = np.array(matrices[start : start + _AT_ONCE])
+            images = prepare(torch.stack([to_tensor(cut_out(picture, matrix, prepare.size)) for matrix in some]))
+            found.append(self._found(module, images, module(images), some).astype(np.float32))
+        return np.concatenate(found)
+
+    def _losses(self, maps: Tensor, joints_BK3: Tensor) -> tuple[Tensor, Tensor]:
+        """Per sample the loss, and the weights (B, K) of its joints."""
+        wanted, weights_BK = heatmaps(joints_BK3, (maps.shape[-2], maps.shape[-1]), self.sigma)
+        error = (maps - wanted) * weights_BK[..., None, None]
+        return error.square().mean((1, 2, 3)) / 2, weights_BK
+
+    def _found(self, module: nn.Module, images: Tensor, maps: Tensor, matrices: Floats) -> Floats:
+        """x, y in pixels of the pictures, and score, of shape (B, K, 3)."""
+        if self.flip_test:
+            maps = (maps + flip_back(module(images.flip(-1)), mirrored(self.classes))) / 2
+        cells, scores = decode(maps)
+        stride = images.shape[-1] / maps.shape[-1]
+        xy = to_picture(cells.cpu().double().numpy(), matrices, stride)
+        return np.concatenate((xy, scores.cpu().double().numpy()[..., None]), -1)
