@@ -9,11 +9,11 @@ _os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = _version("supertickets")
 
-from . import cost, runs
+from . import cost, restate, runs
 from .errors import UserError
 from .files import list_recipes, load_recipe
 from .recipe import Recipe
-from .runs import draw, resume, retrain, train
+from .runs import draw, prune, resume, retrain, train, transfer
 from .supernets import create_supernet, list_supernets
 from .ticket import Ticket, load
 
@@ -29,8 +29,11 @@ __all__ = [
     "list_supernets",
     "load",
     "load_recipe",
+    "prune",
+    "restate",
     "resume",
     "retrain",
     "runs",
     "train",
+    "transfer",
 ]

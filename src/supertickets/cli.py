@@ -98,16 +98,39 @@ def _resume(options: argparse.Namespace) -> None:
 
 def _retrain(options: argparse.Namespace) -> None:
     """train a ticket further: same mask, same architecture"""
-    from .runs import retrain, retrain_recipe
+    from .restate import retrain_recipe
+    from .runs import retrain
     from .ticket import load
 
-    for word in options.settings:
-        if word.startswith(("--search.", "--prune.", "--supernet.")):
-            raise UserError(f"retrain takes no {word[2:].split('=')[0]}: architecture and mask stay as they are")
     ticket = load(options.ticket)
     recipe = retrain_recipe(ticket, options.epochs, _with_data(options))
     out = Path(options.out or f"{str(options.ticket).rstrip('/')}-retrained")
     _trained(lambda: retrain(ticket, recipe, out), out, options.json)
+
+
+def _transfer(options: argparse.Namespace) -> None:
+    """train a ticket's features on other data, or for another task: mask kept, head replaced"""
+    from .restate import transfer_recipe
+    from .runs import transfer
+    from .ticket import load
+
+    ticket = load(options.ticket)
+    head = None if options.head == "fresh" else load(options.head)
+    recipe = transfer_recipe(ticket, options.recipe, _with_data(options), head)
+    out = Path(options.out or f"runs/{recipe.name}")
+    _trained(lambda: transfer(ticket, recipe, out, head), out, options.json)
+
+
+def _prune(options: argparse.Namespace) -> None:
+    """prune a finished network in one shot, e.g. one that was searched only"""
+    from .restate import prune_recipe
+    from .runs import prune
+    from .ticket import load
+
+    ticket = load(options.ticket)
+    recipe = prune_recipe(ticket, options.ratio, options.criterion, _with_data(options))
+    out = Path(options.out or f"{str(options.ticket).rstrip('/')}-pruned")
+    _trained(lambda: prune(ticket, recipe, out, options.criterion, options.batches), out, options.json)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -245,7 +268,7 @@ def _with_data(options: argparse.Namespace) -> list[str]:
 
 def _take_settings(words: list[str]) -> tuple[list[str], list[str]]:
     """Parts a command's own words from the settings of a recipe (``--name VALUE``), which may stand anywhere."""
-    own = {"draw": (), "train": (), "retrain": ("epochs",)}
+    own = {"draw": (), "train": (), "retrain": ("epochs",), "transfer": (), "prune": ()}
     if not words or words[0] not in own:
         return words, []
     names = set(setting_names()) - set(own[words[0]])
@@ -288,6 +311,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "train": _train,
     "resume": _resume,
     "retrain": _retrain,
+    "transfer": _transfer,
+    "prune": _prune,
     "evaluate": _evaluate,
     "predict": _predict,
     "show": _show,
@@ -304,7 +329,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     made = {}
     for name, run in COMMANDS.items():
-        settings = name in ("draw", "train", "retrain")
+        settings = name in ("draw", "train", "retrain", "transfer", "prune")
         made[name] = commands.add_parser(
             name, help=run.__doc__, description=run.__doc__, add_help=not settings, allow_abbrev=False
         )
@@ -326,9 +351,16 @@ def _parser() -> argparse.ArgumentParser:
         )
     made["draw"].add_argument("--plan", action="store_true", help="print what happens when, and do nothing")
     made["resume"].add_argument("out", metavar="RUN")
-    for name in ("retrain", "evaluate", "predict", "export", "bench"):
+    for name in ("retrain", "transfer", "prune", "evaluate", "predict", "export", "bench"):
         made[name].add_argument("ticket", metavar="TICKET", help="folder of a ticket, or a run")
     made["retrain"].add_argument("--epochs", type=int, required=True, help="epochs to train")
+    made["transfer"].add_argument("recipe", metavar="RECIPE", help="a shipped name or a YAML file, of the target")
+    made["transfer"].add_argument(
+        "--head", metavar="fresh|TICKET", default="fresh", help="a ticket of the target gives head and classifier"
+    )
+    made["prune"].add_argument("--ratio", type=float, required=True, help="share of zeros among maskable weights")
+    made["prune"].add_argument("--criterion", choices=("magnitude", "snip"), default="magnitude")
+    made["prune"].add_argument("--batches", type=int, default=10, help="training batches that snip looks at")
     made["evaluate"].add_argument("--data", metavar="DIR", help="folder with the data set, if it has moved")
     made["evaluate"].add_argument("--split", choices=("test", "validation", "train"), default="test")
     made["evaluate"].add_argument("--boxes", metavar="FILE", help="people's boxes: truth, detected, or COCO detections")

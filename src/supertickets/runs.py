@@ -7,9 +7,9 @@ import dataclasses
 import platform
 import warnings
 from argparse import ArgumentError
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy
 import torch
@@ -17,14 +17,14 @@ import torch
 from . import __version__
 from .cost import count
 from .data import Batches, Samples, Splits, load_splits
-from .draw import maskable, search_warning, two_in_one
-from .errors import UserError
-from .files import check_recipe, override, recipe_from_json
-from .pruning import check_ratio
+from .draw import Criterion, check_prune, prune_once, search_warning, two_in_one
+from .errors import UserError, nearest
+from .files import check_recipe, recipe_from_json
 from .recipe import Recipe
+from .restate import fixed_network, lineage, recipe_of
 from .schedule import check_schedule
 from .settle import settle
-from .supernets import HRNetSpec, create_spec
+from .supernets import HRNetSpec, create_spec, spec_from_json
 from .tasks import Classification, Pose, Segmentation, Task
 from .ticket import Ticket
 from .training import (
@@ -43,8 +43,11 @@ from .training import (
 )
 from .training.runtime import start, stop
 from .training.teacher import FixedTeacher, Teacher, fixed_teacher
+from .transfer import graft, joined_settings
 
-Command = Literal["draw", "train", "retrain"]
+Command = Literal["draw", "train", "retrain", "transfer", "prune"]
+# What a run begins with, given its recipe and its data: a full supernet, or a network with weights and mask.
+Beginning = Callable[[Recipe, Splits], HRNetSpec | Ticket]
 _INSTEAD = {"in_channels": "", "image_size": " and set data.size", "num_classes": ""}
 
 
@@ -60,17 +63,12 @@ def draw(recipe: Recipe, out: str | Path | None = None) -> Ticket:
         Interrupted: Ctrl-C; `resume` goes on.
     """
     check_schedule(recipe)
-    return _begin("draw", recipe, out or f"runs/{recipe.name}", None)
+    return _begin("draw", recipe, out or f"runs/{recipe.name}", supernet_for)
 
 
 def train(recipe: Recipe, out: str | Path | None = None) -> Ticket:
     """Trains the recipe's network as it is: no search, no pruning (the dense supernet)."""
-    recipe = dataclasses.replace(
-        recipe,
-        search=dataclasses.replace(recipe.search, interval=0),
-        prune=dataclasses.replace(recipe.prune, ratio=0.0),
-    )
-    return _begin("train", recipe, out or f"runs/{recipe.name}-dense", None)
+    return _begin("train", fixed_network(recipe), out or f"runs/{recipe.name}-dense", supernet_for)
 
 
 def retrain(ticket: Ticket, recipe: Recipe, out: str | Path) -> Ticket:
@@ -78,32 +76,68 @@ def retrain(ticket: Ticket, recipe: Recipe, out: str | Path) -> Ticket:
 
     Args:
         ticket: Where to start.
-        recipe: The settings, e.g. from `retrain_recipe`.
+        recipe: The settings, e.g. from `restate.retrain_recipe`.
         out: Run directory.
     """
-    return _begin("retrain", recipe, out, ticket)
+    return _begin("retrain", recipe, out, _as_it_is(ticket), {"lineage": lineage(ticket)})
 
 
-def retrain_recipe(ticket: Ticket, epochs: int, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe a ticket was made by, restated for training it further.
+def transfer(ticket: Ticket, recipe: Recipe, out: str | Path | None = None, head: Ticket | None = None) -> Ticket:
+    """Trains the features of a ticket on other data; architecture and mask stay (Sec. 3.3).
 
-    The peak learning rate is a tenth of the recipe's and everything decays over the new epochs; overrides win.
+    Within a task only the classifier is new. For another task the head is fresh and dense, or that of a ticket of the
+    target, which brings its own mask and classifier.
+
+    Args:
+        ticket: Gives stem and stages.
+        recipe: The settings of the target, e.g. from `restate.transfer_recipe`; its search and pruning are left out.
+        out: Run directory; default ``runs/<recipe name>``.
+        head: Gives the head and the classifier.
 
     Raises:
-        UserError: A setting is unknown or impossible.
+        UserError: The features cannot serve the target, or the head does not fit them.
     """
-    if epochs < 1:
-        raise UserError(f"--epochs is {epochs}; the nearest possible is 1")
-    made_by = _recipe_of(ticket)
-    fixed = dataclasses.replace(
-        made_by,
-        name=f"{made_by.name}-retrained",
-        epochs=epochs,
-        optimizer=dataclasses.replace(made_by.optimizer, lr=made_by.optimizer.lr / 10),
-        search=dataclasses.replace(made_by.search, interval=0, last_epoch=None),
-        prune=dataclasses.replace(made_by.prune, ratio=0.0),
-    )
-    return override(fixed, overrides)
+    if head is not None:
+        whose: dict[str, Any] = {"kind": "inherited", "lineage": lineage(head)}
+    else:
+        whose = {"kind": "kept" if recipe_of(ticket).task == recipe.task else "fresh"}
+
+    def beginning(recipe: Recipe, splits: Splits) -> Ticket:
+        wanted = make_task(recipe, splits).head
+        settings = joined_settings(ticket, head, recipe, wanted, splits.preprocessing)
+        if head is not None:
+            _check_data("the head's ticket", head, splits)
+        joined = dataclasses.replace(recipe.supernet, transformer=True, settings=settings)
+        full = supernet_for(dataclasses.replace(recipe, supernet=joined), splits)
+        return graft(full, ticket, head, splits.classes, splits.preprocessing, recipe.seed)
+
+    made = {"lineage": lineage(ticket), "head": whose}
+    return _begin("transfer", fixed_network(recipe), out or f"runs/{recipe.name}", beginning, made)
+
+
+def prune(
+    ticket: Ticket, recipe: Recipe, out: str | Path, criterion: Criterion = "magnitude", batches: int = 10
+) -> Ticket:
+    """Prunes a finished network in one shot: search-then-prune, if the ticket was searched only.
+
+    Exactly ``prune.ratio`` of the maskable weights are zero afterwards; BN statistics are measured anew, nothing is
+    trained. `retrain` goes on from there.
+
+    Args:
+        ticket: What to prune.
+        recipe: The settings, e.g. from `restate.prune_recipe`.
+        out: Run directory.
+        criterion: How weights are ranked.
+        batches: Training batches over which "snip" averages the gradient.
+    """
+    if criterion not in get_args(Criterion):
+        raise UserError(f"unknown criterion '{criterion}'{nearest(criterion, get_args(Criterion))}")
+    if batches < 1:
+        raise UserError(f"--batches is {batches}; the nearest possible is 1")
+    if criterion == "snip" and recipe.prune.normalise:
+        raise UserError("prune.normalise divides magnitudes; set it to false for criterion snip")
+    made = {"lineage": lineage(ticket), "criterion": criterion}
+    return _begin("prune", recipe, out, _as_it_is(ticket), made | ({"batches": batches} if criterion == "snip" else {}))
 
 
 def evaluate_ticket(
@@ -120,14 +154,14 @@ def evaluate_ticket(
     Raises:
         UserError: The data is missing, or has other classes.
     """
-    recipe = _recipe_of(ticket)
+    recipe = recipe_of(ticket)
     data = dataclasses.replace(recipe.data, dir=data_dir or recipe.data.dir)
     if boxes is not None:
         if recipe.task != "pose":
             raise UserError(f"--boxes are boxes of people, but the ticket is for {recipe.task}; leave them out")
         data = dataclasses.replace(data, boxes=boxes)
     splits = load_splits(data)
-    _check_data(ticket, splits)
+    _check_data("the ticket", ticket, splits)
     splits = dataclasses.replace(splits, preprocessing=ticket.preprocessing)
     batches = Batches(splits, data, recipe.augment, recipe.seed)
     runtime = Runtime(torch.device("cpu"))
@@ -149,10 +183,11 @@ def resume(out: str | Path) -> Ticket:
     about = RunDir(Path(out)).about()
     try:
         command, recipe, data = about["command"], recipe_from_json(about["recipe"]), about["data"]
-    except (ArgumentError, KeyError, TypeError, ValueError) as error:
+        supernet, made = spec_from_json(about["supernet"]), about["made"]
+    except (ArgumentError, AttributeError, KeyError, TypeError, ValueError, UserError) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{out}/run.json is damaged or of another version ({why}); begin anew, --out NEW") from None
-    with _open(recipe, Path(out)) as session:
+    with _open(recipe, Path(out), lambda recipe, splits: supernet) as (session, _):
         if session.batches.splits.digest() != data:
             raise UserError(
                 f"the data is not what {out} began with: samples were added, removed or exchanged; "
@@ -162,44 +197,57 @@ def resume(out: str | Path) -> Ticket:
         session.run.truncate_log(state.position.log_size)
         session.reporter.resume(state.position.epoch)
         session.reporter.say(f"resuming {out} at epoch {state.position.epoch + 1}, step {state.position.step}")
-        return _finish(command, session, state)
+        return _finish(command, session, state, made)
 
 
-def _recipe_of(ticket: Ticket) -> Recipe:
-    try:
-        return recipe_from_json(ticket.about["recipe"])
-    except (ArgumentError, KeyError, TypeError, ValueError) as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"the ticket's recipe cannot be read ({why}); it is damaged or of another version") from None
+def _begin(
+    command: Command, recipe: Recipe, out: str | Path, beginning: Beginning, made: Mapping[str, Any] | None = None
+) -> Ticket:
+    """Begins a run.
 
-
-def _begin(command: Command, recipe: Recipe, out: str | Path, ticket: Ticket | None) -> Ticket:
+    Args:
+        command: What it does.
+        recipe: The settings.
+        out: Run directory.
+        beginning: The network before the first step.
+        made: What the ticket tells besides, under these names.
+    """
+    made = made or {}
     # Results are equal to the bit at a fixed number of threads, so that number belongs to the run.
     recipe = dataclasses.replace(check_recipe(recipe), threads=recipe.threads or torch.get_num_threads())
-    with _open(recipe, Path(out), ticket) as session:
+    with _open(recipe, Path(out), beginning) as (session, first):
         recipe = session.recipe
         session.run.check_free()
-        if ticket is None:
-            state = initial_state(session.supernet, recipe, session.runtime.device)
+        if isinstance(first, Ticket):
+            state = _state_of(first, session)
         else:
-            state = _state_of(ticket, session)
-        if command == "draw" and recipe.prune.ratio:
-            check_ratio(maskable(state, recipe), recipe.prune)
+            state = initial_state(first, recipe, session.runtime.device)
+        if command in ("draw", "prune") and recipe.prune.ratio:
+            check_prune(state, recipe)
         if command == "draw" and (warning := search_warning(session)):
             session.reporter.say(warning)
         checkpoint(session, state)  # before run.json, so that every run directory can be resumed
-        data = session.batches.splits.digest()
-        session.run.create({"command": command, "recipe": recipe.to_json(), "data": data, "versions": versions()})
-        return _finish(command, session, state)
+        about = {
+            "command": command,
+            "recipe": recipe.to_json(),
+            "supernet": session.supernet.to_json(),
+            "data": session.batches.splits.digest(),
+            "made": made,
+            "versions": versions(),
+        }
+        session.run.create(about)
+        return _finish(command, session, state, made)
 
 
-def _finish(command: Command, session: Session, state: TrainState) -> Ticket:
-    at_epoch_end = two_in_one if command == "draw" else (lambda session, state, epoch: state)
-    state = fit(session, state, at_epoch_end)
-    return emit(command, session, state)
+def _finish(command: Command, session: Session, state: TrainState, made: Mapping[str, Any]) -> Ticket:
+    if command == "prune":
+        prune_once(session, state, made["criterion"], made.get("batches", 0))
+    else:
+        state = fit(session, state, two_in_one if command == "draw" else (lambda session, state, epoch: state))
+    return emit(command, session, state, made)
 
 
-def emit(command: Command, session: Session, state: TrainState) -> Ticket:
+def emit(command: Command, session: Session, state: TrainState, made: Mapping[str, Any]) -> Ticket:
     """The ticket (line 16): final weights, recalibrated, and measured once on the test split."""
     recipe = session.recipe
     module = evaluated_module(session, state, recipe.epochs)
@@ -212,6 +260,7 @@ def emit(command: Command, session: Session, state: TrainState) -> Ticket:
         "command": command,
         "recipe": recipe.to_json(),
         "data": splits.digest(),
+        **made,
         **scores,
         "samples": state.position.samples,
         "steps": state.position.total_steps,
@@ -242,8 +291,8 @@ def versions() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _open(recipe: Recipe, out: Path, ticket: Ticket | None = None) -> Iterator[Session]:
-    """Yields the session of a run directory, which is locked meanwhile."""
+def _open(recipe: Recipe, out: Path, beginning: Beginning) -> Iterator[tuple[Session, HRNetSpec | Ticket]]:
+    """Yields the session of a run directory, which is locked meanwhile, and what the run begins with."""
     runtime = start(recipe.device, recipe.threads, recipe.deterministic)
     try:
         splits = load_splits(recipe.data)
@@ -251,14 +300,15 @@ def _open(recipe: Recipe, out: Path, ticket: Ticket | None = None) -> Iterator[S
         check_schedule(recipe)
         _check_batches(recipe, splits, runtime)
         with RunDir(out, writes=runtime.is_main) as run:
-            supernet = ticket.spec if ticket is not None else supernet_for(recipe, splits)
+            first = beginning(recipe, splits)
+            supernet = first.spec if isinstance(first, Ticket) else first
             batches = Batches(splits, recipe.data, recipe.augment, recipe.seed, runtime.rank, runtime.world)
             with Reporter(recipe.epochs, batches.steps_per_epoch, quiet=not runtime.is_main) as reporter:
                 for line in (*splits.notes, *said):
                     reporter.say(line)
                 task = make_task(recipe, splits)
                 teacher = _teacher(recipe, splits, runtime)
-                yield Session(recipe, supernet, batches, task, runtime, run, reporter, teacher)
+                yield Session(recipe, supernet, batches, task, runtime, run, reporter, teacher), first
     finally:
         stop()
 
@@ -306,11 +356,21 @@ def _teacher(recipe: Recipe, splits: Splits, runtime: Runtime) -> Teacher | None
     return FixedTeacher(ticket.module, splits.preprocessing, ticket.preprocessing, runtime.device)
 
 
+def _as_it_is(ticket: Ticket) -> Beginning:
+    """A run that begins with a ticket, on data of the kind that it was made with."""
+
+    def beginning(recipe: Recipe, splits: Splits) -> Ticket:
+        _check_data("the ticket", ticket, splits)
+        if ticket.preprocessing.size != splits.preprocessing.size:
+            size = ticket.spec.image_size
+            raise UserError("the ticket's size of pictures is {} x {}, set data.size to it".format(*size))
+        return ticket
+
+    return beginning
+
+
 def _state_of(ticket: Ticket, session: Session) -> TrainState:
     """A ticket as the beginning of a training."""
-    _check_data(ticket, session.batches.splits)
-    if ticket.preprocessing.size != session.batches.splits.preprocessing.size:
-        raise UserError("the ticket's size of pictures is {} x {}, set data.size to it".format(*ticket.spec.image_size))
     state = initial_state(ticket.spec, session.recipe, session.runtime.device)
     state.module.load_state_dict(dict(ticket.weights))
     if state.ema is not None:
@@ -321,13 +381,12 @@ def _state_of(ticket: Ticket, session: Session) -> TrainState:
     return state
 
 
-def _check_data(ticket: Ticket, splits: Splits) -> None:
+def _check_data(who: str, ticket: Ticket, splits: Splits) -> None:
     """Refuses data that a ticket cannot serve; warns if it is not what the ticket was made with."""
-    _check_classes("the ticket", ticket, splits)
+    _check_classes(who, ticket, splits)
     if ticket.about.get("data") not in (None, splits.digest()):
         warnings.warn(
-            "the data is not what the ticket was made with, so that pictures it has learned from "
-            "may be in the test split",
+            f"the data is not what {who} was made with, so that pictures it has learned from may be in the test split",
             stacklevel=3,
         )
 

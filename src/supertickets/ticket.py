@@ -30,6 +30,14 @@ _HUB_TAGS = {
     "segmentation": "image-segmentation",
     "keypoints": "keypoint-detection",
 }
+# What a card begins with.
+_SAID = {
+    "draw": "A small network, searched and pruned in one training run.",
+    "train": "A network, neither searched nor pruned.",
+    "retrain": "A small network, trained further.",
+    "transfer": "A small network whose features were found on other data.",
+    "prune": "A network, pruned in one shot.",
+}
 _WEIGHTS, _MASK, _CONFIG, _CARD = "model.safetensors", "mask.safetensors", "config.json", "README.md"
 
 
@@ -195,6 +203,7 @@ class Ticket:
         cost, about = self.cost, self.about
         recipe = about.get("recipe", {})
         rows = [
+            *_history(about),
             ("task", f"{self.spec.head}, {len(self.classes)} {'joints' if self.limbs else 'classes'}"),
             ("data", f"{recipe.get('data', {}).get('source', '?')}"),
             ("input", "{} x {} x {}".format(*self.spec.input_shape)),
@@ -212,12 +221,34 @@ class Ticket:
         table = "\n".join(f"| {name} | {value} |" for name, value in rows)
         return (
             f"---\nlibrary_name: supertickets\npipeline_tag: {_HUB_TAGS[self.spec.head]}\n---\n\n"
-            "# SuperTicket\n\nA small network, searched and pruned in one training run.\n\n"
+            f"# SuperTicket\n\n{_SAID.get(str(about.get('command')), _SAID['draw'])}\n\n"
             f"| | |\n|---|---|\n{table}\n\n"
             "Zeros save time only where a runtime uses them; `supertickets bench` measures it on your device.\n\n"
             "```python\nimport supertickets as st\n\n"
             'ticket = st.load("path/to/this/folder")\nprint(ticket.predict(["picture.png"]))\n```\n'
         )
+
+
+def _history(about: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Where a ticket comes from, if it did not begin with a full supernet, as rows of its card."""
+    if not about.get("lineage"):
+        return []
+    now = about["recipe"] | {"data": about["recipe"]["data"]["source"], "recipe": about["recipe"]["name"]}
+    rows = [("history", _told([*about["lineage"], now | {"command": about["command"]}]))]
+    if head := about.get("head"):
+        known = {
+            "kept": "the source's, with a fresh classifier",
+            "fresh": "fresh, without a mask",
+            "inherited": f"inherited from {_told(head.get('lineage', ()))}",
+        }
+        rows.append(("head", known[head["kind"]]))
+    if criterion := about.get("criterion"):
+        rows.append(("criterion", f"{criterion}, in one shot"))
+    return rows
+
+
+def _told(steps: Iterable[Mapping[str, Any]]) -> str:
+    return ", then ".join("{command} {recipe} ({task} on {data})".format_map(step) for step in steps)
 
 
 def load(source: str | Path) -> Ticket:

@@ -54,8 +54,12 @@ def run_picture(run: Path, ticket: Ticket) -> Path:
             x=0.01,
             ha="left",
         )
-        _accuracy(top_left, epochs)
-        _size(top_right, epochs, sum(map(len, dataclasses.replace(ticket.spec, units={}).unit_groups())), full.macs)
+        if epochs:
+            _accuracy(top_left, epochs)
+            _size(top_right, epochs, sum(map(len, dataclasses.replace(ticket.spec, units={}).unit_groups())), full.macs)
+        else:  # a pruning in one shot
+            for axis in (top_left, top_right):
+                axis.set_axis_off()
         layers = [row.weight for row in cost.layers if row.weight in ticket.mask]
         _density(low_left, [ticket.mask[name] for name in layers if name])
         _architecture(low_right, ticket.spec)

@@ -197,6 +197,11 @@ class HRNet(nn.Module):
             if isinstance(layer, kinds) and name != "classifier" and (transformer or ".tokens." not in name)
         ]
 
+    @staticmethod
+    def is_feature(name: str) -> bool:
+        """Whether a parameter or buffer of that name belongs to stem or stages, not to the head."""
+        return name.startswith("stem.") or (name.startswith("blocks.") and not name.startswith("blocks.head_"))
+
     def features(self, x_BCHW: Tensor) -> list[Tensor]:
         """Runs stem and stages; returns one map per branch, finest first."""
         branches = [self.stem(x_BCHW)]

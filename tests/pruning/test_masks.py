@@ -1,4 +1,4 @@
-"""Magnitude masks against a plain sort in Python: exact counts, ties, floors, exemptions."""
+"""Masks of the best scores against a plain sort in Python: exact counts, ties, floors, exemptions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from supertickets import UserError
-from supertickets.pruning import check_ratio, empty_layers, magnitude_mask
+from supertickets.pruning import check_ratio, empty_layers, keep_best, magnitude_mask, sensitivities
 from supertickets.recipe import PruneSettings
 
 PLAIN = PruneSettings()
@@ -156,3 +156,44 @@ def test_the_nearest_ratio_is_possible(layers: list[list[float]], ratio: float, 
     offered = Fraction(str(caught.value).rsplit(" ", 1)[1])  # two digits, rounded down
     check_ratio(weights, PruneSettings(ratio=float(offered), layer_floor=floor, exempt_below=exempt))
     assert offered <= Fraction(free, total) <= offered + Fraction(1, 100)
+
+
+def test_sensitivities_by_hand() -> None:
+    weights = {"a": torch.tensor([2.0, -3.0]), "b": torch.tensor([[0.5], [0.0]])}
+    gradients = {"a": torch.tensor([-1.0, 0.5]), "b": torch.tensor([[8.0], [9.0]])}
+    scores = sensitivities(weights, gradients)
+    assert {n: s.tolist() for n, s in scores.items()} == {"a": [2.0, 1.5], "b": [[4.0], [0.0]]}
+    mask = keep_best(scores, 0.5, PLAIN)
+    assert {n: f.tolist() for n, f in mask.items()} == {"a": [True, False], "b": [[True], [False]]}
+
+
+@settings(deadline=None)
+@given(
+    layers=LAYERS,
+    seed=st.integers(0, 99),
+    ratio=st.floats(0, 1),
+    floor=st.sampled_from([0.0, 0.3, 1.0]),
+    exempt=st.sampled_from([0, 6]),
+)
+def test_the_dead_go_first(layers: list[list[float]], seed: int, ratio: float, floor: float, exempt: int) -> None:
+    """As many go as were asked for, and the dead before any living one, whatever they score or is protected."""
+    scores = {name: value.abs() for name, value in named(layers).items()}
+    generator = torch.Generator().manual_seed(seed)
+    alive = {name: torch.rand(s.shape, generator=generator) < 0.6 for name, s in scores.items() if name != "w0"}
+    prune = PruneSettings(ratio=min(ratio, 0.99), layer_floor=floor, exempt_below=exempt)
+    mask = keep_best(scores, ratio, prune, alive)
+    total, dead = sum(map(len, layers)), sum(int((~flags).sum()) for flags in alive.values())
+    assert sum(int((~flags).sum()) for flags in mask.values()) == round(ratio * total)
+    revived = sum(int((mask[name] & ~flags).sum()) for name, flags in alive.items())
+    assert revived == max(0, dead - round(ratio * total))
+    if round(prune.ratio * total) < dead:
+        with pytest.raises(UserError, match="pruned already, so the nearest possible is"):
+            check_ratio(scores, prune, alive)
+
+
+def test_floors_count_the_living() -> None:
+    """The best half of four is two weights, of which one is dead: the third takes its place."""
+    scores = {"a": torch.tensor([4.0, 3.0, 2.0, 1.0]), "b": torch.tensor([9.0, 9.0, 9.0, 9.0])}
+    alive = {"a": torch.tensor([False, True, True, True])}
+    mask = keep_best(scores, 0.5, PruneSettings(layer_floor=0.5), alive)
+    assert mask["a"].tolist() == [False, True, True, False]

@@ -1,0 +1,131 @@
+"""Runs that begin with a ticket: the recipe restated for them, and the record of what went before."""
+
+from __future__ import annotations
+
+import dataclasses
+from argparse import ArgumentError
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from .errors import UserError
+from .files import load_recipe, override, recipe_from_json
+from .recipe import Recipe
+from .ticket import Ticket
+from .transfer import HEAD_SETTINGS
+
+# A schedule that only matters to search and pruning must not stop a training without them.
+_OFF = ("--prune.ratio", "0", "--search.interval", "0", "--search.last_epoch", "null")
+
+
+def recipe_of(ticket: Ticket) -> Recipe:
+    """The recipe a ticket was made by.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    try:
+        return recipe_from_json(ticket.about["recipe"])
+    except (ArgumentError, KeyError, TypeError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"the ticket's recipe cannot be read ({why}); it is damaged or of another version") from None
+
+
+def fixed_network(recipe: Recipe) -> Recipe:
+    """The recipe without search and pruning."""
+    return dataclasses.replace(
+        recipe,
+        search=dataclasses.replace(recipe.search, interval=0, last_epoch=None, rho=0.0),
+        prune=dataclasses.replace(recipe.prune, ratio=0.0),
+    )
+
+
+def retrain_recipe(ticket: Ticket, epochs: int, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe a ticket was made by, restated for training it further.
+
+    The peak learning rate is a tenth of the recipe's and everything decays over the new epochs; overrides win.
+
+    Raises:
+        UserError: A setting is unknown or impossible.
+    """
+    if epochs < 1:
+        raise UserError(f"--epochs is {epochs}; the nearest possible is 1")
+    _refuse(overrides, ("search.", "prune.", "supernet."), "retrain", "architecture and mask stay as they are")
+    made_by = fixed_network(recipe_of(ticket))
+    fixed = dataclasses.replace(
+        made_by,
+        name=f"{made_by.name}-retrained",
+        epochs=epochs,
+        optimizer=dataclasses.replace(made_by.optimizer, lr=made_by.optimizer.lr / 10),
+    )
+    return override(fixed, overrides)
+
+
+def transfer_recipe(ticket: Ticket, source: str, overrides: Sequence[str] = (), head: Ticket | None = None) -> Recipe:
+    """A recipe of the target, restated for training a ticket's features on its data: its whole schedule, no search.
+
+    Args:
+        ticket: Where the features come from.
+        source: Name or file of the recipe.
+        overrides: Command-line words; of the supernet only a fresh head has settings left to choose.
+        head: Where the head comes from, if it is inherited.
+
+    Raises:
+        UserError: A setting is unknown, impossible or of no use.
+    """
+    recipe = load_recipe(source, [*_OFF, *overrides])
+    _refuse(overrides, ("search.", "prune."), "transfer", "architecture and mask stay as they are")
+    fresh = head is None and recipe_of(ticket).task != recipe.task
+    free = tuple(f"supernet.settings.{name}" for name in HEAD_SETTINGS) if fresh else ()
+    whose = "but the head, is the ticket's" if fresh else "the head too, is the tickets'"
+    _refuse(overrides, ("supernet.",), "transfer", f"the network, {whose}", free)
+    return dataclasses.replace(recipe, name=f"{recipe.name}-from-{recipe_of(ticket).name}")
+
+
+def prune_recipe(ticket: Ticket, ratio: float, criterion: str = "magnitude", overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe a ticket was made by, restated for pruning it in one shot.
+
+    Args:
+        ticket: What to prune.
+        ratio: Share of the maskable weights that is zero afterwards.
+        criterion: How weights are ranked; ``prune.normalise`` is for magnitudes alone.
+        overrides: Command-line words on the data, the device and what is exempt from pruning; the recipe's own
+            exemptions hold otherwise.
+
+    Raises:
+        UserError: A setting is unknown, impossible or of no use.
+    """
+    if not 0 < ratio < 1:
+        raise UserError(f"--ratio is {ratio:g}; it is a share of the weights, e.g. 0.9")
+    _refuse(overrides, ("prune.ratio",), "prune", "the share of zeros is --ratio")
+    useful = ("prune.layer_floor", "prune.exempt_below", "prune.normalise", "prune.transformer")
+    idle = ("search.", "prune.", "supernet.", "optimizer.", "lr.", "distill.", "epochs", "ema_decay")
+    _refuse(overrides, idle, "prune", "nothing is trained", useful)
+    made_by = fixed_network(recipe_of(ticket))
+    normalise = made_by.prune.normalise and criterion == "magnitude"
+    once = dataclasses.replace(made_by.prune, ratio=ratio, progressive=False, interval=1, normalise=normalise)
+    return override(dataclasses.replace(made_by, name=f"{made_by.name}-pruned", prune=once), overrides)
+
+
+def lineage(ticket: Ticket) -> list[dict[str, Any]]:
+    """Every run that led to a ticket, the oldest first, its own last."""
+    about, recipe = ticket.about, recipe_of(ticket)
+    step = {
+        "command": about.get("command"),
+        "recipe": recipe.name,
+        "seed": recipe.seed,
+        "task": recipe.task,
+        "data": recipe.data.source,
+        "digest": about.get("data"),
+        "classes": len(ticket.classes),
+        "samples": about.get("samples"),
+        "sparsity": ticket.cost.sparsity,
+    }
+    more = {key: about[key] for key in ("head", "criterion", "batches") if key in about}
+    return [*about.get("lineage", ()), step | more]
+
+
+def _refuse(words: Iterable[str], prefixes: tuple[str, ...], command: str, why: str, but: tuple[str, ...] = ()) -> None:
+    for word in words:
+        name = word[2:].split("=")[0]
+        if word.startswith("--") and name.startswith(prefixes) and name not in but:
+            raise UserError(f"{command} takes no {name}: {why}")

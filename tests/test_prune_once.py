@@ -1,0 +1,187 @@
+"""Search, then prune: both criteria by hand, exact ratios, what is pruned already, and the command itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import supertickets as st
+from supertickets import Ticket
+from supertickets.data import Batches, load_splits
+from supertickets.draw import prune_once
+from supertickets.recipe import PruneSettings
+from supertickets.restate import recipe_of
+from supertickets.training import Runtime, Session, TrainState, read_events
+
+
+class Outcome(Protocol):
+    status: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="module")
+def searched(quick_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was searched only; tests must not write into it."""
+    out = tmp_path_factory.mktemp("searched") / "run"
+    words = ["--prune.ratio", "0", "--epochs", "2", "--search.floor", "0.3", "--prune.layer_floor", "0.05"]
+    st.draw(st.load_recipe("digits", [*quick_words, *words]), out)
+    return out
+
+
+def pruned(source: Path, out: Path, ratio: float, criterion: str = "magnitude", **more: int) -> Ticket:
+    ticket = st.load(source)
+    return st.prune(ticket, st.restate.prune_recipe(ticket, ratio, criterion), out, criterion, **more)  # type: ignore[arg-type]
+
+
+def zeros(mask: dict[str, Tensor]) -> int:
+    return sum(int((~flags).sum()) for flags in mask.values())
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "snip"])
+@pytest.mark.parametrize("ratio", [0.33, 0.8])
+def test_exactly_the_asked_share_is_zero(searched: Path, tmp_path: Path, criterion: str, ratio: float) -> None:
+    before, after = st.load(searched), pruned(searched, tmp_path / "run", ratio, criterion, batches=2)
+    assert after.spec == before.spec
+    assert set(after.mask) == set(before.module.maskable_weights())
+    total = sum(before.weights[name].numel() for name in after.mask)
+    assert zeros(dict(after.mask)) == round(ratio * total)
+    for name, flags in after.mask.items():
+        assert torch.equal(after.weights[name], before.weights[name] * flags)  # nothing is trained
+        assert int(flags.sum()) >= 0.05 * flags.numel()  # the floor of the recipe
+    (event,) = (e for e in read_events(tmp_path / "run" / "events.jsonl") if e["event"] == "prune")
+    assert event["sparsity"] == pytest.approx(ratio, abs=1 / total)
+
+
+def test_statistics_are_measured_anew(searched: Path, tmp_path: Path) -> None:
+    before, after = st.load(searched), pruned(searched, tmp_path / "run", 0.8)
+    name = "last_bn.running_var"
+    assert not torch.equal(before.weights[name], after.weights[name])
+    assert after.about["samples"] == 0
+
+
+def test_sensitivity_equals_an_independent_computation(searched: Path, tmp_path: Path) -> None:
+    """|w * mean of the gradients| over the batches, of the network in eval mode; then a plain sort."""
+    before = st.load(searched)
+    after = pruned(searched, tmp_path / "run", 0.5, "snip", batches=3)
+    recipe = recipe_of(before)
+    splits = load_splits(recipe.data)
+    batches = list(Batches(splits, recipe.data, recipe.augment, recipe.seed).calibration(0, 3))
+    module = before.spec.build()
+    module.load_state_dict(dict(before.weights))
+    module.eval()
+    named = {name: module.get_parameter(name) for name in module.maskable_weights()}
+    for images, labels in batches:
+        (nn.functional.cross_entropy(module(images), labels) / len(batches)).backward()
+    scores = {
+        name: (w * (torch.zeros_like(w) if w.grad is None else w.grad)).abs().detach() for name, w in named.items()
+    }
+    by_layer = {name: flags for name, flags in after.mask.items() if flags.numel() >= 20}
+    assert by_layer
+    kept = torch.cat([scores[name][flags] for name, flags in by_layer.items()])
+    gone = torch.cat([scores[name][~flags] for name, flags in by_layer.items()])
+    # The floor keeps a twentieth of every layer whatever it is worth; all else is one threshold.
+    spared = sum(-(-flags.numel() // 20) for flags in after.mask.values())
+    assert int((kept < gone.max() * (1 - 1e-4)).sum()) <= spared
+    assert kept.median() > gone.max() > 0
+
+
+def test_both_criteria_by_hand() -> None:
+    """Scores y = w1 x1 + w2 x2 + w3 x3 + w4 x4 of a loss 2 y: gradients are 2 x."""
+
+    class Line(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 1, bias=False)
+            self.layer.weight.data = torch.tensor([[0.1, -3.0, 2.0, 1.0]])
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x)
+
+        def maskable_weights(self, *, transformer: bool = False) -> list[str]:
+            return ["layer.weight"]
+
+    def session(ratio: float) -> tuple[Session, TrainState]:
+        module = Line()
+        recipe = st.Recipe(prune=PruneSettings(ratio=ratio))
+
+        class Data:
+            def calibration(self, epoch: int, count: int) -> list[tuple[Tensor, Tensor]]:
+                first = (torch.tensor([[10.0, 0.1, 3.0, 1.0]]), torch.zeros(1))
+                return [first, (torch.tensor([[10.0, 0.1, -3.0, 1.0]]), torch.zeros(1))][:count]
+
+        class Task:
+            def loss(self, scores: Tensor, target: Tensor) -> Tensor:
+                return 2 * scores.sum()
+
+        class Run:
+            def append(self, record: object) -> None: ...
+
+        state = TrainState(None, module, torch.optim.SGD(module.parameters(), 0.1), None)  # type: ignore[arg-type]
+        parts = (recipe, None, Data(), Task(), Runtime(torch.device("cpu")), Run(), None)
+        return Session(*parts), state  # type: ignore[arg-type]
+
+    def left(criterion: str, ratio: float, batches: int) -> list[float]:
+        at, state = session(ratio)
+        prune_once(at, state, criterion, batches)  # type: ignore[arg-type]
+        return [round(value, 3) for value in state.module.layer.weight.flatten().tolist()]
+
+    assert left("magnitude", 0.5, 0) == [0, -3, 2, 0]
+    # |w g|: 0.1 * 20 = 2, 3 * 0.2 = 0.6, 2 * 6 = 12, 1 * 2 = 2; of equals the earlier goes.
+    assert left("snip", 0.5, 1) == [0, 0, 2, 1]
+    # With both batches the third gradient is (6 - 6) / 2 = 0.
+    assert left("snip", 0.25, 2) == [0.1, -3, 0, 1]
+    assert left("snip", 0.5, 2) == [0.1, 0, 0, 1]
+
+
+def test_what_is_pruned_already_stays_so(searched: Path, tmp_path: Path) -> None:
+    first = pruned(searched, tmp_path / "first", 0.4, "snip", batches=1)
+    second = pruned(tmp_path / "first", tmp_path / "second", 0.7, "magnitude")
+    assert all(not (second.mask[name] & ~flags).any() for name, flags in first.mask.items())
+    assert [step.get("criterion") for step in second.about["lineage"]] == [None, "snip"]
+
+
+def test_the_command_and_what_follows(cli: Cli, searched: Path, tmp_path: Path) -> None:
+    words = ("--ratio", "0.6", "--criterion", "snip", "--batches", "2", "--prune.layer_floor", "0", "--json")
+    found = cli("prune", searched, *words, "--out", tmp_path / "run")
+    assert found.status == 0, found.err
+    result = json.loads(found.out)
+    after = st.load(tmp_path / "run")
+    assert result["sparsity"] == after.cost.sparsity == pytest.approx(0.6, abs=1e-3)
+    assert Path(result["picture"]).is_file()
+    assert (after.about["criterion"], after.about["batches"]) == ("snip", 2)
+    assert "| criterion | snip, in one shot |" in after.card()
+    assert "| history | draw digits (classification on digits), then prune digits-pruned" in after.card()
+    assert json.loads(cli("evaluate", tmp_path / "run", "--json").out) == pytest.approx(result["test"])
+    assert cli("retrain", tmp_path / "run", "--epochs", "1", "--out", tmp_path / "more").status == 0
+    more = st.load(tmp_path / "more")
+    assert all(torch.equal(flags, more.mask[name]) for name, flags in after.mask.items())
+    assert all(not more.weights[name][~flags].any() for name, flags in more.mask.items())
+
+
+def test_a_killed_pruning_goes_on_to_the_same_end(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Crash(BaseException):
+        """What takes the place of a power cut."""
+
+    def save(self: Ticket, folder: Path) -> None:
+        raise Crash
+
+    pruned(searched, tmp_path / "whole", 0.5, "snip", batches=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ticket, "save_pretrained", save)
+        with pytest.raises(Crash):
+            pruned(searched, tmp_path / "cut", 0.5, "snip", batches=2)
+    st.resume(tmp_path / "cut")
+    for name in ("ticket/model.safetensors", "ticket/mask.safetensors", "ticket/config.json", "events.jsonl"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
