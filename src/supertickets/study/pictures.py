@@ -86,7 +86,7 @@ def digits_page(
 def _accuracy(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
     measured = [(record["epoch"], found) for record in epochs if (found := headline(record)) is not None]
     name = measured[-1][1][0]
-    axis.set_title(f"{name} on the validation split, and sparsity", loc="left")
+    axis.set_title(f"{name[0].upper() + name[1:]} on the validation split, and sparsity", loc="left")
     axis.plot([epoch for epoch, _ in measured], [value for _, (_, value) in measured], color=_BLUE, marker="o", ms=3)
     axis.set(ylim=(0, 103), ylabel=f"{name}, %", xlabel="epoch")
     axis.yaxis.label.set_color(_BLUE)

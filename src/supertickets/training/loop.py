@@ -132,7 +132,9 @@ def _train_epoch(session: Session, state: TrainState, stop: threading.Event) -> 
         )
         clock = now
         session.reporter.step(epoch, step + 1)
-        if stop.is_set() or now - saved > recipe.checkpoint_seconds:
+        # Between epochs only, if there are several processes: within one each has BN statistics of its own.
+        due = runtime.world == 1 and now - saved > recipe.checkpoint_seconds
+        if stop.is_set() or due:
             state.position = replace(state.position, loss_sum=float(loss_sum))
             checkpoint(session, state)
             saved = now
