@@ -303,7 +303,7 @@ class Recipe:
         device: "auto" takes a GPU if there is one.
         threads: CPU threads per process; null takes what PyTorch chooses.
         deterministic: Whether a GPU may only use deterministic operations.
-        checkpoint_seconds: Time between two checkpoints inside an epoch, of a single process; every epoch ends with one.
+        checkpoint_seconds: Time between two checkpoints inside an epoch, of a single process; each epoch ends with one.
     """
 
     name: str = "recipe"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import platform
-import warnings
 from argparse import ArgumentError
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,20 +13,17 @@ import numpy
 import torch
 
 from . import __version__
-from .cost import count
 from .data import Batches, Samples, Splits, load_splits
 from .draw import Criterion, check_prune, prune_once, search_warning, two_in_one
 from .errors import UserError, nearest
 from .files import check_recipe, recipe_from_json
+from .opening import Beginning, as_it_is, check_data, make_task, open_session, state_of, supernet_for
 from .recipe import Recipe
 from .restate import fixed_network, lineage, recipe_of
 from .schedule import check_schedule
-from .settle import settle
-from .supernets import HRNetSpec, create_spec, spec_from_json
-from .tasks import Classification, Pose, Segmentation, Task
+from .supernets import HRNetSpec, spec_from_json
 from .ticket import Ticket
 from .training import (
-    Reporter,
     RunDir,
     Runtime,
     Session,
@@ -41,14 +36,9 @@ from .training import (
     load_checkpoint,
     write_json,
 )
-from .training.runtime import start, stop
-from .training.teacher import FixedTeacher, Teacher, fixed_teacher
 from .transfer import graft, joined_settings
 
 Command = Literal["draw", "train", "retrain", "transfer", "prune"]
-# What a run begins with, given its recipe and its data: a full supernet, or a network with weights and mask.
-Beginning = Callable[[Recipe, Splits], HRNetSpec | Ticket]
-_INSTEAD = {"in_channels": "", "image_size": " and set data.size", "num_classes": ""}
 
 
 def draw(recipe: Recipe, out: str | Path | None = None) -> Ticket:
@@ -79,7 +69,7 @@ def retrain(ticket: Ticket, recipe: Recipe, out: str | Path) -> Ticket:
         recipe: The settings, e.g. from `restate.retrain_recipe`.
         out: Run directory.
     """
-    return _begin("retrain", recipe, out, _as_it_is(ticket), {"lineage": lineage(ticket)})
+    return _begin("retrain", recipe, out, as_it_is(ticket), {"lineage": lineage(ticket)})
 
 
 def transfer(ticket: Ticket, recipe: Recipe, out: str | Path | None = None, head: Ticket | None = None) -> Ticket:
@@ -106,7 +96,7 @@ def transfer(ticket: Ticket, recipe: Recipe, out: str | Path | None = None, head
         wanted = make_task(recipe, splits).head
         settings = joined_settings(ticket, head, recipe, wanted, splits.preprocessing)
         if head is not None:
-            _check_data("the head's ticket", head, splits)
+            check_data("the head's ticket", head, splits)
         joined = dataclasses.replace(recipe.supernet, transformer=True, settings=settings)
         full = supernet_for(dataclasses.replace(recipe, supernet=joined), splits)
         return graft(full, ticket, head, splits.classes, splits.preprocessing, recipe.seed)
@@ -137,7 +127,7 @@ def prune(
     if criterion == "snip" and recipe.prune.normalise:
         raise UserError("prune.normalise divides magnitudes; set it to false for criterion snip")
     made = {"lineage": lineage(ticket), "criterion": criterion}
-    return _begin("prune", recipe, out, _as_it_is(ticket), made | ({"batches": batches} if criterion == "snip" else {}))
+    return _begin("prune", recipe, out, as_it_is(ticket), made | ({"batches": batches} if criterion == "snip" else {}))
 
 
 def evaluate_ticket(
@@ -161,7 +151,7 @@ def evaluate_ticket(
             raise UserError(f"--boxes are boxes of people, but the ticket is for {recipe.task}; leave them out")
         data = dataclasses.replace(data, boxes=boxes)
     splits = load_splits(data)
-    _check_data("the ticket", ticket, splits)
+    check_data("the ticket", ticket, splits)
     splits = dataclasses.replace(splits, preprocessing=ticket.preprocessing)
     batches = Batches(splits, data, recipe.augment, recipe.seed)
     runtime = Runtime(torch.device("cpu"))
@@ -187,7 +177,7 @@ def resume(out: str | Path) -> Ticket:
     except (ArgumentError, AttributeError, KeyError, TypeError, ValueError, UserError) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{out}/run.json is damaged or of another version ({why}); begin anew, --out NEW") from None
-    with _open(recipe, Path(out), lambda recipe, splits: supernet) as (session, _):
+    with open_session(recipe, Path(out), lambda recipe, splits: supernet) as (session, _):
         if session.batches.splits.digest() != data:
             raise UserError(
                 f"the data is not what {out} began with: samples were added, removed or exchanged; "
@@ -215,11 +205,11 @@ def _begin(
     made = made or {}
     # Results are equal to the bit at a fixed number of threads, so that number belongs to the run.
     recipe = dataclasses.replace(check_recipe(recipe), threads=recipe.threads or torch.get_num_threads())
-    with _open(recipe, Path(out), beginning) as (session, first):
+    with open_session(recipe, Path(out), beginning) as (session, first):
         recipe = session.recipe
         session.run.check_free()
         if isinstance(first, Ticket):
-            state = _state_of(first, session)
+            state = state_of(first, session)
         else:
             state = initial_state(first, recipe, session.runtime.device)
         if command in ("draw", "prune") and recipe.prune.ratio:
@@ -288,133 +278,3 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": numpy.__version__,
     }
-
-
-@contextlib.contextmanager
-def _open(recipe: Recipe, out: Path, beginning: Beginning) -> Iterator[tuple[Session, HRNetSpec | Ticket]]:
-    """Yields the session of a run directory, which is locked meanwhile, and what the run begins with."""
-    runtime = start(recipe.device, recipe.threads, recipe.deterministic)
-    try:
-        splits = load_splits(recipe.data)
-        recipe, said = settle(recipe, len(splits.train), splits.preprocessing.size[0])
-        check_schedule(recipe)
-        _check_batches(recipe, splits, runtime)
-        with RunDir(out, writes=runtime.is_main) as run:
-            first = beginning(recipe, splits)
-            supernet = first.spec if isinstance(first, Ticket) else first
-            batches = Batches(splits, recipe.data, recipe.augment, recipe.seed, runtime.rank, runtime.world)
-            with Reporter(recipe.epochs, batches.steps_per_epoch, quiet=not runtime.is_main) as reporter:
-                for line in (*splits.notes, *said):
-                    reporter.say(line)
-                task = make_task(recipe, splits)
-                teacher = _teacher(recipe, splits, runtime)
-                yield Session(recipe, supernet, batches, task, runtime, run, reporter, teacher), first
-    finally:
-        stop()
-
-
-def supernet_for(recipe: Recipe, splits: Splits) -> HRNetSpec:
-    """The full supernet, fitted to the data: channels, size and classes."""
-    shape = splits.preprocessing
-    fitted = {"in_channels": shape.channels, "image_size": shape.size, "num_classes": len(splits.classes)}
-    settings = recipe.supernet.settings
-    for name, value in fitted.items():
-        if name in settings:
-            raise UserError(f"supernet.settings.{name} follows from the data ({value}); leave it out{_INSTEAD[name]}")
-    try:
-        spec = create_spec(recipe.supernet.name, transformer=recipe.supernet.transformer, **settings, **fitted)
-        count(spec)
-    except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"the settings supernet.settings {settings} make no network ({why})") from None
-    if spec.head != (wanted := make_task(recipe, splits).head):
-        raise UserError(
-            f"supernet.name {recipe.supernet.name} has a head for {spec.head}, the data is for {wanted}; "
-            f"set supernet.settings.head to {wanted}, or take another supernet"
-        )
-    return spec
-
-
-def make_task(recipe: Recipe, splits: Splits) -> Task:
-    """What the recipe learns, with the names that the data has."""
-    if recipe.task == "segmentation":
-        return Segmentation(splits.classes, recipe.segmentation.average, recipe.segmentation.window)
-    if recipe.task == "pose":
-        return Pose(splits.classes, recipe.pose.sigma, recipe.pose.flip_test)
-    return Classification(splits.classes, recipe.label_smoothing)
-
-
-def _teacher(recipe: Recipe, splits: Splits, runtime: Runtime) -> Teacher | None:
-    """The trained network that the recipe wants to learn from."""
-    name = recipe.distill.teacher
-    if name is None or name == "ema":
-        return None
-    if ":" in name and not Path(name).exists():
-        return fixed_teacher(recipe.distill, splits.classes, splits.preprocessing, runtime.device)
-    ticket = Ticket.from_pretrained(name)
-    _check_classes(f"the teacher {name}", ticket, splits)
-    return FixedTeacher(ticket.module, splits.preprocessing, ticket.preprocessing, runtime.device)
-
-
-def _as_it_is(ticket: Ticket) -> Beginning:
-    """A run that begins with a ticket, on data of the kind that it was made with."""
-
-    def beginning(recipe: Recipe, splits: Splits) -> Ticket:
-        _check_data("the ticket", ticket, splits)
-        if ticket.preprocessing.size != splits.preprocessing.size:
-            size = ticket.spec.image_size
-            raise UserError("the ticket's size of pictures is {} x {}, set data.size to it".format(*size))
-        return ticket
-
-    return beginning
-
-
-def _state_of(ticket: Ticket, session: Session) -> TrainState:
-    """A ticket as the beginning of a training."""
-    state = initial_state(ticket.spec, session.recipe, session.runtime.device)
-    state.module.load_state_dict(dict(ticket.weights))
-    if state.ema is not None:
-        for name, value in state.ema.tensors.items():
-            value.copy_(ticket.weights[name])
-    mask = {name: flags.to(session.runtime.device) for name, flags in ticket.mask.items()}
-    state.sparse = dataclasses.replace(state.sparse, mask=mask, ratio=ticket.cost.sparsity)
-    return state
-
-
-def _check_data(who: str, ticket: Ticket, splits: Splits) -> None:
-    """Refuses data that a ticket cannot serve; warns if it is not what the ticket was made with."""
-    _check_classes(who, ticket, splits)
-    if ticket.about.get("data") not in (None, splits.digest()):
-        warnings.warn(
-            f"the data is not what {who} was made with, so that pictures it has learned from may be in the test split",
-            stacklevel=3,
-        )
-
-
-def _check_classes(who: str, ticket: Ticket, splits: Splits) -> None:
-    classes, channels = splits.classes, splits.preprocessing.channels
-    if ticket.spec.in_channels != channels:
-        raise UserError(f"{who} takes pictures of {ticket.spec.in_channels} channels, the data has {channels}")
-    if len(ticket.classes) != len(classes):
-        raise UserError(f"{who} knows {len(ticket.classes)} classes, the data has {len(classes)}")
-    for known, found in zip(ticket.classes, classes, strict=True):
-        if known != found:
-            raise UserError(
-                f"{who} knows a class '{known}' where the data has '{found}'; give the data it was drawn on"
-            )
-
-
-def _check_batches(recipe: Recipe, splits: Splits, runtime: Runtime) -> None:
-    batch, train = recipe.data.batch, len(splits.train)
-    if batch > train or batch < 2:
-        raise UserError(
-            f"data.batch is {batch} but the training split has {train} samples; "
-            f"the nearest possible is {min(max(batch, 2), train)}"
-        )
-    parts = runtime.world * recipe.accumulate
-    if batch % parts or batch // parts < 2:
-        nearest_batch = max(2, round(batch / parts)) * parts
-        raise UserError(
-            f"data.batch {batch} cannot be shared by {runtime.world} processes in {recipe.accumulate} parts each; "
-            f"the nearest possible is {nearest_batch}"
-        )

@@ -14,7 +14,7 @@ from ..data import load_splits, published_shape
 from ..deploy import Bench
 from ..errors import UserError
 from ..files import list_recipes, load_recipe
-from ..runs import supernet_for
+from ..opening import supernet_for
 from ..supernets import HRNetSpec, create_spec
 from ..ticket import load
 
