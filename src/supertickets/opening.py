@@ -19,7 +19,7 @@ from .tasks import Classification, Pose, Segmentation, Task
 from .ticket import Ticket
 from .training import Reporter, RunDir, Runtime, Session, TrainState, initial_state
 from .training.runtime import start, stop
-from .training.teacher import FixedTeacher, Teacher
+from .training.teacher import FixedTeacher, Teacher, fixed_teacher
 
 # What a run begins with, given its recipe and its data: a full supernet, or a network with weights and mask.
 Beginning = Callable[[Recipe, Splits], HRNetSpec | Ticket]
