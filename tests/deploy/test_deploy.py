@@ -324,7 +324,15 @@ def test_the_dense_twin_is_the_full_supernet(ticket: Ticket) -> None:
 def test_the_example_script_agrees_with_predict_on_a_jpeg(tmp_path: Path) -> None:
     """A photograph of another shape and size, turned by EXIF; only onnxruntime, Pillow and numpy on the other side."""
     how = Preprocessing(3, (16, 16), (0.5, 0.4, 0.3), (0.2, 0.3, 0.25), "crop", 0.875, "bicubic")
-    spec = create_spec("hrnet_tiny", in_channels=3, image_size=(16, 16), num_classes=3)
+    spec = create_spec(
+        "hrnet_tiny",
+        in_channels=3,
+        image_size=(16, 16),
+        num_classes=3,
+        channels=[[6, 8]],
+        blocks=[[1, 1]],
+        head_channels=[8, 12],
+    )
     torch.manual_seed(0)
     ticket = Ticket(spec, spec.build().state_dict(), {}, ("cat", "dog", "big bird"), how, {"recipe": {}})
     pixels = np.random.default_rng(0).integers(0, 256, (12, 9, 3)).astype(np.uint8)
