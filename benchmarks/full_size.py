@@ -2,11 +2,15 @@
 
 Example: python benchmarks/full_size.py --batch 2 --threads 2 --to benchmarks/results/full_size.json
 Every recipe has a process of its own, so that the peak is its own; on a CPU it is that of the whole process. Recipes
-that are measured already are not repeated. The hours are arithmetic, not a measurement: three passes over the full
-supernet per sample (forward, and backward twice as long) at a rate that is assumed; the search makes it smaller.
+that are measured already are not repeated. With --released DIR, a checkout of the paper's released code outside this
+repository, its step of the same network without Transformer is measured beside.
+
+The hours are arithmetic, not a measurement: three passes over the full supernet per sample (forward, and backward
+twice as long) at a rate that is assumed; the search makes it smaller.
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import resource
@@ -17,6 +21,7 @@ from typing import Any
 import torch
 
 from commands import command
+from released_step import released_step
 from supertickets.cost import count
 from supertickets.cost.latency import device_name
 from supertickets.data import published_shape
@@ -24,7 +29,7 @@ from supertickets.files import load_recipe
 from supertickets.runs import versions
 from supertickets.supernets import create_spec
 from supertickets.training.runtime import start
-from train_step import two_in_one
+from train_step import inputs, two_in_one
 
 # Training samples of the published data sets; of COCO persons with joints.
 _SAMPLES = {"imagenet": 1_281_167, "cityscapes": 2_975, "ade20k": 20_210, "coco": 149_813}
@@ -38,6 +43,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--released", type=Path)
     parser.add_argument("--to", type=Path, required=True)
     options = parser.parse_args()
     result = json.loads(options.to.read_text()) if options.to.exists() else {"recipes": {}}
@@ -50,22 +56,25 @@ def main() -> None:
         "batch": options.batch,
         "assumed_tera_flops": _TERA_FLOPS,
     }
-    for recipe in options.recipes:
-        for transformer in options.transformer:
-            name = f"{recipe}, Transformer {transformer}"
-            if name not in result["recipes"]:
-                with multiprocessing.get_context("spawn").Pool(1) as process:
-                    result["recipes"][name] = process.apply(measured, (recipe, transformer == "on", options))
-            options.to.write_text(json.dumps(result, indent=1) + "\n")
-            print(name, json.dumps(result["recipes"][name], indent=1), flush=True)
+    ways = [*options.transformer, *(["released"] if options.released else [])]
+    for recipe, way in itertools.product(options.recipes, ways):
+        name = f"{recipe}, {'released code' if way == 'released' else f'Transformer {way}'}"
+        if name not in result["recipes"]:
+            with multiprocessing.get_context("spawn").Pool(1) as process:
+                result["recipes"][name] = process.apply(measured, (recipe, way, options))
+        options.to.write_text(json.dumps(result, indent=1) + "\n")
+        print(name, json.dumps(result["recipes"][name], indent=1), flush=True)
 
 
-def measured(name: str, transformer: bool, options: argparse.Namespace) -> dict[str, Any]:
+def measured(name: str, way: str, options: argparse.Namespace) -> dict[str, Any]:
     """Takes two steps of a recipe, the second of which is timed."""
     recipe = load_recipe(name, ["--search.warmup_epochs", "0"])
-    spec = create_spec(recipe.supernet.name, transformer=transformer, **published_shape(recipe.data))
+    spec = create_spec(recipe.supernet.name, transformer=way == "on", **published_shape(recipe.data))
     runtime = start(options.device, options.threads, deterministic=False)
-    step = two_in_one(spec, spec, options.batch, runtime, recipe)
+    if way == "released":
+        step = released_step(options.released, spec, inputs(spec, options.batch, runtime), runtime.device)
+    else:
+        step = two_in_one(spec, spec, options.batch, runtime, recipe)
     before = _peak(runtime.device)
     for _ in range(2):
         begin = time.perf_counter()

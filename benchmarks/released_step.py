@@ -29,7 +29,7 @@ def released_step(
     with _importable(folder):
         hrnet, prune, optim = (importlib.import_module(name) for name in ("models.hrnet", "utils.prune", "utils.optim"))
         optimizers = {name: importlib.import_module(f"utils.{name}") for name in ("rmsprop", "adamw")}
-    keypoints = spec.head == "keypoints"
+    dense = spec.head != "classification"
     network = hrnet.HighResolutionNet(
         num_classes=spec.num_classes,
         input_stride=4,
@@ -38,8 +38,8 @@ def released_step(
         expand_ratio=spec.expansion,
         kernel_sizes=list(spec.style.kernels),
         inverted_residual_setting=[[len(c), list(b), list(c)] for c, b in zip(spec.channels, spec.blocks, strict=True)],
-        head_channels=None if keypoints else list(spec.head_channels),
-        task="segmentation" if keypoints else "classification",
+        head_channels=None if dense else list(spec.head_channels),
+        task="segmentation" if dense else "classification",
         active_fn="nn.ReLU",
         round_nearest=2,
         width_mult=1.0,
@@ -58,7 +58,7 @@ def released_step(
     }
     for name, value in named.items():
         average.register(name, value)
-    if keypoints:
+    if dense:
         optimizer = optimizers["adamw"].AdamW(network.parameters(), lr=1e-3, eps=1e-8, weight_decay=0)
     else:
         optimizer = optimizers["rmsprop"].RMSprop(
@@ -75,6 +75,9 @@ def released_step(
             scores = network(images)
             if isinstance(scores, list):
                 scores = scores[0]
+            if spec.head == "segmentation":
+                scores = F.interpolate(scores, labels.shape[1:], mode="bilinear", align_corners=False)
+            keypoints = spec.head == "keypoints"
             loss = 0.5 * (scores - labels).square().mean() if keypoints else F.cross_entropy(scores, labels)
             loss = loss + optim.cal_l2_loss(network, 1e-5, "mnas")
             scales = [named[name] for name in info.weight]
