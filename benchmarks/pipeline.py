@@ -1,0 +1,75 @@
+"""Images per second of a recipe's input pipeline alone, beside those of its training step alone.
+
+Example: python benchmarks/pipeline.py camvid --data.dir DIR --threads 1 --to benchmarks/results/pipeline.json
+Further flags are settings of the recipe. What was measured of other recipes stays in the file.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+import supertickets as st
+from commands import command
+from supertickets.cost.latency import device_name
+from supertickets.data import Batches, load_splits
+from supertickets.opening import make_task, supernet_for
+from supertickets.runs import versions
+from supertickets.settle import settle
+from supertickets.training.runtime import start
+from supertickets.training.state import initial_state
+from supertickets.training.step import Stepper
+
+_STEPS = 12
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe")
+    parser.add_argument("--to", type=Path, required=True)
+    options, settings = parser.parse_known_args()
+    recipe = st.load_recipe(options.recipe, settings)
+    runtime = start(recipe.device, recipe.threads, recipe.deterministic)
+    splits = load_splits(recipe.data)
+    recipe, _ = settle(recipe, len(splits.train), splits.preprocessing.size[0])
+    batches = Batches(splits, recipe.data, recipe.augment, recipe.seed)
+    spec = supernet_for(recipe, splits)
+    state = initial_state(spec, recipe, runtime.device)
+    step = Stepper(recipe, state, spec, make_task(recipe, splits), runtime, batches.steps_per_epoch)
+    state.module.train()
+
+    loaded = batches.train(0)
+    batch = next(loaded)  # workers are up
+    begin = time.perf_counter()
+    seen = sum(len(inputs) for inputs, _ in loaded)
+    loader = seen / (time.perf_counter() - begin)
+
+    times = []
+    for _ in range(3 + _STEPS):
+        begin = time.perf_counter()
+        step(batch, 0, 1)
+        if runtime.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - begin)
+    stepped = len(batch[0]) / statistics.median(times[3:])
+
+    result = json.loads(options.to.read_text()) if options.to.exists() else {}
+    result[options.recipe] = {
+        "command": command(),
+        "device": torch.cuda.get_device_name() if runtime.device.type == "cuda" else device_name(),
+        "threads": torch.get_num_threads(),
+        "workers": recipe.data.workers,
+        "versions": versions(),
+        "loader_images_per_s": loader,
+        "step_images_per_s": stepped,
+        "loader / step": loader / stepped,
+    }
+    options.to.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result[options.recipe], indent=1))
+
+
+if __name__ == "__main__":
+    main()
