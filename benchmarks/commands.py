@@ -5,12 +5,12 @@ import sys
 
 
 def command() -> str:
-    """This process's command, without where its runs lie, and with DIR for where the data does."""
+    """This process's command, without where its runs lie, and with DIR for where data and the released code do."""
     words, told = iter(sys.argv), []
     for word in words:
         if word == "--runs":
             next(words, None)
-        elif word == "--data.dir":
+        elif word in ("--data.dir", "--released"):
             told += [word, "DIR"] if next(words, None) else []
         else:
             told.append(word)
