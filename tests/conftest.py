@@ -12,7 +12,6 @@ os.environ["MPLBACKEND"] = "Agg"
 import gzip
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ import pytest
 import torch
 
 import supertickets as st
+from outcome import Cli, Outcome
 from supertickets.cli import main
 
 torch.set_num_threads(1)
@@ -44,16 +44,6 @@ _QUICK = """
 """
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left behind."""
-
-    status: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Outcome]
 IdxWriter = Callable[..., Path]
 
 

@@ -7,30 +7,22 @@ import gzip
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
 import supertickets as st
+from outcome import Cli, Outcome
 from supertickets import Ticket
 from supertickets.cli import COMMANDS
 from supertickets.data import load_splits
 from supertickets.recipe import DataSettings
 
 FIGURES = {"params", "nonzero_params", "sparsity", "sparsity_all", "macs", "masked_macs", "paper_macs"}
-
-
-class Outcome(Protocol):
-    status: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Outcome]
 
 
 def printed(outcome: Outcome) -> Any:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import onnx
@@ -17,19 +16,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import supertickets as st
+from outcome import Cli
 from people import LIMBS, NAMES, crowd, person
 from supertickets.data import Batch, Batches
 from supertickets.data.people import box_matrix
 from supertickets.data.regions import picture_matrix
-
-
-class Outcome(Protocol):
-    status: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Outcome]
 
 TOY = [
     *("--threads", "1", "--epochs", "12", "--evaluate_every", "6", "--recalibrate_batches", "2"),

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import supertickets as st
+from outcome import Cli
 from supertickets import Ticket
 from supertickets.data import Batches, load_splits
 from supertickets.draw import prune_once
 from supertickets.recipe import PruneSettings
 from supertickets.restate import recipe_of
 from supertickets.training import Runtime, Session, TrainState, read_events
-
-
-class Outcome(Protocol):
-    status: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import onnxruntime
@@ -14,16 +12,8 @@ import torch
 from PIL import Image
 
 import supertickets as st
+from outcome import Cli
 from streets import COLORS, scene, street
-
-
-class Outcome(Protocol):
-    status: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Outcome]
 
 TOY = [
     *("--threads", "1", "--epochs", "12", "--evaluate_every", "4", "--recalibrate_batches", "2"),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from hypothesis import strategies as some
 from PIL import Image
 
 import supertickets as st
+from outcome import Cli
 from streets import COLORS, scene, street
 from supertickets import Ticket, UserError
 from supertickets.data import Preprocessing
@@ -24,15 +24,6 @@ from supertickets.recipe import Recipe, SupernetSettings
 from supertickets.supernets import HRNet, HRNetSpec, create_spec
 from supertickets.training import Reporter
 from supertickets.transfer import check_join, graft, joined_settings
-
-
-class Outcome(Protocol):
-    status: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Outcome]
 
 # Stem and stages of all networks here; heads differ by task.
 _STAGES = {

@@ -5,27 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from outcome import Cli
 from supertickets import UserError
 from supertickets.data import Batches, ImageSet, PictureSet, Samples, Splits, load_splits
 from supertickets.data.pictures import BrokenPicture
 from supertickets.recipe import AugmentSettings, DataSettings
-
-
-class Outcome(Protocol):
-    status: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Outcome]
 
 
 def picture(path: Path, seed: int, size: tuple[int, int] = (12, 10)) -> Path:
