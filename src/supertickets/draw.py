@@ -1,13 +1,10 @@
-"""Two-in-one training: Algorithm 1 of SuperTickets, to be read beside the paper; and pruning after a search.
+"""Two-in-one training: Algorithm 1 of SuperTickets, to be read beside the paper.
 
 Lines 1-3 (epochs of training) are `training.fit`; what follows an epoch is `two_in_one`; when what happens is
-`schedule.events`; line 16 (the ticket) is `runs.emit`. `prune_once` is the second half of the search-then-prune
-baseline.
+`schedule.events`; line 16 (the ticket) is `runs.emit`.
 """
 
 from __future__ import annotations
-
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,12 +14,9 @@ from .pruning import (
     SparseState,
     check_ratio,
     empty_layers,
-    keep_best,
     magnitude_mask,
-    magnitudes,
     prune,
     restore,
-    sensitivities,
 )
 from .recipe import Recipe
 from .schedule import Prune, Reactivate, Recalibrate, Shrink, events, last_search_epoch
@@ -31,7 +25,6 @@ from .training import Session, TrainState, evaluate, recalibrate, restore_state
 from .training.optim import FIRST_MOMENTS, SECOND_MOMENTS, lr_factor, optimizer_tensors
 
 Tensors = dict[str, Tensor]
-Criterion = Literal["magnitude", "snip"]
 
 
 def two_in_one(session: Session, state: TrainState, epoch: int) -> TrainState:
@@ -101,57 +94,6 @@ def prune_weights(session: Session, state: TrainState, epoch: int, ratio: float)
     """Prunes by magnitude to a ratio (line 12)."""
     mask = magnitude_mask(maskable(state, session.recipe), ratio, session.recipe.prune)
     disable_weights(session, state, epoch, mask, ratio)
-
-
-def prune_once(session: Session, state: TrainState, criterion: Criterion, batches: int) -> None:
-    """Prunes a finished network in one shot to ``prune.ratio``, globally; what is pruned already stays so.
-
-    Args:
-        session: What stays the same.
-        state: The network.
-        criterion: "magnitude" (Mag. in the paper), or "snip" (Grad.): |w * dL/dw| of the trained weights.
-        batches: Training batches over which "snip" averages the gradient.
-
-    Raises:
-        UserError: The loss is not a number.
-    """
-    recipe = session.recipe
-    weights = maskable(state, recipe)
-    if criterion == "magnitude":
-        scores = magnitudes(weights, recipe.prune)
-    else:
-        scores = sensitivities(weights, mean_gradients(session, state, weights, batches))
-    mask = keep_best(scores, recipe.prune.ratio, recipe.prune, state.sparse.mask)
-    disable_weights(session, state, 0, mask, recipe.prune.ratio)
-
-
-def mean_gradients(session: Session, state: TrainState, weights: Tensors, batches: int) -> Tensors:
-    """Gradients of the loss, averaged over training batches and processes.
-
-    They are those of the network as it is evaluated: with its BN statistics and without dropout. Averaging comes
-    before any magnitude, as if the batches were one.
-
-    Args:
-        session: What stays the same.
-        state: The network.
-        weights: Those of its parameters that are asked for.
-        batches: How many, at most as many as there are.
-    """
-    total, used = [torch.zeros_like(weight) for weight in weights.values()], 0
-    was_training = state.module.training
-    state.module.eval()
-    for images, target in session.batches.calibration(0, batches):
-        scores = state.module(images.to(session.runtime.device))
-        loss = session.task.loss(scores.float(), target.to(session.runtime.device))
-        found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-        for sum_, gradient in zip(total, found, strict=True):
-            sum_ += 0 if gradient is None else gradient
-        used += 1
-    state.module.train(was_training)
-    session.runtime.average_(total)
-    if not all(bool(part.isfinite().all()) for part in total):
-        raise UserError("the loss of the ticket is not a number on its training data, so no gradient can rank weights")
-    return {name: part / max(used, 1) for name, part in zip(weights, total, strict=True)}
 
 
 @torch.no_grad()
@@ -248,12 +190,9 @@ def _validation_loss(session: Session, state: TrainState) -> float:
 
 
 __all__ = [
-    "Criterion",
     "check_prune",
     "disable_weights",
     "maskable",
-    "mean_gradients",
-    "prune_once",
     "prune_weights",
     "reactivate_weights",
     "remove_units",

@@ -14,9 +14,10 @@ import torch
 
 from . import __version__
 from .data import Batches, Samples, Splits, load_splits
-from .draw import Criterion, check_prune, prune_once, search_warning, two_in_one
+from .draw import check_prune, search_warning, two_in_one
 from .errors import UserError, nearest
 from .files import check_recipe, recipe_from_json
+from .one_shot import Criterion, prune_once
 from .opening import Beginning, as_it_is, check_data, make_task, open_session, state_of, supernet_for
 from .recipe import Recipe
 from .restate import fixed_network, lineage, recipe_of

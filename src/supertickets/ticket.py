@@ -204,7 +204,10 @@ class Ticket:
         recipe = about.get("recipe", {})
         rows = [
             *_history(about),
-            ("task", f"{self.spec.head}, {len(self.classes)} {'joints' if self.limbs else 'classes'}"),
+            (
+                "task",
+                f"{self.spec.head}, {len(self.classes)} {'joints' if self.spec.head == 'keypoints' else 'classes'}",
+            ),
             ("data", f"{recipe.get('data', {}).get('source', '?')}"),
             ("input", "{} x {} x {}".format(*self.spec.input_shape)),
             *((f"test {k}", f"{v:.4g}") for k, v in about.get("test", {}).items()),

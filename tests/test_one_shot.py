@@ -13,7 +13,7 @@ import supertickets as st
 from outcome import Cli
 from supertickets import Ticket
 from supertickets.data import Batches, load_splits
-from supertickets.draw import prune_once
+from supertickets.one_shot import prune_once
 from supertickets.recipe import PruneSettings
 from supertickets.restate import recipe_of
 from supertickets.training import Runtime, Session, TrainState, read_events
