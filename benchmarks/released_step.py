@@ -20,6 +20,7 @@ import torch
 from torch.nn import functional as F
 
 from supertickets.supernets import HRNetSpec
+from supertickets.tasks.keypoints import heatmaps
 
 
 def released_step(
@@ -65,6 +66,8 @@ def released_step(
             network.parameters(), lr=0.016, alpha=0.9, momentum=0.9, eps=1e-3, eps_inside_sqrt=True, weight_decay=0
         )
     images, labels = batch
+    if spec.head == "keypoints":  # its loader draws the maps
+        labels = heatmaps(labels, (spec.image_size[0] // 4, spec.image_size[1] // 4))[0]
     network.train()
     updates = 0
 

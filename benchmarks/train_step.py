@@ -24,19 +24,12 @@ from supertickets.files import load_recipe
 from supertickets.pruning import SparseState, magnitude_mask
 from supertickets.recipe import AugmentSettings, DataSettings, Recipe
 from supertickets.supernets import HRNetSpec, create_spec
-from supertickets.tasks import Classification, Segmentation
+from supertickets.tasks import Classification, Pose, Segmentation
 from supertickets.training.runtime import Runtime, start
 from supertickets.training.state import initial_state
 from supertickets.training.step import Stepper
 
 Call = Callable[[], object]
-
-
-class Keypoints(Classification):
-    """Stands in for the loss of pose estimation: the mean square over all maps."""
-
-    def loss(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return 0.5 * (scores - labels).square().mean()
 
 
 def main() -> None:
@@ -92,7 +85,7 @@ def two_in_one(spec: HRNetSpec, supernet: HRNetSpec, batch: int, runtime: Runtim
     tasks = {
         "classification": Classification(classes, 0.1),
         "segmentation": Segmentation(classes),
-        "keypoints": Keypoints(()),
+        "keypoints": Pose(classes),
     }
     stepper = Stepper(recipe, state, supernet, tasks[spec.head], runtime, 1000)
     images, labels = inputs(spec, batch, runtime)
@@ -119,11 +112,8 @@ def plain(spec: HRNetSpec, batch: int, runtime: Runtime, recipe: Recipe) -> Call
 def inputs(spec: HRNetSpec, batch: int, runtime: Runtime) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, *spec.input_shape, generator=generator).to(runtime.device)
-    if spec.head == "keypoints":
-        height, width = spec.image_size
-        return images, torch.rand(batch, spec.num_classes, height // 4, width // 4, generator=generator).to(
-            runtime.device
-        )
+    if spec.head == "keypoints":  # x, y in shares of the input, all marked
+        return images, torch.rand(batch, spec.num_classes, 3, generator=generator).to(runtime.device)
     shape = (batch, *spec.image_size) if spec.head == "segmentation" else (batch,)
     return images, torch.randint(0, spec.num_classes, shape, generator=generator).to(runtime.device)
 
