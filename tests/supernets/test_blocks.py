@@ -160,7 +160,13 @@ def test_products_equal_convolutions(
 )
 def test_products_serve_small_maps_alone(size: tuple[int, int], stride: int, fits: bool) -> None:
     """At most 64 * 64 entries from input to output: 120 * 30 = 3,600 fit, 121 * 36 = 4,356 do not."""
-    assert products.fits(torch.zeros(1, 2, *size), stride) is fits
+    assert products.fits(torch.zeros(1, 2, *size), stride, 6) is fits
+
+
+def test_products_serve_few_channels_alone() -> None:
+    """A million entries in all: 244 channels of 64 * 64 fit, 245 do not."""
+    assert products.fits(torch.zeros(1, 2, 8, 8), 1, 244)
+    assert not products.fits(torch.zeros(1, 2, 8, 8), 1, 245)
 
 
 def test_products_serve_training_alone() -> None:

@@ -85,7 +85,7 @@ class MixBlock(nn.Module):
         skip = self.tokens(x_BCHW) if hasattr(self, "tokens") else self.shortcut(x_BCHW)
         if not self.hidden:
             return skip + self._constant()[:, None, None]
-        if self.training and products.fits(x_BCHW, self.stride):
+        if self.training and products.fits(x_BCHW, self.stride, sum(self.hidden)):
             return skip + self._mix_by_products(x_BCHW)
         if self.training and products.is_large(x_BCHW):
             return skip + self.bn(self._mix_by_kernel(x_BCHW))

@@ -1,8 +1,8 @@
 """A depthwise convolution whose weight gradient is fast on a CPU.
 
-The weight gradient of a depthwise convolution is itself one: every channel of the input is convolved with the gradient
-of its output, a kernel as large as the map. PyTorch's own way runs at a tenth of the forward's speed for kernels of 5
-and 7; for few samples of many channels this one is two to three times faster.
+PyTorch's weight gradient of a depthwise convolution is ten times slower for kernels wider than 3 than for those of
+width 3, however high. So it is found in strips of three columns, each from an input that is moved aside: two to four
+times faster for kernels of 5 and 7.
 """
 
 from __future__ import annotations
@@ -14,18 +14,15 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-_AT_ONCE = 1_000_000  # entries of the samples that are convolved together; more fall out of the caches
-# With more samples or fewer channels putting them side by side costs more than it gains (measured).
-_MOST_SAMPLES, _FEWEST_CHANNELS = 8, 64
+_WIDTH = 3  # columns of a strip: the widest for which PyTorch is fast
+_FEWEST_ENTRIES = 50_000  # of the input; with fewer, moving it costs more than it gains (measured)
 
 
 def depthwise(conv: nn.Module, x_BCHW: Tensor) -> Tensor:
     """Runs a depthwise convolution; the function is the module's own."""
     assert isinstance(conv, nn.Conv2d)
-    kernel = conv.kernel_size[0]
-    samples, channels = x_BCHW.shape[:2]
     plain = torch.compiler.is_compiling() or not torch.is_grad_enabled() or x_BCHW.device.type != "cpu"
-    if plain or kernel < 5 or conv.stride[0] != 1 or samples > _MOST_SAMPLES or channels < _FEWEST_CHANNELS:
+    if plain or conv.kernel_size[0] <= _WIDTH or conv.stride[0] != 1 or x_BCHW.numel() < _FEWEST_ENTRIES:
         return conv(x_BCHW)
     out: Tensor = _Depthwise.apply(x_BCHW, conv.weight)
     return out
@@ -44,23 +41,26 @@ class _Depthwise(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         pad = weight.shape[-1] // 2
-        grad_x: Tensor | None = None
-        if ctx.needs_input_grad[0]:
-            grad_x = torch.ops.aten.convolution_backward(
-                grad, x, weight, None, [1, 1], [pad, pad], [1, 1], False, [0, 0], len(weight), [True, False, False]
-            )[0]
+        grad_x = _backward(grad, x, weight, (pad, pad), 0) if ctx.needs_input_grad[0] else None
         return grad_x, weight_gradient(x, grad, weight.shape[-1]) if ctx.needs_input_grad[1] else None
 
 
 def weight_gradient(x_BCHW: Tensor, grad_BCHW: Tensor, kernel: int) -> Tensor:
-    """Gradient of the weight, (C, 1, kernel, kernel): samples are channels, and the output's gradient is the kernel."""
-    _, channels, height, width = x_BCHW.shape
-    at_once = max(1, _AT_ONCE // (channels * height * width))
-    total: Tensor | None = None
-    for x, grad in zip(x_BCHW.split(at_once), grad_BCHW.split(at_once), strict=True):
-        flat_x, flat_grad = (t.permute(2, 3, 0, 1).reshape(height, width, -1).permute(2, 0, 1) for t in (x, grad))
-        found = F.conv2d(flat_x[None], flat_grad[:, None], padding=kernel // 2, groups=len(flat_x))
-        part = found.view(-1, channels, kernel, kernel).sum(0)
-        total = part if total is None else total + part
-    assert total is not None
-    return total[:, None]
+    """Gradient of the weight, (C, 1, kernel, kernel), of a depthwise convolution of stride 1 that keeps the size."""
+    reach = kernel // 2
+    strip = x_BCHW.new_empty(x_BCHW.shape[1], 1, kernel, _WIDTH)
+    strips = []
+    for left in range(-reach, reach + 1, _WIDTH):  # where the strip's first column lies, seen from the kernel's middle
+        moved = F.pad(x_BCHW, (-left, left + _WIDTH - 1))
+        strips.append(_backward(grad_BCHW, moved, strip, (reach, 0), 1))
+    return torch.cat(strips, dim=3)[..., :kernel]
+
+
+def _backward(grad: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int], wanted: int) -> Tensor:
+    """One of PyTorch's gradients of a depthwise convolution: 0 by the input, 1 by the weight."""
+    mask = [wanted == 0, wanted == 1, False]
+    found = torch.ops.aten.convolution_backward(
+        grad, x, weight, None, [1, 1], padding, [1, 1], False, [0, 0], len(weight), mask
+    )
+    gradient: Tensor = found[wanted]
+    return gradient

@@ -17,15 +17,16 @@ from torch import Tensor, nn
 
 # Beyond this many entries the matrices outgrow what the convolution costs (measured: benchmarks/small_maps.py).
 LARGEST_MATRIX = 64 * 64
+MOST_ENTRIES = 1_000_000  # of all channels' matrices together, which then stay in the caches
 # From this many pixels on, cutting weights beats cutting and joining maps (measured there too).
 SMALLEST_APART = 40 * 40
 
 
-def fits(x_BCHW: Tensor, stride: int) -> bool:
+def fits(x_BCHW: Tensor, stride: int, hidden: int) -> bool:
     """Whether a map is small enough for the products to be the faster way."""
     height, width = x_BCHW.shape[-2:]
     entries = height * width * -(-height // stride) * -(-width // stride)
-    return x_BCHW.device.type == "cpu" and entries <= LARGEST_MATRIX
+    return x_BCHW.device.type == "cpu" and entries <= min(LARGEST_MATRIX, MOST_ENTRIES / hidden)
 
 
 def is_large(x_BCHW: Tensor) -> bool:
