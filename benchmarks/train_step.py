@@ -69,9 +69,9 @@ def main() -> None:
     print(json.dumps(result, indent=1))
 
 
-def recipe_for(**changes: object) -> Recipe:
-    """The settings of the recipe imagenet, at the height of its penalty."""
-    recipe = load_recipe("imagenet", ["--search.warmup_epochs", "0"])
+def recipe_for(name: str = "imagenet", **changes: object) -> Recipe:
+    """The settings of a recipe, at the height of its penalty."""
+    recipe = load_recipe(name, ["--search.warmup_epochs", "0"])
     return dataclasses.replace(recipe, **changes)  # type: ignore[arg-type]
 
 
@@ -167,10 +167,10 @@ def beside_released(name: str, folder: Path, runtime: Runtime, repeats: int) -> 
     spec = create_spec(f"hrnet_{name}", transformer=False)
     calls = {
         "released": released_step(folder, spec, inputs(spec, batch, runtime), runtime.device),
-        "ours": two_in_one(spec, spec, batch, runtime, recipe_for()),
+        "ours": two_in_one(spec, spec, batch, runtime, recipe_for(name)),
     }
     if gpu:
-        fast = recipe_for(precision="bf16", compile=True)
+        fast = recipe_for(name, precision="bf16", compile=True)
         calls["ours, bf16 + compile"] = two_in_one(spec, spec, batch, runtime, fast)
     times = interleaved(calls, repeats, runtime)
     return {

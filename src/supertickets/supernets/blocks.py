@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import products
-from .depthwise import depthwise
+from .convolutions import depthwise, pixelwise, pointwise
 from .spec import Fold, Slice, UnitGroup, Units
 from .transformer import TokenPath
 
@@ -89,12 +89,12 @@ class MixBlock(nn.Module):
             return skip + self._mix_by_products(x_BCHW)
         if self.training and products.is_large(x_BCHW):
             return skip + self.bn(self._mix_by_kernel(x_BCHW))
-        mixed = F.relu_(self.expand_bn(self.expand(x_BCHW)))
+        mixed = F.relu_(self.expand_bn(pointwise(self.expand, x_BCHW)))
         parts = mixed.split(self.hidden, dim=1)
         mixed = torch.cat(
             [depthwise(conv, part) for conv, part in zip(self.depthwise.values(), parts, strict=True)], dim=1
         )
-        return skip + self.bn(self.project(F.relu_(self.unit_bn(mixed))))
+        return skip + self.bn(pointwise(self.project, F.relu_(self.unit_bn(mixed))))
 
     def _mix_by_kernel(self, x_BCHW: Tensor) -> Tensor:
         """The same function up to the output BN, one kernel size after the other.
@@ -106,8 +106,8 @@ class MixBlock(nn.Module):
         expand_norms, unit_norms = norm_parts(self.expand_bn, self.hidden), norm_parts(self.unit_bn, self.hidden)
         total: Tensor | None = None
         for i, conv in enumerate(self.depthwise.values()):
-            mixed = F.relu_(expand_norms[i](F.conv2d(x_BCHW, expands[i])))
-            part = F.conv2d(F.relu_(unit_norms[i](depthwise(conv, mixed))), projects[i])
+            mixed = F.relu_(expand_norms[i](pixelwise(x_BCHW, expands[i])))
+            part = pixelwise(F.relu_(unit_norms[i](depthwise(conv, mixed))), projects[i])
             total = part if total is None else total + part
         assert total is not None
         return total

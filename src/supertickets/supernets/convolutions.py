@@ -1,8 +1,8 @@
-"""A depthwise convolution whose weight gradient is fast on a CPU.
+"""The convolutions of a searching block, computed so that a training step on a CPU is fast; the functions are the same.
 
 PyTorch's weight gradient of a depthwise convolution is ten times slower for kernels wider than 3 than for those of
 width 3, however high. So it is found in strips of three columns, each from an input that is moved aside: two to four
-times faster for kernels of 5 and 7.
+times faster for kernels of 5 and 7. A convolution of size 1 is a matrix product, which is faster when told so.
 """
 
 from __future__ import annotations
@@ -18,14 +18,39 @@ _WIDTH = 3  # columns of a strip: the widest for which PyTorch is fast
 _FEWEST_ENTRIES = 50_000  # of the input; with fewer, moving it costs more than it gains (measured)
 
 
+def pointwise(conv: nn.Module, x_BCHW: Tensor) -> Tensor:
+    """Runs a convolution of size 1 without groups and bias; the function is the module's own."""
+    assert isinstance(conv, nn.Conv2d)
+    out: Tensor = conv(x_BCHW) if _is_plain(x_BCHW) else pixelwise(x_BCHW, conv.weight)
+    return out
+
+
+def pixelwise(x_BCHW: Tensor, weight: Tensor) -> Tensor:
+    """Multiplies every pixel by a matrix: ``weight`` is (D, C, 1, 1)."""
+    if x_BCHW.stride(1) != 1:
+        return F.conv2d(x_BCHW, weight)
+    return F.linear(x_BCHW.permute(0, 2, 3, 1), weight.flatten(1)).permute(0, 3, 1, 2)
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether PyTorch's own way is as good: no training step, or not on a CPU."""
+    return torch.compiler.is_compiling() or not torch.is_grad_enabled() or x.device.type != "cpu"
+
+
 def depthwise(conv: nn.Module, x_BCHW: Tensor) -> Tensor:
     """Runs a depthwise convolution; the function is the module's own."""
     assert isinstance(conv, nn.Conv2d)
-    plain = torch.compiler.is_compiling() or not torch.is_grad_enabled() or x_BCHW.device.type != "cpu"
-    if plain or conv.kernel_size[0] <= _WIDTH or conv.stride[0] != 1 or x_BCHW.numel() < _FEWEST_ENTRIES:
+    wide = conv.kernel_size[0] > _WIDTH and conv.stride[0] == 1
+    if _is_plain(x_BCHW) or not wide or x_BCHW.numel() < _FEWEST_ENTRIES:
         return conv(x_BCHW)
-    out: Tensor = _Depthwise.apply(x_BCHW, conv.weight)
+    out: Tensor = _Depthwise.apply(_dense(x_BCHW), conv.weight)
     return out
+
+
+def _dense(x_BCHW: Tensor) -> Tensor:
+    """The map without gaps in memory, its order kept: every use of a cut would copy it again."""
+    layout = torch.channels_last if x_BCHW.stride(1) == 1 else torch.contiguous_format
+    return x_BCHW.contiguous(memory_format=layout)
 
 
 class _Depthwise(torch.autograd.Function):
@@ -40,6 +65,7 @@ class _Depthwise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
+        grad = _dense(grad)
         pad = weight.shape[-1] // 2
         grad_x = _backward(grad, x, weight, (pad, pad), 0) if ctx.needs_input_grad[0] else None
         return grad_x, weight_gradient(x, grad, weight.shape[-1]) if ctx.needs_input_grad[1] else None
@@ -51,9 +77,22 @@ def weight_gradient(x_BCHW: Tensor, grad_BCHW: Tensor, kernel: int) -> Tensor:
     strip = x_BCHW.new_empty(x_BCHW.shape[1], 1, kernel, _WIDTH)
     strips = []
     for left in range(-reach, reach + 1, _WIDTH):  # where the strip's first column lies, seen from the kernel's middle
-        moved = F.pad(x_BCHW, (-left, left + _WIDTH - 1))
-        strips.append(_backward(grad_BCHW, moved, strip, (reach, 0), 1))
+        strips.append(_backward(grad_BCHW, _moved(x_BCHW, left), strip, (reach, 0), 1))
     return torch.cat(strips, dim=3)[..., :kernel]
+
+
+def _moved(x_BCHW: Tensor, left: int) -> Tensor:
+    """The map's columns from ``left`` on, as many as a strip needs, zero outside of it (`F.pad` writes all twice)."""
+    *sizes, width = x_BCHW.shape
+    layout = torch.channels_last if x_BCHW.stride(1) == 1 else torch.contiguous_format
+    moved = torch.empty((*sizes, width + _WIDTH - 1), dtype=x_BCHW.dtype, memory_format=layout)
+    inside = x_BCHW[..., max(0, left) : max(0, width + min(0, left + _WIDTH - 1))]
+    begin = max(0, -left)
+    end = begin + inside.shape[-1]
+    moved[..., :begin] = 0
+    moved[..., begin:end] = inside
+    moved[..., end:] = 0
+    return moved
 
 
 def _backward(grad: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int], wanted: int) -> Tensor:

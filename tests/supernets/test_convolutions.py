@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from supertickets.supernets import Units, depthwise, products
+from supertickets.supernets import Units, convolutions, products
 from supertickets.supernets.blocks import BlockShape, BlockStyle, MixBlock, norm_parts
 
 
@@ -22,15 +22,15 @@ def conv(channels: int, kernel: int) -> nn.Conv2d:
 def test_gradients_are_those_of_the_convolution(
     shape: tuple[int, ...], kernel: int, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(depthwise, "_FEWEST_ENTRIES", 1)
+    monkeypatch.setattr(convolutions, "_FEWEST_ENTRIES", 1)
     torch.manual_seed(0)
     module = conv(shape[1], kernel).to(memory_format=layout)
     x = torch.randn(shape, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
     grad = torch.randn(shape, dtype=torch.float64)
     wanted = torch.autograd.grad(module(x), (x, module.weight), grad)
-    assert "_Depthwise" in str(depthwise.depthwise(module, x).grad_fn)
-    got = torch.autograd.grad(depthwise.depthwise(module, x), (x, module.weight), grad)
-    assert torch.equal(depthwise.depthwise(module, x), module(x))
+    assert "_Depthwise" in str(convolutions.depthwise(module, x).grad_fn)
+    got = torch.autograd.grad(convolutions.depthwise(module, x), (x, module.weight), grad)
+    assert torch.equal(convolutions.depthwise(module, x), module(x))
     for a, b in zip(got, wanted, strict=True):
         assert torch.allclose(a, b, rtol=1e-10)
 
@@ -39,7 +39,34 @@ def test_gradients_pass_the_numerical_check() -> None:
     torch.manual_seed(0)
     module = conv(2, 5)
     x = torch.randn(2, 2, 4, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x, w: depthwise._Depthwise.apply(x, w), (x, module.weight))
+    assert torch.autograd.gradcheck(lambda x, w: convolutions._Depthwise.apply(x, w), (x, module.weight))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_pointwise_convolution_is_a_matrix_product(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 6, 7, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    module = nn.Conv2d(5, 3, 1, bias=False).double()
+    grad = torch.randn(2, 3, 6, 7, dtype=torch.float64)
+    out, wanted = convolutions.pointwise(module, x), module(x)
+    assert ("Convolution" not in str(out.grad_fn)) == (layout == torch.channels_last)
+    assert out.is_contiguous(memory_format=layout)
+    torch.testing.assert_close(out, wanted)
+    for a, b in zip(*(torch.autograd.grad(y, (x, module.weight), grad) for y in (out, wanted)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_cut_of_a_map_is_convolved_like_the_map() -> None:
+    torch.manual_seed(0)
+    module = conv(3, 7)
+    whole = torch.randn(40, 9, 20, 21, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    whole.requires_grad_()
+    grad = torch.randn(40, 9, 20, 21, dtype=torch.float64).contiguous(memory_format=torch.channels_last)[:, 2:5]
+    out = convolutions.depthwise(module, whole[:, 3:6])
+    assert "_Depthwise" in str(out.grad_fn)
+    wanted = torch.autograd.grad(module(whole[:, 3:6]), (whole, module.weight), grad)
+    for a, b in zip(torch.autograd.grad(out, (whole, module.weight), grad), wanted, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def trained(block: MixBlock, x: Tensor) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
@@ -68,7 +95,7 @@ def test_kernel_by_kernel_is_all_at_once(
     wanted = trained(make(), x)
     monkeypatch.setattr(products, "SMALLEST_APART", 1)
     monkeypatch.setattr(products, "LARGEST_MATRIX", 0)
-    monkeypatch.setattr(depthwise, "_FEWEST_ENTRIES", 1)
+    monkeypatch.setattr(convolutions, "_FEWEST_ENTRIES", 1)
     taken = mock.Mock(wraps=MixBlock._mix_by_kernel)
     monkeypatch.setattr(MixBlock, "_mix_by_kernel", lambda block, x: taken(block, x))
     got = trained(make(), x)
