@@ -24,21 +24,21 @@ from commands import command
 from released_step import released_step
 from supertickets.cost import count
 from supertickets.cost.latency import device_name
-from supertickets.data import published_shape
+from supertickets.data import published_samples, published_shape
 from supertickets.files import load_recipe
 from supertickets.runs import versions
 from supertickets.supernets import create_spec
 from supertickets.training.runtime import start
 from train_step import inputs, two_in_one
 
-# Training samples of the published data sets; of COCO persons with joints.
-_SAMPLES = {"imagenet": 1_281_167, "cityscapes": 2_975, "ade20k": 20_210, "coco": 149_813}
+_RECIPES = ("imagenet", "cityscapes", "ade20k", "coco")
+_IMAGENET = 1_281_167  # training pictures
 _TERA_FLOPS = 10  # sustained in training by a large GPU in mixed precision, assumed
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("recipes", nargs="*", default=list(_SAMPLES))
+    parser.add_argument("recipes", nargs="*", default=list(_RECIPES))
     parser.add_argument("--transformer", nargs="+", choices=["on", "off"], default=["on", "off"])
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
@@ -81,7 +81,7 @@ def measured(name: str, way: str, options: argparse.Namespace) -> dict[str, Any]
         step()
         peak = _peak(runtime.device)  # waits for a GPU
         seconds = time.perf_counter() - begin
-    macs = count(spec).macs
+    macs, samples = count(spec).macs, published_samples(recipe.data) or _IMAGENET
     return {
         "input": list(spec.input_shape),
         "macs": macs,
@@ -89,7 +89,7 @@ def measured(name: str, way: str, options: argparse.Namespace) -> dict[str, Any]
         "peak_gb": peak / 1e9,
         "peak_gb_before_the_steps": before / 1e9,
         "accumulate_for_the_recipes_batch": -(-recipe.data.batch // options.batch),
-        "gpu_hours_at_the_assumed_rate": 3 * 2 * macs * _SAMPLES[name] * recipe.epochs / (_TERA_FLOPS * 1e12) / 3600,
+        "gpu_hours_at_the_assumed_rate": 3 * 2 * macs * samples * recipe.epochs / (_TERA_FLOPS * 1e12) / 3600,
     }
 
 

@@ -80,6 +80,15 @@ def test_show_a_recipe(cli: Cli) -> None:
     assert f"{shown['macs']:,} dense" in text.out
 
 
+def test_show_tells_how_long_a_published_recipe_trains(cli: Cli) -> None:
+    shown = printed(cli("show", "cityscapes", "--json"))
+    epochs, scenes = st.load_recipe("cityscapes").epochs, 2975
+    assert shown["gpu_hours"] == pytest.approx(6 * shown["macs"] * epochs * scenes / 1e13 / 3600)
+    assert f"training {epochs} epochs of 2,975 samples: up to {shown['gpu_hours']:.2g} GPU-hours" in " ".join(
+        cli("show", "cityscapes").out.split()
+    )
+
+
 def test_show_a_ticket(cli: Cli, toy_run: Path, ticket: Ticket) -> None:
     shown = printed(cli("show", toy_run / "ticket", "--json"))
     assert set(shown) == FIGURES | {"spec"}

@@ -42,7 +42,7 @@ def test_every_recipe_works(name: str) -> None:
     assert recipe.name == name
     recipe, _ = settle(recipe, 1000, 32)
     check_recipe(recipe)
-    spec, _, _ = describe(name)
+    spec = describe(name).spec
     assert spec.build().maskable_weights()
     happens = [event for _, events in plan(recipe) for event in events]
     assert Shrink() in happens

@@ -167,16 +167,19 @@ def _predict(options: argparse.Namespace) -> None:
 
 def _show(options: argparse.Namespace) -> None:
     """architecture, parameters, MACs and density of a ticket or a recipe's supernet"""
-    from .study.tables import architecture_table, cost_lines, describe
+    from .study.tables import architecture_table, cost_lines, describe, training_line
 
-    spec, mask, cost = describe(options.what, options.data)
+    found = describe(options.what, options.data)
     if options.json:
-        _print_json(cost.to_json() | {"spec": spec.to_json()})
+        hours = {} if found.gpu_hours is None else {"gpu_hours": found.gpu_hours}
+        _print_json(found.cost.to_json() | {"spec": found.spec.to_json()} | hours)
         return
-    _OUT.print(architecture_table(spec, mask, cost))
-    for line in cost_lines(cost):
+    _OUT.print(architecture_table(found.spec, found.mask, found.cost))
+    for line in cost_lines(found.cost):
         _OUT.print(line)
-    _OUT.print("input    {} x {} x {}, {} outputs".format(*spec.input_shape, spec.num_classes))
+    _OUT.print("input    {} x {} x {}, {} outputs".format(*found.spec.input_shape, found.spec.num_classes))
+    if (training := training_line(found)) is not None:
+        _OUT.print(training)
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -105,11 +105,13 @@ def test_a_page_of_digits(tmp_path: Path, count: int) -> None:
 
 def test_describe_takes_tickets_runs_and_recipes(ticket: Ticket, toy_run: Path) -> None:
     for what in (toy_run, toy_run / "ticket"):
-        spec, mask, cost = describe(str(what))
+        found = describe(str(what))
+        spec, mask, cost = found.spec, found.mask, found.cost
         assert spec == ticket.spec
         assert cost == ticket.cost
         assert mask.keys() == ticket.mask.keys()
-    spec, mask, cost = describe("digits")
+    found = describe("digits")
+    spec, mask, cost = found.spec, found.mask, found.cost
     assert spec == create_spec("hrnet_tiny", in_channels=1)
     assert not mask
     assert cost == count(spec)
@@ -138,7 +140,8 @@ def test_the_architecture_has_a_row_per_block(ticket: Ticket) -> None:
 
 
 def test_a_network_without_a_mask_has_no_columns_for_one() -> None:
-    spec, mask, cost = describe("cityscapes")
+    found = describe("cityscapes")
+    spec, mask, cost = found.spec, found.mask, found.cost
     said = text(architecture_table(spec, mask, cost), width=80)
     assert "density" not in said
     assert "…" not in said

@@ -111,8 +111,28 @@ def test_kernel_by_kernel_is_all_at_once(
 def test_a_norm_in_parts_counts_once() -> None:
     norm = nn.BatchNorm2d(5).train()
     x = torch.randn(2, 5, 3, 3)
-    parts = [part(piece) for part, piece in zip(norm_parts(norm, (2, 3)), x.split((2, 3), 1), strict=True)]
+    pieces = zip(norm_parts(norm, (2, 3)), x.split((2, 3), 1), strict=True)
+    parts = [part.relu_then(torch.clone, piece) for part, piece in pieces]
     other = nn.BatchNorm2d(5).train()
-    assert torch.allclose(torch.cat(parts, 1), other(x), atol=1e-6)
+    assert torch.allclose(torch.cat(parts, 1), other(x).relu(), atol=1e-6)
     assert int(norm.num_batches_tracked or 0) == 1
     assert torch.allclose(norm.running_var, other.running_var)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_normalised_map_is_made_again_and_not_kept(times: int) -> None:
+    torch.manual_seed(0)
+    module, follow = nn.BatchNorm2d(6).double().train(), conv(6, 3)
+    nn.init.uniform_(module.weight, -1, 1)
+    nn.init.uniform_(module.bias, -1, 1)
+    x = torch.randn(2, 6, 9, 8, dtype=torch.float64, requires_grad=True)
+    inputs = (x, *module.parameters(), follow.weight)
+    wanted = torch.autograd.grad(follow(module(x).relu()).square().sum(), inputs)
+    kept: list[Tensor] = []
+    (norm,) = norm_parts(module, (6,))
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        out = norm.relu_then(follow, x)
+    assert [t.shape for t in kept].count(x.shape) == 1  # the input of the norm
+    for _ in range(times):
+        for a, b in zip(torch.autograd.grad(out.square().sum(), inputs, retain_graph=True), wanted, strict=True):
+            torch.testing.assert_close(a, b)

@@ -4,7 +4,7 @@ from .batches import Batches
 from .folders import list_pictures
 from .images import ImageSet, PictureSet
 from .pictures import Preprocessing, open_picture
-from .readers import load_splits, published_shape
+from .readers import load_splits, published_samples, published_shape
 from .regions import Box
 from .samples import Batch, Samples, Splits
 
@@ -20,5 +20,6 @@ __all__ = [
     "list_pictures",
     "load_splits",
     "open_picture",
+    "published_samples",
     "published_shape",
 ]

@@ -42,6 +42,14 @@ _PUBLISHED = {
     "coco": (3, (256, 192), 17),
 }
 
+# Samples that are trained on: scenes, and of COCO persons with joints.
+_PUBLISHED_SAMPLES = {"tiny_imagenet": 100_000, "cityscapes": 2_975, "ade20k": 20_210, "coco": 149_813}
+
+
+def published_samples(settings: DataSettings) -> int | None:
+    """Training samples of a published data set, without looking at files; None where it may be any data."""
+    return _PUBLISHED_SAMPLES.get(settings.source)
+
 
 def published_shape(settings: DataSettings) -> dict[str, Any]:
     """What a network takes and makes for a published data set, as settings of a spec, without looking at files.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
@@ -10,7 +11,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ..cost import Cost, LayerCost, count
-from ..data import load_splits, published_shape
+from ..data import load_splits, published_samples, published_shape
 from ..deploy import Bench
 from ..errors import UserError
 from ..files import list_recipes, load_recipe
@@ -18,9 +19,37 @@ from ..opening import supernet_for
 from ..supernets import HRNetSpec, create_spec
 from ..ticket import load
 
+_TERA_FLOPS = 10  # that a large GPU sustains in the training of small networks; assumed
 
-def describe(what: str, data_dir: str | None = None) -> tuple[HRNetSpec, Mapping[str, Tensor], Cost]:
-    """Spec, mask and cost of a ticket, or of the full supernet of a recipe.
+
+@dataclass(frozen=True)
+class Description:
+    """A network, and for that of a recipe how long it is trained.
+
+    Attributes:
+        spec: The network.
+        mask: Flags of a ticket's weights.
+        cost: What it costs.
+        epochs: Passes over the data.
+        samples: Training samples, if they are known.
+    """
+
+    spec: HRNetSpec
+    mask: Mapping[str, Tensor]
+    cost: Cost
+    epochs: int | None = None
+    samples: int | None = None
+
+    @property
+    def gpu_hours(self) -> float | None:
+        """An estimate: three passes over the full supernet per sample (the backward is two) at an assumed rate."""
+        if self.epochs is None or self.samples is None:
+            return None
+        return 3 * 2 * self.cost.macs * self.samples * self.epochs / (_TERA_FLOPS * 1e12) / 3600
+
+
+def describe(what: str, data_dir: str | None = None) -> Description:
+    """Describes a ticket, or the full supernet of a recipe.
 
     Args:
         what: Folder of a ticket, name or file of a recipe.
@@ -31,18 +60,19 @@ def describe(what: str, data_dir: str | None = None) -> tuple[HRNetSpec, Mapping
     """
     if Path(what).is_dir():
         ticket = load(what)
-        return ticket.spec, ticket.mask, ticket.cost
+        return Description(ticket.spec, ticket.mask, ticket.cost)
     if what not in list_recipes() and not what.endswith((".yaml", ".yml")):
         raise UserError(f"'{what}' is neither the folder of a ticket nor a recipe; see: supertickets recipes")
     recipe = load_recipe(what, ["--data.dir", data_dir] if data_dir else [])
     if data_dir:
-        spec = supernet_for(recipe, load_splits(recipe.data))
+        splits = load_splits(recipe.data)
+        spec, samples = supernet_for(recipe, splits), len(splits.train) or None
     else:
-        settings = recipe.supernet
+        settings, samples = recipe.supernet, published_samples(recipe.data)
         spec = create_spec(
             settings.name, transformer=settings.transformer, **published_shape(recipe.data) | settings.settings
         )
-    return spec, {}, count(spec)
+    return Description(spec, {}, count(spec), recipe.epochs, samples)
 
 
 def architecture_table(spec: HRNetSpec, mask: Mapping[str, Tensor], cost: Cost) -> Table:
@@ -81,6 +111,16 @@ def cost_lines(cost: Cost) -> list[str]:
         f"MACs     {cost.macs:,} dense, {cost.masked_macs:,} under the mask, {cost.paper_macs:,} as the paper counts",
         "Zeros save time only where a runtime uses them: measure it with supertickets bench.",
     ]
+
+
+def training_line(described: Description) -> str | None:
+    """How long a recipe trains; None where that is not known."""
+    if described.gpu_hours is None:
+        return None
+    return (
+        f"training {described.epochs} epochs of {described.samples:,} samples: "
+        f"up to {described.gpu_hours:.2g} GPU-hours at {_TERA_FLOPS} TFLOP/s (assumed; shrinking makes it less)"
+    )
 
 
 def bench_table(found: Bench, slow: str, fast: str) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from . import products
 from .convolutions import depthwise, pixelwise, pointwise
+from .recompute import Norm
 from .spec import Fold, Slice, UnitGroup, Units
 from .transformer import TokenPath
 
@@ -106,8 +107,8 @@ class MixBlock(nn.Module):
         expand_norms, unit_norms = norm_parts(self.expand_bn, self.hidden), norm_parts(self.unit_bn, self.hidden)
         total: Tensor | None = None
         for i, conv in enumerate(self.depthwise.values()):
-            mixed = F.relu_(expand_norms[i](pixelwise(x_BCHW, expands[i])))
-            part = pixelwise(F.relu_(unit_norms[i](depthwise(conv, mixed))), projects[i])
+            mixed = expand_norms[i].relu_then(partial(depthwise, conv), pixelwise(x_BCHW, expands[i]))
+            part = unit_norms[i].relu_then(partial(pixelwise, weight=projects[i]), mixed)
             total = part if total is None else total + part
         assert total is not None
         return total
@@ -131,28 +132,17 @@ class MixBlock(nn.Module):
         return bn.bias - bn.running_mean * bn.weight * torch.rsqrt(bn.running_var + bn.eps)
 
 
-def norm_parts(bn: nn.BatchNorm2d, sizes: Sequence[int]) -> list[Callable[[Tensor], Tensor]]:
-    """A batch norm that is applied to its channels in parts; counts as one forward of the module."""
+def norm_parts(bn: nn.BatchNorm2d, sizes: Sequence[int]) -> list[Norm]:
+    """A batch norm in training that is applied to its channels in parts; counts as one forward of the module."""
     momentum = bn.momentum
-    if bn.training and bn.num_batches_tracked is not None:
+    if bn.num_batches_tracked is not None:
         bn.num_batches_tracked.add_(1)
         if momentum is None:  # cumulative mean
             momentum = 1 / float(bn.num_batches_tracked)
-    tensors = (bn.running_mean, bn.running_var, bn.weight, bn.bias)
-    cuts = zip(*(t.split(sizes) for t in tensors if t is not None), strict=True)
-    return [
-        partial(
-            F.batch_norm,
-            running_mean=mean,
-            running_var=var,
-            weight=weight,
-            bias=bias,
-            training=bn.training,
-            momentum=momentum or 0.0,
-            eps=bn.eps,
-        )
-        for mean, var, weight, bias in cuts
-    ]
+    assert bn.running_mean is not None
+    assert bn.running_var is not None
+    cuts = zip(*(t.split(sizes) for t in (bn.weight, bn.bias, bn.running_mean, bn.running_var)), strict=True)
+    return [Norm(weight, bias, mean, var, momentum or 0.0, bn.eps) for weight, bias, mean, var in cuts]
 
 
 def block_groups(name: str, prefix: str, units: Units, kernels: tuple[int, ...]) -> list[UnitGroup]:
