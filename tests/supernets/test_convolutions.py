@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from supertickets.supernets import Units, convolutions, products
+from supertickets.supernets import Units, convolutions, products, recompute
 from supertickets.supernets.blocks import BlockShape, BlockStyle, MixBlock, norm_parts
 
 
@@ -96,6 +96,7 @@ def test_kernel_by_kernel_is_all_at_once(
     monkeypatch.setattr(products, "SMALLEST_APART", 1)
     monkeypatch.setattr(products, "LARGEST_MATRIX", 0)
     monkeypatch.setattr(convolutions, "_FEWEST_ENTRIES", 1)
+    monkeypatch.setattr(recompute, "_FEWEST_PIXELS", 1)
     taken = mock.Mock(wraps=MixBlock._mix_by_kernel)
     monkeypatch.setattr(MixBlock, "_mix_by_kernel", lambda block, x: taken(block, x))
     got = trained(make(), x)
@@ -120,7 +121,8 @@ def test_a_norm_in_parts_counts_once() -> None:
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_normalised_map_is_made_again_and_not_kept(times: int) -> None:
+def test_a_normalised_map_is_made_again_and_not_kept(times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recompute, "_FEWEST_PIXELS", 9 * 8)
     torch.manual_seed(0)
     module, follow = nn.BatchNorm2d(6).double().train(), conv(6, 3)
     nn.init.uniform_(module.weight, -1, 1)
