@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 # Smaller maps are kept: making them again would cost 3% of a step (measured), and they take little memory.
-_FEWEST_PIXELS = 128 * 128
+_FEWEST_PIXELS = 64 * 128
 
 
 @dataclass(frozen=True, eq=False)
