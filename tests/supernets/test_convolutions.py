@@ -56,6 +56,13 @@ def test_a_pointwise_convolution_is_a_matrix_product(layout: torch.memory_format
         torch.testing.assert_close(a, b)
 
 
+def test_evaluation_runs_the_convolutions_themselves() -> None:
+    x = torch.randn(2, 5, 160, 40).contiguous(memory_format=torch.channels_last)
+    wide, small = conv(5, 7).float().eval(), nn.Conv2d(5, 3, 1, bias=False).eval()
+    assert "Convolution" in str(convolutions.depthwise(wide, x).grad_fn)
+    assert "Convolution" in str(convolutions.pointwise(small, x).grad_fn)
+
+
 def test_a_cut_of_a_map_is_convolved_like_the_map() -> None:
     torch.manual_seed(0)
     module = conv(3, 7)

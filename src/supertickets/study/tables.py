@@ -72,7 +72,7 @@ def describe(what: str, data_dir: str | None = None) -> Description:
         spec = create_spec(
             settings.name, transformer=settings.transformer, **published_shape(recipe.data) | settings.settings
         )
-    return Description(spec, {}, count(spec), recipe.epochs, samples)
+    return Description(spec, {}, count(spec), recipe.epochs or None, samples)
 
 
 def architecture_table(spec: HRNetSpec, mask: Mapping[str, Tensor], cost: Cost) -> Table:

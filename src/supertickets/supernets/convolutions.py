@@ -21,7 +21,7 @@ _FEWEST_ENTRIES = 50_000  # of the input; with fewer, moving it costs more than 
 def pointwise(conv: nn.Module, x_BCHW: Tensor) -> Tensor:
     """Runs a convolution of size 1 without groups and bias; the function is the module's own."""
     assert isinstance(conv, nn.Conv2d)
-    out: Tensor = conv(x_BCHW) if _is_plain(x_BCHW) else pixelwise(x_BCHW, conv.weight)
+    out: Tensor = conv(x_BCHW) if _is_plain(conv, x_BCHW) else pixelwise(x_BCHW, conv.weight)
     return out
 
 
@@ -32,16 +32,17 @@ def pixelwise(x_BCHW: Tensor, weight: Tensor) -> Tensor:
     return F.linear(x_BCHW.permute(0, 2, 3, 1), weight.flatten(1)).permute(0, 3, 1, 2)
 
 
-def _is_plain(x: Tensor) -> bool:
+def _is_plain(conv: nn.Conv2d, x: Tensor) -> bool:
     """Whether PyTorch's own way is as good: no training step, or not on a CPU."""
-    return torch.compiler.is_compiling() or not torch.is_grad_enabled() or x.device.type != "cpu"
+    training = conv.training and torch.is_grad_enabled()
+    return not training or torch.compiler.is_compiling() or x.device.type != "cpu"
 
 
 def depthwise(conv: nn.Module, x_BCHW: Tensor) -> Tensor:
     """Runs a depthwise convolution; the function is the module's own."""
     assert isinstance(conv, nn.Conv2d)
     wide = conv.kernel_size[0] > _WIDTH and conv.stride[0] == 1
-    if _is_plain(x_BCHW) or not wide or x_BCHW.numel() < _FEWEST_ENTRIES:
+    if _is_plain(conv, x_BCHW) or not wide or x_BCHW.numel() < _FEWEST_ENTRIES:
         return conv(x_BCHW)
     out: Tensor = _Depthwise.apply(_dense(x_BCHW), conv.weight)
     return out
