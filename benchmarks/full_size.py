@@ -1,8 +1,9 @@
 """One two-in-one step of every full-size recipe at its resolution, on generated pixels: cost, time and peak memory.
 
 Example: python benchmarks/full_size.py --batch 2 --threads 2 --to benchmarks/results/full_size.json
-Every recipe has a process of its own, so that the peak is its own; on a CPU it is that of the whole process. Recipes
-that are measured already are not repeated. With --released DIR, a checkout of the paper's released code outside this
+Every recipe has a process of its own, so that the peak is its own; on a CPU it is that of the whole process, which
+depends on how the allocator packs, by gigabytes; the peak of the tensors alone does not. Recipes that are measured
+already are not repeated. With --released DIR, a checkout of the paper's released code outside this
 repository, its step of the same network without Transformer is measured beside.
 
 The hours are arithmetic, not a measurement: three passes over the full supernet per sample (forward, and backward
@@ -29,7 +30,7 @@ from supertickets.files import load_recipe
 from supertickets.runs import versions
 from supertickets.supernets import create_spec
 from supertickets.training.runtime import start
-from train_step import inputs, two_in_one
+from train_step import Call, inputs, two_in_one
 
 _RECIPES = ("imagenet", "cityscapes", "ade20k", "coco")
 _IMAGENET = 1_281_167  # training pictures
@@ -81,16 +82,27 @@ def measured(name: str, way: str, options: argparse.Namespace) -> dict[str, Any]
         step()
         peak = _peak(runtime.device)  # waits for a GPU
         seconds = time.perf_counter() - begin
+    tensors = _peak_of_tensors(step)
     macs, samples = count(spec).macs, published_samples(recipe.data) or _IMAGENET
     return {
         "input": list(spec.input_shape),
         "macs": macs,
         "seconds": seconds,
         "peak_gb": peak / 1e9,
+        "peak_of_a_steps_tensors_gb": tensors / 1e9,
         "peak_gb_before_the_steps": before / 1e9,
         "accumulate_for_the_recipes_batch": -(-recipe.data.batch // options.batch),
         "gpu_hours_at_the_assumed_rate": 3 * 2 * macs * samples * recipe.epochs / (_TERA_FLOPS * 1e12) / 3600,
     }
+
+
+def _peak_of_tensors(step: Call) -> int:
+    """Bytes at the most that a step holds beyond what was there before."""
+    with torch.profiler.profile(profile_memory=True) as profile:
+        step()
+    found = profile.profiler.kineto_results.events()
+    changes = sorted((event.start_ns(), event.nbytes()) for event in found if event.name() == "[memory]")
+    return max(itertools.accumulate(nbytes for _, nbytes in changes), default=0)
 
 
 def _peak(device: torch.device) -> int:
