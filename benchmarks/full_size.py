@@ -28,13 +28,13 @@ from supertickets.cost.latency import device_name
 from supertickets.data import published_samples, published_shape
 from supertickets.files import load_recipe
 from supertickets.runs import versions
+from supertickets.study.tables import TERA_FLOPS, Description
 from supertickets.supernets import create_spec
 from supertickets.training.runtime import start
 from train_step import Call, inputs, two_in_one
 
 _RECIPES = ("imagenet", "cityscapes", "ade20k", "coco")
 _IMAGENET = 1_281_167  # training pictures
-_TERA_FLOPS = 10  # sustained in training by a large GPU in mixed precision, assumed
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ def main() -> None:
         "threads": options.threads,
         "versions": versions(),
         "batch": options.batch,
-        "assumed_tera_flops": _TERA_FLOPS,
+        "assumed_tera_flops": TERA_FLOPS,
     }
     ways = [*options.transformer, *(["released"] if options.released else [])]
     for recipe, way in itertools.product(options.recipes, ways):
@@ -83,16 +83,17 @@ def measured(name: str, way: str, options: argparse.Namespace) -> dict[str, Any]
         peak = _peak(runtime.device)  # waits for a GPU
         seconds = time.perf_counter() - begin
     tensors = _peak_of_tensors(step)
-    macs, samples = count(spec).macs, published_samples(recipe.data) or _IMAGENET
+    samples = published_samples(recipe.data) or _IMAGENET
+    described = Description(spec, {}, count(spec), recipe.epochs, samples)
     return {
         "input": list(spec.input_shape),
-        "macs": macs,
+        "macs": described.cost.macs,
         "seconds": seconds,
         "peak_gb": peak / 1e9,
         "peak_of_a_steps_tensors_gb": tensors / 1e9,
         "peak_gb_before_the_steps": before / 1e9,
         "accumulate_for_the_recipes_batch": -(-recipe.data.batch // options.batch),
-        "gpu_hours_at_the_assumed_rate": 3 * 2 * macs * samples * recipe.epochs / (_TERA_FLOPS * 1e12) / 3600,
+        "gpu_hours_at_the_assumed_rate": described.gpu_hours,
     }
 
 

@@ -19,7 +19,7 @@ from ..opening import supernet_for
 from ..supernets import HRNetSpec, create_spec
 from ..ticket import load
 
-_TERA_FLOPS = 10  # that a large GPU sustains in the training of small networks; assumed
+TERA_FLOPS = 10  # that a large GPU sustains in the training of small networks; assumed
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Description:
         """An estimate: three passes over the full supernet per sample (the backward is two) at an assumed rate."""
         if self.epochs is None or self.samples is None:
             return None
-        return 3 * 2 * self.cost.macs * self.samples * self.epochs / (_TERA_FLOPS * 1e12) / 3600
+        return 3 * 2 * self.cost.macs * self.samples * self.epochs / (TERA_FLOPS * 1e12) / 3600
 
 
 def describe(what: str, data_dir: str | None = None) -> Description:
@@ -119,7 +119,7 @@ def training_line(described: Description) -> str | None:
         return None
     return (
         f"training {described.epochs} epochs of {described.samples:,} samples: "
-        f"up to {described.gpu_hours:.2g} GPU-hours at {_TERA_FLOPS} TFLOP/s (assumed; shrinking makes it less)"
+        f"up to {described.gpu_hours:.2g} GPU-hours at {TERA_FLOPS} TFLOP/s (assumed; shrinking makes it less)"
     )
 
 
