@@ -1,9 +1,10 @@
-"""Search, then prune: both criteria by hand, exact ratios, what is pruned already, and the command itself."""
+"""Search, then prune: criteria by hand, exact ratios, what is pruned already, and the command itself."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ import supertickets as st
 from outcome import Cli
 from supertickets import Ticket
 from supertickets.data import Batches, load_splits
-from supertickets.one_shot import prune_once
+from supertickets.one_shot import prune_once, ratios
+from supertickets.pruning import find_criterion
 from supertickets.recipe import PruneSettings
 from supertickets.restate import recipe_of
 from supertickets.training import Runtime, Session, TrainState, read_events
@@ -30,7 +32,7 @@ def searched(quick_words: list[str], tmp_path_factory: pytest.TempPathFactory) -
 
 def pruned(source: Path, out: Path, ratio: float, criterion: str = "magnitude", **more: int) -> Ticket:
     ticket = st.load(source)
-    return st.prune(ticket, st.restate.prune_recipe(ticket, ratio, criterion), out, criterion, **more)  # type: ignore[arg-type]
+    return st.prune(ticket, st.restate.prune_recipe(ticket, ratio, criterion), out, criterion, **more)
 
 
 def zeros(mask: dict[str, Tensor]) -> int:
@@ -85,7 +87,7 @@ def test_sensitivity_equals_an_independent_computation(searched: Path, tmp_path:
     assert kept.median() > gone.max() > 0
 
 
-def test_both_criteria_by_hand() -> None:
+def test_a_network_that_ranks_and_prunes_by_hand() -> None:
     """Scores y = w1 x1 + w2 x2 + w3 x3 + w4 x4 of a loss 2 y: gradients are 2 x."""
 
     class Line(nn.Module):
@@ -97,7 +99,7 @@ def test_both_criteria_by_hand() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.layer(x)
 
-        def maskable_weights(self, *, transformer: bool = False) -> list[str]:
+        def maskable_weights(self, *, transformer: bool = False, classifier: bool = False) -> list[str]:
             return ["layer.weight"]
 
     def session(ratio: float) -> tuple[Session, TrainState]:
@@ -116,21 +118,87 @@ def test_both_criteria_by_hand() -> None:
         class Run:
             def append(self, record: object) -> None: ...
 
-        state = TrainState(None, module, torch.optim.SGD(module.parameters(), 0.1), None)  # type: ignore[arg-type]
+        spec = SimpleNamespace(input_shape=(4, 1, 1))
+        state = TrainState(spec, module, torch.optim.SGD(module.parameters(), 0.1), None)  # type: ignore[arg-type]
         parts = (recipe, None, Data(), Task(), Runtime(torch.device("cpu")), Run(), None)
         return Session(*parts), state  # type: ignore[arg-type]
 
-    def left(criterion: str, ratio: float, batches: int) -> list[float]:
+    def left(criterion: str, ratio: float, batches: int, rounds: int = 1) -> list[float]:
         at, state = session(ratio)
-        prune_once(at, state, criterion, batches)  # type: ignore[arg-type]
+        prune_once(at, state, criterion, find_criterion(criterion), batches, rounds)
+        stored = state.sparse.stored["layer.weight"] + state.module.layer.weight
+        assert torch.equal(stored, torch.tensor([[0.1, -3.0, 2.0, 1.0]]))  # what went is kept as it was trained
         return [round(value, 3) for value in state.module.layer.weight.flatten().tolist()]
 
     assert left("magnitude", 0.5, 0) == [0, -3, 2, 0]
+    assert left("magnitude", 0.5, 0, rounds=7) == [0, -3, 2, 0]
     # |w g|: 0.1 * 20 = 2, 3 * 0.2 = 0.6, 2 * 6 = 12, 1 * 2 = 2; of equals the earlier goes.
     assert left("snip", 0.5, 1) == [0, 0, 2, 1]
     # With both batches the third gradient is (6 - 6) / 2 = 0.
     assert left("snip", 0.25, 2) == [0.1, -3, 0, 1]
     assert left("snip", 0.5, 2) == [0.1, 0, 0, 1]
+
+
+def test_rounds_shrink_what_lives_by_one_factor() -> None:
+    assert ratios(0.0, 0.75, 2) == [0.5, 0.75]
+    assert ratios(0.5, 0.9375, 3) == pytest.approx([0.75, 0.875, 0.9375])
+    assert ratios(0.2, 0.9, 1) == [0.9]
+    assert ratios(0.0, 0.9, 100)[-1] == 0.9
+
+
+@pytest.mark.parametrize("criterion", ["random", "grasp", "synflow"])
+def test_every_criterion_prunes_exactly_and_says_so(searched: Path, tmp_path: Path, criterion: str) -> None:
+    after = pruned(searched, tmp_path / "run", 0.6, criterion, batches=1)
+    total = sum(flags.numel() for flags in after.mask.values())
+    assert zeros(dict(after.mask)) == round(0.6 * total)
+    assert after.about.get("batches") == (1 if criterion == "grasp" else None)
+    assert after.about.get("rounds") == (100 if criterion == "synflow" else None)
+    assert f"{criterion}, in {'100 rounds' if criterion == 'synflow' else 'one shot'}" in after.card()
+
+
+OWN = """
+import torch
+
+class Largest:
+    '''The largest weights go.'''
+    def __call__(self, probe):
+        return {name: -w.abs() for name, w in probe.weights.items()}
+
+def forgetful(probe):
+    return {}
+
+def flat(probe):
+    return {name: w.flatten() for name, w in probe.weights.items()}
+
+def undefined(probe):
+    return {name: w / 0 for name, w in probe.weights.items()}
+"""
+
+
+def test_a_criterion_of_ones_own(searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_criteria.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    ticket = st.load(searched)
+    recipe = st.restate.prune_recipe(ticket, 0.5, "own_criteria.Largest", ["--prune.layer_floor", "0"])
+    after = st.prune(ticket, recipe, tmp_path / "run", "own_criteria.Largest")
+    kept = torch.cat([ticket.weights[name][flags].abs() for name, flags in after.mask.items()])
+    gone = torch.cat([ticket.weights[name][~flags].abs() for name, flags in after.mask.items()])
+    assert kept.max() <= gone.min()
+    for name, told in {
+        "forgetful": r"gives no score for stem\.0\.",
+        "flat": r"gives \d+ scores for stem\.0\..* it has \(",
+        "undefined": "no numbers",
+    }.items():
+        with pytest.raises(st.UserError, match=told):
+            pruned(searched, tmp_path / name, 0.5, f"own_criteria.{name}")
+    for name, told in {
+        "own_criteria.Larget": "cannot be imported.*PYTHONPATH",
+        "no_such_module.x": "cannot be imported",
+        "magnitud": "did you mean 'magnitude'",
+    }.items():
+        with pytest.raises(st.UserError, match=told):
+            pruned(searched, tmp_path / "none", 0.5, name)
+        assert not (tmp_path / "none").exists()
 
 
 def test_what_is_pruned_already_stays_so(searched: Path, tmp_path: Path) -> None:

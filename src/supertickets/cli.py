@@ -130,7 +130,9 @@ def _prune(options: argparse.Namespace) -> None:
     ticket = load(options.ticket)
     recipe = prune_recipe(ticket, options.ratio, options.criterion, _with_data(options))
     out = Path(options.out or f"{str(options.ticket).rstrip('/')}-pruned")
-    _trained(lambda: prune(ticket, recipe, out, options.criterion, options.batches), out, options.json)
+    _trained(
+        lambda: prune(ticket, recipe, out, options.criterion, options.batches, options.rounds), out, options.json
+    )
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -362,8 +364,16 @@ def _parser() -> argparse.ArgumentParser:
         "--head", metavar="fresh|TICKET", default="fresh", help="a ticket of the target gives head and classifier"
     )
     made["prune"].add_argument("--ratio", type=float, required=True, help="share of zeros among maskable weights")
-    made["prune"].add_argument("--criterion", choices=("magnitude", "snip"), default="magnitude")
-    made["prune"].add_argument("--batches", type=int, default=10, help="training batches that snip looks at")
+    made["prune"].add_argument(
+        "--criterion",
+        metavar="magnitude|snip|grasp|synflow|random|package.module.name",
+        default="magnitude",
+        help="how weights are ranked (default: magnitude)",
+    )
+    made["prune"].add_argument("--batches", type=int, default=10, help="training batches that it looks at")
+    made["prune"].add_argument(
+        "--rounds", type=int, help="steps in which weights go, ranked anew in each (default: 100 for synflow, else 1)"
+    )
     made["evaluate"].add_argument("--data", metavar="DIR", help="folder with the data set, if it has moved")
     made["evaluate"].add_argument("--split", choices=("test", "validation", "train"), default="test")
     made["evaluate"].add_argument("--boxes", metavar="FILE", help="people's boxes: truth, detected, or COCO detections")

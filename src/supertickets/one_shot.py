@@ -2,65 +2,82 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from .draw import disable_weights, maskable
-from .errors import UserError
-from .pruning import keep_best, magnitudes, sensitivities
+from .pruning import Criterion, Probe, checked, keep_best
 from .training import Session, TrainState
 
-Criterion = Literal["magnitude", "snip"]
 
-
-def prune_once(session: Session, state: TrainState, criterion: Criterion, batches: int) -> None:
-    """Prunes a finished network in one shot to ``prune.ratio``, globally; what is pruned already stays so.
+def prune_once(
+    session: Session, state: TrainState, name: str, criterion: Criterion, batches: int, rounds: int = 1
+) -> None:
+    """Prunes a finished network in one shot to ``prune.ratio``; what is pruned already stays so.
 
     Args:
         session: What stays the same.
         state: The network.
-        criterion: "magnitude" (Mag. in the paper), or "snip" (Grad.): |w * dL/dw| of the trained weights.
-        batches: Training batches over which "snip" averages the gradient.
+        name: What the criterion is called, for messages.
+        criterion: How weights are ranked.
+        batches: Training batches that it looks at.
+        rounds: Steps in which the living weights become fewer, by the same factor each; the rest is ranked anew in
+            each. Nothing is trained in between.
 
     Raises:
-        UserError: The loss is not a number.
+        UserError: The criterion gives no usable score.
     """
     recipe = session.recipe
     weights = maskable(state, recipe)
-    if criterion == "magnitude":
-        scores = magnitudes(weights, recipe.prune)
-    else:
-        scores = sensitivities(weights, mean_gradients(session, state, weights, batches))
-    mask = keep_best(scores, recipe.prune.ratio, recipe.prune, state.sparse.mask)
+    probe = Probe(
+        module=state.module,
+        weights=weights,
+        losses=lambda: losses(session, state, batches),
+        average_=session.runtime.average_,
+        input_shape=state.spec.input_shape,
+        settings=recipe.prune,
+        seed=recipe.seed,
+    )
+    trained = {key: weight.detach().clone() for key, weight in weights.items()}
+    was_training = state.module.training
+    state.module.eval()
+    mask = state.sparse.mask
+    for ratio in ratios(state.sparse.sparsity, recipe.prune.ratio, rounds):
+        scores = checked(criterion(probe), weights, name)
+        session.runtime.average_(list(scores.values()))  # one mask for all processes, whatever the criterion does
+        mask = keep_best(scores, ratio, recipe.prune, mask)
+        mask_(weights, mask)
+    state.module.train(was_training)
+    with torch.no_grad():
+        for key, weight in weights.items():
+            weight.copy_(trained[key])
     disable_weights(session, state, 0, mask, recipe.prune.ratio)
 
 
-def mean_gradients(session: Session, state: TrainState, weights: dict[str, Tensor], batches: int) -> dict[str, Tensor]:
-    """Gradients of the loss, averaged over training batches and processes.
-
-    They are those of the network as it is evaluated: with its BN statistics and without dropout. Averaging comes
-    before any magnitude, as if the batches were one.
+def ratios(now: float, target: float, rounds: int) -> list[float]:
+    """Shares of zeros after each round: the living weights become fewer by the same factor every time.
 
     Args:
-        session: What stays the same.
-        state: The network.
-        weights: Those of its parameters that are asked for.
-        batches: How many, at most as many as there are.
+        now: Share of zeros before the first.
+        target: Share of zeros after the last, exactly.
+        rounds: How many.
     """
-    total, used = [torch.zeros_like(weight) for weight in weights.values()], 0
-    was_training = state.module.training
-    state.module.eval()
+    factor = (1 - target) / (1 - now) if now < 1 else 1.0
+    return [1 - (1 - now) * math.pow(factor, k / rounds) for k in range(1, rounds)] + [target]
+
+
+def losses(session: Session, state: TrainState, batches: int) -> Iterator[Tensor]:
+    """Losses of the first training batches, with their graphs; every call the same ones."""
+    device = session.runtime.device
     for images, target in session.batches.calibration(0, batches):
-        scores = state.module(images.to(session.runtime.device))
-        loss = session.task.loss(scores.float(), target.to(session.runtime.device))
-        found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-        for sum_, gradient in zip(total, found, strict=True):
-            sum_ += 0 if gradient is None else gradient
-        used += 1
-    state.module.train(was_training)
-    session.runtime.average_(total)
-    if not all(bool(part.isfinite().all()) for part in total):
-        raise UserError("the loss of the ticket is not a number on its training data, so no gradient can rank weights")
-    return {name: part / max(used, 1) for name, part in zip(weights, total, strict=True)}
+        yield session.task.loss(state.module(images.to(device)).float(), target.to(device))
+
+
+@torch.no_grad()
+def mask_(weights: dict[str, Tensor], mask: dict[str, Tensor]) -> None:
+    """Sets pruned weights to zero."""
+    for name, flags in mask.items():
+        weights[name].mul_(flags)

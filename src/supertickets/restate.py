@@ -120,7 +120,7 @@ def lineage(ticket: Ticket) -> list[dict[str, Any]]:
         "samples": about.get("samples"),
         "sparsity": ticket.cost.sparsity,
     }
-    more = {key: about[key] for key in ("head", "criterion", "batches") if key in about}
+    more = {key: about[key] for key in ("head", "criterion", "batches", "rounds") if key in about}
     return [*about.get("lineage", ()), step | more]
 
 

@@ -7,7 +7,7 @@ import platform
 from argparse import ArgumentError
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy
 import torch
@@ -15,10 +15,11 @@ import torch
 from . import __version__
 from .data import Batches, Samples, Splits, load_splits
 from .draw import check_prune, search_warning, two_in_one
-from .errors import UserError, nearest
+from .errors import UserError
 from .files import check_recipe, recipe_from_json
-from .one_shot import Criterion, prune_once
+from .one_shot import prune_once
 from .opening import Beginning, as_it_is, check_data, make_task, open_session, state_of, supernet_for
+from .pruning import WITHOUT_DATA, find_criterion
 from .recipe import Recipe
 from .restate import fixed_network, lineage, recipe_of
 from .schedule import check_schedule
@@ -107,7 +108,12 @@ def transfer(ticket: Ticket, recipe: Recipe, out: str | Path | None = None, head
 
 
 def prune(
-    ticket: Ticket, recipe: Recipe, out: str | Path, criterion: Criterion = "magnitude", batches: int = 10
+    ticket: Ticket,
+    recipe: Recipe,
+    out: str | Path,
+    criterion: str = "magnitude",
+    batches: int = 10,
+    rounds: int | None = None,
 ) -> Ticket:
     """Prunes a finished network in one shot: search-then-prune, if the ticket was searched only.
 
@@ -118,17 +124,24 @@ def prune(
         ticket: What to prune.
         recipe: The settings, e.g. from `restate.prune_recipe`.
         out: Run directory.
-        criterion: How weights are ranked.
-        batches: Training batches over which "snip" averages the gradient.
+        criterion: How weights are ranked: a name in `pruning.CRITERIA`, or a user's own, ``package.module.name``.
+        batches: Training batches that criteria look at.
+        rounds: Steps in which weights go, ranked anew in each; None is 100 for "synflow" (as published), else 1.
     """
-    if criterion not in get_args(Criterion):
-        raise UserError(f"unknown criterion '{criterion}'{nearest(criterion, get_args(Criterion))}")
+    find_criterion(criterion)
     if batches < 1:
         raise UserError(f"--batches is {batches}; the nearest possible is 1")
-    if criterion == "snip" and recipe.prune.normalise:
-        raise UserError("prune.normalise divides magnitudes; set it to false for criterion snip")
-    made = {"lineage": lineage(ticket), "criterion": criterion}
-    return _begin("prune", recipe, out, as_it_is(ticket), made | ({"batches": batches} if criterion == "snip" else {}))
+    if rounds is not None and rounds < 1:
+        raise UserError(f"--rounds is {rounds}; the nearest possible is 1")
+    if criterion != "magnitude" and recipe.prune.normalise:
+        raise UserError(f"prune.normalise divides magnitudes; set it to false for criterion {criterion}")
+    made: dict[str, Any] = {"lineage": lineage(ticket), "criterion": criterion}
+    if criterion not in WITHOUT_DATA:
+        made["batches"] = batches
+    rounds = rounds or (100 if criterion == "synflow" else 1)
+    if rounds > 1:
+        made["rounds"] = rounds
+    return _begin("prune", recipe, out, as_it_is(ticket), made)
 
 
 def evaluate_ticket(
@@ -232,7 +245,8 @@ def _begin(
 
 def _finish(command: Command, session: Session, state: TrainState, made: Mapping[str, Any]) -> Ticket:
     if command == "prune":
-        prune_once(session, state, made["criterion"], made.get("batches", 0))
+        name = made["criterion"]
+        prune_once(session, state, name, find_criterion(name), made.get("batches", 0), made.get("rounds", 1))
     else:
         state = fit(session, state, two_in_one if command == "draw" else (lambda session, state, epoch: state))
     return emit(command, session, state, made)

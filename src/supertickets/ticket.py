@@ -246,7 +246,8 @@ def _history(about: Mapping[str, Any]) -> list[tuple[str, str]]:
         }
         rows.append(("head", known[head["kind"]]))
     if criterion := about.get("criterion"):
-        rows.append(("criterion", f"{criterion}, in one shot"))
+        rounds = about.get("rounds", 1)
+        rows.append(("criterion", f"{criterion}, " + (f"in {rounds} rounds" if rounds > 1 else "in one shot")))
     return rows
 
 

@@ -42,7 +42,7 @@ def keep_best(scores: Named, ratio: float, settings: PruneSettings, alive: Named
     """Keeps the weights of the globally highest scores.
 
     Args:
-        scores: Of the maskable weights by name, none below 0.
+        scores: Of the maskable weights by name.
         ratio: Share of them to prune; exactly ``round(ratio * count)`` weights go. Among equal scores the earlier
             weight goes first. Protected weights go last, so that the ratio is always met.
         settings: Reads ``layer_floor`` and ``exempt_below``.
@@ -109,6 +109,6 @@ def _protected(scores: Tensor, settings: PruneSettings, alive: Tensor) -> Tensor
         return alive
     flags = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
     floor = math.ceil(settings.layer_floor * scores.numel())
-    best_first = torch.argsort(torch.where(alive, scores, -1).flatten(), descending=True, stable=True)
+    best_first = torch.argsort(torch.where(alive, scores, -math.inf).flatten(), descending=True, stable=True)
     flags[best_first[:floor]] = True
     return flags.view(scores.shape) & alive

@@ -1,0 +1,156 @@
+"""Criteria against scores worked out by hand on small networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from supertickets.pruning import CRITERIA, Probe, checked
+from supertickets.recipe import PruneSettings
+
+
+class Two(nn.Module):
+    """y = v relu(W x) with two inputs, two hidden channels and one output; all weights positive but one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 2, 1, bias=False)
+        self.norm = nn.BatchNorm2d(2)
+        self.second = nn.Conv2d(2, 1, 1, bias=False)
+        self.first.weight.data = torch.tensor([[1.0, 2.0], [3.0, -1.0]]).view(2, 2, 1, 1)
+        self.second.weight.data = torch.tensor([[2.0, 5.0]]).view(1, 2, 1, 1)
+        # Statistics and scales that would show in a score.
+        self.norm.weight.data = torch.tensor([7.0, -7.0])
+        self.norm.bias.data = torch.tensor([1.0, 2.0])
+        assert self.norm.running_mean is not None
+        self.norm.running_mean.fill_(3.0)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return self.second(torch.relu(self.norm(self.first(x_BCHW))))
+
+
+def probe(module: nn.Module, losses: list[Tensor] | None = None, names: tuple[str, ...] = ()) -> Probe:
+    def again() -> Iterator[Tensor]:
+        if losses is None:
+            raise AssertionError("this criterion needs no data")
+        yield from losses
+
+    weights = {name: module.get_parameter(name) for name in names or ("first.weight", "second.weight")}
+    return Probe(
+        module=module.eval(),
+        weights=weights,
+        losses=again,
+        average_=lambda tensors: None,
+        input_shape=(2, 1, 1),
+        settings=PruneSettings(),
+        seed=3,
+    )
+
+
+def told(scores: dict[str, Tensor]) -> dict[str, list[float]]:
+    return {name: [round(v, 5) for v in score.flatten().tolist()] for name, score in scores.items()}
+
+
+def test_synflow_by_hand() -> None:
+    """R = sum over paths of |v_j| |w_ji|: 2 * (1 + 2) + 5 * (3 + 1) = 26; a weight's score is what its paths carry."""
+    module = Two()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    scores = CRITERIA["synflow"](probe(module))
+    by_hand = {"first.weight": [2.0, 4.0, 15.0, 5.0], "second.weight": [6.0, 20.0]}
+    assert told(dict(scores)) == {name: [v / 20 for v in values] for name, values in by_hand.items()}
+    assert sum(by_hand["first.weight"]) == sum(by_hand["second.weight"]) == 26  # every layer carries the same flow
+    after = module.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_synflow_sees_what_is_pruned() -> None:
+    """Without w_11 its path is gone: the other weights of its way lose that flow."""
+    module = Two()
+    module.first.weight.data[1, 0] = 0
+    scores = CRITERIA["synflow"](probe(module))
+    by_hand = {"first.weight": [2.0, 4.0, 0.0, 5.0], "second.weight": [6.0, 5.0]}
+    assert told(dict(scores)) == {name: [round(v / 6, 5) for v in values] for name, values in by_hand.items()}
+
+
+def test_snip_and_grasp_by_hand() -> None:
+    """L = (a b)^2 + 3 a, at a = 2, b = -1: g = (2 a b^2 + 3, 2 a^2 b) = (7, -8), H = ((2 b^2, 4 a b), (4 a b, 2 a^2)).
+
+    H g = (2 * 7 + (-8) * (-8), (-8) * 7 + 8 * (-8)) = (78, -120); scores w * (H g) = (156, 120).
+    """
+    module = nn.Module()
+    module.a, module.b = nn.Parameter(torch.tensor([2.0])), nn.Parameter(torch.tensor([-1.0]))
+
+    class Losses:
+        """The loss, anew in every pass."""
+
+        def __call__(self) -> Iterator[Tensor]:
+            yield ((module.a * module.b) ** 2 + 3 * module.a).sum()
+
+    at = probe(module, names=("a", "b"))
+    at = Probe(**{**at.__dict__, "losses": Losses()})
+    assert told(dict(CRITERIA["snip"](at))) == {"a": [14.0], "b": [8.0]}
+    assert told(dict(CRITERIA["grasp"](at))) == {"a": [156.0], "b": [120.0]}
+
+
+def test_grasp_averages_gradient_and_hessian_over_batches() -> None:
+    """Losses a^2 and 2 a at a = 3: mean gradient (6 + 2) / 2 = 4, mean Hessian (2 + 0) / 2 = 1; score 3 * 4 * 1."""
+    module = nn.Module()
+    module.a = nn.Parameter(torch.tensor([3.0]))
+
+    def losses() -> Iterator[Tensor]:
+        yield (module.a**2).sum()
+        yield (2 * module.a).sum()
+
+    at = Probe(**{**probe(module, names=("a",)).__dict__, "losses": losses})
+    assert told(dict(CRITERIA["grasp"](at))) == {"a": [12.0]}
+    assert told(dict(CRITERIA["snip"](at))) == {"a": [12.0]}  # |3 * 4|
+
+
+def test_grasp_predicts_how_gradient_flow_changes() -> None:
+    """To first order, taking a weight out changes |g|^2 by -2 * score (an independent finite difference)."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).double()
+    x, y = torch.randn(8, 3, dtype=torch.float64), torch.randn(8, 1, dtype=torch.float64)
+
+    def losses() -> Iterator[Tensor]:
+        yield ((module(x) - y) ** 2).mean()
+
+    names = ("0.weight", "2.weight")
+    at = Probe(**{**probe(module, names=names).__dict__, "losses": losses})
+    scores = CRITERIA["grasp"](at)
+
+    def flow() -> float:
+        (loss,) = losses()
+        return sum(float(g.square().sum()) for g in torch.autograd.grad(loss, list(at.weights.values())))
+
+    step = 1e-6
+    for name, weight in at.weights.items():
+        for i in range(weight.numel()):
+            flat = weight.data.view(-1)
+            kept, before = float(flat[i]), flow()
+            flat[i] = kept * (1 - step)
+            change = (flow() - before) / step
+            flat[i] = kept
+            assert change == pytest.approx(-2 * float(scores[name].flatten()[i]), abs=1e-4)
+
+
+def test_random_scores_follow_the_seed_alone() -> None:
+    module = Two()
+    first, again = (CRITERIA["random"](probe(module)) for _ in range(2))
+    other = CRITERIA["random"](Probe(**{**probe(module).__dict__, "seed": 4}))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["first.weight"], other["first.weight"])
+
+
+def test_magnitude_needs_no_data() -> None:
+    scores = CRITERIA["magnitude"](probe(Two()))
+    assert told(dict(scores)) == {"first.weight": [1, 2, 3, 1], "second.weight": [2, 5]}
+
+
+def test_scores_come_in_the_weights_order() -> None:
+    weights = {"b": torch.zeros(2), "a": torch.zeros(1)}
+    assert list(checked({"a": torch.ones(1), "b": torch.ones(2), "more": torch.ones(3)}, weights, "own")) == ["b", "a"]
