@@ -15,7 +15,7 @@ from streets import COLORS, scene, street
 from supertickets import UserError, load_recipe
 from supertickets.data import Batches, Preprocessing, load_splits
 from supertickets.data.pictures import BrokenPicture
-from supertickets.data.segments import SceneSet, largest_share, random_crop
+from supertickets.data.segments import SceneSet, distorted, largest_share, random_crop
 from supertickets.recipe import AugmentSettings, DataSettings
 
 CAMVID = Path(__file__).resolve().parents[2] / "../shared/data/camvid"
@@ -129,7 +129,36 @@ def test_crops_of_one_class_are_drawn_again() -> None:
 
 def test_ignored_pixels_have_no_share() -> None:
     assert largest_share(torch.tensor([[0, 1, 255, 255]])) == 0.5
-    assert largest_share(torch.tensor([[255]])) == 0
+    assert largest_share(torch.tensor([[0, 0, 0, 1]])) == 0.75
+
+
+@pytest.mark.parametrize("mask", [[[255, 255]], [[255, 3]], [[3, 3]]])
+def test_a_crop_without_two_classes_is_drawn_again(mask: list[list[int]]) -> None:
+    assert largest_share(torch.tensor(mask)) == 1
+
+
+def test_distortion_keeps_colours_in_their_places() -> None:
+    """A pure red stays redder than green and blue, whatever happens; and nothing happens to one picture in sixteen."""
+    red = torch.tensor([200, 60, 60], dtype=torch.uint8).view(3, 1, 1).expand(3, 2, 2).clone()
+    torch.manual_seed(0)
+    found = torch.stack([distorted(red)[:, 0, 0] for _ in range(500)]).int()
+    assert (found[:, 0] >= found[:, 1:].amax(1)).all()
+    same = float((found == red[:, 0, 0].int()).all(1).float().mean())
+    assert 0.5**4 / 2 < same < 0.5**4 * 2
+    # Offsets by up to 32, then factors of 0.5 to 1.5: red is within (200 - 32) * 0.5 to 255.
+    assert found[:, 0].min() >= 70
+    assert found[:, 0].min() < 120
+    assert (red[:, 0, 0] == torch.tensor([200, 60, 60])).all()  # not in place
+
+
+def test_distortion_of_grey_by_hand() -> None:
+    """Saturation and hue do nothing to grey: it is offset by up to 32, and multiplied by 0.5 to 1.5."""
+    grey = torch.full((3, 1, 1), 100, dtype=torch.uint8)
+    torch.manual_seed(0)
+    found = torch.stack([distorted(grey)[:, 0, 0] for _ in range(2000)]).int()
+    assert (found.amax(1) - found.amin(1) <= 1).all()
+    assert 32 <= int(found.min()) < 50  # (100 - 32) * 0.5 = 34
+    assert 180 < int(found.max()) <= 199  # (100 + 32) * 1.5 = 198
 
 
 @pytest.mark.parametrize("keep_gb", [0.0, 1.0])
