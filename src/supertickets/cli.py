@@ -130,9 +130,7 @@ def _prune(options: argparse.Namespace) -> None:
     ticket = load(options.ticket)
     recipe = prune_recipe(ticket, options.ratio, options.criterion, _with_data(options))
     out = Path(options.out or f"{str(options.ticket).rstrip('/')}-pruned")
-    _trained(
-        lambda: prune(ticket, recipe, out, options.criterion, options.batches, options.rounds), out, options.json
-    )
+    _trained(lambda: prune(ticket, recipe, out, options.criterion, options.batches, options.rounds), out, options.json)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

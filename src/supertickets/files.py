@@ -23,7 +23,7 @@ _TASKS = {**dict.fromkeys(("cityscapes", "ade20k", "voc", "masks"), "segmentatio
 _VARIES = {
     "classification": {"crop", "flip", "jitter", "randaugment", "mixup", "cutmix", "shift", "rotate", "scale"},
     "segmentation": {"resize", "class_share", "photometric", "flip"},
-    "pose": {"flip", "jitter", "rotate", "scale", "half_body"},
+    "pose": {"flip", "jitter", "rotate", "rotate_share", "scale", "half_body"},
 }
 
 
@@ -119,8 +119,12 @@ def check_recipe(recipe: Recipe) -> Recipe:
         raise UserError(f"pose.sigma is {recipe.pose.sigma:g}; it must be above 0, e.g. 2")
     if not 0 < recipe.augment.crop <= 1:
         raise UserError(f"augment.crop is {recipe.augment.crop:g}; it is a share of the area, e.g. 0.35 (1 for none)")
-    if not 0 <= recipe.distill.share <= 1:
-        raise UserError(f"distill.share is {recipe.distill.share:g}; it is a share: from 0 to 1")
+    for name, share in (
+        ("augment.rotate_share", recipe.augment.rotate_share),
+        ("distill.share", recipe.distill.share),
+    ):
+        if not 0 <= share <= 1:
+            raise UserError(f"{name} is {share:g}; it is a share: from 0 to 1")
     if recipe.distill.temperature <= 0:
         raise UserError(f"distill.temperature is {recipe.distill.temperature:g}; it must be above 0, e.g. 4")
     if recipe.distill.teacher == "ema" and not recipe.ema_decay:

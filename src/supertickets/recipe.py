@@ -83,6 +83,7 @@ class AugmentSettings:
         cutmix: Alpha of cutmix; with both, each batch takes one of the two by chance.
         shift: Largest random translation, in pixels.
         rotate: Largest random rotation, in degrees.
+        rotate_share: Share of people that are rotated at all.
         scale: Largest relative change of size.
         half_body: Share of the people with more than eight marked joints of whom only the upper or the lower half is
             shown.
@@ -99,6 +100,7 @@ class AugmentSettings:
     cutmix: float = 0.0
     shift: float = 0.0
     rotate: float = 0.0
+    rotate_share: float = 1.0
     scale: float = 0.0
     half_body: float = 0.0
 

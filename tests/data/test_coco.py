@@ -123,7 +123,8 @@ def test_joints_outside_the_picture(root: Path, data: dict[str, Any], x: float, 
     data["annotations"][1]["keypoints"] = [x, y, 1, 3, 3, 2, 0, 0, 0]
     notes: list[str] = []
     _, people = read_people(written(root, data), root, notes)
-    assert len(people) == 1 + inside
+    assert len(people) == 2  # the person stays, and its other joint
+    assert people[1].joints.tolist() == [[x, y, 1] if inside else [0, 0, 0], [3, 3, 2], [0, 0, 0]]
     assert len(notes) == (not inside)
     if not inside:
         assert "annotation 2" in notes[0]
@@ -214,7 +215,7 @@ def boxes(root: Path, *entries: dict[str, Any]) -> Path:
 
 def test_detections_are_people_without_joints(root: Path, data: dict[str, Any]) -> None:
     images = read_images(written(root, data), root)
-    assert images == {1: root / "a.png", 2: root / "sub" / "b.png"}
+    assert images == {1: (root / "a.png", (20, 10)), 2: (root / "sub" / "b.png", (20, 10))}
     path = boxes(root, {}, {"image_id": 2, "score": 0.7}, {"category_id": 3}, {"score": 0.4}, {"bbox": [1, 1, 0, 5]})
     notes: list[str] = []
     first, second = read_detections(path, images, 0.5, joints=3, notes=notes)
@@ -229,11 +230,11 @@ def test_detections_are_people_without_joints(root: Path, data: dict[str, Any]) 
 def test_detections_in_other_pictures(root: Path) -> None:
     notes: list[str] = []
     path = boxes(root, {}, {"image_id": 5})
-    assert len(read_detections(path, {1: root / "a.png"}, notes=notes)) == 1
+    assert len(read_detections(path, {1: (root / "a.png", (20, 10))}, notes=notes)) == 1
     assert notes == [f"1 of 2 boxes of {path} are of other images; they are left out"]
     with pytest.raises(UserError, match="no box of these"):
-        read_detections(path, {9: root / "a.png"})
-    assert read_detections(boxes(root), {1: root / "a.png"}) == ()
+        read_detections(path, {9: (root / "a.png", (20, 10))})
+    assert read_detections(boxes(root), {1: (root / "a.png", (20, 10))}) == ()
 
 
 @pytest.mark.parametrize(
@@ -242,13 +243,13 @@ def test_detections_in_other_pictures(root: Path) -> None:
 )
 def test_damaged_detections_are_refused(root: Path, entry: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError, match=named) as error:
-        read_detections(boxes(root, {}, entry), {1: root / "a.png"})
+        read_detections(boxes(root, {}, entry), {1: (root / "a.png", (20, 10))})
     assert "\n" not in str(error.value)
 
 
 def test_detections_must_be_a_list(root: Path, data: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="no list of detections"):
-        read_detections(written(root, data), {1: root / "a.png"})
+        read_detections(written(root, data), {1: (root / "a.png", (20, 10))})
 
 
 # Real data -----------------------------------------------------------------------------------------------------------
@@ -283,7 +284,9 @@ def test_one_person_of_real_data_has_joints_outside() -> None:
     notes: list[str] = []
     path, images = real("fashion_pose_coco", "train2017")
     _, found = read_people(path, images, notes)
-    assert len(found) == 846 - 1
+    assert len(found) == 846
+    (someone,) = (person for person in found if person.annotation_id == 9007880)
+    assert int((someone.joints[:, 2] > 0).sum()) == 15  # both ears are 1.46 pixels above the picture
     assert len(notes) == 1
     assert "9007880" in notes[0]
     with pytest.raises(UserError, match="9007880"):

@@ -27,8 +27,8 @@ from supertickets.data.coco import (
     read_people,
     read_truth,
 )
-from supertickets.data.people import PeopleSet, half_body, load_people, random_region
-from supertickets.data.pictures import Preprocessing
+from supertickets.data.people import PeopleSet, half_body, load_people, open_annotated, random_region
+from supertickets.data.pictures import BrokenPicture, Preprocessing
 from supertickets.data.samples import Variation
 from supertickets.recipe import AugmentSettings, DataSettings
 
@@ -123,7 +123,7 @@ def test_loader_processes_change_nothing(tmp_path: Path) -> None:
 def test_joints_stay_on_their_discs(seed: int) -> None:
     """The colour under a joint tells which it is; a mirrored one has that of the other side."""
     picture, marks, box = person(seed % 97, height=120, width=150)
-    someone = Person(Path("x"), 1, (box[0], box[1], box[2], box[3]), marks.astype(np.float32), 1.0, 1.0, 1)
+    someone = Person(Path("x"), (150, 120), 1, (box[0], box[1], box[2], box[3]), marks.astype(np.float32), 1.0, 1.0, 1)
     torch.manual_seed(seed)
     image, joints = random_region(someone, picture, JOINTS, PLAIN, VARIED)
     assert image.size == (48, 64)
@@ -142,7 +142,7 @@ def test_joints_stay_on_their_discs(seed: int) -> None:
 
 def test_changes_reach_their_limits_and_no_farther() -> None:
     picture, marks, _ = person(0, height=120, width=150)
-    someone = Person(Path("x"), 1, (30.0, 20.0, 60.0, 80.0), marks.astype(np.float32), 1.0, 1.0, 1)
+    someone = Person(Path("x"), (150, 120), 1, (30.0, 20.0, 60.0, 80.0), marks.astype(np.float32), 1.0, 1.0, 1)
     angles, lengths = [], []
     plain = random_region(someone, picture, JOINTS, PLAIN, AugmentSettings())[1]
     line = plain[3, :2] - plain[0, :2]
@@ -294,8 +294,41 @@ def test_boxes_for_predictions(tmp_path: Path) -> None:
             read_boxes(tmp_path / "boxes.json", pictures)
 
 
+def test_a_picture_is_taken_as_its_annotations_mean_it(tmp_path: Path) -> None:
+    """EXIF data that turn by a quarter: joints were marked on what has the size that the annotations give."""
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    pixels[:5] = 255  # the upper edge, as stored
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "turned.png"
+    Image.fromarray(pixels).save(path, exif=exif)
+    assert np.array_equal(np.asarray(open_annotated(path, (30, 20))), pixels)
+    assert np.array_equal(np.asarray(open_annotated(path, (20, 30))), np.rot90(pixels, -1))
+    with pytest.raises(BrokenPicture, match=r"turned.png has 20 x 30 pixels, but its annotations are for 60 x 40"):
+        open_annotated(path, (60, 40))
+
+
+def test_pictures_of_another_size_are_told_and_left_out(tmp_path: Path) -> None:
+    root = crowd(tmp_path, {"train2017": 8, "val2017": 4})
+    for path in sorted((root / "train2017").iterdir())[:2]:
+        Image.open(path).resize((40, 30)).save(path)
+    assert sum("annotations are for" in note for note in read(root).notes) == 2
+    with pytest.raises(UserError, match=r"annotations are for.*2 such in all"):
+        read(root, broken="refuse")
+
+
+def test_some_people_are_not_turned() -> None:
+    picture, marks, _ = person(0, height=120, width=150)
+    someone = Person(Path("x"), (150, 120), 1, (30.0, 20.0, 60.0, 80.0), marks.astype(np.float32), 1.0, 1.0, 1)
+    plain = random_region(someone, picture, JOINTS, PLAIN, AugmentSettings())[1]
+    torch.manual_seed(0)
+    vary = AugmentSettings(rotate=45, rotate_share=0.6)
+    same = [np.allclose(random_region(someone, picture, JOINTS, PLAIN, vary)[1], plain) for _ in range(300)]
+    assert 0.3 < np.mean(same) < 0.5
+
+
 @pytest.mark.parametrize(
-    ("name", "counts", "outside"), [("fashion_pose_coco", (761, 84, 152), 1), ("coco_mini", (78, 8, 68), 0)]
+    ("name", "counts", "outside"), [("fashion_pose_coco", (762, 84, 152), 1), ("coco_mini", (78, 8, 68), 0)]
 )
 def test_real_data(name: str, counts: tuple[int, ...], outside: int) -> None:
     if not (SHARED / name).is_dir():

@@ -39,6 +39,7 @@ class Person:
 
     Attributes:
         image: File of the picture.
+        size: Width and height that the annotations give the picture.
         image_id: The picture's number in the annotations.
         box: x, y of the upper left corner, width and height, in pixels of the picture.
         joints: float32 of shape (K, 3): x, y in pixels of the picture, and v: 0 unmarked, 1 hidden, 2 visible.
@@ -48,6 +49,7 @@ class Person:
     """
 
     image: Path
+    size: tuple[int, int]
     image_id: int
     box: Box
     joints: npt.NDArray[np.float32]
@@ -88,7 +90,7 @@ def read_people(
         annotations: JSON in COCO's format for keypoints.
         images: Folder that the file names in it start from.
         notes: What a person should know is added here.
-        broken: Whether people with a marked joint more than a pixel outside the picture are noted and left out
+        broken: Whether joints that are marked more than a pixel outside the picture are noted and taken for unmarked
             ("skip") or end the run ("refuse").
 
     Raises:
@@ -118,15 +120,18 @@ def read_people(
         inside = _clipped(box, picture["width"], picture["height"])
         if inside is None:
             no_area += 1
-        elif _is_outside(marks_K3, picture["width"], picture["height"]):
+            continue
+        is_wrong_K = _are_outside(marks_K3, picture["width"], picture["height"])
+        if is_wrong_K.any():
             outside.append(f"annotation {number}")
-        else:
-            image, image_id = images / picture["file_name"], annotation["image_id"]
-            joints_K3 = np.where(marks_K3[:, 2:] > 0, marks_K3, 0).astype(np.float32)
-            people.append(Person(image, image_id, inside, joints_K3, area, 1.0, number))
+        is_used_K1 = (marks_K3[:, 2:] > 0) & ~is_wrong_K[:, None]
+        if is_used_K1.any():
+            image, size = images / picture["file_name"], (int(picture["width"]), int(picture["height"]))
+            joints_K3 = np.where(is_used_K1, marks_K3, 0).astype(np.float32)
+            people.append(Person(image, size, annotation["image_id"], inside, joints_K3, area, 1.0, number))
     what = "has joints outside the picture by more than a pixel"
     if broken == "refuse":
-        _refuse(outside, annotations, what, "mend them, or leave these people out: set data.broken to skip")
+        _refuse(outside, annotations, what, "mend them, or take these joints for unmarked: set data.broken to skip")
     if not people:
         raise UserError(f"{annotations} has nobody with a marked joint inside a picture; give another file")
     files = {person.image for person in people}
@@ -140,18 +145,21 @@ def read_people(
         if count:
             notes.append(f"{count} of {len(wanted)} annotations of {annotations} {reason}; they are left out")
     if outside:
-        notes.append(f"{annotations} {what}: {_some(outside)}; {len(outside)} of {len(wanted)} are left out")
+        notes.append(f"{annotations} {what}: {_some(outside)}; these joints are taken for unmarked")
     return joints, tuple(people)
 
 
-def read_images(annotations: Path, images: Path) -> dict[int, Path]:
-    """The files of the pictures that a COCO JSON lists, by their number; the files are not looked at.
+def read_images(annotations: Path, images: Path) -> dict[int, tuple[Path, tuple[int, int]]]:
+    """Files, width and height of the pictures that a COCO JSON lists, by their number; the files are not looked at.
 
     Raises:
         UserError: The file is no such JSON.
     """
     pictures = _images(_load(annotations), annotations)
-    return {number: images / picture["file_name"] for number, picture in pictures.items()}
+    return {
+        number: (images / picture["file_name"], (int(picture["width"]), int(picture["height"])))
+        for number, picture in pictures.items()
+    }
 
 
 def read_truth(annotations: Path, people: Sequence[Person], category_id: int) -> dict[str, Any]:
@@ -226,7 +234,7 @@ def read_boxes(path: Path, pictures: Sequence[Path], score_at_least: float = 0.5
 
 def read_detections(
     path: Path,
-    images: Mapping[int, Path],
+    images: Mapping[int, tuple[Path, tuple[int, int]]],
     score_at_least: float = 0.0,
     *,
     joints: int = len(COCO_NAMES),
@@ -237,7 +245,7 @@ def read_detections(
 
     Args:
         path: JSON list of entries with ``image_id``, ``category_id``, ``bbox`` and ``score``.
-        images: Files of the pictures by their number, as from `read_images`. Boxes of others are left out.
+        images: The pictures by their number, as from `read_images`. Boxes of others are left out.
         score_at_least: Boxes that score lower are left out.
         joints: Their number K.
         category_id: Boxes of other categories are left out.
@@ -266,9 +274,9 @@ def read_detections(
         wanted, boxes.tolist(), scores.tolist(), has_area.tolist(), strict=True
     ):
         if keep and score >= score_at_least:
-            image, zeros = images[entry["image_id"]], np.zeros((joints, 3), np.float32)
-            box = (x, y, width, height)
-            people.append(Person(image, entry["image_id"], box, zeros, width * height, score, entry["id"]))
+            image, size = images[entry["image_id"]]
+            box, zeros = (x, y, width, height), np.zeros((joints, 3), np.float32)
+            people.append(Person(image, size, entry["image_id"], box, zeros, width * height, score, entry["id"]))
     return tuple(people)
 
 
@@ -324,10 +332,11 @@ def _images(data: Any, path: Path) -> dict[int, dict[str, Any]]:
     return found
 
 
-def _is_outside(joints_K3: npt.NDArray[np.float64], width: float, height: float) -> bool:
-    """Whether a marked joint is more than a pixel away from all pixels; these have their centres at 0, 1, 2 ..."""
-    x, y, _ = joints_K3[joints_K3[:, 2] > 0].T
-    return bool(((x < -1) | (x > width) | (y < -1) | (y > height)).any())
+def _are_outside(joints_K3: npt.NDArray[np.float64], width: float, height: float) -> npt.NDArray[np.bool_]:
+    """Flags marked joints that are more than a pixel away from all pixels; these have their centres at 0, 1, 2 ..."""
+    x, y, v = joints_K3.T
+    found: npt.NDArray[np.bool_] = (v > 0) & ((x < -1) | (x > width) | (y < -1) | (y > height))
+    return found
 
 
 def _clipped(box: Sequence[float], width: float, height: float) -> Box | None:

@@ -86,7 +86,7 @@ class PeopleSet:
         """A person, and the picture it is in, RGB."""
         person = self.people[position]
         found = self.kept.get(person.image)
-        return person, to_channels(open_picture(person.image), 3) if found is None else found
+        return person, open_annotated(person.image, person.size) if found is None else found
 
     def batch(self, index: Index, prepare: Preprocessing, vary: Variation | None) -> Batch:
         """Inputs, and in training joints (B, K, 3): x, y in shares of the input, and v; else `Regions`."""
@@ -160,6 +160,22 @@ def load_people(settings: DataSettings) -> Splits:
     return Splits(train, validation, test, joints.names, _measured(train, (height, width)), tuple(notes), joints.limbs)
 
 
+def open_annotated(path: Path, size: tuple[int, int]) -> Image.Image:
+    """A picture, RGB, as its annotations mean it: upright, or as it is stored if only that has the size they give.
+
+    Raises:
+        BrokenPicture: It cannot be read, or has another size.
+    """
+    picture = open_picture(path)
+    if picture.size != size and (stored := open_picture(path, upright=False)).size == size:
+        picture = stored
+    if picture.size != size:
+        raise BrokenPicture(
+            f"{path} has {picture.width} x {picture.height} pixels, but its annotations are for {size[0]} x {size[1]}"
+        )
+    return to_channels(picture, 3)
+
+
 def box_matrix(box: tuple[float, float, float, float], prepare: Preprocessing) -> Floats:
     """The affine map from a picture to the input for the region around a box."""
     return region_matrix(*box_region(box, prepare.size, 1 / prepare.share), 0, prepare.size)
@@ -186,7 +202,8 @@ def random_region(
         box, share = (half, _HALF_SHARE) if half is not None else (box, share)
     center, size = box_region(box, prepare.size, 1 / share)
     size = size * (1 + settings.scale * _uniform(-1, 1))
-    matrix = region_matrix(center, size, settings.rotate * _uniform(-1, 1), prepare.size)
+    is_turned = settings.rotate_share >= 1 or _uniform(0, 1) < settings.rotate_share
+    matrix = region_matrix(center, size, settings.rotate * _uniform(-1, 1) if is_turned else 0, prepare.size)
     image, found = cut_out(picture, matrix, prepare.size), mapped(person.joints, matrix)
     if settings.flip and _uniform(0, 1) < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -257,7 +274,8 @@ def _kept(sets: Mapping[str, PeopleSet], settings: DataSettings, notes: list[str
     paths = list(dict.fromkeys(path for part in sets.values() for path in part.pictures))
     if len(paths) * _bytes_of_one(paths) > settings.keep_gb * 1e9:
         return dict(sets)
-    kept = read_all(paths, lambda path: to_channels(open_picture(path), 3), settings, notes)
+    sizes = {person.image: person.size for part in sets.values() for person in part.people}
+    kept = read_all(paths, lambda path: open_annotated(path, sizes[path]), settings, notes)
     made = {}
     for name, part in sets.items():
         lost = {person.image_id for person in part.people if person.image not in kept}
@@ -284,7 +302,7 @@ def _detected(
     """The test split with the boxes of a detector in place of the true ones."""
     source = files.get("test", files.get("val", files["train"]))
     listed = {image["id"] for image in test.truth["images"]}
-    images = {number: path for number, path in read_images(source, _images(source, root)).items() if number in listed}
+    images = {number: image for number, image in read_images(source, _images(source, root)).items() if number in listed}
     boxes = Path(settings.boxes)
     if settings.boxes == "detected":
         found = sorted((root / "person_detection_results").glob("*.json"))

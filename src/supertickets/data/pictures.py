@@ -92,12 +92,13 @@ def to_tensor(picture: Image.Image) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def open_picture(path: Path, shorter: int | None = None) -> Image.Image:
+def open_picture(path: Path, shorter: int | None = None, *, upright: bool = True) -> Image.Image:
     """Reads a picture, turned upright by its EXIF data.
 
     Args:
         path: A file of any format that Pillow knows.
         shorter: If given, a JPEG is decoded no larger than needed for this shorter side, which is many times faster.
+        upright: Whether it is turned at all.
 
     Raises:
         BrokenPicture: The file is missing, truncated, too large or no picture.
@@ -111,7 +112,7 @@ def open_picture(path: Path, shorter: int | None = None) -> Image.Image:
                 if shorter is not None:
                     picture.draft(None, (shorter, shorter))
                 picture.load()
-                return ImageOps.exif_transpose(picture)
+                return ImageOps.exif_transpose(picture) if upright else picture.copy()
     except FileNotFoundError:
         raise BrokenPicture(f"image {path} does not exist") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
