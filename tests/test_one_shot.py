@@ -156,6 +156,31 @@ def test_every_criterion_prunes_exactly_and_says_so(searched: Path, tmp_path: Pa
     assert f"{criterion}, in {'100 rounds' if criterion == 'synflow' else 'one shot'}" in after.card()
 
 
+def test_each_layer_gives_up_the_same_share(cli: Cli, searched: Path, tmp_path: Path) -> None:
+    words = ("--ratio", "0.5", "--scope", "layer", "--prune.layer_floor", "0")
+    assert cli("prune", searched, *words, "--out", tmp_path / "run").status == 0
+    mask = st.load(tmp_path / "run").mask
+    assert all(abs(int(flags.sum()) - flags.numel() / 2) <= 1 for flags in mask.values())
+    words = ("--ratio", "0.5", "--scope", "group")
+    assert cli("prune", searched, *words, "--out", tmp_path / "groups").status == 0
+    after = st.load(tmp_path / "groups")
+    for flags in after.mask.values():
+        by_input = flags.movedim(1, -1).flatten(0, -2)
+        assert all(int(part.sum(1).max()) <= 2 for part in by_input.split(4, dim=1))
+    assert 0 < after.cost.sparsity <= 0.5
+
+
+def test_the_classifier_is_pruned_on_request_alone(searched: Path, tmp_path: Path) -> None:
+    ticket = st.load(searched)
+    recipe = st.restate.prune_recipe(ticket, 0.5, overrides=["--prune.classifier", "true"])
+    st.prune(ticket, recipe, tmp_path / "with")
+    after = st.load(tmp_path / "with")
+    assert set(after.mask) - set(ticket.module.maskable_weights()) == {"classifier.weight"}
+    assert not after.weights["classifier.weight"][~after.mask["classifier.weight"]].any()
+    with pytest.raises(st.UserError, match=r"classifier is pruned already; set prune\.classifier to true"):
+        st.prune(after, st.restate.prune_recipe(after, 0.7, overrides=["--prune.classifier", "false"]), tmp_path / "no")
+
+
 OWN = """
 import torch
 
@@ -166,6 +191,10 @@ class Largest:
 
 def forgetful(probe):
     return {}
+
+def smallest_output_channels(probe):
+    norms = {name: w.abs().flatten(1).sum(1) for name, w in probe.weights.items()}
+    return {name: norms[name].view(-1, 1, 1, 1).expand_as(w) for name, w in probe.weights.items()}
 
 def flat(probe):
     return {name: w.flatten() for name, w in probe.weights.items()}
@@ -184,6 +213,8 @@ def test_a_criterion_of_ones_own(searched: Path, tmp_path: Path, monkeypatch: py
     kept = torch.cat([ticket.weights[name][flags].abs() for name, flags in after.mask.items()])
     gone = torch.cat([ticket.weights[name][~flags].abs() for name, flags in after.mask.items()])
     assert kept.max() <= gone.min()
+    channels = pruned(searched, tmp_path / "channels", 0.5, "own_criteria.smallest_output_channels")
+    assert any(not rows.any(1).all() for rows in (flags.flatten(1) for flags in channels.mask.values()))
     for name, told in {
         "forgetful": r"gives no score for stem\.0\.",
         "flat": r"gives \d+ scores for stem\.0\..* it has \(",

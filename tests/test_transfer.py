@@ -283,7 +283,7 @@ WRONG = [
     ("prune {tmp}/nowhere --ratio 0.5", "{tmp}/nowhere"),
     ("prune {named} --ratio 1", "--ratio is 1"),
     ("prune {named} --ratio many", "many"),
-    ("prune {named} --ratio 0.7 --criterion grasp", "grasp"),
+    ("prune {named} --ratio 0.7 --criterion gasp", "grasp"),
     ("prune {named} --ratio 0.7 --criterion snip --batches 0 --out {tmp}/x", "--batches is 0"),
     ("prune {named} --ratio 0.7 --criterion snip --prune.normalise true --out {tmp}/x", "prune.normalise"),
     ("prune {named} --ratio 0.7 --prune.ratio 0.8", "prune takes no prune.ratio"),

@@ -128,7 +128,8 @@ def _prune(options: argparse.Namespace) -> None:
     from .ticket import load
 
     ticket = load(options.ticket)
-    recipe = prune_recipe(ticket, options.ratio, options.criterion, _with_data(options))
+    scope = ["--prune.scope", options.scope] if options.scope else []
+    recipe = prune_recipe(ticket, options.ratio, options.criterion, [*scope, *_with_data(options)])
     out = Path(options.out or f"{str(options.ticket).rstrip('/')}-pruned")
     _trained(lambda: prune(ticket, recipe, out, options.criterion, options.batches, options.rounds), out, options.json)
 
@@ -367,6 +368,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="magnitude|snip|grasp|synflow|random|package.module.name",
         default="magnitude",
         help="how weights are ranked (default: magnitude)",
+    )
+    made["prune"].add_argument(
+        "--scope",
+        choices=("global", "layer", "group"),
+        help="what is ranked together (default: as in the ticket's recipe)",
     )
     made["prune"].add_argument("--batches", type=int, default=10, help="training batches that it looks at")
     made["prune"].add_argument(

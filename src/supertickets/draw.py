@@ -125,17 +125,18 @@ def check_prune(state: TrainState, recipe: Recipe) -> None:
         UserError: Names the nearest ratio that can.
     """
     weights = maskable(state, recipe)
-    if any(name not in weights for name in state.sparse.mask):
-        raise UserError(
-            "the ticket's Transformer is pruned already; set prune.transformer to true, so that it stays so"
-        )
+    for name in state.sparse.mask:
+        if name not in weights:
+            part, setting = ("classifier",) * 2 if name.startswith("classifier.") else ("Transformer", "transformer")
+            raise UserError(f"the ticket's {part} is pruned already; set prune.{setting} to true, so that it stays so")
     check_ratio(weights, recipe.prune, state.sparse.mask)
 
 
 def maskable(state: TrainState, recipe: Recipe) -> Tensors:
     """The weights that pruning covers, by name."""
     named = state.parameters()
-    return {name: named[name] for name in state.module.maskable_weights(transformer=recipe.prune.transformer)}
+    names = state.module.maskable_weights(transformer=recipe.prune.transformer, classifier=recipe.prune.classifier)
+    return {name: named[name] for name in names}
 
 
 @torch.no_grad()

@@ -95,6 +95,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
         ("optimizer.weight_decay", recipe.optimizer.weight_decay, 0),
         ("optimizer.initial_accumulator", recipe.optimizer.initial_accumulator, 0),
         ("prune.exempt_below", recipe.prune.exempt_below, 0),
+        ("prune.group", recipe.prune.group, 2),
         ("search.threshold", recipe.search.threshold, 0),
         ("search.warmup_epochs", recipe.search.warmup_epochs, 0),
         ("lr.warmup_epochs", recipe.lr.warmup_epochs, 0),

@@ -219,9 +219,13 @@ class PruneSettings:
         meet: What happens in an epoch where both are due: "search_then_prune", or "search_only" (the literal
             else-if of Algorithm 1).
         transformer: Whether the linear layers of the Transformer are pruned too.
+        classifier: Whether the classifier is pruned too.
         layer_floor: Share of every layer that is always kept (its largest weights); 0 in the paper.
         exempt_below: Layers with at most this many weights stay whole; 0 in the paper.
         normalise: Whether magnitudes are divided by their layer's root mean square before they are ranked.
+        scope: What is ranked together: all weights ("global", the paper), those of a layer ("layer"), or ``group``
+            neighbours along the input channels ("group": N:M sparsity).
+        group: M of N:M sparsity; N is (1 - ratio) * M.
     """
 
     ratio: float = 0.9
@@ -231,9 +235,12 @@ class PruneSettings:
     restore: Literal["stored", "zero"] = "stored"
     meet: Literal["search_then_prune", "search_only"] = "search_then_prune"
     transformer: bool = False
+    classifier: bool = False
     layer_floor: float = 0.0
     exempt_below: int = 0
     normalise: bool = False
+    scope: Literal["global", "layer", "group"] = "global"
+    group: int = 4
 
 
 @dataclass(frozen=True, kw_only=True)

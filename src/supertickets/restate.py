@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import UserError
 from .files import load_recipe, override, recipe_from_json
-from .recipe import Recipe
+from .recipe import LrSettings, Recipe
 from .ticket import Ticket
 from .transfer import HEAD_SETTINGS
 
@@ -42,7 +42,8 @@ def fixed_network(recipe: Recipe) -> Recipe:
 def retrain_recipe(ticket: Ticket, epochs: int, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe a ticket was made by, restated for training it further.
 
-    The peak learning rate is a tenth of the recipe's and everything decays over the new epochs; overrides win.
+    The peak learning rate is a tenth of the recipe's, and its schedule is the same, over the new epochs: warm-up,
+    milestones and intervals of a decay are stretched or shortened with them. Overrides win.
 
     Raises:
         UserError: A setting is unknown or impossible.
@@ -56,8 +57,19 @@ def retrain_recipe(ticket: Ticket, epochs: int, overrides: Sequence[str] = ()) -
         name=f"{made_by.name}-retrained",
         epochs=epochs,
         optimizer=dataclasses.replace(made_by.optimizer, lr=made_by.optimizer.lr / 10),
+        lr=stretched(made_by.lr, epochs / made_by.epochs),
     )
     return override(fixed, overrides)
+
+
+def stretched(lr: LrSettings, factor: float) -> LrSettings:
+    """A schedule over ``factor`` times as many epochs."""
+    return dataclasses.replace(
+        lr,
+        warmup_epochs=lr.warmup_epochs * factor,
+        milestones=tuple(max(1, round(milestone * factor)) for milestone in lr.milestones),
+        decay_epochs=lr.decay_epochs * factor,
+    )
 
 
 def transfer_recipe(ticket: Ticket, source: str, overrides: Sequence[str] = (), head: Ticket | None = None) -> Recipe:
@@ -97,7 +109,10 @@ def prune_recipe(ticket: Ticket, ratio: float, criterion: str = "magnitude", ove
     if not 0 < ratio < 1:
         raise UserError(f"--ratio is {ratio:g}; it is a share of the weights, e.g. 0.9")
     _refuse(overrides, ("prune.ratio",), "prune", "the share of zeros is --ratio")
-    useful = ("prune.layer_floor", "prune.exempt_below", "prune.normalise", "prune.transformer")
+    useful = tuple(
+        f"prune.{name}"
+        for name in ("layer_floor", "exempt_below", "normalise", "transformer", "classifier", "scope", "group")
+    )
     idle = ("search.", "prune.", "supernet.", "optimizer.", "lr.", "distill.", "epochs", "ema_decay")
     _refuse(overrides, idle, "prune", "nothing is trained", useful)
     made_by = fixed_network(recipe_of(ticket))

@@ -131,8 +131,9 @@ def graft(
     masks = [ticket.mask for ticket in givers if ticket.mask]
     mask: dict[str, Tensor] = {}
     if masks:
-        transformer = any(".tokens." in name for names in masks for name in names)
-        for name in module.maskable_weights(transformer=transformer):
+        masked = [name for names in masks for name in names]
+        transformer, classifier = any(".tokens." in name for name in masked), "classifier.weight" in masked
+        for name in module.maskable_weights(transformer=transformer, classifier=classifier):
             ticket = giver(name)
             known: Mapping[str, Tensor] = {} if ticket is None else ticket.mask
             mask[name] = known[name] if name in known else torch.ones_like(weights[name], dtype=torch.bool)

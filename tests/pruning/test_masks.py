@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from fractions import Fraction
 
 import pytest
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from supertickets import UserError
 from supertickets.pruning import check_ratio, empty_layers, keep_best, magnitude_mask, sensitivities
+from supertickets.pruning.masks import shared_out
 from supertickets.recipe import PruneSettings
 
 PLAIN = PruneSettings()
@@ -197,3 +200,107 @@ def test_floors_count_the_living() -> None:
     alive = {"a": torch.tensor([False, True, True, True])}
     mask = keep_best(scores, 0.5, PruneSettings(layer_floor=0.5), alive)
     assert mask["a"].tolist() == [False, True, True, False]
+
+
+# Per layer and in groups ----------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(
+    layers=LAYERS,
+    ratio=st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0])),
+    floor=st.sampled_from([0.0, 0.3]),
+    exempt=st.sampled_from([0, 2]),
+)
+def test_every_layer_gives_up_the_same_share(
+    layers: list[list[float]], ratio: float, floor: float, exempt: int
+) -> None:
+    """The count is exact; no layer gives up more than another but for rounding and what protects it."""
+    weights = named(layers)
+    how = PruneSettings(layer_floor=floor, exempt_below=exempt, scope="layer")
+    mask = magnitude_mask(weights, ratio, how)
+    gone = [int((~flags).sum()) for flags in mask.values()]
+    total = sum(map(len, layers))
+    assert sum(gone) == round(ratio * total)
+    most = [0 if len(v) <= exempt else len(v) - math.ceil(floor * len(v)) for v in layers]
+    if sum(gone) <= sum(most):
+        assert all(g <= m for g, m in zip(gone, most, strict=True))
+        free = [(g, len(v)) for g, v, m in zip(gone, layers, most, strict=True) if g < m]
+        for (g, n), (h, k) in itertools.product(free, free):
+            assert (g - 1) / n <= (h + 1) / k + 1e-9
+    for flags, values, g in zip(mask.values(), layers, gone, strict=True):
+        smallest = sorted(map(abs, values))[:g]
+        assert sorted(abs(v) for v, f in zip(values, flags.flatten().tolist(), strict=True) if not f) == smallest
+
+
+def test_layers_by_hand() -> None:
+    """Globally the small layer would lose everything; per layer each loses half of its own."""
+    weights = {"small": torch.tensor([0.1, 0.2, 0.3, 0.4]), "large": torch.tensor([9.0, 8.0, 7.0, 6.0])}
+    mask = magnitude_mask(weights, 0.5, PruneSettings(scope="layer"))
+    assert {n: f.tolist() for n, f in mask.items()} == {
+        "small": [False, False, True, True],
+        "large": [True, True, False, False],
+    }
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes", "least", "most", "shares"),
+    [
+        (5, [4, 6], [0, 0], [4, 6], [2, 3]),
+        (5, [4, 6], [4, 0], [4, 6], [4, 1]),  # four are gone already
+        (5, [4, 6], [0, 0], [0, 6], [0, 5]),  # an exempt layer: the other pays for it
+        (1, [3, 3, 3], [0, 0, 0], [3, 3, 3], [1, 0, 0]),  # rounding: the first of equals
+        (9, [4, 6], [0, 0], [2, 4], [4, 5]),  # more than may go: what is protected goes too, from 2 and 4 on
+        (0, [], [], [], []),
+    ],
+)
+def test_shares_by_hand(count: int, sizes: list[int], least: list[int], most: list[int], shares: list[int]) -> None:
+    assert shared_out(count, sizes, least, most) == shares
+
+
+def test_two_of_four_by_hand() -> None:
+    """Neighbours along the input channels, at each place of the kernel; of equals the earlier goes."""
+    weight = torch.tensor([[1.0, 4.0, 2.0, 3.0, 5.0, 5.0, 5.0, 5.0], [-9.0, 1.0, -8.0, 2.0, 0.0, 1.0, 0.0, 0.0]])
+    kernels = torch.stack((weight, weight.flip(1)), dim=-1).unsqueeze(-1)  # (2, 8, 2, 1)
+    mask = magnitude_mask({"conv": kernels, "linear": weight}, 0.5, PruneSettings(scope="group"))
+    wanted = [
+        [False, True, False, True, False, False, True, True],
+        [True, False, True, False, False, True, False, True],
+    ]
+    assert mask["linear"].tolist() == wanted
+    assert mask["conv"][:, :, 0, 0].tolist() == wanted
+    assert torch.equal(mask["conv"][0, :, 1, 0].view(2, 4).sum(1), torch.tensor([2, 2]))
+
+
+@settings(deadline=None)
+@given(inputs=st.integers(1, 19), group=st.sampled_from([2, 4, 8]), kept=st.integers(1, 7), seed=st.integers(0, 1000))
+def test_no_group_has_more_than_n_of_m(inputs: int, group: int, kept: int, seed: int) -> None:
+    """Against a plain loop; the last group is filled up with zeros, so it keeps up to N."""
+    kept = min(kept, group - 1)
+    weight = torch.randn(3, inputs, 2, 2, generator=torch.Generator().manual_seed(seed))
+    how = PruneSettings(scope="group", group=group, ratio=1 - kept / group)
+    check_ratio({"w": weight}, how)
+    mask = magnitude_mask({"w": weight}, how.ratio, how)["w"]
+    for out, y, x in itertools.product(range(3), range(2), range(2)):
+        for start in range(0, inputs, group):
+            values = weight[out, start : start + group, y, x].abs()
+            flags = mask[out, start : start + group, y, x]
+            assert int(flags.sum()) == min(kept, len(values))
+            assert not (~flags).any() or values[flags].min() >= values[~flags].max()
+
+
+def test_groups_spare_small_layers_and_what_is_pruned_stays_so() -> None:
+    weight = torch.tensor([[5.0, 4.0, 3.0, 2.0]])
+    alive = torch.tensor([[False, True, True, True]])
+    mask = keep_best({"w": weight}, 0.5, PruneSettings(scope="group"), {"w": alive})
+    assert mask["w"].tolist() == [[False, True, True, False]]
+    mask = keep_best({"w": weight}, 0.5, PruneSettings(scope="group", exempt_below=4))
+    assert mask["w"].all()
+
+
+@pytest.mark.parametrize(
+    ("ratio", "group", "nearest"), [(0.9, 4, "0.75 (1:4)"), (0.6, 4, "0.5 (2:4)"), (0.2, 2, "0.5")]
+)
+def test_a_ratio_that_is_no_n_of_m(ratio: float, group: int, nearest: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"in groups of {group}; the nearest possible is {nearest}")):
+        check_ratio({"w": torch.ones(4, 4)}, PruneSettings(ratio=ratio, scope="group", group=group))

@@ -117,6 +117,7 @@ def test_transformer_weights_are_maskable_on_request_alone() -> None:
     assert every == {f"{n}.weight" for n in layers} - {"classifier.weight"}
     assert plain == {name for name in every if ".tokens." not in name}
     assert every - plain == {name for name in every if ".tokens." in name} != set()
+    assert set(net.maskable_weights(classifier=True)) - plain == {"classifier.weight"}
 
 
 @pytest.mark.parametrize("side", [8, 9, 12, 16, 28, 31, 32, 33, 48, 64])

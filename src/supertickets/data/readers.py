@@ -42,13 +42,30 @@ _PUBLISHED = {
     "coco": (3, (256, 192), 17),
 }
 
-# Samples that are trained on: scenes, and of COCO persons with joints.
-_PUBLISHED_SAMPLES = {"tiny_imagenet": 100_000, "cityscapes": 2_975, "ade20k": 20_210, "coco": 149_813}
+# By recipe: pictures, scenes, and of COCO persons with joints, that are published for training.
+_PUBLISHED_SAMPLES = {
+    "imagenet": 1_281_167,
+    "tiny_imagenet": 100_000,
+    "cityscapes": 2_975,
+    "ade20k": 20_210,
+    "coco": 149_813,
+}
 
 
-def published_samples(settings: DataSettings) -> int | None:
-    """Training samples of a published data set, without looking at files; None where it may be any data."""
-    return _PUBLISHED_SAMPLES.get(settings.source)
+def published_samples(recipe: str, settings: DataSettings) -> int | None:
+    """Samples that a shipped recipe trains on, without looking at files: what validation leaves of those published.
+
+    Args:
+        recipe: Its name.
+        settings: Reads ``validation``.
+
+    Returns:
+        None where the recipe may be given any data.
+    """
+    published = _PUBLISHED_SAMPLES.get(recipe)
+    if published is None or recipe == "tiny_imagenet":  # it has a validation part of its own
+        return published
+    return published - round(published * settings.validation)
 
 
 def published_shape(settings: DataSettings) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -39,28 +39,70 @@ def magnitude_mask(weights: Named, ratio: float, settings: PruneSettings) -> dic
 
 
 def keep_best(scores: Named, ratio: float, settings: PruneSettings, alive: Named | None = None) -> dict[str, Tensor]:
-    """Keeps the weights of the globally highest scores.
+    """Keeps the weights of the highest scores.
+
+    With ``scope`` "global" all weights are ranked together; with "layer" every layer gives up the same share of its
+    own; with "group" every ``group`` neighbours along the input channels keep the same number (N:M sparsity: ratio 0.5
+    and 4 neighbours are 2:4), as if the channels were filled up with zeros to a multiple of ``group``.
 
     Args:
         scores: Of the maskable weights by name.
-        ratio: Share of them to prune; exactly ``round(ratio * count)`` weights go. Among equal scores the earlier
-            weight goes first. Protected weights go last, so that the ratio is always met.
-        settings: Reads ``layer_floor`` and ``exempt_below``.
+        ratio: Share of them to prune; exactly ``round(ratio * count)`` weights go (but for "group", where layers with
+            few inputs give up less). Among equal scores the earlier weight goes first. Protected weights go last, so
+            that the ratio is always met.
+        settings: Reads ``scope``, ``group``, ``layer_floor`` and ``exempt_below``.
         alive: Flags of the weights that an earlier mask has left, all others go first; absent layers are whole.
 
     Returns:
         Parameter name -> bool tensor, True where the weight stays.
     """
-    alive = alive or {}
-    living = torch.cat([_alive(name, s, alive).flatten() for name, s in scores.items()])
-    protected = torch.cat([_protected(s, settings, _alive(name, s, alive)).flatten() for name, s in scores.items()])
-    order = torch.argsort(torch.cat([s.flatten() for s in scores.values()]), stable=True)
-    for last in (protected, living):
-        order = order[torch.argsort(last[order], stable=True)]
-    flat = torch.ones_like(protected)
-    flat[order[: round(ratio * flat.numel())]] = False
-    parts = flat.split([s.numel() for s in scores.values()])
-    return {name: part.view(s.shape).clone() for (name, s), part in zip(scores.items(), parts, strict=True)}
+    living = {name: alive[name] if alive and name in alive else _whole(s) for name, s in scores.items()}
+    if settings.scope == "group":
+        return {name: _keep_in_groups(s, ratio, settings, living[name]) for name, s in scores.items()}
+    protected = {name: _protected(s, settings, living[name]) for name, s in scores.items()}
+    count = round(ratio * sum(s.numel() for s in scores.values()))
+    if settings.scope == "layer":
+        sizes = [s.numel() for s in scores.values()]
+        least = [int((~flags).sum()) for flags in living.values()]
+        most = [int((~flags).sum()) for flags in protected.values()]
+        counts = shared_out(count, sizes, least, most)
+        return {
+            name: _keep_highest({name: s}, {name: protected[name]}, {name: living[name]}, n)[name]
+            for (name, s), n in zip(scores.items(), counts, strict=True)
+        }
+    return _keep_highest(scores, protected, living, count)
+
+
+def shared_out(count: int, sizes: Sequence[int], least: Sequence[int], most: Sequence[int]) -> list[int]:
+    """Shares a number of weights out over layers: the same share of each, as far as its bounds allow.
+
+    Args:
+        count: How many weights go.
+        sizes: Weights per layer.
+        least: How many go from a layer at least.
+        most: How many at most; more only if there is no other way.
+
+    Returns:
+        How many go from each layer; their sum is ``count``, or the sum of ``least`` if that is more.
+    """
+    if count > sum(most):
+        least, most = most, sizes
+
+    def at(share: float) -> list[int]:
+        return [min(max(math.floor(share * n), a), b) for n, a, b in zip(sizes, least, most, strict=True)]
+
+    low, high = 0.0, 1.0 + 1.0 / max(1, min(sizes, default=1))
+    for _ in range(64):
+        middle = (low + high) / 2
+        low, high = (middle, high) if sum(at(middle)) <= count else (low, middle)
+    counts = at(low)
+    # What rounding left over, one weight each, to the layers that are furthest below their share.
+    short = sorted(range(len(sizes)), key=lambda i: (counts[i] - low * sizes[i], i))
+    for i in (i for i in short if counts[i] < most[i]):
+        if sum(counts) >= count:
+            break
+        counts[i] += 1
+    return counts
 
 
 def check_ratio(weights: Named, settings: PruneSettings, alive: Named | None = None) -> None:
@@ -68,23 +110,30 @@ def check_ratio(weights: Named, settings: PruneSettings, alive: Named | None = N
 
     Args:
         weights: The maskable weights by name.
-        settings: Reads ``ratio``, ``layer_floor`` and ``exempt_below``.
+        settings: Reads ``ratio``, ``scope``, ``group``, ``layer_floor`` and ``exempt_below``.
         alive: As in `keep_best`.
 
     Raises:
         UserError: Names the nearest ratio that is possible.
     """
-    alive = alive or {}
+    if settings.scope == "group":
+        gone = settings.ratio * settings.group
+        if abs(gone - round(gone)) > 1e-9 or not 0 < round(gone) < settings.group:
+            nearest = min(max(round(gone), 1), settings.group - 1)
+            raise UserError(
+                f"prune.ratio {settings.ratio:g} is impossible in groups of {settings.group}; the nearest possible is "
+                f"{nearest / settings.group:g} ({settings.group - nearest}:{settings.group})"
+            )
+        return
+    living = {name: alive[name] if alive and name in alive else _whole(w) for name, w in weights.items()}
     total = sum(w.numel() for w in weights.values())
-    gone = sum(int((~_alive(name, w, alive)).sum()) for name, w in weights.items())
-    protected = sum(
-        int(_protected(w.detach().abs(), settings, _alive(name, w, alive)).sum()) for name, w in weights.items()
-    )
+    dead = sum(int((~flags).sum()) for flags in living.values())
+    protected = sum(int(_protected(w.detach().abs(), settings, living[name]).sum()) for name, w in weights.items())
     wanted = round(settings.ratio * total)
-    if wanted < gone:
+    if wanted < dead:
         raise UserError(
-            f"prune.ratio {settings.ratio:g} is impossible: {gone} of {total} weights are pruned already, so the "
-            f"nearest possible is {math.ceil(100 * gone / total) / 100:g}"
+            f"prune.ratio {settings.ratio:g} is impossible: {dead} of {total} weights are pruned already, so the "
+            f"nearest possible is {math.ceil(100 * dead / total) / 100:g}"
         )
     if wanted > total - protected:
         raise UserError(
@@ -99,8 +148,35 @@ def empty_layers(mask: Named) -> list[str]:
     return [name for name, flags in mask.items() if flags.numel() and not bool(flags.any())]
 
 
-def _alive(name: str, weight: Tensor, alive: Named) -> Tensor:
-    return alive[name] if name in alive else torch.ones_like(weight, dtype=torch.bool)
+def _whole(weight: Tensor) -> Tensor:
+    return torch.ones_like(weight, dtype=torch.bool)
+
+
+def _keep_highest(scores: Named, protected: Named, living: Named, count: int) -> dict[str, Tensor]:
+    """Takes ``count`` weights out: the dead before the living, the unprotected before the protected, by score."""
+    order = torch.argsort(torch.cat([s.flatten() for s in scores.values()]), stable=True)
+    for last in (protected, living):
+        flags = torch.cat([last[name].flatten() for name in scores])
+        order = order[torch.argsort(flags[order], stable=True)]
+    flat = torch.ones(len(order), dtype=torch.bool, device=order.device)
+    flat[order[:count]] = False
+    parts = flat.split([s.numel() for s in scores.values()])
+    return {name: part.view(s.shape).clone() for (name, s), part in zip(scores.items(), parts, strict=True)}
+
+
+def _keep_in_groups(scores: Tensor, ratio: float, settings: PruneSettings, alive: Tensor) -> Tensor:
+    """Keeps the best of every ``group`` neighbours along dimension 1 (input channels)."""
+    if scores.numel() <= settings.exempt_below or scores.dim() < 2:
+        return alive.clone()
+    kept = settings.group - math.floor(ratio * settings.group + 1e-9)
+    worth = torch.where(alive, scores, -math.inf).movedim(1, -1)
+    inputs = worth.shape[-1]
+    filled = torch.nn.functional.pad(worth, (0, -inputs % settings.group), value=-math.inf)
+    groups = filled.unflatten(-1, (-1, settings.group))
+    # Of equal scores the earlier goes: the order is found from the end.
+    best = groups.flip(-1).argsort(dim=-1, descending=True, stable=True)[..., :kept]
+    flags = torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, settings.group - 1 - best, True)
+    return flags.flatten(-2)[..., :inputs].movedim(-1, 1) & alive
 
 
 def _protected(scores: Tensor, settings: PruneSettings, alive: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def describe(what: str, data_dir: str | None = None) -> Description:
         splits = load_splits(recipe.data)
         spec, samples = supernet_for(recipe, splits), len(splits.train) or None
     else:
-        settings, samples = recipe.supernet, published_samples(recipe.data)
+        settings, samples = recipe.supernet, published_samples(recipe.name, recipe.data)
         spec = create_spec(
             settings.name, transformer=settings.transformer, **published_shape(recipe.data) | settings.settings
         )
@@ -119,7 +119,8 @@ def training_line(described: Description) -> str | None:
         return None
     return (
         f"training {described.epochs} epochs of {described.samples:,} samples: "
-        f"up to {described.gpu_hours:.2g} GPU-hours at {TERA_FLOPS} TFLOP/s (assumed; shrinking makes it less)"
+        f"{described.gpu_hours:.2g} GPU-hours if a GPU sustains {TERA_FLOPS} TFLOP/s (assumed, not measured: "
+        "small maps may take several times more, shrinking makes it less)"
     )
 
 

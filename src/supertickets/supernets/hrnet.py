@@ -184,18 +184,22 @@ class HRNet(nn.Module):
         branches = self.features(x_BCHW)
         return self._scores(branches) if self.spec.head == "classification" else self._maps(branches)
 
-    def maskable_weights(self, *, transformer: bool = False) -> list[str]:
+    def maskable_weights(self, *, transformer: bool = False, classifier: bool = False) -> list[str]:
         """Names of the weights that pruning covers: every convolution but the classifier, stem and shortcuts included.
 
         Args:
             transformer: Whether the Transformer's convolutions and linear layers count too.
+            classifier: Whether the classifier counts too.
         """
-        kinds = (nn.Conv2d, nn.Linear) if transformer else (nn.Conv2d,)
-        return [
-            f"{name}.weight"
-            for name, layer in self.named_modules()
-            if isinstance(layer, kinds) and name != "classifier" and (transformer or ".tokens." not in name)
-        ]
+
+        def counts(name: str, layer: nn.Module) -> bool:
+            if name == "classifier":
+                return classifier
+            if ".tokens." in name:
+                return transformer and isinstance(layer, nn.Conv2d | nn.Linear)
+            return isinstance(layer, nn.Conv2d)
+
+        return [f"{name}.weight" for name, layer in self.named_modules() if counts(name, layer)]
 
     @staticmethod
     def is_feature(name: str) -> bool:
