@@ -1,12 +1,14 @@
 """Images per second of a recipe's input pipeline alone, beside those of its training step alone.
 
 Example: python benchmarks/pipeline.py camvid --data.dir DIR --threads 1 --to benchmarks/results/pipeline.json
-Further flags are settings of the recipe. What was measured of other recipes stays in the file.
+With --generated N the data are N generated samples of the full size, in the recipe's layout. Further flags are settings
+of the recipe. What was measured of other recipes stays in the file.
 """
 
 import argparse
 import json
 import statistics
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import torch
 
 import supertickets as st
 from commands import command
+from generated import generate
 from supertickets.cost.latency import device_name
 from supertickets.data import Batches, load_splits
 from supertickets.opening import make_task, supernet_for
@@ -24,13 +27,24 @@ from supertickets.training.state import initial_state
 from supertickets.training.step import Stepper
 
 _STEPS = 12
+_SECONDS = 60  # that steps are timed for at the most
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe")
     parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--generated", type=int, default=0)
     options, settings = parser.parse_known_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if options.generated:
+            generate(options.recipe, Path(folder), options.generated)
+            settings = [*settings, "--data.dir", folder]
+        measure(options, settings)
+
+
+def measure(options: argparse.Namespace, settings: list[str]) -> None:
+    """Times loader and step, and adds both to the file."""
     recipe = st.load_recipe(options.recipe, settings)
     runtime = start(recipe.device, recipe.threads, recipe.deterministic)
     splits = load_splits(recipe.data)
@@ -47,14 +61,14 @@ def main() -> None:
     seen = sum(len(inputs) for inputs, _ in loaded)
     loader = seen / (time.perf_counter() - begin)
 
-    times = []
-    for _ in range(3 + _STEPS):
+    times: list[float] = []
+    while len(times) < 3 + _STEPS and sum(times) < _SECONDS:
         begin = time.perf_counter()
         step(batch, 0, 1)
         if runtime.device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - begin)
-    stepped = len(batch[0]) / statistics.median(times[3:])
+    stepped = len(batch[0]) / statistics.median(times[3:] or times[-1:])
 
     result = json.loads(options.to.read_text()) if options.to.exists() else {}
     result[options.recipe] = {
@@ -62,6 +76,8 @@ def main() -> None:
         "device": torch.cuda.get_device_name() if runtime.device.type == "cuda" else device_name(),
         "threads": torch.get_num_threads(),
         "workers": recipe.data.workers,
+        "batch": recipe.data.batch,
+        "generated": options.generated,
         "versions": versions(),
         "loader_images_per_s": loader,
         "step_images_per_s": stepped,
