@@ -218,6 +218,28 @@ def _bench(options: argparse.Namespace) -> None:
     _OUT.print(bench_table(found, name, "ticket"))
 
 
+def _sweep(options: argparse.Namespace) -> None:
+    """run many recipes, methods, ratios and seeds; what they have in common is done once -> DIR/results.csv"""
+    from .study.sweep import read_sweep
+    from .study.sweeping import results_table, run_sweep
+
+    plan = read_sweep(options.sweep)
+    if options.plan:
+        for job in plan.jobs:
+            begins = f" from {job.parent}" if job.parent else ""
+            _OUT.print(f"{job.key}  {job.command}{begins}  {escape(str(dict(job.options) or ''))}")
+        _OUT.print(f"{len(plan.points)} results by {len(plan.jobs)} jobs")
+        return
+    root = Path(options.out or f"runs/{Path(options.sweep).stem}")
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    found = run_sweep(plan, root, options.workers, options.threads, console)
+    if options.json:
+        _print_json(found)
+        return
+    _OUT.print(results_table(found))
+    _OUT.print(f"results  {root / 'results.csv'}")
+
+
 def _plan(recipe: Any, as_json: bool) -> None:
     from .data import load_splits
     from .schedule import Prune, check_schedule, plan
@@ -322,6 +344,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "show": _show,
     "export": _export,
     "bench": _bench,
+    "sweep": _sweep,
 }
 
 
@@ -388,6 +411,11 @@ def _parser() -> argparse.ArgumentParser:
     made["show"].add_argument("--data", metavar="DIR", help="show a recipe's supernet as it is for this data")
     made["export"].add_argument("--format", choices=("onnx", "torch"), default="onnx")
     made["export"].add_argument("--out", metavar="FILE", help="default: model.onnx or model.pt2 in the ticket's folder")
+    made["sweep"].add_argument("sweep", metavar="SWEEP.yaml", help="recipes, methods, ratios and seeds")
+    made["sweep"].add_argument("--plan", action="store_true", help="print the jobs, and do nothing")
+    made["sweep"].add_argument("--out", metavar="DIR", help="directory of the sweep (default: runs/NAME)")
+    made["sweep"].add_argument("--workers", type=int, default=1, help="processes at once (default: 1)")
+    made["sweep"].add_argument("--threads", type=int, default=1, help="CPU threads of each (default: 1)")
     made["bench"].add_argument("--against", metavar="TICKET", help="default: the dense supernet it was drawn from")
     made["bench"].add_argument("--batch", type=int, default=1)
     made["bench"].add_argument("--threads", type=int, default=1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
+import shutil
 from argparse import ArgumentError
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +42,7 @@ from .training import (
 )
 from .transfer import graft, joined_settings
 
-Command = Literal["draw", "train", "retrain", "transfer", "prune"]
+Command = Literal["draw", "train", "retrain", "transfer", "prune", "trunk"]
 
 
 def draw(recipe: Recipe, out: str | Path | None = None) -> Ticket:
@@ -55,12 +57,12 @@ def draw(recipe: Recipe, out: str | Path | None = None) -> Ticket:
         Interrupted: Ctrl-C; `resume` goes on.
     """
     check_schedule(recipe)
-    return _begin("draw", recipe, out or f"runs/{recipe.name}", supernet_for)
+    return _run("draw", recipe, out or f"runs/{recipe.name}", supernet_for)
 
 
 def train(recipe: Recipe, out: str | Path | None = None) -> Ticket:
     """Trains the recipe's network as it is: no search, no pruning (the dense supernet)."""
-    return _begin("train", fixed_network(recipe), out or f"runs/{recipe.name}-dense", supernet_for)
+    return _run("train", fixed_network(recipe), out or f"runs/{recipe.name}-dense", supernet_for)
 
 
 def retrain(ticket: Ticket, recipe: Recipe, out: str | Path) -> Ticket:
@@ -71,7 +73,7 @@ def retrain(ticket: Ticket, recipe: Recipe, out: str | Path) -> Ticket:
         recipe: The settings, e.g. from `restate.retrain_recipe`.
         out: Run directory.
     """
-    return _begin("retrain", recipe, out, as_it_is(ticket), {"lineage": lineage(ticket)})
+    return _run("retrain", recipe, out, as_it_is(ticket), {"lineage": lineage(ticket)})
 
 
 def transfer(ticket: Ticket, recipe: Recipe, out: str | Path | None = None, head: Ticket | None = None) -> Ticket:
@@ -104,7 +106,7 @@ def transfer(ticket: Ticket, recipe: Recipe, out: str | Path | None = None, head
         return graft(full, ticket, head, splits.classes, splits.preprocessing, recipe.seed)
 
     made = {"lineage": lineage(ticket), "head": whose}
-    return _begin("transfer", fixed_network(recipe), out or f"runs/{recipe.name}", beginning, made)
+    return _run("transfer", fixed_network(recipe), out or f"runs/{recipe.name}", beginning, made)
 
 
 def prune(
@@ -141,7 +143,43 @@ def prune(
     rounds = rounds or (100 if criterion == "synflow" else 1)
     if rounds > 1:
         made["rounds"] = rounds
-    return _begin("prune", recipe, out, as_it_is(ticket), made)
+    return _run("prune", recipe, out, as_it_is(ticket), made)
+
+
+def trunk(recipe: Recipe, out: str | Path, until: int) -> None:
+    """Draws no farther than some epoch: what several draws have in common, to be done once.
+
+    Args:
+        recipe: Of any of them.
+        out: Run directory; the run is taken up again if it was interrupted.
+        until: The last epoch that they have in common (`schedule.course`).
+    """
+    check_schedule(recipe)
+    if RunDir(Path(out)).is_unfinished():
+        _go_on(out)
+    else:
+        _begin("trunk", recipe, out, supernet_for, {"until": until})
+
+
+def branch(source: str | Path, recipe: Recipe, out: str | Path, until: int | None = None) -> None:
+    """Begins a draw where a trunk ends; `resume` goes on. All but ``prune`` must be the trunk's settings.
+
+    Args:
+        source: Directory of the trunk.
+        recipe: The settings of the draw.
+        out: Run directory.
+        until: The last epoch if this is a trunk again; `trunk` goes on then.
+    """
+    with RunDir(Path(out)) as run:
+        run.check_free()
+        about = json.loads((Path(source) / "run.json").read_text())
+        shared = recipe_from_json(about["recipe"])
+        # What was chosen by the data was chosen for the trunk: the same, since pruning has no say in it.
+        recipe = dataclasses.replace(shared, name=recipe.name, description=recipe.description, prune=recipe.prune)
+        for name in ("events.jsonl", "checkpoint.safetensors"):
+            shutil.copyfile(Path(source) / name, run.path / name)
+        made = {"command": "draw", "made": {}} if until is None else {"command": "trunk", "made": {"until": until}}
+        run.create(about | made | {"recipe": recipe.to_json()})
 
 
 def evaluate_ticket(
@@ -184,6 +222,13 @@ def resume(out: str | Path) -> Ticket:
     Raises:
         UserError: There is no such run, it is in use, or it is finished.
     """
+    ticket = _go_on(out)
+    if ticket is None:
+        raise UserError(f"{out} is the trunk of a sweep, which has no ticket; its branches go on by themselves")
+    return ticket
+
+
+def _go_on(out: str | Path) -> Ticket | None:
     about = RunDir(Path(out)).about()
     try:
         command, recipe, data = about["command"], recipe_from_json(about["recipe"]), about["data"]
@@ -204,9 +249,17 @@ def resume(out: str | Path) -> Ticket:
         return _finish(command, session, state, made)
 
 
-def _begin(
+def _run(
     command: Command, recipe: Recipe, out: str | Path, beginning: Beginning, made: Mapping[str, Any] | None = None
 ) -> Ticket:
+    ticket = _begin(command, recipe, out, beginning, made)
+    assert ticket is not None  # only a trunk has none
+    return ticket
+
+
+def _begin(
+    command: Command, recipe: Recipe, out: str | Path, beginning: Beginning, made: Mapping[str, Any] | None = None
+) -> Ticket | None:
     """Begins a run.
 
     Args:
@@ -243,10 +296,15 @@ def _begin(
         return _finish(command, session, state, made)
 
 
-def _finish(command: Command, session: Session, state: TrainState, made: Mapping[str, Any]) -> Ticket:
+def _finish(command: Command, session: Session, state: TrainState, made: Mapping[str, Any]) -> Ticket | None:
     if command == "prune":
         name = made["criterion"]
         prune_once(session, state, name, find_criterion(name), made.get("batches", 0), made.get("rounds", 1))
+    elif command == "trunk":
+        fit(session, state, two_in_one, made["until"])
+        if session.runtime.is_main:
+            write_json(session.run.result, {"until": made["until"]})
+        return None
     else:
         state = fit(session, state, two_in_one if command == "draw" else (lambda session, state, epoch: state))
     return emit(command, session, state, made)

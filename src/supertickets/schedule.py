@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -83,6 +84,29 @@ def ratio_at(epoch: int, prune: PruneSettings) -> float:
     if not prune.progressive:
         return prune.ratio
     return min(prune.ratio, (epoch // prune.interval) / 10)
+
+
+def course(recipe: Recipe) -> list[tuple[object, ...]]:
+    """What pruning does after each epoch, as values that are equal if and only if it does the same.
+
+    Recipes that differ in ``prune`` alone train alike up to the epoch before the first in which these differ, since
+    nothing else reads those settings: they can share that part of a training.
+    """
+    prune, found, is_pruned = recipe.prune, [], False
+    how = dataclasses.replace(prune, ratio=0.0, interval=1, progressive=False, reactivate="none", restore="stored")
+    for epoch in range(1, recipe.epochs + 1):
+        told: list[object] = []
+        for event in events(epoch, recipe):
+            match event:
+                case Prune():
+                    told += [event, how]
+                    is_pruned = True
+                case Reactivate():
+                    told += [event, prune.restore] if is_pruned else []  # else there is nothing to bring back
+                case _:
+                    told.append(event)
+        found.append(tuple(told))
+    return found
 
 
 def check_schedule(recipe: Recipe) -> None:

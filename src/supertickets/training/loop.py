@@ -61,14 +61,15 @@ class Session:
 EpochEnd = Callable[[Session, TrainState, int], TrainState]
 
 
-def fit(session: Session, state: TrainState, at_epoch_end: EpochEnd) -> TrainState:
-    """Trains until the recipe's last epoch.
+def fit(session: Session, state: TrainState, at_epoch_end: EpochEnd, until: int | None = None) -> TrainState:
+    """Trains until the recipe's last epoch, or an earlier one.
 
     Args:
         session: What stays the same.
         state: Where to go on.
         at_epoch_end: Called with the session, the state and the number of the epoch (from 1) before the evaluation;
             returns the state to go on with.
+        until: The last epoch of this training, if it is not the recipe's.
 
     Raises:
         Interrupted: The user pressed Ctrl-C; the run can be resumed.
@@ -76,7 +77,7 @@ def fit(session: Session, state: TrainState, at_epoch_end: EpochEnd) -> TrainSta
     """
     recipe = session.recipe
     with _stop_requests(session.runtime) as stop:
-        while state.position.epoch < recipe.epochs:
+        while state.position.epoch < (until or recipe.epochs):
             number = state.position.epoch + 1
             train_loss = _train_epoch(session, state, stop)
             if not math.isfinite(train_loss):

@@ -1,0 +1,292 @@
+"""Sweeps: which jobs a file becomes, what they share, and that sharing changes no bit."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import supertickets as tickets
+from outcome import Cli
+from supertickets import Recipe, UserError
+from supertickets.files import recipe_from_json
+from supertickets.recipe import PruneSettings, SearchSettings
+from supertickets.schedule import course
+from supertickets.study.sweep import Job, Plan, read_sweep, shared
+from supertickets.study.work import Progress, WorkerLost, check_end, do, run_all
+
+SMALL = {"epochs": 10, "search": {"interval": 4, "last_epoch": 8}, "prune": {"interval": 1, "progressive": True}}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a sweep's file."""
+
+    def write(**told: Any) -> Path:
+        path = tmp_path / "sweep.yaml"
+        path.write_text(yaml.safe_dump({"recipe": "digits", "settings": SMALL, **told}))
+        return path
+
+    return write
+
+
+def drawing(**prune: Any) -> Job:
+    search = SearchSettings(interval=4, last_epoch=8, rho=0.1)
+    return Job(command="draw", recipe=Recipe(epochs=10, search=search, prune=PruneSettings(**prune)).to_json())
+
+
+def told(plan: Plan) -> list[tuple[str, float | None, int | None, str | None]]:
+    """Jobs as (command, ratio of its recipe, until, command of its parent and where that ends)."""
+    jobs = {job.key: job for job in plan.jobs}
+    found = []
+    for job in plan.jobs:
+        parent = None if job.parent is None else jobs[job.parent]
+        from_ = None if parent is None else f"{parent.command} {parent.options.get('until', '')}".strip()
+        ratio = job.options.get("ratio") if job.recipe is None else job.recipe["prune"]["ratio"]
+        found.append((job.command, ratio, job.options.get("until"), from_))
+    return found
+
+
+# What a file becomes --------------------------------------------------------------------------------------------------
+
+
+def test_progressive_draws_share_a_tree_by_hand(file: Callable[..., Path]) -> None:
+    """Ratios grow by 10% per epoch: 20% stops after epoch 2, 50% after epoch 5, so that they part there."""
+    plan = read_sweep(file(ratios=[0.2, 0.5, 0.8], methods={"two-in-one": {}}))
+    assert told(plan) == [
+        ("trunk", 0.2, 2, None),
+        ("draw", 0.2, None, "trunk 2"),
+        ("trunk", 0.5, 5, "trunk 2"),
+        ("draw", 0.5, None, "trunk 5"),
+        ("draw", 0.8, None, "trunk 5"),
+    ]
+    assert [(point.method, point.ratio, point.seed) for point in plan.points] == [
+        ("two-in-one", ratio, 0) for ratio in (0.2, 0.5, 0.8)
+    ]
+
+
+def test_search_then_prune_searches_once(file: Callable[..., Path]) -> None:
+    """Five ratios and two criteria, with and without retraining: one training per seed."""
+    methods = {
+        "Mag.": {"prune": "magnitude"},
+        "Mag. + retrain": {"prune": "magnitude", "retrain": 3},
+        "Grad.": {"prune": "snip", "batches": 2},
+        "search": {"search": True},
+    }
+    plan = read_sweep(file(ratios=[0.5, 0.6, 0.7, 0.8, 0.9], seeds=[0, 1], methods=methods))
+    commands = [job.command for job in plan.jobs]
+    assert {name: commands.count(name) for name in commands} == {"draw": 2, "prune": 20, "retrain": 10}
+    assert len(plan.points) == 2 * (3 * 5 + 1)
+    assert len({point.key for point in plan.points if point.method == "search"}) == 2
+    assert all(job.parent in {j.key for j in plan.jobs[:i]} for i, job in enumerate(plan.jobs) if job.parent)
+
+
+def test_settings_of_a_method_and_dense(file: Callable[..., Path]) -> None:
+    methods = {"dense": {"train": True}, "one-shot": {"settings": {"prune": {"progressive": False, "interval": 9}}}}
+    plan = read_sweep(file(ratios=0.5, methods=methods))
+    dense, draw = plan.jobs
+    assert (dense.command, draw.command) == ("train", "draw")
+    assert dense.recipe is not None
+    assert draw.recipe is not None
+    assert (dense.recipe["search"]["interval"], dense.recipe["prune"]["ratio"]) == (0, 0)
+    assert (draw.recipe["prune"]["progressive"], draw.recipe["prune"]["ratio"]) == (False, 0.5)
+
+
+def test_keys_do_not_depend_on_what_else_is_in_the_sweep(file: Callable[..., Path]) -> None:
+    few = read_sweep(file(ratios=[0.5], methods={"a": {}, "b": {"prune": "magnitude"}}))
+    many = read_sweep(
+        file(ratios=[0.2, 0.5, 0.9], methods={"b": {"prune": "magnitude"}, "a": {}, "c": {"train": True}})
+    )
+    keys = {(point.method, point.ratio): point.key for point in many.points}
+    assert all(keys[point.method, point.ratio] == point.key for point in few.points)
+
+
+PRUNES = st.builds(
+    dict,
+    ratio=st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.9]),
+    interval=st.sampled_from([1, 2, 3]),
+    progressive=st.booleans(),
+    reactivate=st.sampled_from(["search", "prune", "none"]),
+    restore=st.sampled_from(["stored", "zero"]),
+    layer_floor=st.sampled_from([0.0, 0.04]),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(PRUNES, min_size=1, max_size=6))
+def test_whatever_a_draw_begins_from_did_what_it_does(prunes: list[dict[str, Any]]) -> None:
+    """Along the trunks to a draw, all that pruning does is what it does in the draw itself, epoch by epoch."""
+    draws = {job.key: job for job in (drawing(**prune) for prune in prunes)}
+    jobs = {job.key: job for job in shared(list(draws.values()))}
+    assert {key for key, job in jobs.items() if job.command == "draw"} == set(draws)
+    for key in draws:
+        own = course(recipe_from_json(jobs[key].recipe or {}))
+        at, ends = jobs[key].parent, []
+        while at is not None:
+            trunk = jobs[at]
+            until = trunk.options["until"]
+            assert course(recipe_from_json(trunk.recipe or {}))[:until] == own[:until]
+            ends.append(until)
+            at = trunk.parent
+        assert ends == sorted(set(ends), reverse=True)  # every trunk goes on from an earlier one
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"recipe": []}, "has no recipe"),
+        ({"recipe": "digit"}, "did you mean 'digits'"),
+        ({"methods": None}, "has no methods"),
+        ({"methods": {"a": 3}}, "method 'a'.*must be a mapping"),
+        ({"methods": {"a": {"prune": "magnitud"}}}, "did you mean 'magnitude'"),
+        ({"methods": {"a": {"search": True, "train": True}}}, "both search and train"),
+        ({"methods": {"a": {"batches": 3}}}, "batches, which is for prune"),
+        ({"methods": {"a": {"retrain": 0}}}, "retrain is 0; the nearest possible is 1"),
+        ({"methods": {"a": {"settings": {"prune.ratoi": 1}}}}, "did you mean 'prune.ratio'"),
+        ({"methods": {"a": {"seting": {}}}}, "unknown 'seting'; did you mean 'settings'"),
+        ({"ratios": [0.5, 1.5]}, "ratio 1.5 is no share"),
+        ({"ratios": ["half"]}, "ratios must be numbers"),
+        ({"seeds": [0, 0]}, "seeds has a number twice"),
+        ({"seed": 1}, "unknown 'seed'; did you mean 'seeds'"),
+    ],
+)
+def test_a_wrong_file_is_told_in_one_line(file: Callable[..., Path], change: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError, match=named) as caught:
+        read_sweep(file(**{"ratios": [0.5], "methods": {"a": {}}} | change))
+    assert "\n" not in str(caught.value)
+
+
+# Doing it -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_branch_of_a_trunk_equals_a_draw_of_its_own(
+    file: Callable[..., Path], quick_words: list[str], tmp_path: Path
+) -> None:
+    """Ticket and event log to the byte, over a removal, prunes and a reactivation in the trunk."""
+    own = dict(zip([word[2:] for word in quick_words[::2]], quick_words[1::2], strict=True))
+    own |= {"prune.progressive": "true", "prune.ratio": "0.2", "epochs": "5"}
+    path = file(ratios=[0.1, 0.3], methods={"a": {}}, settings={k: yaml.safe_load(v) for k, v in own.items()})
+    plan = read_sweep(path)
+    assert [job.command for job in plan.jobs] == ["trunk", "draw", "draw"]
+    for job in plan.jobs:
+        do(job, tmp_path / "sweep")
+        do(job, tmp_path / "sweep")  # what is done is left alone
+    for job in plan.jobs[1:]:
+        alone = tmp_path / f"alone-{job.key}"
+        tickets.draw(recipe_from_json(job.recipe or {}), alone)
+        for name in ("ticket/model.safetensors", "ticket/mask.safetensors", "ticket/config.json", "events.jsonl"):
+            ours, theirs = ((folder / name).read_text("latin-1") for folder in (tmp_path / "sweep" / job.key, alone))
+            if name.endswith("jsonl"):
+                ours, theirs = (_without_clock(text) for text in (ours, theirs))
+            assert ours == theirs, name
+
+
+def _without_clock(log: str) -> str:
+    return "\n".join(json.dumps({**json.loads(line), "seconds": 0}) for line in log.splitlines())
+
+
+class Fake:
+    """Workers whose jobs end as told: None, or an exception for each attempt."""
+
+    def __init__(self, root: Path, **ends: list[BaseException | None]) -> None:
+        self.root, self.ends, self.seen = root, ends, []  # type: ignore[var-annotated]
+
+    def submit(self, job: Job) -> Future[None]:
+        self.seen.append(job.key)
+        future: Future[None] = Future()
+        ends = self.ends.get(job.command, [])
+        error = ends.pop(0) if ends else None
+        if error is None:
+            (self.root / job.key).mkdir(parents=True)
+            (self.root / job.key / "result.json").write_text("{}")
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+        return future
+
+
+def chain() -> Plan:
+    search = drawing(ratio=0.0)
+    prune = Job(command="prune", options={"ratio": 0.5}, parent=search.key)
+    return Plan((), (search, prune, Job(command="retrain", options={"epochs": 1}, parent=prune.key)))
+
+
+def test_lost_workers_jobs_are_taken_up_again(tmp_path: Path) -> None:
+    plan, seen = chain(), []
+    workers = Fake(tmp_path, draw=[WorkerLost(), WorkerLost()])
+    progress = run_all(plan, tmp_path, workers.submit, lambda p: seen.append(len(p.done)), 2)
+    search, prune, retrain = (job.key for job in plan.jobs)
+    assert workers.seen == [search, search, search, prune, retrain]  # parents first, nothing twice
+    assert (progress.done, progress.lost, progress.failed) == ({search, prune, retrain}, 2, {})
+    assert seen == sorted(seen)
+    again = Fake(tmp_path)
+    assert run_all(plan, tmp_path, again.submit, lambda p: None, 2).skipped == 3
+    assert again.seen == []
+
+
+def test_a_failure_fails_what_begins_from_it_and_nothing_else(tmp_path: Path) -> None:
+    plan = chain()
+    search, prune, retrain = (job.key for job in plan.jobs)
+    other = drawing(ratio=0.5)
+    plan = Plan((), (*plan.jobs, other))
+    progress = run_all(plan, tmp_path, Fake(tmp_path, prune=[UserError("no\nsuch data")]).submit, lambda p: None, 1)
+    assert progress.done == {search, other.key}
+    assert progress.failed == {prune: "no such data", retrain: "its prune failed"}
+
+
+def test_a_worker_that_is_always_lost_is_given_up(tmp_path: Path) -> None:
+    progress = run_all(chain(), tmp_path, Fake(tmp_path, draw=[WorkerLost("gone")] * 9).submit, lambda p: None, 1)
+    assert list(progress.failed.values()) == ["gone", "its draw failed", "its prune failed"]
+
+
+def test_the_end_of_a_worker() -> None:
+    check_end(0, "")
+    with pytest.raises(WorkerLost, match="signal 9"):
+        check_end(-9, "")
+    with pytest.raises(UserError, match=r"^no data$"):
+        check_end(2, "warning: x\nerror: no data\n")
+    with pytest.raises(UserError, match="status 1"):
+        check_end(1, "")
+
+
+def test_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of six jobs were done before; two more took 60 s, so that the last two take 60 s again."""
+    progress = Progress(6, {"a", "b"}, 2, began=0)
+    monkeypatch.setattr("time.monotonic", lambda: 60.0)
+    assert progress.eta is None
+    progress.done |= {"c", "d"}
+    assert progress.eta == 60
+
+
+def test_the_command(cli: Cli, file: Callable[..., Path], quick_words: list[str], tmp_path: Path) -> None:
+    own = dict(zip([word[2:] for word in quick_words[::2]], quick_words[1::2], strict=True))
+    own |= {"epochs": "2", "search.last_epoch": "2"}
+    methods = {"two-in-one": {}, "Mag.": {"prune": "magnitude", "retrain": 1}}
+    path = file(ratios=[0.5], methods=methods, settings={k: yaml.safe_load(v) for k, v in own.items()})
+    planned = cli("sweep", path, "--plan")
+    assert planned.out.strip().endswith("2 results by 4 jobs")
+    out = tmp_path / "out"
+    found = cli("sweep", path, "--out", out, "--json")
+    assert found.status == 0, found.err
+    rows = json.loads(found.out)
+    with (out / "results.csv").open() as stream:
+        assert [row["method"] for row in csv.DictReader(stream)] == ["two-in-one", "Mag."]
+    for row in rows:
+        assert row["sparsity"] == pytest.approx(0.5, abs=1e-3)
+        ticket = tickets.load(out / row["key"])
+        assert row["test_top1"] == ticket.about["test"]["top1"]
+    # The whole way counts: two epochs of search, and one of retraining.
+    assert rows[1]["samples"] == rows[0]["samples"] * 3 / 2
+    again = cli("sweep", path, "--out", out)
+    assert "4 of 4 jobs done (4 before)" in again.err
+    assert "two-in-one" in again.out
+    broken = cli("sweep", tmp_path / "none.yaml")
+    assert (broken.status, broken.err) == (2, f"error: sweep file {tmp_path}/none.yaml does not exist\n")
