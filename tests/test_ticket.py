@@ -21,6 +21,7 @@ from supertickets import Ticket, UserError
 from supertickets.data import load_splits
 from supertickets.files import recipe_from_json
 from supertickets.runs import evaluate_ticket
+from supertickets.tasks import Classification, Pose, Segmentation, Task, task_of_head
 
 SOURCE = Path(st.__file__).parent
 FILES = {"config.json", "model.safetensors", "mask.safetensors", "README.md"}
@@ -162,6 +163,21 @@ def test_the_scores_are_those_of_the_test_split(ticket: Ticket) -> None:
         found = evaluate_ticket(ticket, split=split)
         assert found == pytest.approx(ticket.about[split], rel=1e-5)
     assert ticket.about["test"]["top1"] > 15  # better than chance, so that equal figures mean something
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "task"),
+    [
+        ("digits", "--label_smoothing 0.1", Classification(("a", "b"), 0.1)),
+        ("camvid", "--segmentation.average all --segmentation.window [64,80]", Segmentation(("a",), "all", (64, 80))),
+        ("camvid", "--segmentation.window null", Segmentation(("a",))),
+        ("fashion_pose", "--pose.sigma 1.5 --pose.flip_test false", Pose(("a",), 1.5, False)),
+    ],
+)
+def test_the_task_is_what_the_recipe_describes(name: str, words: str, task: Task) -> None:
+    recipe = json.loads(json.dumps(st.load_recipe(name, words.split()).to_json()))
+    assert task_of_head(task.head, task.classes, recipe) == task
+    assert task_of_head(task.head, task.classes, {}) == type(task)(task.classes)  # of a ticket without a recipe
 
 
 def test_pictures_in_memory_and_in_files_are_predicted_alike(ticket: Ticket, tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def evaluate_ticket(
     batches = Batches(splits, data, recipe.augment, recipe.seed)
     runtime = Runtime(torch.device("cpu"))
     samples: Samples = getattr(splits, split)
-    return evaluate(ticket.module, batches.evaluation(samples), samples, make_task(recipe, splits), runtime)
+    return evaluate(ticket.module, batches.evaluation(samples), samples, ticket.task, runtime)
 
 
 def supernet_of(ticket: Ticket) -> HRNetSpec:

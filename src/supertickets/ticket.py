@@ -72,8 +72,8 @@ class Ticket:
 
     @property
     def task(self) -> Task:
-        """The task it was drawn for."""
-        return task_of_head(self.spec.head, self.classes)
+        """The task it was drawn for, as its recipe describes it."""
+        return task_of_head(self.spec.head, self.classes, self.about.get("recipe", {}))
 
     @cached_property
     def cost(self) -> Cost:
@@ -175,6 +175,7 @@ class Ticket:
             weights, mask = load_file(folder / _WEIGHTS), load_file(folder / _MASK)
             if not isinstance(about["recipe"], dict):
                 raise TypeError("its recipe is missing")
+            task_of_head(spec.head, classes, about["recipe"])
             if not len(classes) == spec.num_classes:
                 raise ValueError(f"{len(classes)} classes for {spec.num_classes} outputs")
             with torch.device("meta"):
