@@ -155,6 +155,24 @@ def test_predict(cli: Cli, toy_run: Path, ticket: Ticket, digit: Path, tmp_path:
     assert f"{digit}: {expected[0][0]} {expected[0][1]:.1%}, " in text
 
 
+def test_predict_passes_over_what_it_cannot_read(cli: Cli, toy_run: Path, digit: Path, tmp_path: Path) -> None:
+    whole = digit.read_bytes()
+    (tmp_path / "new").mkdir()
+    for name, raw in (("a", whole), ("b", whole[:60]), ("c", whole), ("d", b"")):
+        (tmp_path / "new" / f"{name}.png").write_bytes(raw)
+    words = ("predict", toy_run, tmp_path / "new", "--save", tmp_path / "out")
+    found, plain = cli(*words, "--json"), cli(*words)
+    for outcome in (found, plain):
+        assert outcome.status == 2
+        broken = outcome.err.splitlines()
+        assert [row.split(" is not")[0] for row in broken] == [f"error: {tmp_path}/new/{n}.png" for n in ("b", "d")]
+    assert [Path(entry["image"]).name for entry in json.loads(found.out)] == ["a.png", "c.png"]
+    assert [row.split(": ")[0] for row in plain.out.splitlines()] == [f"{tmp_path}/new/{n}.png" for n in ("a", "c")]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+    none = cli("predict", toy_run, tmp_path / "new" / "d.png", "--json")
+    assert (none.status, json.loads(none.out), none.err.count("\n")) == (2, [], 1)
+
+
 def test_export(cli: Cli, quick_run: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(quick_run / "ticket", tmp_path / "ticket"))
     made = printed(cli("export", folder, "--format", "torch", "--json"))

@@ -149,20 +149,24 @@ def _predict(options: argparse.Namespace) -> None:
     """say what is in pictures, or in all pictures of folders: a class, the class of every pixel, or people's joints"""
     from .data import list_pictures
     from .data.coco import read_boxes
-    from .study.paint import described, lines, save_predictions
+    from .study.paint import lines, predictions
     from .ticket import load
 
     ticket, images = load(options.ticket), list_pictures(options.images)
-    found = ticket.predict(images, read_boxes(Path(options.boxes), images) if options.boxes else None)
-    if options.save:
-        save_predictions(ticket, images, found, Path(options.save))
-    told = [described(ticket, said) for said in found]
+    boxes = read_boxes(Path(options.boxes), images) if options.boxes else None
+    found = []
+    for image, said in predictions(ticket, images, boxes, Path(options.save) if options.save else None):
+        if isinstance(said, UserError):  # told, and passed over
+            print(f"error: {said}", file=sys.stderr)
+            continue
+        found.append({"image": str(image), **said})
+        if not options.json:
+            for line in lines(said):
+                _OUT.print(escape(f"{image}: {line}"))
     if options.json:
-        _print_json([{"image": str(image), **entry} for image, entry in zip(images, told, strict=True)])
-        return
-    for image, entry in zip(images, told, strict=True):
-        for line in lines(entry):
-            _OUT.print(escape(f"{image}: {line}"))
+        _print_json(found)
+    if len(found) < len(images):
+        raise SystemExit(USER)
 
 
 def _show(options: argparse.Namespace) -> None:
