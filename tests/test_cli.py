@@ -136,7 +136,7 @@ def test_evaluate(cli: Cli, toy_run: Path, ticket: Ticket) -> None:
     scores = printed(cli("evaluate", toy_run, "--json"))
     assert {"top1", "top5"} <= set(scores) <= {"top1", "top5", "loss"}
     assert scores == pytest.approx(ticket.about["test"], rel=1e-5)
-    other = printed(cli("evaluate", toy_run, "--split", "validation", "--json"))
+    other = printed(cli("evaluate", toy_run, "--split", "validation", "--device", "cpu", "--json"))
     assert other == pytest.approx(ticket.about["validation"], rel=1e-5)
     text = cli("evaluate", toy_run).out
     assert f"top1 {scores['top1']:.4g}" in text
@@ -151,7 +151,7 @@ def test_predict(cli: Cli, toy_run: Path, ticket: Ticket, digit: Path, tmp_path:
         assert [c["name"] for c in entry["classes"]] == [name for name, _ in expected]
         assert [c["probability"] for c in entry["classes"]] == pytest.approx([p for _, p in expected])
     assert (tmp_path / "shown" / "digit.png").is_file()
-    text = cli("predict", toy_run, digit).out
+    text = cli("predict", toy_run, digit, "--device", "cpu").out
     assert f"{digit}: {expected[0][0]} {expected[0][1]:.1%}, " in text
 
 
@@ -304,6 +304,7 @@ WRONG = [
     ("evaluate {tmp}/empty", "config.json"),
     ("evaluate {toy} --split testing", "testing"),
     ("evaluate {toy} --epochs 3", "--epochs"),
+    ("evaluate {toy} --device tpu", "'tpu'"),
     ("evaluate {lacking}", "model.safetensors"),
     ("evaluate {damaged}", "model.safetensors"),
     ("show {lacking}", "model.safetensors"),
@@ -315,6 +316,7 @@ WRONG = [
     ("predict {toy} {tmp}/file", "{tmp}/file"),
     ("predict {unfinished} {digit}", "supertickets resume {unfinished}"),
     ("predict {damaged} {digit}", "model.safetensors"),
+    ("predict {toy} {digit} --device meta", "'meta'"),
     ("predict {toy} {digit} --save {tmp}/file", "{tmp}/file"),
     ("export {toy} --format tflite", "tflite"),
     ("export {tmp}/nowhere", "{tmp}/nowhere"),

@@ -198,6 +198,21 @@ def test_pictures_in_memory_and_in_files_are_predicted_alike(ticket: Ticket, tmp
         assert [p for _, p in row] == pytest.approx([float(share[ticket.classes.index(name)]) for name, _ in row])
 
 
+def test_a_network_elsewhere_is_a_copy(ticket: Ticket) -> None:
+    assert ticket.module_on(torch.device("cpu")) is ticket.module
+    elsewhere = ticket.module_on(torch.device("meta"))
+    assert {value.device.type for value in elsewhere.state_dict().values()} == {"meta"}
+    assert {value.device.type for value in ticket.module.state_dict().values()} == {"cpu"}
+
+
+def test_a_device_that_there_is_not_is_named(ticket: Ticket) -> None:
+    picture = Image.new("L", (8, 8))
+    assert ticket.predict([picture], device="cpu") == [ticket.predictor("cpu")(picture, None)]
+    for use in (lambda: ticket.predict([picture], device="tpu"), lambda: evaluate_ticket(ticket, device="tpu")):
+        with pytest.raises(UserError, match="device 'tpu'"):
+            use()
+
+
 def test_colour_and_large_pictures_are_made_to_fit(ticket: Ticket) -> None:
     generator = np.random.default_rng(0)
     grey = generator.integers(0, 256, (8, 8)).astype(np.uint8)

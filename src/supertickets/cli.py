@@ -138,7 +138,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from .runs import evaluate_ticket
     from .ticket import load
 
-    scores = evaluate_ticket(load(options.ticket), options.data, options.split, options.boxes)
+    scores = evaluate_ticket(load(options.ticket), options.data, options.split, options.boxes, options.device)
     if options.json:
         _print_json(scores)
         return
@@ -155,7 +155,8 @@ def _predict(options: argparse.Namespace) -> None:
     ticket, images = load(options.ticket), list_pictures(options.images)
     boxes = read_boxes(Path(options.boxes), images) if options.boxes else None
     found = []
-    for image, said in predictions(ticket, images, boxes, Path(options.save) if options.save else None):
+    save = Path(options.save) if options.save else None
+    for image, said in predictions(ticket, images, boxes, save, options.device):
         if isinstance(said, UserError):  # told, and passed over
             print(f"error: {said}", file=sys.stderr)
             continue
@@ -376,6 +377,8 @@ def _parser() -> argparse.ArgumentParser:
     made["prune"].add_argument(
         "--rounds", type=int, help="steps in which weights go, ranked anew in each (default: 100 for synflow, else 1)"
     )
+    for name in ("evaluate", "predict"):
+        made[name].add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     made["evaluate"].add_argument("--data", metavar="DIR", help="folder with the data set, if it has moved")
     made["evaluate"].add_argument("--split", choices=("test", "validation", "train"), default="test")
     made["evaluate"].add_argument("--boxes", metavar="FILE", help="people's boxes: truth, detected, or COCO detections")

@@ -23,7 +23,11 @@ _SEEN = 0.002  # share of the pixels from which on a class is in the legend
 
 
 def predictions(
-    ticket: Ticket, images: Iterable[Path], boxes: Sequence[Sequence[Box]] | None = None, save: Path | None = None
+    ticket: Ticket,
+    images: Iterable[Path],
+    boxes: Sequence[Sequence[Box]] | None = None,
+    save: Path | None = None,
+    device: str = "auto",
 ) -> Iterator[tuple[Path, dict[str, Any] | BrokenPicture]]:
     """Says what is in pictures, one after the other, so that a broken one costs none of the others.
 
@@ -32,13 +36,15 @@ def predictions(
         images: Files.
         boxes: See `Ticket.predict`.
         save: Folder for each picture with what was said of it, under its own name.
+        device: See `Ticket.predict`.
 
     Yields:
         Every file, with what `described` makes of the answer, or with why it cannot be read.
 
     Raises:
-        UserError: The folder cannot be made, or there are boxes for another task than pose.
+        UserError: The folder cannot be made, there are boxes for another task than pose, or there is no such device.
     """
+    say = ticket.predictor(device)
     if save is not None:
         try:
             save.mkdir(parents=True, exist_ok=True)
@@ -51,7 +57,7 @@ def predictions(
         except BrokenPicture as error:
             yield path, error
             continue
-        (said,) = ticket.predict([picture], None if boxes is None else [boxes[i]])
+        said = say(picture, None if boxes is None else boxes[i])
         if save is not None:
             shown(ticket, picture, said).save(save / f"{_own_name(path, used)}.png")
         yield path, described(ticket, said)

@@ -47,8 +47,10 @@ class Task(Protocol):
     def metrics(self, totals: Tensor, data: Samples) -> dict[str, float]:
         """Figures of the totals over all processes; accuracies in percent."""
 
-    def predict(self, module: nn.Module, prepare: Preprocessing, picture: Image.Image) -> Any:
-        """What the network says of one picture of any size."""
+    def predict(
+        self, module: nn.Module, prepare: Preprocessing, picture: Image.Image, *, device: torch.device | str = "cpu"
+    ) -> Any:
+        """What the network, which is on that device, says of one picture of any size."""
 
 
 def task_of_head(head: Head, classes: tuple[str, ...], recipe: Mapping[str, Any]) -> Task:
