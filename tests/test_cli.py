@@ -136,7 +136,7 @@ def test_evaluate(cli: Cli, toy_run: Path, ticket: Ticket) -> None:
     scores = printed(cli("evaluate", toy_run, "--json"))
     assert {"top1", "top5"} <= set(scores) <= {"top1", "top5", "loss"}
     assert scores == pytest.approx(ticket.about["test"], rel=1e-5)
-    other = printed(cli("evaluate", toy_run, "--split", "validation", "--json"))
+    other = printed(cli("evaluate", toy_run, "--split", "validation", "--device", "cpu", "--json"))
     assert other == pytest.approx(ticket.about["validation"], rel=1e-5)
     text = cli("evaluate", toy_run).out
     assert f"top1 {scores['top1']:.4g}" in text
@@ -151,8 +151,26 @@ def test_predict(cli: Cli, toy_run: Path, ticket: Ticket, digit: Path, tmp_path:
         assert [c["name"] for c in entry["classes"]] == [name for name, _ in expected]
         assert [c["probability"] for c in entry["classes"]] == pytest.approx([p for _, p in expected])
     assert (tmp_path / "shown" / "digit.png").is_file()
-    text = cli("predict", toy_run, digit).out
+    text = cli("predict", toy_run, digit, "--device", "cpu").out
     assert f"{digit}: {expected[0][0]} {expected[0][1]:.1%}, " in text
+
+
+def test_predict_passes_over_what_it_cannot_read(cli: Cli, toy_run: Path, digit: Path, tmp_path: Path) -> None:
+    whole = digit.read_bytes()
+    (tmp_path / "new").mkdir()
+    for name, raw in (("a", whole), ("b", whole[:60]), ("c", whole), ("d", b"")):
+        (tmp_path / "new" / f"{name}.png").write_bytes(raw)
+    words = ("predict", toy_run, tmp_path / "new", "--save", tmp_path / "out")
+    found, plain = cli(*words, "--json"), cli(*words)
+    for outcome in (found, plain):
+        assert outcome.status == 2
+        broken = outcome.err.splitlines()
+        assert [row.split(" is not")[0] for row in broken] == [f"error: {tmp_path}/new/{n}.png" for n in ("b", "d")]
+    assert [Path(entry["image"]).name for entry in json.loads(found.out)] == ["a.png", "c.png"]
+    assert [row.split(": ")[0] for row in plain.out.splitlines()] == [f"{tmp_path}/new/{n}.png" for n in ("a", "c")]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+    none = cli("predict", toy_run, tmp_path / "new" / "d.png", "--json")
+    assert (none.status, json.loads(none.out), none.err.count("\n")) == (2, [], 1)
 
 
 def test_export(cli: Cli, quick_run: Path, tmp_path: Path) -> None:
@@ -286,6 +304,7 @@ WRONG = [
     ("evaluate {tmp}/empty", "config.json"),
     ("evaluate {toy} --split testing", "testing"),
     ("evaluate {toy} --epochs 3", "--epochs"),
+    ("evaluate {toy} --device tpu", "'tpu'"),
     ("evaluate {lacking}", "model.safetensors"),
     ("evaluate {damaged}", "model.safetensors"),
     ("show {lacking}", "model.safetensors"),
@@ -297,6 +316,7 @@ WRONG = [
     ("predict {toy} {tmp}/file", "{tmp}/file"),
     ("predict {unfinished} {digit}", "supertickets resume {unfinished}"),
     ("predict {damaged} {digit}", "model.safetensors"),
+    ("predict {toy} {digit} --device meta", "'meta'"),
     ("predict {toy} {digit} --save {tmp}/file", "{tmp}/file"),
     ("export {toy} --format tflite", "tflite"),
     ("export {tmp}/nowhere", "{tmp}/nowhere"),

@@ -14,7 +14,7 @@ PACKAGE = Path(supertickets.__file__).parent
 # Rooms from the bottom up; a room may import from those of lower rows.
 ROWS = (
     ("errors",),
-    ("recipe",),
+    ("recipe", "device"),
     ("supernets", "cost", "pruning"),
     ("search", "data", "tasks"),
     ("schedule", "training"),

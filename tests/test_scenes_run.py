@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -14,6 +17,7 @@ from PIL import Image
 import supertickets as st
 from outcome import Cli
 from streets import COLORS, scene, street
+from supertickets.runs import evaluate_ticket
 
 TOY = [
     *("--threads", "1", "--epochs", "12", "--evaluate_every", "4", "--recalibrate_batches", "2"),
@@ -54,6 +58,33 @@ def test_scenes_are_learned_searched_and_pruned(run: Path) -> None:
 def test_evaluate_finds_the_figure_of_the_run(cli: Cli, run: Path, folder: Path) -> None:
     found = json.loads(cli("evaluate", run, "--data", folder, "--json").out)
     assert found == pytest.approx(json.loads((run / "result.json").read_text())["test"])
+
+
+def test_predictions_go_through_the_windows_of_the_evaluation(run: Path, folder: Path) -> None:
+    ticket = st.load(run)
+    pictures, masks = ([*sorted((folder / name).iterdir())] for name in ("test", "testannot"))
+    labels = [np.asarray(Image.open(path)) for path in masks]
+
+    def right(recipe: dict[str, Any]) -> tuple[float, float]:
+        """Percent of the pixels that a ticket of this recipe names rightly: as predicted, and as evaluated."""
+        made = replace(ticket, about={**ticket.about, "recipe": recipe})
+        hits = [(said == label).mean() for said, label in zip(made.predict(pictures), labels, strict=True)]
+        return 100 * float(np.mean(hits)), evaluate_ticket(made)["aacc"]
+
+    recipe = ticket.about["recipe"]
+    whole, windowed = right(recipe), right({**recipe, "segmentation": {"window": [32, 24]}})
+    assert whole[0] == pytest.approx(whole[1])
+    assert windowed[0] == pytest.approx(windowed[1])
+    assert windowed[0] != pytest.approx(whole[0], rel=1e-3)
+
+
+def test_a_recipe_that_describes_no_task_is_named(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "ticket", tmp_path / "ticket")
+    config = json.loads((tmp_path / "ticket" / "config.json").read_text())
+    config["about"]["recipe"]["segmentation"] = {"windows": [16, 20]}
+    (tmp_path / "ticket" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(st.UserError, match=r"config.json is damaged .*'windows'"):
+        st.load(tmp_path / "ticket")
 
 
 def test_predict_paints_a_folder_of_pictures(cli: Cli, run: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from supertickets import Ticket, UserError
 from supertickets.data import load_splits
 from supertickets.files import recipe_from_json
 from supertickets.runs import evaluate_ticket
+from supertickets.tasks import Classification, Pose, Segmentation, Task, task_of_head
 
 SOURCE = Path(st.__file__).parent
 FILES = {"config.json", "model.safetensors", "mask.safetensors", "README.md"}
@@ -164,6 +165,21 @@ def test_the_scores_are_those_of_the_test_split(ticket: Ticket) -> None:
     assert ticket.about["test"]["top1"] > 15  # better than chance, so that equal figures mean something
 
 
+@pytest.mark.parametrize(
+    ("name", "words", "task"),
+    [
+        ("digits", "--label_smoothing 0.1", Classification(("a", "b"), 0.1)),
+        ("camvid", "--segmentation.average all --segmentation.window [64,80]", Segmentation(("a",), "all", (64, 80))),
+        ("camvid", "--segmentation.window null", Segmentation(("a",))),
+        ("fashion_pose", "--pose.sigma 1.5 --pose.flip_test false", Pose(("a",), 1.5, False)),
+    ],
+)
+def test_the_task_is_what_the_recipe_describes(name: str, words: str, task: Task) -> None:
+    recipe = json.loads(json.dumps(st.load_recipe(name, words.split()).to_json()))
+    assert task_of_head(task.head, task.classes, recipe) == task
+    assert task_of_head(task.head, task.classes, {}) == type(task)(task.classes)  # of a ticket without a recipe
+
+
 def test_pictures_in_memory_and_in_files_are_predicted_alike(ticket: Ticket, tmp_path: Path) -> None:
     test = load_splits(recipe_from_json(ticket.about["recipe"]).data).test
     pictures = [Image.fromarray(image[0].numpy()) for image in test.images[:12]]
@@ -180,6 +196,21 @@ def test_pictures_in_memory_and_in_files_are_predicted_alike(ticket: Ticket, tmp
         assert row[0][0] == ticket.classes[int(share.argmax())]
         assert [p for _, p in row] == sorted((p for _, p in row), reverse=True)
         assert [p for _, p in row] == pytest.approx([float(share[ticket.classes.index(name)]) for name, _ in row])
+
+
+def test_a_network_elsewhere_is_a_copy(ticket: Ticket) -> None:
+    assert ticket.module_on(torch.device("cpu")) is ticket.module
+    elsewhere = ticket.module_on(torch.device("meta"))
+    assert {value.device.type for value in elsewhere.state_dict().values()} == {"meta"}
+    assert {value.device.type for value in ticket.module.state_dict().values()} == {"cpu"}
+
+
+def test_a_device_that_there_is_not_is_named(ticket: Ticket) -> None:
+    picture = Image.new("L", (8, 8))
+    assert ticket.predict([picture], device="cpu") == [ticket.predictor("cpu")(picture, None)]
+    for use in (lambda: ticket.predict([picture], device="tpu"), lambda: evaluate_ticket(ticket, device="tpu")):
+        with pytest.raises(UserError, match="device 'tpu'"):
+            use()
 
 
 def test_colour_and_large_pictures_are_made_to_fit(ticket: Ticket) -> None:

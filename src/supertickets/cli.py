@@ -139,7 +139,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from .runs import evaluate_ticket
     from .ticket import load
 
-    scores = evaluate_ticket(load(options.ticket), options.data, options.split, options.boxes)
+    scores = evaluate_ticket(load(options.ticket), options.data, options.split, options.boxes, options.device)
     if options.json:
         _print_json(scores)
         return
@@ -150,20 +150,25 @@ def _predict(options: argparse.Namespace) -> None:
     """say what is in pictures, or in all pictures of folders: a class, the class of every pixel, or people's joints"""
     from .data import list_pictures
     from .data.coco import read_boxes
-    from .study.paint import described, lines, save_predictions
+    from .study.paint import lines, predictions
     from .ticket import load
 
     ticket, images = load(options.ticket), list_pictures(options.images)
-    found = ticket.predict(images, read_boxes(Path(options.boxes), images) if options.boxes else None)
-    if options.save:
-        save_predictions(ticket, images, found, Path(options.save))
-    told = [described(ticket, said) for said in found]
+    boxes = read_boxes(Path(options.boxes), images) if options.boxes else None
+    found = []
+    save = Path(options.save) if options.save else None
+    for image, said in predictions(ticket, images, boxes, save, options.device):
+        if isinstance(said, UserError):  # told, and passed over
+            print(f"error: {said}", file=sys.stderr)
+            continue
+        found.append({"image": str(image), **said})
+        if not options.json:
+            for line in lines(said):
+                _OUT.print(escape(f"{image}: {line}"))
     if options.json:
-        _print_json([{"image": str(image), **entry} for image, entry in zip(images, told, strict=True)])
-        return
-    for image, entry in zip(images, told, strict=True):
-        for line in lines(entry):
-            _OUT.print(escape(f"{image}: {line}"))
+        _print_json(found)
+    if len(found) < len(images):
+        raise SystemExit(USER)
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -401,6 +406,8 @@ def _parser() -> argparse.ArgumentParser:
     made["prune"].add_argument(
         "--rounds", type=int, help="steps in which weights go, ranked anew in each (default: 100 for synflow, else 1)"
     )
+    for name in ("evaluate", "predict"):
+        made[name].add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     made["evaluate"].add_argument("--data", metavar="DIR", help="folder with the data set, if it has moved")
     made["evaluate"].add_argument("--split", choices=("test", "validation", "train"), default="test")
     made["evaluate"].add_argument("--boxes", metavar="FILE", help="people's boxes: truth, detected, or COCO detections")

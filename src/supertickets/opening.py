@@ -15,7 +15,7 @@ from .recipe import Recipe
 from .schedule import check_schedule
 from .settle import settle
 from .supernets import HRNetSpec, create_spec
-from .tasks import Classification, Pose, Segmentation, Task
+from .tasks import Task, task_of_head
 from .ticket import Ticket
 from .training import Reporter, RunDir, Runtime, Session, TrainState, initial_state
 from .training.runtime import start, stop
@@ -73,11 +73,7 @@ def supernet_for(recipe: Recipe, splits: Splits) -> HRNetSpec:
 
 def make_task(recipe: Recipe, splits: Splits) -> Task:
     """What the recipe learns, with the names that the data has."""
-    if recipe.task == "segmentation":
-        return Segmentation(splits.classes, recipe.segmentation.average, recipe.segmentation.window)
-    if recipe.task == "pose":
-        return Pose(splits.classes, recipe.pose.sigma, recipe.pose.flip_test)
-    return Classification(splits.classes, recipe.label_smoothing)
+    return task_of_head("keypoints" if recipe.task == "pose" else recipe.task, splits.classes, recipe.to_json())
 
 
 def teacher_for(recipe: Recipe, splits: Splits, runtime: Runtime) -> Teacher | None:

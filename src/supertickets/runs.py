@@ -16,6 +16,7 @@ import torch
 
 from . import __version__
 from .data import Batches, Samples, Splits, load_splits
+from .device import find_device
 from .draw import check_prune, search_warning, two_in_one
 from .errors import UserError
 from .files import check_recipe, recipe_from_json
@@ -183,7 +184,11 @@ def branch(source: str | Path, recipe: Recipe, out: str | Path, until: int | Non
 
 
 def evaluate_ticket(
-    ticket: Ticket, data_dir: str | None = None, split: str = "test", boxes: str | None = None
+    ticket: Ticket,
+    data_dir: str | None = None,
+    split: str = "test",
+    boxes: str | None = None,
+    device: str = "auto",
 ) -> dict[str, float]:
     """Measures a ticket on a split of the data it was drawn on.
 
@@ -192,10 +197,12 @@ def evaluate_ticket(
         data_dir: Folder with the data set, if it has moved.
         split: "train", "validation" or "test".
         boxes: Of people in the test split, in place of the recipe's ``data.boxes``.
+        device: Where the network runs; "auto" takes a GPU if there is one.
 
     Raises:
-        UserError: The data is missing, or has other classes.
+        UserError: The data is missing, or has other classes; or there is no such device.
     """
+    runtime = Runtime(find_device(device))
     recipe = recipe_of(ticket)
     data = dataclasses.replace(recipe.data, dir=data_dir or recipe.data.dir)
     if boxes is not None:
@@ -206,9 +213,9 @@ def evaluate_ticket(
     check_data("the ticket", ticket, splits)
     splits = dataclasses.replace(splits, preprocessing=ticket.preprocessing)
     batches = Batches(splits, data, recipe.augment, recipe.seed)
-    runtime = Runtime(torch.device("cpu"))
     samples: Samples = getattr(splits, split)
-    return evaluate(ticket.module, batches.evaluation(samples), samples, make_task(recipe, splits), runtime)
+    module = ticket.module_on(runtime.device)
+    return evaluate(module, batches.evaluation(samples), samples, ticket.task, runtime)
 
 
 def supernet_of(ticket: Ticket) -> HRNetSpec:

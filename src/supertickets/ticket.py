@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from .cost import Cost, count
 from .data import Box, Preprocessing, open_picture
+from .device import find_device
 from .errors import UserError
 from .supernets import HRNetSpec, as_tuples, spec_from_json
 from .tasks import Pose, Task, task_of_head
@@ -70,10 +72,14 @@ class Ticket:
         module.load_state_dict(dict(self.weights))
         return module.eval()
 
+    def module_on(self, device: torch.device) -> nn.Module:
+        """The network on a device: `module` itself, or a copy."""
+        return self.module if device.type == "cpu" else copy.deepcopy(self.module).to(device)
+
     @property
     def task(self) -> Task:
-        """The task it was drawn for."""
-        return task_of_head(self.spec.head, self.classes)
+        """The task it was drawn for, as its recipe describes it."""
+        return task_of_head(self.spec.head, self.classes, self.about.get("recipe", {}))
 
     @cached_property
     def cost(self) -> Cost:
@@ -81,7 +87,10 @@ class Ticket:
         return count(self.spec, mask=self.mask)
 
     def predict(
-        self, images: Iterable[str | Path | Image.Image], boxes: Iterable[Sequence[Box]] | None = None
+        self,
+        images: Iterable[str | Path | Image.Image],
+        boxes: Iterable[Sequence[Box]] | None = None,
+        device: str = "auto",
     ) -> list[Any]:
         """Says what is in pictures.
 
@@ -89,6 +98,7 @@ class Ticket:
             images: Paths or PIL images.
             boxes: For poses, the boxes of the people in every image: x, y of the upper left corner, width and height,
                 in pixels. Without, every image is taken for the region of one person.
+            device: Where the network runs, e.g. "cpu" or "cuda:1"; "auto" takes a GPU if there is one.
 
         Returns:
             Per image, of a classification (class, probability) from likely to unlikely, five at most; of a
@@ -96,18 +106,30 @@ class Ticket:
             joint, float32 (people, joints, 3).
 
         Raises:
-            UserError: A file is missing or not a picture, or there are boxes for another task than pose.
+            UserError: A file is missing or not a picture, there are boxes for another task than pose, or there is no
+                such device.
         """
+        say = self.predictor(device)
         pictures = (image if isinstance(image, Image.Image) else open_picture(Path(image)) for image in images)
         if boxes is None:
-            return [self.task.predict(self.module, self.preprocessing, picture) for picture in pictures]
-        task = self.task
-        if not isinstance(task, Pose):
-            raise UserError(f"boxes are for tickets that find joints, this one is for {self.spec.head}; leave them out")
-        return [
-            task.predict(self.module, self.preprocessing, picture, some)
-            for picture, some in zip(pictures, boxes, strict=True)
-        ]
+            return [say(picture, None) for picture in pictures]
+        return [say(picture, some) for picture, some in zip(pictures, boxes, strict=True)]
+
+    def predictor(self, device: str = "auto") -> Callable[[Image.Image, Sequence[Box] | None], Any]:
+        """What says, of one picture after the other, what `predict` says of many; boxes may be None."""
+        place, task = find_device(device), self.task
+        module = self.module_on(place)
+
+        def say(picture: Image.Image, boxes: Sequence[Box] | None) -> Any:
+            if boxes is None:
+                return task.predict(module, self.preprocessing, picture, device=place)
+            if not isinstance(task, Pose):
+                raise UserError(
+                    f"boxes are for tickets that find joints, this one is for {self.spec.head}; leave them out"
+                )
+            return task.predict(module, self.preprocessing, picture, boxes, device=place)
+
+        return say
 
     def prepare(self, image: str | Path | Image.Image) -> Tensor:
         """Makes the network's input (1, C, H, W) of one picture: grey or RGB, resized, normalised."""
@@ -175,6 +197,7 @@ class Ticket:
             weights, mask = load_file(folder / _WEIGHTS), load_file(folder / _MASK)
             if not isinstance(about["recipe"], dict):
                 raise TypeError("its recipe is missing")
+            task_of_head(spec.head, classes, about["recipe"])
             if not len(classes) == spec.num_classes:
                 raise ValueError(f"{len(classes)} classes for {spec.num_classes} outputs")
             with torch.device("meta"):

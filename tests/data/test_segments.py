@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision import tv_tensors
 
 from streets import COLORS, scene, street
@@ -181,6 +182,49 @@ def test_broken_scenes(tmp_path: Path, keep_gb: float) -> None:
 
     with pytest.raises(BrokenPicture if keep_gb == 0 else UserError, match=r"00[03]\.png"):
         train()
+
+
+def spoil(root: Path, strange: list[str], small: list[str]) -> None:
+    """Gives masks a label that no class has, or another size than their pictures."""
+    for name in strange:
+        Image.fromarray(np.full((48, 64), 7, np.uint8)).save(root / name)
+    for name in small:
+        Image.fromarray(np.zeros((24, 32), np.uint8)).save(root / name)
+
+
+@pytest.mark.parametrize("broken", ["skip", "refuse"])
+def test_bad_masks_are_looked_for_in_all_files(tmp_path: Path, broken: str) -> None:
+    street(tmp_path, {"train": 8, "val": 3, "test": 2})
+    masks = [f"{name}.png" for name in ("trainannot/002", "trainannot/005", "valannot/000", "testannot/001")]
+    spoil(tmp_path, masks[:2], masks[2:])
+    with pytest.raises(UserError) as error:
+        load_splits(settings(tmp_path, broken=broken))
+    text = str(error.value)
+    assert text.startswith(f"mask {tmp_path}/trainannot/002.png holds label 7 in 3072 pixels; known are 0-2, 255:")
+    assert text.endswith("; 4 bad masks in all: testannot/001.png, trainannot/002.png, trainannot/005.png, ...")
+    assert "\n" not in text
+
+
+def test_one_bad_mask_is_not_counted(tmp_path: Path) -> None:
+    street(tmp_path, {"train": 8, "val": 3, "test": 2})
+    spoil(tmp_path, [], ["valannot/001.png"])
+    with pytest.raises(UserError, match=r"valannot/001.png is 32 x 24; resize the mask .* nearest label$"):
+        load_splits(settings(tmp_path))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_mask_of_a_set_that_is_not_kept_is_refused_in_one_line(tmp_path: Path, workers: int) -> None:
+    given = settings(street(tmp_path, {"train": 8, "val": 3, "test": 2}), keep_gb=0, workers=workers)
+    splits = load_splits(given)
+    spoil(tmp_path, ["trainannot/003.png"], ["valannot/001.png"])
+    batches = Batches(splits, given, ALL, seed=0)
+    for read, said in (
+        (lambda: batches.train(0), "trainannot/003.png holds label 7"),
+        (lambda: batches.evaluation(splits.validation), "valannot/001.png is 32 x 24"),
+    ):
+        with pytest.raises(UserError, match=said) as error:
+            list(read())
+        assert "\n" not in str(error.value)
 
 
 def test_a_part_of_which_nothing_can_be_read_is_named(tmp_path: Path) -> None:

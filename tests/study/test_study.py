@@ -18,7 +18,7 @@ from supertickets import Ticket, UserError
 from supertickets.cost import count
 from supertickets.cost.latency import Latency
 from supertickets.deploy import Bench
-from supertickets.study.paint import painted, pixel_shares, save_predictions
+from supertickets.study.paint import painted, pixel_shares, predictions, shown
 from supertickets.study.pictures import digits_page, run_picture
 from supertickets.study.tables import architecture_table, bench_table, cost_lines, describe
 from supertickets.supernets import create_spec
@@ -65,8 +65,8 @@ def test_predictions_are_written_beside_their_pictures(ticket: Ticket, tmp_path:
     for name, size, mode in (("small", (8, 8), "L"), ("large", (500, 300), "RGB"), ("wide", (40, 10), "RGBA")):
         names.append(tmp_path / f"{name}.png")
         Image.new(mode, size, "white").save(names[-1])
-    found = [[("seven", 0.93), ("one", 0.07)]] * 3
-    save_predictions(ticket, names, found, tmp_path / "new" / "folder")
+    found = list(predictions(ticket, names, save=tmp_path / "new" / "folder"))
+    assert [path for path, _ in found] == names
     written = sorted((tmp_path / "new" / "folder").iterdir())
     assert [path.name for path in written] == ["large.png", "small.png", "wide.png"]
     for path in written:
@@ -79,8 +79,34 @@ def test_pictures_of_one_name_do_not_overwrite_each_other(ticket: Ticket, tmp_pa
         (tmp_path / folder).mkdir()
         names.append(tmp_path / folder / "digit.png")
         Image.new("L", (8, 8)).save(names[-1])
-    save_predictions(ticket, names, [[("x", 1.0)]] * 2, tmp_path / "out")
-    assert len(list((tmp_path / "out").iterdir())) == 2
+    list(predictions(ticket, names, save=tmp_path / "out"))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["digit-2.png", "digit.png"]
+
+
+def test_pictures_are_predicted_and_written_one_by_one(ticket: Ticket, tmp_path: Path) -> None:
+    """What was read before and behind a broken picture is written, each when it is its turn."""
+    names = [tmp_path / f"{name}.png" for name in ("a", "b", "c")]
+    for path in names:
+        Image.new("L", (8, 8), 90).save(path)
+    names[1].write_bytes(names[1].read_bytes()[:50])
+    written = []
+    for path, said in predictions(ticket, names, save=tmp_path / "out"):
+        if path == names[1]:
+            assert isinstance(said, UserError)
+            assert str(path) in str(said)
+        else:
+            assert isinstance(said, dict)
+            assert [(row["name"], row["probability"]) for row in said["classes"]] == ticket.predict([path])[0]
+        written.append(sorted(path.name for path in (tmp_path / "out").iterdir()))
+    assert written == [["a.png"], ["a.png"], ["a.png", "c.png"]]
+
+
+def test_deep_and_transparent_pictures_are_shown_as_they_are_read(ticket: Ticket) -> None:
+    deep = Image.fromarray(np.full((8, 8), 40 * 257, np.uint16))
+    glass = Image.new("RGBA", (8, 8), (10, 20, 30, 0))
+    for picture, colour in ((deep, (40, 40, 40)), (glass, (255, 255, 255))):
+        page = shown(ticket, picture, [("seven", 0.93)])
+        assert page.getpixel((0, 0)) == colour
 
 
 def test_a_painted_scene_has_the_colours_of_its_classes_and_a_legend() -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from ..errors import UserError
 from ..recipe import AugmentSettings, DataSettings
-from .pictures import BrokenPicture, Preprocessing
+from .pictures import Preprocessing
 from .randomness import mix
 from .samples import Batch, Index, Samples, Splits, Variation
 
@@ -92,20 +93,20 @@ class _Fetch:
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitems__(self, positions: list[int]) -> Batch | BrokenPicture:
-        """A batch; or what is wrong with a picture, which a loader process cannot raise without its traceback."""
+    def __getitems__(self, positions: list[int]) -> Batch | UserError:
+        """A batch; or what is wrong with a file, which a loader process cannot raise without its traceback."""
         try:
             with torch.random.fork_rng(devices=[]):
                 return self.data.batch(np.asarray(positions, dtype=np.int64), self.prepare, self.vary)
-        except BrokenPicture as error:
+        except UserError as error:
             return error
 
-    def __getitem__(self, position: int) -> Batch | BrokenPicture:
+    def __getitem__(self, position: int) -> Batch | UserError:
         return self.__getitems__([position])
 
 
 def _load(fetch: _Fetch, plan: list[Index], workers: int) -> Iterator[Batch]:
-    loader: DataLoader[Batch | BrokenPicture] = DataLoader(
+    loader: DataLoader[Batch | UserError] = DataLoader(
         fetch,  # type: ignore[arg-type]
         batch_sampler=[part.tolist() for part in plan],
         num_workers=workers,
@@ -114,7 +115,7 @@ def _load(fetch: _Fetch, plan: list[Index], workers: int) -> Iterator[Batch]:
         generator=torch.Generator(),  # workers' seeds, which nothing uses, shall not come from the global one
     )
     for batch in loader:
-        if isinstance(batch, BrokenPicture):
+        if isinstance(batch, UserError):
             raise batch
         yield batch
 
@@ -124,5 +125,5 @@ def _leave_interrupts_to_main(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _as_is(batch: Batch | BrokenPicture) -> Batch | BrokenPicture:
+def _as_is(batch: Batch | UserError) -> Batch | UserError:
     return batch

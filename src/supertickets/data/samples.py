@@ -50,6 +50,7 @@ class Samples(Protocol):
 
         Raises:
             BrokenPicture: A file cannot be read, and must not be passed over.
+            UserError: Files do not fit each other.
         """
 
     def digest(self) -> str:

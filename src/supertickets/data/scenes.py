@@ -35,6 +35,10 @@ _BACK = {
 }
 
 
+class BadMask(UserError):
+    """A mask that does not belong to its picture or its classes; unlike a broken file it is never left out."""
+
+
 @dataclass(frozen=True)
 class Scene:
     """A picture and the mask that tells the class of each of its pixels, in files."""
@@ -139,7 +143,7 @@ def read_scene(scene: Scene, lookup: Bytes, known: Flags) -> tuple[Image.Image, 
 
     Raises:
         BrokenPicture: A file cannot be read.
-        UserError: The sizes differ, or the mask holds something else than known labels.
+        BadMask: The sizes differ, or the mask holds something else than known labels.
     """
     mask = read_mask(scene.mask, lookup, known)
     picture = to_channels(open_picture(scene.image), 3)
@@ -148,7 +152,7 @@ def read_scene(scene: Scene, lookup: Bytes, known: Flags) -> tuple[Image.Image, 
         return picture, mask
     if picture.size == (height, width) and (back := _BACK.get(_orientation(scene.image))) is not None:
         return picture.transpose(back), mask
-    raise UserError(
+    raise BadMask(
         f"{scene.image} is {picture.width} x {picture.height} pixels but its mask {scene.mask} is {width} x {height}; "
         "resize the mask to the picture, taking the nearest label"
     )
@@ -164,12 +168,12 @@ def read_mask(path: Path, lookup: Bytes, known: Flags) -> Bytes:
 
     Raises:
         BrokenPicture: The file is missing, truncated or no picture.
-        UserError: It holds no class numbers, or an unknown label.
+        BadMask: It holds no class numbers, or an unknown label.
     """
     stored = _stored(path)
     fits = known.take(stored) if stored.dtype == np.uint8 else (stored < 256) & known.take(np.minimum(stored, 255))
     if not fits.all():
-        raise UserError(_unknown(path, stored[~fits], known))
+        raise BadMask(_unknown(path, stored[~fits], known))
     return lookup.take(stored)  # faster than by index
 
 
@@ -198,9 +202,9 @@ def _stored(path: Path) -> npt.NDArray[np.uint8] | npt.NDArray[np.int32]:
             with Image.open(file) as picture:
                 form, mode = picture.format, picture.mode
                 if form != "PNG":
-                    raise UserError(f"mask {path} is a {form} file; store class numbers as PNG, which keeps them exact")
+                    raise BadMask(f"mask {path} is a {form} file; store class numbers as PNG, which keeps them exact")
                 if mode not in _NUMBERS:
-                    raise UserError(
+                    raise BadMask(
                         f"mask {path} holds colours ({mode}), a mask must hold class numbers; store one number per "
                         "pixel as an 8-bit grey or palette PNG"
                     )

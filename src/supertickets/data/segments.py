@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as TF
 
+from ..errors import UserError
 from ..recipe import AugmentSettings, DataSettings
 from .files import divide, first_readable, read_all
 from .folders import data_folder
@@ -23,7 +24,7 @@ from .pictures import BrokenPicture, Preprocessing, to_tensor
 from .randomness import mix
 from .samples import Batch, Index, Splits, Variation, height_and_width, sha256
 from .scene_layouts import read_ade20k, read_cityscapes, read_pairs, read_voc
-from .scenes import IGNORED, Layout, Scene, read_scene
+from .scenes import IGNORED, BadMask, Layout, Scene, below, read_scene, some
 
 _MEASURED = 64  # scenes that the normalisation is measured on
 _TRIES = 10  # for a crop in which no class has too large a share
@@ -117,7 +118,8 @@ def load_scenes(settings: DataSettings) -> Splits:
         "voc": read_voc,
         "masks": lambda root: read_pairs(root, settings.class_names, settings.ignore),
     }
-    layout = readers[settings.source](data_folder(settings, "the folder of the data set"))
+    root = data_folder(settings, "the folder of the data set")
+    layout = readers[settings.source](root)
     notes = list(layout.notes)
     height, width = height_and_width(settings, "the crops", [180, 240])
     shorter = settings.shorter or min(height, width)
@@ -125,7 +127,7 @@ def load_scenes(settings: DataSettings) -> Splits:
     if settings.source == "cityscapes":
         parts.pop("test", None)  # its labels are kept back
     everything = [scene for part in parts.values() for scene in part]
-    kept = _keep(everything, layout, settings, notes)
+    kept = _keep(root, everything, layout, settings, notes)
     whole = SceneSet(tuple(everything), layout, kept, settings.broken == "skip")
     sets = {name: replace(whole, scenes=tuple(s for s in part if _usable(s, kept))) for name, part in parts.items()}
     train, validation, test = divide(sets, settings, notes, "scene")
@@ -202,12 +204,29 @@ def _read(scene: Scene, layout: Layout) -> Pair:
     return tv_tensors.Image(to_tensor(picture)), tv_tensors.Mask(torch.from_numpy(mask))
 
 
-def _keep(scenes: list[Scene], layout: Layout, settings: DataSettings, notes: list[str]) -> dict[Scene, Pair]:
-    """Reads all scenes that fit into memory; leaves broken ones out, or refuses them."""
+def _keep(
+    root: Path, scenes: list[Scene], layout: Layout, settings: DataSettings, notes: list[str]
+) -> dict[Scene, Pair]:
+    """Reads all scenes that fit into memory; leaves broken ones out, or refuses them.
+
+    Raises:
+        UserError: There are bad masks, which are looked for in all scenes; or files are broken and refused.
+    """
     if len(scenes) * _bytes_of_one(scenes) > settings.keep_gb * 1e9:
         return {}
 
-    return read_all(scenes, lambda scene: _read(scene, layout), settings, notes)
+    def attempt(scene: Scene) -> Pair | BadMask:
+        try:
+            return _read(scene, layout)
+        except BadMask as error:
+            return error
+
+    found = read_all(scenes, attempt, settings, notes)
+    bad = {scene.mask: error for scene, error in found.items() if isinstance(error, BadMask)}
+    if bad:
+        more = f"; {len(bad)} bad masks in all: {some(below(root, bad))}" if len(bad) > 1 else ""
+        raise UserError(f"{next(iter(bad.values()))}{more}")
+    return {scene: pair for scene, pair in found.items() if not isinstance(pair, BadMask)}
 
 
 def _bytes_of_one(scenes: list[Scene]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from ..data import open_picture
+from ..data import Box, open_picture
+from ..data.pictures import BrokenPicture, to_channels
 from ..data.scene_layouts import colors_of
 from ..errors import UserError
 from ..tasks.keypoints import draw_skeletons
@@ -21,26 +22,55 @@ JOINT_SEEN = 0.2  # score from which on a joint is shown
 _SEEN = 0.002  # share of the pixels from which on a class is in the legend
 
 
-def save_predictions(ticket: Ticket, images: Sequence[Path], found: Sequence[Any], folder: Path) -> None:
-    """Writes each picture with what the ticket said of it, under its own name."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be made ({error.strerror}); choose another --save") from None
+def predictions(
+    ticket: Ticket,
+    images: Iterable[Path],
+    boxes: Sequence[Sequence[Box]] | None = None,
+    save: Path | None = None,
+    device: str = "auto",
+) -> Iterator[tuple[Path, dict[str, Any] | BrokenPicture]]:
+    """Says what is in pictures, one after the other, so that a broken one costs none of the others.
+
+    Args:
+        ticket: What says it.
+        images: Files.
+        boxes: See `Ticket.predict`.
+        save: Folder for each picture with what was said of it, under its own name.
+        device: See `Ticket.predict`.
+
+    Yields:
+        Every file, with what `described` makes of the answer, or with why it cannot be read.
+
+    Raises:
+        UserError: The folder cannot be made, there are boxes for another task than pose, or there is no such device.
+    """
+    say = ticket.predictor(device)
+    if save is not None:
+        try:
+            save.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{save} cannot be made ({error.strerror}); choose another --save") from None
     used: set[str] = set()
-    for path, said in zip(images, found, strict=True):
-        picture = open_picture(path).convert("RGB")
-        if ticket.spec.head == "classification":
-            page = captioned(picture, said)
-        elif ticket.spec.head == "segmentation":
-            page = painted(picture, said, ticket.classes)
-        else:
-            page = draw_skeletons(picture, said, ticket.classes, ticket.limbs, JOINT_SEEN)
-        number = 1
-        while (name := path.stem if number == 1 else f"{path.stem}-{number}") in used:
-            number += 1
-        used.add(name)
-        page.save(folder / f"{name}.png")
+    for i, path in enumerate(images):
+        try:
+            picture = open_picture(path)
+        except BrokenPicture as error:
+            yield path, error
+            continue
+        said = say(picture, None if boxes is None else boxes[i])
+        if save is not None:
+            shown(ticket, picture, said).save(save / f"{_own_name(path, used)}.png")
+        yield path, described(ticket, said)
+
+
+def shown(ticket: Ticket, picture: Image.Image, said: Any) -> Image.Image:
+    """Any picture, in RGB with what a ticket said of it."""
+    picture = to_channels(picture, 3)
+    if ticket.spec.head == "classification":
+        return captioned(picture, said)
+    if ticket.spec.head == "segmentation":
+        return painted(picture, said, ticket.classes)
+    return draw_skeletons(picture, said, ticket.classes, ticket.limbs, JOINT_SEEN)
 
 
 def described(ticket: Ticket, said: Any) -> dict[str, Any]:
@@ -100,3 +130,12 @@ def pixel_shares(mask: npt.NDArray[np.uint8], classes: Sequence[str]) -> list[tu
     shares = np.bincount(mask.ravel(), minlength=len(classes)) / mask.size
     order = [int(i) for i in np.argsort(-shares, kind="stable") if shares[i] >= _SEEN]
     return [(classes[i], float(shares[i])) for i in order]
+
+
+def _own_name(path: Path, used: set[str]) -> str:
+    """A file's name without its ending, and a number if it is among those used; it then is."""
+    number = 1
+    while (name := path.stem if number == 1 else f"{path.stem}-{number}") in used:
+        number += 1
+    used.add(name)
+    return name

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..data.pictures import Preprocessing
 from ..data.samples import Samples
-from ..supernets.hrnet import Head
+from ..supernets.hrnet import Head, as_tuples
 from .classification import Classification
 from .pose import Pose
 from .segmentation import Segmentation
@@ -47,15 +47,26 @@ class Task(Protocol):
     def metrics(self, totals: Tensor, data: Samples) -> dict[str, float]:
         """Figures of the totals over all processes; accuracies in percent."""
 
-    def predict(self, module: nn.Module, prepare: Preprocessing, picture: Image.Image) -> Any:
-        """What the network says of one picture of any size."""
+    def predict(
+        self, module: nn.Module, prepare: Preprocessing, picture: Image.Image, *, device: torch.device | str = "cpu"
+    ) -> Any:
+        """What the network, which is on that device, says of one picture of any size."""
 
 
-def task_of_head(head: Head, classes: tuple[str, ...]) -> Task:
-    """The task of a finished network, for predictions."""
+def task_of_head(head: Head, classes: tuple[str, ...], recipe: Mapping[str, Any]) -> Task:
+    """The task of a network.
+
+    Args:
+        head: The kind of network.
+        classes: Names of its outputs.
+        recipe: What is learned and how it is evaluated, as JSON; what it does not say is as usual.
+    """
     if head == "classification":
-        return Classification(classes)
-    return Segmentation(classes) if head == "segmentation" else Pose(classes)
+        return Classification(classes, recipe.get("label_smoothing", 0.0))
+    if head == "segmentation":
+        settings = recipe.get("segmentation", {})
+        return Segmentation(classes, **{name: as_tuples(value) for name, value in settings.items()})
+    return Pose(classes, **recipe.get("pose", {}))
 
 
 def headline(scores: Mapping[str, Any]) -> tuple[str, float] | None:

@@ -54,8 +54,10 @@ class Classification:
         return {"loss": loss / count, "top1": 100 * first / count, "top5": 100 * five / count}
 
     @torch.no_grad()
-    def predict(self, module: nn.Module, prepare: Preprocessing, picture: Image.Image) -> list[tuple[str, float]]:
+    def predict(
+        self, module: nn.Module, prepare: Preprocessing, picture: Image.Image, *, device: torch.device | str = "cpu"
+    ) -> list[tuple[str, float]]:
         """(class, probability) from likely to unlikely, five at most."""
-        probabilities = module(prepare(prepare.pixels(picture)[None]))[0].softmax(dim=0)
+        probabilities = module(prepare(prepare.pixels(picture)[None]).to(device))[0].softmax(dim=0)
         values, index = probabilities.topk(min(5, len(self.classes)))
         return [(self.classes[i], p) for i, p in zip(index.tolist(), values.tolist(), strict=True)]

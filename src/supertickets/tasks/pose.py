@@ -107,6 +107,8 @@ class Pose:
         prepare: Preprocessing,
         picture: Image.Image,
         boxes: Sequence[Box] | None = None,
+        *,
+        device: torch.device | str = "cpu",
     ) -> npt.NDArray[np.float32]:
         """x, y in pixels of the picture and score of every joint, of shape (people, K, 3).
 
@@ -115,6 +117,7 @@ class Pose:
             prepare: How a region becomes its input.
             picture: Any picture.
             boxes: Of the people; without, the whole picture is taken for the region of one person.
+            device: Where the network is.
         """
         if boxes is None:
             matrices = [picture_matrix(picture.size, prepare.size)]
@@ -124,7 +127,8 @@ class Pose:
         found = [np.empty((0, len(self.classes), 3), np.float32)]
         for start in range(0, len(matrices), _AT_ONCE):
             some = np.array(matrices[start : start + _AT_ONCE])
-            images = prepare(torch.stack([to_tensor(cut_out(picture, matrix, prepare.size)) for matrix in some]))
+            regions = torch.stack([to_tensor(cut_out(picture, matrix, prepare.size)) for matrix in some])
+            images = prepare(regions).to(device)
             found.append(self._found(module, images, module(images), some).astype(np.float32))
         return np.concatenate(found)
 

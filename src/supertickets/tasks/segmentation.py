@@ -74,9 +74,11 @@ class Segmentation:
         }
 
     @torch.no_grad()
-    def predict(self, module: nn.Module, prepare: Preprocessing, picture: Image.Image) -> npt.NDArray[np.uint8]:
+    def predict(
+        self, module: nn.Module, prepare: Preprocessing, picture: Image.Image, *, device: torch.device | str = "cpu"
+    ) -> npt.NDArray[np.uint8]:
         """The class of every pixel, uint8 of the picture's own (height, width)."""
-        scores = windowed(module, prepare(prepare.pixels(picture)[None]), self.window)
+        scores = windowed(module, prepare(prepare.pixels(picture)[None]).to(device), self.window)
         found = enlarge(scores, (picture.height, picture.width))[0].argmax(0)
         return found.to(torch.uint8).cpu().numpy()
 

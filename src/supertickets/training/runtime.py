@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..device import find_device
 from ..errors import UserError
 
 T = TypeVar("T")
@@ -98,22 +99,11 @@ def start(device: str, threads: int | None, deterministic: bool) -> Runtime:
         torch.set_num_threads(threads)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local = int(os.environ.get("LOCAL_RANK", 0))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        chosen = torch.device("meta")
-    if chosen.type not in ("cpu", "cuda"):
-        raise UserError(f"device '{device}' is not one that trains here; use auto, cpu, cuda or cuda:1")
+    chosen = find_device(device)
     if chosen.type == "cuda":
-        if not torch.cuda.is_available():
-            raise UserError("device cuda was asked for but PyTorch sees no GPU; use --device cpu")
         if world > 1 and chosen.index is not None:
             raise UserError(f"device {device} would be shared by {world} processes; use --device cuda, one GPU each")
-        chosen = torch.device("cuda", chosen.index if chosen.index is not None else local)
-        if (chosen.index or 0) >= torch.cuda.device_count():
-            raise UserError(f"device {chosen} does not exist; there are {torch.cuda.device_count()} GPUs, from cuda:0")
+        chosen = chosen if chosen.index is not None else find_device(f"cuda:{local}")
         torch.cuda.set_device(chosen)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
