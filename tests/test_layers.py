@@ -21,6 +21,7 @@ ROWS = (
     ("files",),
     ("settle", "ticket", "transfer", "restate", "draw", "one_shot", "opening", "runs"),
     ("deploy", "study"),
+    ("arguments",),
     ("cli",),
     ("__init__", "__main__"),
 )

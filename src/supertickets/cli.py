@@ -9,33 +9,27 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from . import __version__
+from .arguments import make_parser, take_settings
 from .errors import UserError, nearest
-from .files import list_recipes, load_recipe, settings_parser
-from .recipe import setting_names
+from .files import list_recipes, load_recipe
 
 DONE, DEFECT, USER, STOPPED = 0, 1, 2, 130
 _OUT = Console(highlight=False, soft_wrap=True)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status (0 done, 2 wrong input, 1 a defect, 130 stopped)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        parser = _parser()
+        parser = make_parser(COMMANDS)
         if words and not words[0].startswith("-") and words[0] not in COMMANDS:
             raise UserError(f"unknown command '{words[0]}'{nearest(words[0], COMMANDS)}")
-        words, settings = _take_settings(words)
+        words, settings = take_settings(words)
         options, rest = parser.parse_known_args(words)
         if rest and not options.takes_settings:
             raise UserError(
@@ -235,9 +229,16 @@ def _sweep(options: argparse.Namespace) -> None:
             _OUT.print(f"{job.key}  {job.command}{begins}  {escape(str(dict(job.options) or ''))}")
         _OUT.print(f"{len(plan.points)} results by {len(plan.jobs)} jobs")
         return
+    for name in ("workers", "threads"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} is {getattr(options, name)}; the nearest possible is 1")
     root = Path(options.out or f"runs/{Path(options.sweep).stem}")
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    found = run_sweep(plan, root, options.workers, options.threads, console)
+    try:
+        found = run_sweep(plan, root, options.workers, options.threads, console)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        raise SystemExit(STOPPED) from None
     if options.json:
         _print_json(found)
         return
@@ -297,24 +298,6 @@ def _with_data(options: argparse.Namespace) -> list[str]:
     return [*options.settings, *(["--data.dir", options.data] if options.data else [])]
 
 
-def _take_settings(words: list[str]) -> tuple[list[str], list[str]]:
-    """Parts a command's own words from the settings of a recipe (``--name VALUE``), which may stand anywhere."""
-    own = {"draw": (), "train": (), "retrain": ("epochs",), "transfer": (), "prune": ()}
-    if not words or words[0] not in own:
-        return words, []
-    names = set(setting_names()) - set(own[words[0]])
-    rest, settings, queue = [], [], list(words)
-    while queue:
-        word = queue.pop(0)
-        name = word[2:].split("=")[0]
-        if word.startswith("--") and (name in names or name.startswith("supernet.settings.")):
-            settings += [word, *queue[:1]] if "=" not in word else [word]
-            queue = queue[1:] if "=" not in word else queue
-        else:
-            rest.append(word)
-    return rest, settings
-
-
 def _is_main() -> bool:
     """Whether this is the one process that talks, also before torchrun's processes have met."""
     return os.environ.get("RANK", "0") == "0"
@@ -327,13 +310,6 @@ def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
 
 def _print_json(data: Any) -> None:
     print(json.dumps(data, indent=1))
-
-
-class _SettingsHelp(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
-        print(parser.format_help())
-        print(f"Any setting of the recipe:\n{settings_parser().format_help()}")
-        raise SystemExit(DONE)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
@@ -351,83 +327,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "bench": _bench,
     "sweep": _sweep,
 }
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="supertickets", description="Draws small vision networks, searched and pruned in one training run."
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    made = {}
-    for name, run in COMMANDS.items():
-        settings = name in ("draw", "train", "retrain", "transfer", "prune")
-        made[name] = commands.add_parser(
-            name, help=run.__doc__, description=run.__doc__, add_help=not settings, allow_abbrev=False
-        )
-        made[name].set_defaults(run=run, takes_settings=settings)
-        made[name].add_argument("--json", action="store_true", help="print JSON")
-        if settings:
-            made[name].add_argument(
-                "-h", "--help", action=_SettingsHelp, nargs=0, help="show this help and all settings"
-            )
-            made[name].add_argument("--data", metavar="DIR", help="folder with the data set")
-            made[name].add_argument("--out", metavar="RUN", help="run directory")
-    for name in ("draw", "train"):
-        made[name].add_argument(
-            "recipe",
-            metavar="RECIPE",
-            nargs="?",
-            default="digits",
-            help="a shipped name or a YAML file (default: digits)",
-        )
-    made["draw"].add_argument("--plan", action="store_true", help="print what happens when, and do nothing")
-    made["resume"].add_argument("out", metavar="RUN")
-    for name in ("retrain", "transfer", "prune", "evaluate", "predict", "export", "bench"):
-        made[name].add_argument("ticket", metavar="TICKET", help="folder of a ticket, or a run")
-    made["retrain"].add_argument("--epochs", type=int, required=True, help="epochs to train")
-    made["transfer"].add_argument("recipe", metavar="RECIPE", help="a shipped name or a YAML file, of the target")
-    made["transfer"].add_argument(
-        "--head", metavar="fresh|TICKET", default="fresh", help="a ticket of the target gives head and classifier"
-    )
-    made["prune"].add_argument("--ratio", type=float, required=True, help="share of zeros among maskable weights")
-    made["prune"].add_argument(
-        "--criterion",
-        metavar="magnitude|snip|grasp|synflow|random|package.module.name",
-        default="magnitude",
-        help="how weights are ranked (default: magnitude)",
-    )
-    made["prune"].add_argument(
-        "--scope",
-        choices=("global", "layer", "group"),
-        help="what is ranked together (default: as in the ticket's recipe)",
-    )
-    made["prune"].add_argument("--batches", type=int, default=10, help="training batches that it looks at")
-    made["prune"].add_argument(
-        "--rounds", type=int, help="steps in which weights go, ranked anew in each (default: 100 for synflow, else 1)"
-    )
-    for name in ("evaluate", "predict"):
-        made[name].add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
-    made["evaluate"].add_argument("--data", metavar="DIR", help="folder with the data set, if it has moved")
-    made["evaluate"].add_argument("--split", choices=("test", "validation", "train"), default="test")
-    made["evaluate"].add_argument("--boxes", metavar="FILE", help="people's boxes: truth, detected, or COCO detections")
-    made["predict"].add_argument("--boxes", metavar="FILE", help="people's boxes: COCO annotations or detections")
-    made["predict"].add_argument("images", metavar="IMAGE", nargs="+", help="a picture, or a folder of them")
-    made["predict"].add_argument("--save", metavar="DIR", help="write the pictures with what was said of them")
-    made["show"].add_argument("what", metavar="TICKET|RECIPE")
-    made["show"].add_argument("--data", metavar="DIR", help="show a recipe's supernet as it is for this data")
-    made["export"].add_argument("--format", choices=("onnx", "torch"), default="onnx")
-    made["export"].add_argument("--out", metavar="FILE", help="default: model.onnx or model.pt2 in the ticket's folder")
-    made["sweep"].add_argument("sweep", metavar="SWEEP.yaml", help="recipes, methods, ratios and seeds")
-    made["sweep"].add_argument("--plan", action="store_true", help="print the jobs, and do nothing")
-    made["sweep"].add_argument("--out", metavar="DIR", help="directory of the sweep (default: runs/NAME)")
-    made["sweep"].add_argument("--workers", type=int, default=1, help="processes at once (default: 1)")
-    made["sweep"].add_argument("--threads", type=int, default=1, help="CPU threads of each (default: 1)")
-    made["bench"].add_argument("--against", metavar="TICKET", help="default: the dense supernet it was drawn from")
-    made["bench"].add_argument("--batch", type=int, default=1)
-    made["bench"].add_argument("--threads", type=int, default=1)
-    made["bench"].add_argument("--repeats", type=int, default=50)
-    return parser
 
 
 if __name__ == "__main__":

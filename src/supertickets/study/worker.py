@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ..errors import UserError
+from ..training import Interrupted
 from .work import do, job_from_json
 
 
@@ -16,6 +17,8 @@ def main(words: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Interrupted:
+        return 130
     return 0
 
 

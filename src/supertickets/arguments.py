@@ -1,0 +1,124 @@
+"""The words of the command line: which options every command has, and which are settings of a recipe."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from . import __version__
+from .errors import UserError
+from .files import settings_parser
+from .recipe import setting_names
+
+
+def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argparse.ArgumentParser:
+    """The parser of all commands.
+
+    Args:
+        commands: What each does; its docstring is its help.
+    """
+    parser = _Parser(
+        prog="supertickets", description="Draws small vision networks, searched and pruned in one training run."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    rooms = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    made = {}
+    for name, run in commands.items():
+        settings = name in ("draw", "train", "retrain", "transfer", "prune")
+        made[name] = rooms.add_parser(
+            name, help=run.__doc__, description=run.__doc__, add_help=not settings, allow_abbrev=False
+        )
+        made[name].set_defaults(run=run, takes_settings=settings)
+        made[name].add_argument("--json", action="store_true", help="print JSON")
+        if settings:
+            made[name].add_argument(
+                "-h", "--help", action=_SettingsHelp, nargs=0, help="show this help and all settings"
+            )
+            made[name].add_argument("--data", metavar="DIR", help="folder with the data set")
+            made[name].add_argument("--out", metavar="RUN", help="run directory")
+    for name in ("draw", "train"):
+        made[name].add_argument(
+            "recipe",
+            metavar="RECIPE",
+            nargs="?",
+            default="digits",
+            help="a shipped name or a YAML file (default: digits)",
+        )
+    made["draw"].add_argument("--plan", action="store_true", help="print what happens when, and do nothing")
+    made["resume"].add_argument("out", metavar="RUN")
+    for name in ("retrain", "transfer", "prune", "evaluate", "predict", "export", "bench"):
+        made[name].add_argument("ticket", metavar="TICKET", help="folder of a ticket, or a run")
+    made["retrain"].add_argument("--epochs", type=int, required=True, help="epochs to train")
+    made["transfer"].add_argument("recipe", metavar="RECIPE", help="a shipped name or a YAML file, of the target")
+    made["transfer"].add_argument(
+        "--head", metavar="fresh|TICKET", default="fresh", help="a ticket of the target gives head and classifier"
+    )
+    made["prune"].add_argument("--ratio", type=float, required=True, help="share of zeros among maskable weights")
+    made["prune"].add_argument(
+        "--criterion",
+        metavar="magnitude|snip|grasp|synflow|random|package.module.name",
+        default="magnitude",
+        help="how weights are ranked (default: magnitude)",
+    )
+    made["prune"].add_argument(
+        "--scope",
+        choices=("global", "layer", "group"),
+        help="what is ranked together (default: as in the ticket's recipe)",
+    )
+    made["prune"].add_argument("--batches", type=int, default=10, help="training batches that it looks at")
+    made["prune"].add_argument(
+        "--rounds", type=int, help="steps in which weights go, ranked anew in each (default: 100 for synflow, else 1)"
+    )
+    for name in ("evaluate", "predict"):
+        made[name].add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
+    made["evaluate"].add_argument("--data", metavar="DIR", help="folder with the data set, if it has moved")
+    made["evaluate"].add_argument("--split", choices=("test", "validation", "train"), default="test")
+    made["evaluate"].add_argument("--boxes", metavar="FILE", help="people's boxes: truth, detected, or COCO detections")
+    made["predict"].add_argument("--boxes", metavar="FILE", help="people's boxes: COCO annotations or detections")
+    made["predict"].add_argument("images", metavar="IMAGE", nargs="+", help="a picture, or a folder of them")
+    made["predict"].add_argument("--save", metavar="DIR", help="write the pictures with what was said of them")
+    made["show"].add_argument("what", metavar="TICKET|RECIPE")
+    made["show"].add_argument("--data", metavar="DIR", help="show a recipe's supernet as it is for this data")
+    made["export"].add_argument("--format", choices=("onnx", "torch"), default="onnx")
+    made["export"].add_argument("--out", metavar="FILE", help="default: model.onnx or model.pt2 in the ticket's folder")
+    made["sweep"].add_argument("sweep", metavar="SWEEP.yaml", help="recipes, methods, ratios and seeds")
+    made["sweep"].add_argument("--plan", action="store_true", help="print the jobs, and do nothing")
+    made["sweep"].add_argument("--out", metavar="DIR", help="directory of the sweep (default: runs/NAME)")
+    made["sweep"].add_argument("--workers", type=int, default=1, help="processes at once (default: 1)")
+    made["sweep"].add_argument("--threads", type=int, default=1, help="CPU threads of each (default: 1)")
+    made["bench"].add_argument("--against", metavar="TICKET", help="default: the dense supernet it was drawn from")
+    made["bench"].add_argument("--batch", type=int, default=1)
+    made["bench"].add_argument("--threads", type=int, default=1)
+    made["bench"].add_argument("--repeats", type=int, default=50)
+    return parser
+
+
+def take_settings(words: list[str]) -> tuple[list[str], list[str]]:
+    """Parts a command's own words from the settings of a recipe (``--name VALUE``), which may stand anywhere."""
+    own = {"draw": (), "train": (), "retrain": ("epochs",), "transfer": (), "prune": ()}
+    if not words or words[0] not in own:
+        return words, []
+    names = set(setting_names()) - set(own[words[0]])
+    rest, settings, queue = [], [], list(words)
+    while queue:
+        word = queue.pop(0)
+        name = word[2:].split("=")[0]
+        if word.startswith("--") and (name in names or name.startswith("supernet.settings.")):
+            settings += [word, *queue[:1]] if "=" not in word else [word]
+            queue = queue[1:] if "=" not in word else queue
+        else:
+            rest.append(word)
+    return rest, settings
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+class _SettingsHelp(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        print(parser.format_help())
+        print(f"Any setting of the recipe:\n{settings_parser().format_help()}")
+        raise SystemExit(0)
