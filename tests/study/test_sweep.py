@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 import supertickets as tickets
 from outcome import Cli
 from supertickets import Recipe, UserError
-from supertickets.files import recipe_from_json
 from supertickets.recipe import PruneSettings, SearchSettings
 from supertickets.schedule import course
 from supertickets.study.sweep import Job, Plan, read_sweep, shared
@@ -40,7 +39,7 @@ def file(tmp_path: Path) -> Callable[..., Path]:
 
 def drawing(**prune: Any) -> Job:
     search = SearchSettings(interval=4, last_epoch=8, rho=0.1)
-    return Job(command="draw", recipe=Recipe(epochs=10, search=search, prune=PruneSettings(**prune)).to_json())
+    return Job(command="draw", recipe=Recipe(epochs=10, search=search, prune=PruneSettings(**prune)))
 
 
 def told(plan: Plan) -> list[tuple[str, float | None, int | None, str | None]]:
@@ -50,7 +49,7 @@ def told(plan: Plan) -> list[tuple[str, float | None, int | None, str | None]]:
     for job in plan.jobs:
         parent = None if job.parent is None else jobs[job.parent]
         from_ = None if parent is None else f"{parent.command} {parent.options.get('until', '')}".strip()
-        ratio = job.options.get("ratio") if job.recipe is None else job.recipe["prune"]["ratio"]
+        ratio = job.options.get("ratio") if job.recipe is None else job.recipe.prune.ratio
         found.append((job.command, ratio, job.options.get("until"), from_))
     return found
 
@@ -96,8 +95,8 @@ def test_settings_of_a_method_and_dense(file: Callable[..., Path]) -> None:
     assert (dense.command, draw.command) == ("train", "draw")
     assert dense.recipe is not None
     assert draw.recipe is not None
-    assert (dense.recipe["search"]["interval"], dense.recipe["prune"]["ratio"]) == (0, 0)
-    assert (draw.recipe["prune"]["progressive"], draw.recipe["prune"]["ratio"]) == (False, 0.5)
+    assert (dense.recipe.search.interval, dense.recipe.prune.ratio) == (0, 0)
+    assert (draw.recipe.prune.progressive, draw.recipe.prune.ratio) == (False, 0.5)
 
 
 def test_keys_do_not_depend_on_what_else_is_in_the_sweep(file: Callable[..., Path]) -> None:
@@ -128,12 +127,12 @@ def test_whatever_a_draw_begins_from_did_what_it_does(prunes: list[dict[str, Any
     jobs = {job.key: job for job in shared(list(draws.values()))}
     assert {key for key, job in jobs.items() if job.command == "draw"} == set(draws)
     for key in draws:
-        own = course(recipe_from_json(jobs[key].recipe or {}))
+        own = course(jobs[key].recipe or Recipe())
         at, ends = jobs[key].parent, []
         while at is not None:
             trunk = jobs[at]
             until = trunk.options["until"]
-            assert course(recipe_from_json(trunk.recipe or {}))[:until] == own[:until]
+            assert course(trunk.recipe or Recipe())[:until] == own[:until]
             ends.append(until)
             at = trunk.parent
         assert ends == sorted(set(ends), reverse=True)  # every trunk goes on from an earlier one
@@ -181,7 +180,7 @@ def test_a_branch_of_a_trunk_equals_a_draw_of_its_own(
         do(job, tmp_path / "sweep")  # what is done is left alone
     for job in plan.jobs[1:]:
         alone = tmp_path / f"alone-{job.key}"
-        tickets.draw(recipe_from_json(job.recipe or {}), alone)
+        tickets.draw(job.recipe or Recipe(), alone)
         for name in ("ticket/model.safetensors", "ticket/mask.safetensors", "ticket/config.json", "events.jsonl"):
             ours, theirs = ((folder / name).read_text("latin-1") for folder in (tmp_path / "sweep" / job.key, alone))
             if name.endswith("jsonl"):
@@ -245,6 +244,12 @@ def test_a_failure_fails_what_begins_from_it_and_nothing_else(tmp_path: Path) ->
 def test_a_worker_that_is_always_lost_is_given_up(tmp_path: Path) -> None:
     progress = run_all(chain(), tmp_path, Fake(tmp_path, draw=[WorkerLost("gone")] * 9).submit, lambda p: None, 1)
     assert list(progress.failed.values()) == ["gone", "its draw failed", "its prune failed"]
+
+
+def test_a_job_travels_as_json() -> None:
+    for job in chain().jobs:
+        again = Job.from_json(json.loads(json.dumps(job.to_json())))
+        assert (again, again.key) == (job, job.key)
 
 
 def test_the_end_of_a_worker() -> None:

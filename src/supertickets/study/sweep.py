@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,26 +55,36 @@ class Job:
 
     Attributes:
         command: What is done; a "trunk" is what several draws have in common.
-        recipe: Settings as JSON, of draws, trunks and dense trainings.
+        recipe: Settings of draws, trunks and dense trainings.
         options: What else the command is told: ``until`` (trunk), ``ratio`` and the criterion (prune), ``epochs``
             (retrain).
         parent: Key of the job that it begins from: a trunk, or the run of a ticket.
     """
 
     command: Literal["draw", "train", "trunk", "prune", "retrain"]
-    recipe: Mapping[str, Any] | None = None
+    recipe: Recipe | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     parent: str | None = None
 
-    @property
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON."""
+        recipe = None if self.recipe is None else self.recipe.to_json()
+        return {"command": self.command, "recipe": recipe, "options": dict(self.options), "parent": self.parent}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Job:
+        """Reads what `to_json` wrote."""
+        return Job(**{**data, "recipe": None if data["recipe"] is None else recipe_from_json(data["recipe"])})
+
+    @functools.cached_property
     def key(self) -> str:
         """Name of its directory: a hash of all that its result depends on.
 
         Where a draw begins makes no difference to its result, so that it is found again when a sweep grows.
         """
-        told: dict[str, Any] = {"command": self.command, "recipe": self.recipe, "options": self.options}
-        if self.command in ("prune", "retrain"):
-            told["parent"] = self.parent
+        told = self.to_json()
+        if self.command not in ("prune", "retrain"):
+            del told["parent"]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -148,16 +159,21 @@ def _chain(method: Method, source: str, words: Sequence[str], ratio: float) -> l
     last = ["--prune.ratio", f"{ratio:g}" if method.kind == "draw" else "0"]
     if method.kind == "train":
         last += ["--search.interval", "0", "--search.last_epoch", "null"]
-    recipe = load_recipe(source, [*words, *last])
+    recipe = _load(source, (*words, *last))
     if method.kind == "train":
         recipe = fixed_network(recipe)
     check_schedule(recipe)
-    chain = [Job(command="train" if method.kind == "train" else "draw", recipe=recipe.to_json())]
+    chain = [Job(command="train" if method.kind == "train" else "draw", recipe=recipe)]
     if method.kind == "prune":
         chain.append(Job(command="prune", options={"ratio": ratio, **method.prune}, parent=chain[-1].key))
     if method.retrain:
         chain.append(Job(command="retrain", options={"epochs": method.retrain}, parent=chain[-1].key))
     return chain
+
+
+@functools.lru_cache(maxsize=1024)
+def _load(source: str, words: tuple[str, ...]) -> Recipe:
+    return load_recipe(source, words)
 
 
 def shared(jobs: Sequence[Job]) -> list[Job]:
@@ -176,8 +192,8 @@ def shared(jobs: Sequence[Job]) -> list[Job]:
             found.append(job)
             continue
         assert job.recipe is not None
-        rest = {k: v for k, v in job.recipe.items() if k not in ("name", "description", "prune")}
-        families.setdefault(json.dumps(rest, sort_keys=True), {})[job.key] = recipe_from_json(job.recipe)
+        rest = {k: v for k, v in job.recipe.to_json().items() if k not in ("name", "description", "prune")}
+        families.setdefault(json.dumps(rest, sort_keys=True), {})[job.key] = job.recipe
     for draws in families.values():
         courses = {key: course(recipe) for key, recipe in draws.items()}
         found += _grown(list(draws), draws, courses, None, 0)
@@ -194,13 +210,13 @@ def _grown(
     """The tree of some draws that have the first ``done`` epochs in common, which ``parent`` has trained."""
     first = draws[keys[0]]
     if len(keys) == 1:
-        yield Job(command="draw", recipe=first.to_json(), parent=parent)
+        yield Job(command="draw", recipe=first, parent=parent)
         return
     common = done
     while common < first.epochs and len({courses[key][common] for key in keys}) == 1:
         common += 1
     if common > done:
-        trunk = Job(command="trunk", recipe=first.to_json(), options={"until": common}, parent=parent)
+        trunk = Job(command="trunk", recipe=first, options={"until": common}, parent=parent)
         yield trunk
         parent = trunk.key
     groups: dict[object, list[str]] = {}

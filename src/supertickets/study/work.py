@@ -11,11 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError
-from ..files import recipe_from_json
 from ..restate import prune_recipe, retrain_recipe
 from ..runs import branch, draw, prune, resume, retrain, train, trunk
 from ..ticket import load
@@ -47,7 +46,7 @@ def do(job: Job, root: Path) -> None:
     if job.command in ("prune", "retrain"):  # a trunk's epochs are counted in the draws that begin there
         write_json(out / "parent.json", job.parent)
     begun = (out / "run.json").exists()
-    recipe = None if job.recipe is None else recipe_from_json(job.recipe)
+    recipe = job.recipe
     parent = None if job.parent is None else root / job.parent
     if recipe is not None and parent is not None and not begun:
         branch(parent, recipe, out, options.get("until"))
@@ -170,7 +169,7 @@ class LocalWorkers:
         self._pool.shutdown(cancel_futures=True)
 
     def _run(self, job: Job) -> None:
-        words = [sys.executable, "-m", "supertickets.study.worker", str(self.root), json.dumps(asdict(job))]
+        words = [sys.executable, "-m", "supertickets.study.worker", str(self.root), json.dumps(job.to_json())]
         environment = os.environ | {"OMP_NUM_THREADS": str(self.threads), "SUPERTICKETS_WORKER": "1"}
         folder = self.root / job.key
         folder.mkdir(parents=True, exist_ok=True)
@@ -201,11 +200,6 @@ def check_end(status: int, said: str) -> None:
     if status:
         lines = [line for line in said.splitlines() if line.strip()]
         raise UserError(lines[-1].removeprefix("error: ") if lines else f"its worker ended with status {status}")
-
-
-def job_from_json(text: str) -> Job:
-    """Reads what a worker was sent."""
-    return Job(**json.loads(text))
 
 
 def failures(progress: Progress, plan: Plan) -> Sequence[str]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 from ..errors import UserError
 from ..training import Interrupted
-from .work import do, job_from_json
+from .sweep import Job
+from .work import do
 
 
 def main(words: list[str]) -> int:
     """Does one job; 2 and one line on standard error if it cannot work."""
     try:
-        do(job_from_json(words[1]), Path(words[0]))
+        do(Job.from_json(json.loads(words[1])), Path(words[0]))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
