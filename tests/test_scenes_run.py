@@ -14,6 +14,7 @@ from PIL import Image
 import supertickets as st
 from outcome import Cli
 from streets import COLORS, scene, street
+from supertickets.deploy import export
 
 TOY = [
     *("--threads", "1", "--epochs", "12", "--evaluate_every", "4", "--recalibrate_batches", "2"),
@@ -80,15 +81,25 @@ def test_a_folder_without_pictures_is_refused(cli: Cli, run: Path, tmp_path: Pat
     assert "holds no pictures" in found.err
 
 
-def test_the_exported_network_scores_like_the_ticket(cli: Cli, run: Path, tmp_path: Path) -> None:
-    made = json.loads(cli("export", run, "--out", tmp_path / "model.onnx", "--json").out)
-    assert made["parity"] < 1e-4
+@pytest.fixture(scope="module")
+def model(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ONNX file of the ticket."""
+    made = export(st.load(run), tmp_path_factory.mktemp("onnx") / "model.onnx")
+    assert made.parity < 1e-4
+    return made.path
+
+
+def test_the_exported_network_scores_like_the_ticket_at_any_size(run: Path, model: Path) -> None:
+    """Coarse maps of one cell, of the Transformer's 2 x 2 grid, and sizes that do not halve evenly."""
     ticket = st.load(run)
-    images = torch.rand(2, *ticket.spec.input_shape)
-    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
-    with torch.no_grad():
-        wanted = ticket.module(images).numpy()
-    assert np.abs(session.run(None, {"images": images.numpy()})[0] - wanted).max() < 1e-4
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == ["batch", 3, "height", "width"]
+    for size in ((32, 40), (40, 32), (33, 57), (8, 6), (3, 4), (64, 96)):
+        images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(size[1]))
+        with torch.no_grad():
+            wanted = ticket.module(images).numpy()
+        assert wanted.shape == (2, 3, -(-size[0] // 2), -(-size[1] // 2))
+        assert np.abs(session.run(None, {"images": images.numpy()})[0] - wanted).max() < 1e-4
 
 
 def test_a_ticket_of_scenes_is_trained_further(cli: Cli, run: Path, folder: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -297,6 +297,46 @@ def test_a_wrong_export_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(RuntimeError, match="differs"):
         export(made(lambda weights: None, LEAST), tmp_path / "model.pt2", "torch")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["an older export"]
+
+
+# Two branches behind a stem of stride 2, in a square; the second stage adds the coarser to the finer.
+TWO = SMALL | {"channels": ((6, 6), (4, 4)), "blocks": ((0, 0), (1, 1)), "stem_strides": (2, 1)}
+SCENES = create_spec("hrnet_tiny", head="segmentation", image_size=(32, 32), expansion=1, tokens=2, grid=4, **TWO)
+
+
+def test_scenes_of_any_size(tmp_path: Path) -> None:
+    """Also where a map has the size of the tokens' grid; the coarser map has two cells from 5 pixels on."""
+    ticket = made(lambda weights: None, SCENES)
+    found = export(ticket, tmp_path / "model.pt2", "torch")
+    assert found.parity < 1e-4
+    module = torch.export.load(found.path).module()
+    for size in ((32, 32), (5, 5), (31, 50), (64, 33), (16, 14), (41, 8)):
+        images = torch.randn(2, 2, *size, generator=torch.Generator().manual_seed(size[1]))
+        with torch.no_grad():
+            wanted = ticket.module(images)
+        assert wanted.shape[2:] == tuple(-(-side // 2) for side in size)
+        assert (module(images) - wanted).abs().max() < 1e-4 * max(1, wanted.abs().max())
+    with pytest.raises(Exception, match=">= 5"):
+        module(torch.zeros(1, 2, 32, 4))
+
+
+def test_an_error_at_another_size_alone_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticket = made(lambda weights: None, replace(LEAST, head="segmentation", units={}))
+    asked = []
+
+    def wrong_elsewhere(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+        def run(images: np.ndarray) -> np.ndarray:
+            asked.append(images.shape)
+            scores = ticket.module(torch.from_numpy(images)).detach().numpy()
+            return scores if images.shape[2:] == (8, 8) else scores + np.nan
+
+        return run
+
+    monkeypatch.setattr(EXPORT, "_torch_runner", wrong_elsewhere)
+    with pytest.raises(RuntimeError, match="differs by nan"):
+        export(ticket, tmp_path / "model.pt2", "torch")
+    assert asked == [(8, 2, 8, 8), (1, 2, 8, 8), (1, 2, 9, 11)]
+    assert not list(tmp_path.iterdir())
 
 
 def test_bench_times_every_ticket_on_every_runtime() -> None:
