@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import supertickets as st
-from outcome import Cli
+from outcome import Cli, onnx_predict
 from streets import COLORS, scene, street
 from supertickets.deploy import export
 
@@ -100,6 +100,20 @@ def test_the_exported_network_scores_like_the_ticket_at_any_size(run: Path, mode
             wanted = ticket.module(images).numpy()
         assert wanted.shape == (2, 3, -(-size[0] // 2), -(-size[1] // 2))
         assert np.abs(session.run(None, {"images": images.numpy()})[0] - wanted).max() < 1e-4
+
+
+def test_the_example_script_agrees_with_predict(run: Path, model: Path, tmp_path: Path) -> None:
+    """Two pictures of different shapes, one on its side."""
+    ticket = st.load(run)
+    for i, (height, width) in enumerate(((48, 101), (75, 60))):
+        pixels, _ = scene(200 + i, height, width)
+        Image.fromarray(pixels).save(tmp_path / "street.png")
+        found = onnx_predict(model, tmp_path / "street.png")
+        shares = {text.split()[0]: float(text.split()[1]) for text in found.out.strip().split("\t")[1:]}
+        said = ticket.predict([tmp_path / "street.png"])[0]
+        wanted = {name: float((said == k).mean()) for k, name in enumerate(ticket.classes)}
+        assert shares == pytest.approx({name: share for name, share in wanted.items() if share}, abs=0.005)
+        assert list(shares.values()) == sorted(shares.values(), reverse=True)
 
 
 def test_a_ticket_of_scenes_is_trained_further(cli: Cli, run: Path, folder: Path, tmp_path: Path) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from outcome import onnx_predict
 from supertickets import Ticket
 from supertickets.data import Preprocessing
 from supertickets.deploy import Exported, bench, compact, dense_twin, export
@@ -381,11 +380,24 @@ def test_the_example_script_agrees_with_predict_on_a_jpeg(tmp_path: Path) -> Non
     exif[0x0112] = 6
     picture.save(tmp_path / "photo.JPG", exif=exif)
     exported = export(ticket, tmp_path / "model.onnx")
-    script = Path(__file__).parents[2] / "examples" / "onnx_predict.py"
-    ran = subprocess.run(
-        [sys.executable, script, exported.path, tmp_path / "photo.JPG"], capture_output=True, text=True, check=True
-    )
-    _, *found = ran.stdout.strip().split("\t")
+    _, *found = onnx_predict(exported.path, tmp_path / "photo.JPG").out.strip().split("\t")
     wanted = ticket.predict([tmp_path / "photo.JPG"])[0]
     assert [text.rpartition(" ")[0] for text in found] == [name for name, _ in wanted]
     assert [float(text.rpartition(" ")[2]) for text in found] == pytest.approx([p for _, p in wanted], abs=1e-4)
+
+
+def test_the_example_script_names_a_preprocessing_that_it_does_not_know(tmp_path: Path) -> None:
+    given = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1])
+    got = onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [1])
+    same = onnx.helper.make_node("Identity", ["images"], ["scores"])
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([same], "same", [given], [got]),
+        opset_imports=[onnx.helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    about = {"classes": [], "preprocessing": {"fit": "fold", "size": [8, 8]}}
+    onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in about.items()})
+    onnx.save(model, tmp_path / "model.onnx")
+    found = onnx_predict(tmp_path / "model.onnx", tmp_path / "none.png")
+    assert (found.status, len(found.err.splitlines())) == (1, 1)
+    assert "'fold'" in found.err
