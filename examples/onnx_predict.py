@@ -1,6 +1,9 @@
-"""Names what is in pictures with an exported ticket and nothing but onnxruntime, Pillow and numpy.
+"""Says what is in pictures with an exported ticket and nothing but onnxruntime, Pillow and numpy.
 
 Use: python onnx_predict.py model.onnx picture.jpg ...
+
+A line per picture: its likely classes, the classes of its pixels with their shares, or the joints of the person in it
+(x and y in pixels, score). The file says how pictures are fitted to the network, and so what it was drawn for.
 """
 
 import json
@@ -14,14 +17,61 @@ session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProv
 about = session.get_modelmeta().custom_metadata_map
 how, classes = json.loads(about["preprocessing"]), json.loads(about["classes"])
 height, width = how["size"]
-for path in sys.argv[2:]:
-    picture = ImageOps.exif_transpose(Image.open(path)).convert("L" if how["channels"] == 1 else "RGB")
+
+
+def scores_of(picture: Image.Image) -> np.ndarray:
+    """What the network says of a picture that fits: (classes,), or maps (classes, rows, columns)."""
+    pixels = np.asarray(picture, np.float32).reshape(picture.height, picture.width, -1) / 255
+    image = ((pixels - how["mean"]) / how["std"]).transpose(2, 0, 1)[None].astype(np.float32)
+    return session.run(None, {"images": image})[0][0]
+
+
+def likely_classes(picture: Image.Image) -> list[str]:
     scale = max(height / picture.height, width / picture.width) / how["share"]
     x, y = (picture.width - width / scale) / 2, (picture.height - height / scale) / 2
     box = (x, y, picture.width - x, picture.height - y) if how["fit"] == "crop" else None
-    picture = picture.resize((width, height), Image.Resampling[how["resample"].upper()], box=box)
-    pixels = np.asarray(picture, np.float32).reshape(height, width, -1) / 255
-    image = ((pixels - how["mean"]) / how["std"]).transpose(2, 0, 1)[None].astype(np.float32)
-    scores = session.run(None, {"images": image})[0][0]
+    scores = scores_of(picture.resize((width, height), Image.Resampling[how["resample"].upper()], box=box))
     shares = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
-    print(path, *(f"{classes[i]} {shares[i]:.6f}" for i in shares.argsort()[::-1][:5]), sep="\t")
+    return [f"{classes[i]} {shares[i]:.6f}" for i in shares.argsort()[::-1][:5]]
+
+
+def classes_of_pixels(picture: Image.Image) -> list[str]:
+    scale = how["shorter"] / min(picture.size)
+    small = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.BILINEAR)
+    maps = (Image.fromarray(scores).resize(picture.size, Image.Resampling.BILINEAR) for scores in scores_of(small))
+    mask = np.stack([np.asarray(one) for one in maps]).argmax(0)  # the class of every pixel, by its number
+    shares = np.bincount(mask.ravel(), minlength=len(classes)) / mask.size
+    return [f"{classes[i]} {shares[i]:.6f}" for i in shares.argsort()[::-1] if shares[i] > 0]
+
+
+def joints(picture: Image.Image) -> list[str]:
+    """Takes the whole picture for the region of one person; `predict` also looks at its mirror image."""
+    scale = min(height / picture.height, width / picture.width)
+    x, y = (picture.width - width / scale) / 2, (picture.height - height / scale) / 2  # the input's corner
+    block = max(1, int(1 / scale + 1e-6))  # a large picture is averaged first, so that no pixel is skipped
+    data = np.array([1 / scale, 0, x, 0, 1 / scale, y]) / block
+    whole = picture.reduce(block).transform(
+        (width, height), Image.Transform.AFFINE, data.tolist(), Image.Resampling.BILINEAR
+    )
+    maps = scores_of(whole)
+    cell = width / maps.shape[2] / scale  # pixels of the picture
+    found = []
+    for name, scores in zip(classes, maps, strict=True):
+        row, column = np.unravel_index(scores.argmax(), scores.shape)
+        right, down = nudge(scores[row], column), nudge(scores[:, column], row)
+        at = x + (column + right + 0.5) * cell - 0.5, y + (row + down + 0.5) * cell - 0.5
+        found.append(f"{name} {at[0]:.2f} {at[1]:.2f} {scores.max():.6f}")
+    return found
+
+
+def nudge(line: np.ndarray, peak: int) -> float:
+    """A quarter of a cell towards the larger neighbour; nothing at the border."""
+    return 0.25 * np.sign(line[peak + 1] - line[peak - 1]) if 0 < peak < len(line) - 1 else 0
+
+
+SAY = {"stretch": likely_classes, "crop": likely_classes, "shorter": classes_of_pixels, "pad": joints}
+if how["fit"] not in SAY:
+    sys.exit(f"{sys.argv[1]} fits pictures by '{how['fit']}'; this example shows {', '.join(SAY)}")
+for path in sys.argv[2:]:
+    upright = ImageOps.exif_transpose(Image.open(path)).convert("L" if how["channels"] == 1 else "RGB")
+    print(path, *SAY[how["fit"]](upright), sep="\t")

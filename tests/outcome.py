@@ -1,9 +1,12 @@
-"""What a command line leaves behind, as tests look at it."""
+"""What a command line, or the example script, leaves behind, as tests look at it."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -16,3 +19,10 @@ class Outcome:
 
 
 Cli = Callable[..., Outcome]
+
+
+def onnx_predict(model: Path, picture: Path) -> Outcome:
+    """Runs the example script on one picture."""
+    script = Path(__file__).parents[1] / "examples" / "onnx_predict.py"
+    ran = subprocess.run([sys.executable, script, model, picture], capture_output=True, text=True, check=False)
+    return Outcome(ran.returncode, ran.stdout, ran.stderr)

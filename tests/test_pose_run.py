@@ -16,11 +16,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import supertickets as st
-from outcome import Cli
+from outcome import Cli, onnx_predict
 from people import LIMBS, NAMES, crowd, person
 from supertickets.data import Batch, Batches
 from supertickets.data.people import box_matrix
 from supertickets.data.regions import picture_matrix
+from supertickets.deploy import export
+from supertickets.tasks import Pose
 
 TOY = [
     *("--threads", "1", "--epochs", "12", "--evaluate_every", "6", "--recalibrate_batches", "2"),
@@ -156,19 +158,40 @@ def test_whole_pictures_are_regions_of_their_own(run: Path) -> None:
     assert maps.shape == (1, 5, 16, 12)
 
 
-def test_the_exported_network_scores_like_the_ticket(cli: Cli, run: Path, tmp_path: Path) -> None:
-    made = json.loads(cli("export", run, "--out", tmp_path / "model.onnx", "--json").out)
-    assert made["parity"] < 1e-4
+@pytest.fixture(scope="module")
+def model(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ONNX file of the ticket."""
+    made = export(st.load(run), tmp_path_factory.mktemp("onnx") / "model.onnx")
+    assert made.parity < 1e-4
+    return made.path
+
+
+def test_the_exported_network_scores_like_the_ticket(run: Path, model: Path) -> None:
     ticket = st.load(run)
     images = torch.rand(2, *ticket.spec.input_shape)
-    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == ["batch", 3, 32, 24]
     with torch.no_grad():
         wanted = ticket.module(images).numpy()
     assert np.abs(session.run(None, {"images": images.numpy()})[0] - wanted).max() < 1e-4
-    metadata = {entry.key: json.loads(entry.value) for entry in onnx.load(tmp_path / "model.onnx").metadata_props}
+    metadata = {entry.key: json.loads(entry.value) for entry in onnx.load(model).metadata_props}
     assert metadata["classes"] == list(NAMES)
     assert metadata["limbs"] == [[a - 1, b - 1] for a, b in LIMBS]
     assert (metadata["preprocessing"]["fit"], metadata["preprocessing"]["share"]) == ("pad", 0.8)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (30, 70), (201, 142)])
+def test_the_example_script_finds_the_joints_that_the_ticket_finds(
+    run: Path, model: Path, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    """Margins at the sides, above and below; and a picture that is averaged over blocks of pixels first."""
+    person(3000, *size)[0].save(tmp_path / "person.png")
+    ticket = st.load(run)
+    task = Pose(ticket.classes, flip_test=False)
+    (wanted,) = task.predict(ticket.module, ticket.preprocessing, Image.open(tmp_path / "person.png"))
+    found = onnx_predict(model, tmp_path / "person.png").out.strip().split("\t")[1:]
+    assert [text.split()[0] for text in found] == list(NAMES)
+    assert np.array([text.split()[1:] for text in found], float) == pytest.approx(wanted, abs=0.006)
 
 
 def test_a_ticket_of_people_is_trained_further(cli: Cli, run: Path, folder: Path, tmp_path: Path) -> None:

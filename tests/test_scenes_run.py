@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 
 import supertickets as st
-from outcome import Cli
+from outcome import Cli, onnx_predict
 from streets import COLORS, scene, street
+from supertickets.deploy import export
 from supertickets.runs import evaluate_ticket
 
 TOY = [
@@ -111,15 +112,39 @@ def test_a_folder_without_pictures_is_refused(cli: Cli, run: Path, tmp_path: Pat
     assert "holds no pictures" in found.err
 
 
-def test_the_exported_network_scores_like_the_ticket(cli: Cli, run: Path, tmp_path: Path) -> None:
-    made = json.loads(cli("export", run, "--out", tmp_path / "model.onnx", "--json").out)
-    assert made["parity"] < 1e-4
+@pytest.fixture(scope="module")
+def model(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ONNX file of the ticket."""
+    made = export(st.load(run), tmp_path_factory.mktemp("onnx") / "model.onnx")
+    assert made.parity < 1e-4
+    return made.path
+
+
+def test_the_exported_network_scores_like_the_ticket_at_any_size(run: Path, model: Path) -> None:
+    """Coarse maps of one cell, of the Transformer's 2 x 2 grid, and sizes that do not halve evenly."""
     ticket = st.load(run)
-    images = torch.rand(2, *ticket.spec.input_shape)
-    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
-    with torch.no_grad():
-        wanted = ticket.module(images).numpy()
-    assert np.abs(session.run(None, {"images": images.numpy()})[0] - wanted).max() < 1e-4
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == ["batch", 3, "height", "width"]
+    for size in ((32, 40), (40, 32), (33, 57), (8, 6), (3, 4), (64, 96)):
+        images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(size[1]))
+        with torch.no_grad():
+            wanted = ticket.module(images).numpy()
+        assert wanted.shape == (2, 3, -(-size[0] // 2), -(-size[1] // 2))
+        assert np.abs(session.run(None, {"images": images.numpy()})[0] - wanted).max() < 1e-4
+
+
+def test_the_example_script_agrees_with_predict(run: Path, model: Path, tmp_path: Path) -> None:
+    """Two pictures of different shapes, one on its side."""
+    ticket = st.load(run)
+    for i, (height, width) in enumerate(((48, 101), (75, 60))):
+        pixels, _ = scene(200 + i, height, width)
+        Image.fromarray(pixels).save(tmp_path / "street.png")
+        found = onnx_predict(model, tmp_path / "street.png")
+        shares = {text.split()[0]: float(text.split()[1]) for text in found.out.strip().split("\t")[1:]}
+        said = ticket.predict([tmp_path / "street.png"])[0]
+        wanted = {name: float((said == k).mean()) for k, name in enumerate(ticket.classes)}
+        assert shares == pytest.approx({name: share for name, share in wanted.items() if share}, abs=0.005)
+        assert list(shares.values()) == sorted(shares.values(), reverse=True)
 
 
 def test_a_ticket_of_scenes_is_trained_further(cli: Cli, run: Path, folder: Path, tmp_path: Path) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from outcome import onnx_predict
 from supertickets import Ticket
 from supertickets.data import Preprocessing
 from supertickets.deploy import Exported, bench, compact, dense_twin, export
@@ -299,6 +298,46 @@ def test_a_wrong_export_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert [path.read_text() for path in tmp_path.iterdir()] == ["an older export"]
 
 
+# Two branches behind a stem of stride 2, in a square; the second stage adds the coarser to the finer.
+TWO = SMALL | {"channels": ((6, 6), (4, 4)), "blocks": ((0, 0), (1, 1)), "stem_strides": (2, 1)}
+SCENES = create_spec("hrnet_tiny", head="segmentation", image_size=(32, 32), expansion=1, tokens=2, grid=4, **TWO)
+
+
+def test_scenes_of_any_size(tmp_path: Path) -> None:
+    """Also where a map has the size of the tokens' grid; the coarser map has two cells from 5 pixels on."""
+    ticket = made(lambda weights: None, SCENES)
+    found = export(ticket, tmp_path / "model.pt2", "torch")
+    assert found.parity < 1e-4
+    module = torch.export.load(found.path).module()
+    for size in ((32, 32), (5, 5), (31, 50), (64, 33), (16, 14), (41, 8)):
+        images = torch.randn(2, 2, *size, generator=torch.Generator().manual_seed(size[1]))
+        with torch.no_grad():
+            wanted = ticket.module(images)
+        assert wanted.shape[2:] == tuple(-(-side // 2) for side in size)
+        assert (module(images) - wanted).abs().max() < 1e-4 * max(1, wanted.abs().max())
+    with pytest.raises(Exception, match=">= 5"):
+        module(torch.zeros(1, 2, 32, 4))
+
+
+def test_an_error_at_another_size_alone_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticket = made(lambda weights: None, replace(LEAST, head="segmentation", units={}))
+    asked = []
+
+    def wrong_elsewhere(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+        def run(images: np.ndarray) -> np.ndarray:
+            asked.append(images.shape)
+            scores = ticket.module(torch.from_numpy(images)).detach().numpy()
+            return scores if images.shape[2:] == (8, 8) else scores + np.nan
+
+        return run
+
+    monkeypatch.setattr(EXPORT, "_torch_runner", wrong_elsewhere)
+    with pytest.raises(RuntimeError, match="differs by nan"):
+        export(ticket, tmp_path / "model.pt2", "torch")
+    assert asked == [(8, 2, 8, 8), (1, 2, 8, 8), (1, 2, 9, 11)]
+    assert not list(tmp_path.iterdir())
+
+
 def test_bench_times_every_ticket_on_every_runtime() -> None:
     threads = torch.get_num_threads()
     sparse = made(lambda weights: no_column(weights, "s0_b0_0", 0), LEAST)
@@ -341,11 +380,24 @@ def test_the_example_script_agrees_with_predict_on_a_jpeg(tmp_path: Path) -> Non
     exif[0x0112] = 6
     picture.save(tmp_path / "photo.JPG", exif=exif)
     exported = export(ticket, tmp_path / "model.onnx")
-    script = Path(__file__).parents[2] / "examples" / "onnx_predict.py"
-    ran = subprocess.run(
-        [sys.executable, script, exported.path, tmp_path / "photo.JPG"], capture_output=True, text=True, check=True
-    )
-    _, *found = ran.stdout.strip().split("\t")
+    _, *found = onnx_predict(exported.path, tmp_path / "photo.JPG").out.strip().split("\t")
     wanted = ticket.predict([tmp_path / "photo.JPG"])[0]
     assert [text.rpartition(" ")[0] for text in found] == [name for name, _ in wanted]
     assert [float(text.rpartition(" ")[2]) for text in found] == pytest.approx([p for _, p in wanted], abs=1e-4)
+
+
+def test_the_example_script_names_a_preprocessing_that_it_does_not_know(tmp_path: Path) -> None:
+    given = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1])
+    got = onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [1])
+    same = onnx.helper.make_node("Identity", ["images"], ["scores"])
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([same], "same", [given], [got]),
+        opset_imports=[onnx.helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    about = {"classes": [], "preprocessing": {"fit": "fold", "size": [8, 8]}}
+    onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in about.items()})
+    onnx.save(model, tmp_path / "model.onnx")
+    found = onnx_predict(tmp_path / "model.onnx", tmp_path / "none.png")
+    assert (found.status, len(found.err.splitlines())) == (1, 1)
+    assert "'fold'" in found.err

@@ -155,6 +155,12 @@ def test_dense_heads_answer_at_the_resolution_of_the_first_branch(head: str, siz
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("name", "pixels"), [("hrnet_cityscapes", 32), ("hrnet_tiny", 2)])
+def test_pixels_of_a_cell_of_the_coarsest_branch(name: str, pixels: int) -> None:
+    """Of four branches behind a stem of stride 4; of two behind none."""
+    assert create_spec(name).coarsest_stride == pixels
+
+
 def test_wiring_by_hand() -> None:
     """Fusion of neighbours, nearest upsampling, ReLU after the sum but not after a new branch (facts 1.4, 1.5)."""
     torch.manual_seed(0)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from ..errors import UserError
+from ..supernets import HRNetSpec
 from ..ticket import Ticket
 from .compact import compact
 
@@ -43,7 +44,7 @@ class Exported:
 
 
 def export(ticket: Ticket, path: str | Path, kind: Format = "onnx") -> Exported:
-    """Writes a ticket as an ONNX file or a PyTorch program; the batch size stays free.
+    """Writes a ticket as an ONNX file or a PyTorch program; see `free_sizes` for what stays free.
 
     The file takes preprocessed images (B, C, H, W); an ONNX file holds classes and preprocessing in its metadata.
 
@@ -62,19 +63,19 @@ def export(ticket: Ticket, path: str | Path, kind: Format = "onnx") -> Exported:
         raise UserError(f"{path.parent} cannot be made ({error.strerror}); choose another --out") from None
     scratch = path.with_name(f"unchecked-{path.name}")  # PyTorch insists on a name in front of the ending
     small = compact(ticket)
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(8, *ticket.spec.input_shape, generator=generator)
+    inputs = _inputs(ticket.spec)
     with torch.no_grad():
-        wanted = ticket.module(images).numpy()
-    program = _program(small, images)
+        wanted = [ticket.module(images).numpy() for images in inputs]
+    program = torch.export.export(small.module, (inputs[0],), dynamic_shapes=(free_sizes(small.spec),))
     with _quiet():
         if kind == "onnx":
-            _write_onnx(ticket, program, images, scratch)
+            _write_onnx(ticket, program, inputs[0], scratch)
         else:
             torch.export.save(program, scratch)
     run = onnx_runner(scratch) if kind == "onnx" else _torch_runner(scratch)
-    largest = max(1.0, float(np.abs(wanted).max()))  # scores of a network without training may be large
-    parity = max(float(np.abs(run(images[:n].numpy()) - wanted[:n]).max()) / largest for n in (1, len(images)))
+    largest = max(1.0, *(float(np.abs(scores).max()) for scores in wanted))  # may be large without training
+    errors = [np.abs(run(images.numpy()) - scores).max() for images, scores in zip(inputs, wanted, strict=True)]
+    parity = float(np.max(errors)) / largest  # not a number if one of them is none
     if not parity < TOLERANCE:
         scratch.unlink()
         raise RuntimeError(f"the exported network differs by {parity:.2g} (limit {TOLERANCE}); nothing was written")
@@ -95,9 +96,28 @@ def onnx_runner(path: Path, threads: int = 0) -> Callable[[npt.NDArray[np.float3
     return lambda images: session.run(None, {name: images})[0]
 
 
-def _program(ticket: Ticket, images: torch.Tensor) -> torch.export.ExportedProgram:
-    shapes = ({0: torch.export.Dim("batch", min=1)},)
-    return torch.export.export(ticket.module, (images,), dynamic_shapes=shapes)
+def free_sizes(spec: HRNetSpec) -> dict[int, torch.export.Dim]:
+    """The dimensions of an exported network's input that stay free: the batch, of scenes also height and width.
+
+    A PyTorch program refuses scenes whose coarsest map has fewer than two rows or columns; an ONNX file takes them.
+    """
+    free = {0: torch.export.Dim("batch", min=1)}
+    if spec.head == "segmentation":
+        least = spec.coarsest_stride + 1  # PyTorch ties a graph to maps of one row or column
+        free |= {2: torch.export.Dim("height", min=least), 3: torch.export.Dim("width", min=least)}
+    return free
+
+
+def _inputs(spec: HRNetSpec) -> list[torch.Tensor]:
+    """What file and ticket are compared on: several images, one, and where sizes are free one of another size."""
+    free = free_sizes(spec)
+    height, width = (max(side, free[i].min) if i in free else side for i, side in enumerate(spec.image_size, 2))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(8, spec.in_channels, height, width, generator=generator)
+    if 2 not in free:
+        return [images, images[:1]]
+    # On its side, and odd, so that maps do not halve evenly.
+    return [images, images[:1], torch.randn(1, spec.in_channels, width | 1, height + 2 | 1, generator=generator)]
 
 
 def _torch_runner(path: Path) -> Callable[[npt.NDArray[np.float32]], Any]:
@@ -107,7 +127,13 @@ def _torch_runner(path: Path) -> Callable[[npt.NDArray[np.float32]], Any]:
 
 def _write_onnx(ticket: Ticket, program: torch.export.ExportedProgram, images: torch.Tensor, path: Path) -> None:
     made = torch.onnx.export(
-        program, (images,), input_names=["images"], output_names=["scores"], opset_version=_OPSET, dynamo=True
+        program,
+        (images,),
+        input_names=["images"],
+        output_names=["scores"],
+        opset_version=_OPSET,
+        dynamo=True,
+        dynamic_shapes=(free_sizes(ticket.spec),),  # for their names
     )
     assert made is not None
     for node in made.model.graph.all_nodes():

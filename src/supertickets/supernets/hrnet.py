@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .blocks import BlockShape, BlockStyle, MixBlock, block_groups
+from .resize import resize
 from .spec import UnitGroup, Units
 
 Head = Literal["classification", "segmentation", "keypoints"]
@@ -70,6 +71,11 @@ class HRNetSpec:
     def input_shape(self) -> tuple[int, int, int]:
         """Channels, height and width."""
         return (self.in_channels, *self.image_size)
+
+    @property
+    def coarsest_stride(self) -> int:
+        """Pixels of the input per cell of the coarsest branch, in each direction."""
+        return math.prod(self.stem_strides) * 2 ** (max(map(len, self.channels)) - 1)
 
     def shapes(self) -> dict[str, BlockShape]:
         """Every searching block by name, in the order in which data meets them."""
@@ -224,7 +230,8 @@ class HRNet(nn.Module):
                 part = self.blocks[f"s{s}_fuse_{source}to{target}"](sources[source])
                 if source > target:
                     part = F.interpolate(part, scale_factor=2, mode="nearest")
-                total = part if total is None else total + _fit(part, total)
+                # An upsampled map may be larger by one (odd inputs).
+                total = part if total is None else total + resize(part, *total.shape[-2:])
             assert total is not None
             fused.append(F.relu(total))
         for target in range(len(sources), len(self.spec.channels[s])):
@@ -258,10 +265,3 @@ class HRNet(nn.Module):
             bound = 1 / math.sqrt(self.classifier.out_features)
             nn.init.uniform_(self.classifier.weight, -bound, bound)
             nn.init.zeros_(self.classifier.bias)
-
-
-def _fit(part: Tensor, like: Tensor) -> Tensor:
-    """Resizes an upsampled map whose size is off by one (odd inputs)."""
-    if part.shape[-2:] == like.shape[-2:]:
-        return part
-    return F.interpolate(part, size=like.shape[-2:], mode="bilinear", align_corners=False)

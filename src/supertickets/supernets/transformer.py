@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .resize import resize
+
 
 class Attention(nn.Module):
     """Scaled dot-product attention with one head; a module of its own so that its MACs can be counted."""
@@ -106,15 +108,9 @@ class TokenPath(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         batch, _, height, width = x_BCHW.shape
-        pooled = _resize(x_BCHW, self.grid, self.grid)
+        pooled = resize(x_BCHW, self.grid, self.grid)
         tokens = self.token_bn(self.to_tokens(torch.cat((pooled, self.position.expand(batch, -1, -1, -1)), dim=1)))
         memory_BnE = self.encoder(tokens.flatten(2))
         out_BnE = self.decoder(self.queries, memory_BnE)
         grid_BngG = out_BnE.unflatten(2, (self.grid, self.grid))
-        return x_BCHW + _resize(self.up_bn(self.from_tokens(grid_BngG)), height, width)
-
-
-def _resize(x_BCHW: Tensor, height: int, width: int) -> Tensor:
-    if x_BCHW.shape[-2:] == (height, width):
-        return x_BCHW
-    return F.interpolate(x_BCHW, size=(height, width), mode="bilinear", align_corners=False)
+        return x_BCHW + resize(self.up_bn(self.from_tokens(grid_BngG)), height, width)
