@@ -81,6 +81,7 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
     made["show"].add_argument("what", metavar="TICKET|RECIPE")
     made["show"].add_argument("--data", metavar="DIR", help="show a recipe's supernet as it is for this data")
     made["export"].add_argument("--format", choices=("onnx", "torch"), default="onnx")
+    made["export"].add_argument("--fixed", action="store_true", help="scenes of one size only, which is faster")
     made["export"].add_argument("--out", metavar="FILE", help="default: model.onnx or model.pt2 in the ticket's folder")
     made["sweep"].add_argument("sweep", metavar="SWEEP.yaml", help="recipes, methods, ratios and seeds")
     made["sweep"].add_argument("--plan", action="store_true", help="print the jobs, and do nothing")

@@ -189,7 +189,7 @@ def _export(options: argparse.Namespace) -> None:
 
     ticket = load(options.ticket)
     suffix = {"onnx": "onnx", "torch": "pt2"}[options.format]
-    made = export(ticket, options.out or Path(options.ticket) / f"model.{suffix}", options.format)
+    made = export(ticket, options.out or Path(options.ticket) / f"model.{suffix}", options.format, fixed=options.fixed)
     if options.json:
         _print_json({"path": str(made.path), "parity": made.parity, "channels_removed": made.channels_removed})
         return

@@ -63,7 +63,7 @@ def bench(tickets: Mapping[str, Ticket], *, batch: int = 1, threads: int = 1, re
             for name, ticket in tickets.items():
                 images = torch.randn(batch, *ticket.spec.input_shape)
                 calls[f"{name}/torch"] = partial(_run, compact(ticket).module, images)
-                path = export(ticket, Path(folder) / f"{len(calls)}.onnx").path
+                path = export(ticket, Path(folder) / f"{len(calls)}.onnx", fixed=True).path
                 calls[f"{name}/onnxruntime"] = partial(onnx_runner(path, threads), images.numpy())
             return Bench(device_name(), threads, batch, time_interleaved(calls, repeats))
     finally:

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -43,7 +43,7 @@ class Exported:
     channels_removed: int
 
 
-def export(ticket: Ticket, path: str | Path, kind: Format = "onnx") -> Exported:
+def export(ticket: Ticket, path: str | Path, kind: Format = "onnx", *, fixed: bool = False) -> Exported:
     """Writes a ticket as an ONNX file or a PyTorch program; see `free_sizes` for what stays free.
 
     The file takes preprocessed images (B, C, H, W); an ONNX file holds classes and preprocessing in its metadata.
@@ -52,6 +52,7 @@ def export(ticket: Ticket, path: str | Path, kind: Format = "onnx") -> Exported:
         ticket: What to export.
         path: The file to write; it appears only if the check succeeds.
         kind: "onnx", or "torch" for `torch.export`.
+        fixed: Whether the network of scenes takes pictures of ``spec.image_size`` alone.
 
     Raises:
         RuntimeError: Outputs differ from the ticket's by `TOLERANCE` or more.
@@ -63,13 +64,14 @@ def export(ticket: Ticket, path: str | Path, kind: Format = "onnx") -> Exported:
         raise UserError(f"{path.parent} cannot be made ({error.strerror}); choose another --out") from None
     scratch = path.with_name(f"unchecked-{path.name}")  # PyTorch insists on a name in front of the ending
     small = compact(ticket)
-    inputs = _inputs(ticket.spec)
+    free = free_sizes(small.spec, fixed=fixed)
+    inputs = _inputs(ticket.spec, free)
     with torch.no_grad():
         wanted = [ticket.module(images).numpy() for images in inputs]
-    program = torch.export.export(small.module, (inputs[0],), dynamic_shapes=(free_sizes(small.spec),))
+    program = torch.export.export(small.module, (inputs[0],), dynamic_shapes=(free,))
     with _quiet():
         if kind == "onnx":
-            _write_onnx(ticket, program, inputs[0], scratch)
+            _write_onnx(ticket, program, inputs[0], free, scratch)
         else:
             torch.export.save(program, scratch)
     run = onnx_runner(scratch) if kind == "onnx" else _torch_runner(scratch)
@@ -96,21 +98,20 @@ def onnx_runner(path: Path, threads: int = 0) -> Callable[[npt.NDArray[np.float3
     return lambda images: session.run(None, {name: images})[0]
 
 
-def free_sizes(spec: HRNetSpec) -> dict[int, torch.export.Dim]:
+def free_sizes(spec: HRNetSpec, *, fixed: bool = False) -> dict[int, torch.export.Dim]:
     """The dimensions of an exported network's input that stay free: the batch, of scenes also height and width.
 
-    A PyTorch program refuses scenes whose coarsest map has fewer than two rows or columns; an ONNX file takes them.
+    A network of a fixed size is the faster one: maps whose sizes are known to agree need no resizing. A PyTorch program refuses scenes whose coarsest map has fewer than two rows or columns; an ONNX file takes them.
     """
     free = {0: torch.export.Dim("batch", min=1)}
-    if spec.head == "segmentation":
+    if spec.head == "segmentation" and not fixed:
         least = spec.coarsest_stride + 1  # PyTorch ties a graph to maps of one row or column
         free |= {2: torch.export.Dim("height", min=least), 3: torch.export.Dim("width", min=least)}
     return free
 
 
-def _inputs(spec: HRNetSpec) -> list[torch.Tensor]:
+def _inputs(spec: HRNetSpec, free: Mapping[int, torch.export.Dim]) -> list[torch.Tensor]:
     """What file and ticket are compared on: several images, one, and where sizes are free one of another size."""
-    free = free_sizes(spec)
     height, width = (max(side, free[i].min) if i in free else side for i, side in enumerate(spec.image_size, 2))
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(8, spec.in_channels, height, width, generator=generator)
@@ -125,7 +126,13 @@ def _torch_runner(path: Path) -> Callable[[npt.NDArray[np.float32]], Any]:
     return lambda images: module(torch.from_numpy(images)).detach().numpy()
 
 
-def _write_onnx(ticket: Ticket, program: torch.export.ExportedProgram, images: torch.Tensor, path: Path) -> None:
+def _write_onnx(
+    ticket: Ticket,
+    program: torch.export.ExportedProgram,
+    images: torch.Tensor,
+    free: Mapping[int, torch.export.Dim],
+    path: Path,
+) -> None:
     made = torch.onnx.export(
         program,
         (images,),
@@ -133,7 +140,7 @@ def _write_onnx(ticket: Ticket, program: torch.export.ExportedProgram, images: t
         output_names=["scores"],
         opset_version=_OPSET,
         dynamo=True,
-        dynamic_shapes=(free_sizes(ticket.spec),),  # for their names
+        dynamic_shapes=(free,),  # for their names
     )
     assert made is not None
     for node in made.model.graph.all_nodes():
