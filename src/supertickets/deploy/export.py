@@ -101,7 +101,8 @@ def onnx_runner(path: Path, threads: int = 0) -> Callable[[npt.NDArray[np.float3
 def free_sizes(spec: HRNetSpec, *, fixed: bool = False) -> dict[int, torch.export.Dim]:
     """The dimensions of an exported network's input that stay free: the batch, of scenes also height and width.
 
-    A network of a fixed size is the faster one: maps whose sizes are known to agree need no resizing. A PyTorch program refuses scenes whose coarsest map has fewer than two rows or columns; an ONNX file takes them.
+    A network of a fixed size is the faster one: maps whose sizes are known to agree need no resizing. A PyTorch program
+    refuses scenes whose coarsest map has fewer than two rows or columns; an ONNX file takes them.
     """
     free = {0: torch.export.Dim("batch", min=1)}
     if spec.head == "segmentation" and not fixed:
