@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torchvision import tv_tensors
 
-from streets import COLORS, scene, street
+from streets import COLORS, IGNORED_ROWS, published, scene, street
 from supertickets import UserError, load_recipe
 from supertickets.data import Batches, Preprocessing, load_splits
 from supertickets.data.pictures import BrokenPicture
@@ -50,6 +51,37 @@ def test_without_parts_shares_are_held_out(tmp_path: Path) -> None:
     parts = (splits.train, splits.validation, splits.test)
     files = {s.image for part in parts for s in part.scenes if isinstance(part, SceneSet)}
     assert len(files) == 20
+
+
+@pytest.mark.parametrize(
+    ("source", "parts", "classes", "named"),
+    [
+        # Where sky, road and tree are among the classes, and what they are called there; the published masks of
+        # Cityscapes' test split tell nothing.
+        ("cityscapes", {"train": 10, "val": 3, "test": 2}, 19, {10: "sky", 0: "road", 8: "vegetation"}),
+        ("ade20k", {"training": 10, "validation": 3}, 150, {2: "3", 6: "7", 4: "5"}),
+        ("voc", {"train": 10, "val": 3}, 21, {0: "background", 7: "car", 16: "pottedplant"}),
+    ],
+)
+def test_published_layouts(
+    tmp_path: Path, source: Any, parts: dict[str, int], classes: int, named: dict[int, str]
+) -> None:
+    root = str(published(tmp_path, source, parts))
+    given = DataSettings(source=source, dir=root, size=(32, 40), shorter=48, batch=4, validation=0.2)
+    splits = load_splits(given)
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [8, 2, 3]
+    assert len(splits.classes) == classes
+    assert {index: splits.classes[index] for index in named} == named
+    batches = Batches(splits, given, ALL, seed=0)
+    _, masks = next(batches.train(0))
+    assert set(masks.unique().tolist()) <= {*named, 255}
+    for number, (images, masks) in enumerate(batches.evaluation(splits.test)):
+        picture, mask = scene(10 + number + 1)
+        wanted = torch.tensor([*named])[torch.from_numpy(mask).long()]
+        wanted[-IGNORED_ROWS:] = 255
+        assert torch.equal(masks[0], wanted)
+        near = splits.preprocessing(torch.from_numpy(picture).permute(2, 0, 1)[None])
+        assert (images - near).abs().mean() < 0.1  # the picture of this mask, but for JPEG
 
 
 @pytest.mark.parametrize("keep_gb", [0.0, 1.0])
