@@ -130,6 +130,19 @@ def test_picture_and_mask_stay_in_register(seed: int) -> None:
         assert (nearest == labels).sum() > (nearest == moved).sum()
 
 
+@pytest.mark.parametrize(
+    ("side", "wanted"), [(12, [0, 1, 1, 2, 3, 3, 4, 5, 5, 6, 7, 7]), (8, [*range(8)]), (5, [0, 2, 4, 5, 7])]
+)
+def test_a_pixel_has_the_label_at_its_centre(side: int, wanted: list[int]) -> None:
+    """Column j of 12 has its centre at (j + 0.5) * 8 / 12 of the eight, where the picture is taken, too."""
+    columns = torch.arange(8, dtype=torch.uint8).expand(8, 8)
+    prepare = Preprocessing(3, (side, side), (0.0,) * 3, (1.0,) * 3, "shorter", shorter=side)
+    picture = tv_tensors.Image((columns * 30).expand(3, 8, 8))
+    got, labels = random_crop(picture, tv_tensors.Mask(columns), prepare, AugmentSettings())
+    assert labels.tolist() == [wanted] * side
+    assert (got[0].float() / 30 - labels).abs().max() <= 0.5
+
+
 def test_small_scenes_are_filled_up_with_the_mean_and_ignored(tmp_path: Path) -> None:
     given = settings(street(tmp_path, {"train": 8, "val": 2, "test": 2}), shorter=24)
     splits = load_splits(given)
