@@ -1,4 +1,4 @@
-"""Generated street scenes in CamVid's layout; the colour of a pixel tells its class."""
+"""Generated street scenes in CamVid's and in published layouts; the colour of a pixel tells its class."""
 
 from __future__ import annotations
 
@@ -8,6 +8,25 @@ import numpy as np
 from PIL import Image
 
 COLORS = np.array([[20, 60, 200], [90, 90, 90], [30, 160, 40]], np.uint8)
+# By source: a picture's file and its mask's; what is stored for sky, road and tree, and for pixels without a class.
+PUBLISHED = {
+    "cityscapes": (
+        "leftImg8bit/{part}/ulm/ulm_{i:06}_000019_leftImg8bit.png",
+        "gtFine/{part}/ulm/ulm_{i:06}_000019_gtFine_labelIds.png",
+        (23, 7, 21, 1),
+    ),
+    "ade20k": (
+        "ADEChallengeData2016/images/{part}/ADE_{i:08}.jpg",
+        "ADEChallengeData2016/annotations/{part}/ADE_{i:08}.png",
+        (3, 7, 5, 0),
+    ),
+    "voc": (
+        "VOCdevkit/VOC2012/JPEGImages/{part}_{i:06}.jpg",
+        "VOCdevkit/VOC2012/SegmentationClass/{part}_{i:06}.png",
+        (0, 7, 16, 255),
+    ),
+}
+IGNORED_ROWS = 2  # at the lower border of published scenes: the car with the camera
 
 
 def scene(seed: int, height: int = 48, width: int = 64) -> tuple[np.ndarray, np.ndarray]:
@@ -30,4 +49,25 @@ def street(root: Path, counts: dict[str, int], **size: int) -> Path:
             for folder, pixels in ((split, picture), (f"{split}annot", mask)):
                 (root / folder).mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(root / folder / f"{i:03}.png")
+    return root
+
+
+def published(root: Path, source: str, counts: dict[str, int], **size: int) -> Path:
+    """Scenes in the layout of a published data set; ``counts`` is by part, as that names them."""
+    of_picture, of_mask, stored = PUBLISHED[source]
+    seed = 0
+    for part, count in counts.items():
+        for i in range(count):
+            seed += 1
+            picture, mask = scene(seed, **size)
+            labels = np.array(stored, np.uint8)[mask]
+            labels[-IGNORED_ROWS:] = stored[3]
+            for file, pixels in ((of_picture, picture), (of_mask, labels)):
+                path = root / file.format(part=part, i=i)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path, quality=95, subsampling=0)
+        if source == "voc":
+            lists = root / "VOCdevkit/VOC2012/ImageSets/Segmentation"
+            lists.mkdir(parents=True, exist_ok=True)
+            (lists / f"{part}.txt").write_text("".join(f"{part}_{i:06}\n" for i in range(count)))
     return root

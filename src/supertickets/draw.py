@@ -99,7 +99,8 @@ def prune_weights(session: Session, state: TrainState, epoch: int, ratio: float)
 @torch.no_grad()
 def disable_weights(session: Session, state: TrainState, epoch: int, mask: Tensors, ratio: float) -> None:
     """Takes out what a mask prunes, and stores it (line 13)."""
-    weights = {name: state.parameters()[name] for name in mask}
+    named = state.parameters()
+    weights = {name: named[name] for name in mask}
     moments = optimizer_tensors(state.optimizer, state.module)
     seconds = {k: v for k, v in moments.items() if k.split("/")[0] in SECOND_MOMENTS and k.split("/")[1] in mask}
     state.sparse = prune(state.sparse, mask, weights | seconds, ratio)

@@ -319,6 +319,19 @@ def test_samples_with_detections() -> None:
     assert len(strong) == sum(entry["score"] >= 0.5 for entry in json.loads(detections.read_text()))
 
 
+def test_samples_with_more_than_bodies() -> None:
+    folder = SHARED / "coco_pose_samples" / "coco"
+    if not folder.is_dir():
+        pytest.skip("coco_pose_samples is not here")
+    notes: list[str] = []
+    joints, found = read_people(folder / "test_coco_wholebody.json", folder, notes)
+    raw = json.loads((folder / "test_coco_wholebody.json").read_text())["annotations"]
+    assert (joints.names, len(raw), len(found)) == (COCO_NAMES, 14, 12)
+    assert [note.split(" of ")[0] for note in notes] == ["2"]  # have no marked joint
+    by_id = {annotation["id"]: annotation["keypoints"] for annotation in raw}  # feet, hands and faces stand elsewhere
+    assert all(person.joints.reshape(-1).tolist() == by_id[person.annotation_id] for person in found)
+
+
 def test_reading_leaves_its_input_alone(root: Path, data: dict[str, Any]) -> None:
     before = copy.deepcopy(data)
     text = written(root, data).read_text()

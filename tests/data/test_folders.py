@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import warnings
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from outcome import Cli
@@ -17,6 +19,8 @@ from supertickets import UserError
 from supertickets.data import Batches, ImageSet, PictureSet, Samples, Splits, load_splits
 from supertickets.data.pictures import BrokenPicture
 from supertickets.recipe import AugmentSettings, DataSettings
+
+REAL_TINY = Path(__file__).resolve().parents[2] / "../shared/data/tiny_imagenet_40"
 
 
 def picture(path: Path, seed: int, size: tuple[int, int] = (12, 10)) -> Path:
@@ -562,6 +566,21 @@ def test_tiny_imagenet_without_validation_pictures_is_refused(tiny: Path) -> Non
     shutil.rmtree(tiny / "val" / "images")
     with pytest.raises(UserError, match="val"):
         load_tiny(tiny)
+
+
+def test_real_tiny_imagenet_has_the_counts_of_its_readme() -> None:
+    if not REAL_TINY.is_dir():
+        pytest.skip("tiny_imagenet_40 is not here")
+    readme = (REAL_TINY / "README.md").read_text()
+    (classes,) = (int(count) for count in re.findall(r"(\d+) of 200 classes", readme))
+    parts = re.findall(r"(\d+) (train|val) \((\d+) per class\)", readme)
+    assert (classes, parts) == (40, [("8000", "train", "200"), ("2000", "val", "50")])
+    splits = load_splits(DataSettings(source="tiny_imagenet", dir=str(REAL_TINY), validation=0.1))
+    assert (len(set(splits.classes)), splits.notes) == (classes, ())  # every file can be read
+    for part, each in ((splits.train, 180), (splits.validation, 20), (splits.test, 50)):
+        assert isinstance(part, ImageSet)
+        assert tuple(part.images.shape) == (classes * each, 3, 64, 64)
+        assert torch.bincount(part.labels).tolist() == [each] * classes
 
 
 def test_a_picture_of_another_size_in_tiny_imagenet_is_named(tiny: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
-from streets import COLORS, scene, street
+from streets import COLORS, IGNORED_ROWS, published, scene, street
 from supertickets import UserError, load_recipe
 from supertickets.data import Batches, Preprocessing, load_splits
 from supertickets.data.pictures import BrokenPicture
@@ -51,6 +52,37 @@ def test_without_parts_shares_are_held_out(tmp_path: Path) -> None:
     parts = (splits.train, splits.validation, splits.test)
     files = {s.image for part in parts for s in part.scenes if isinstance(part, SceneSet)}
     assert len(files) == 20
+
+
+@pytest.mark.parametrize(
+    ("source", "parts", "classes", "named"),
+    [
+        # Where sky, road and tree are among the classes, and what they are called there; the published masks of
+        # Cityscapes' test split tell nothing.
+        ("cityscapes", {"train": 10, "val": 3, "test": 2}, 19, {10: "sky", 0: "road", 8: "vegetation"}),
+        ("ade20k", {"training": 10, "validation": 3}, 150, {2: "3", 6: "7", 4: "5"}),
+        ("voc", {"train": 10, "val": 3}, 21, {0: "background", 7: "car", 16: "pottedplant"}),
+    ],
+)
+def test_published_layouts(
+    tmp_path: Path, source: Any, parts: dict[str, int], classes: int, named: dict[int, str]
+) -> None:
+    root = str(published(tmp_path, source, parts))
+    given = DataSettings(source=source, dir=root, size=(32, 40), shorter=48, batch=4, validation=0.2)
+    splits = load_splits(given)
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [8, 2, 3]
+    assert len(splits.classes) == classes
+    assert {index: splits.classes[index] for index in named} == named
+    batches = Batches(splits, given, ALL, seed=0)
+    _, masks = next(batches.train(0))
+    assert set(masks.unique().tolist()) <= {*named, 255}
+    for number, (images, masks) in enumerate(batches.evaluation(splits.test)):
+        picture, mask = scene(10 + number + 1)
+        wanted = torch.tensor([*named])[torch.from_numpy(mask).long()]
+        wanted[-IGNORED_ROWS:] = 255
+        assert torch.equal(masks[0], wanted)
+        near = splits.preprocessing(torch.from_numpy(picture).permute(2, 0, 1)[None])
+        assert (images - near).abs().mean() < 0.1  # the picture of this mask, but for JPEG
 
 
 @pytest.mark.parametrize("keep_gb", [0.0, 1.0])
@@ -97,6 +129,19 @@ def test_picture_and_mask_stay_in_register(seed: int) -> None:
     if len(labels.unique()) > 1:
         moved = labels.roll((3, 3), (0, 1))
         assert (nearest == labels).sum() > (nearest == moved).sum()
+
+
+@pytest.mark.parametrize(
+    ("side", "wanted"), [(12, [0, 1, 1, 2, 3, 3, 4, 5, 5, 6, 7, 7]), (8, [*range(8)]), (5, [0, 2, 4, 5, 7])]
+)
+def test_a_pixel_has_the_label_at_its_centre(side: int, wanted: list[int]) -> None:
+    """Column j of 12 has its centre at (j + 0.5) * 8 / 12 of the eight, where the picture is taken, too."""
+    columns = torch.arange(8, dtype=torch.uint8).expand(8, 8)
+    prepare = Preprocessing(3, (side, side), (0.0,) * 3, (1.0,) * 3, "shorter", shorter=side)
+    picture = tv_tensors.Image((columns * 30).expand(3, 8, 8))
+    got, labels = random_crop(picture, tv_tensors.Mask(columns), prepare, AugmentSettings())
+    assert labels.tolist() == [wanted] * side
+    assert (got[0].float() / 30 - labels).abs().max() <= 0.5
 
 
 def test_small_scenes_are_filled_up_with_the_mean_and_ignored(tmp_path: Path) -> None:

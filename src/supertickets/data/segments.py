@@ -158,8 +158,10 @@ def random_crop(
         top, left = (int(torch.randint(whole - part + 1, ())) for whole, part in zip((height, width), box, strict=True))
         if largest_share(mask[top : top + box[0], left : left + box[1]]) <= settings.class_share:
             break
-    where = (top, left, *box)
-    picture, mask = (TF.resized_crop(part, *where, size, antialias=True) for part in (picture, mask))
+    where = slice(top, top + box[0]), slice(left, left + box[1])
+    picture = TF.resize(picture[:, *where], size, antialias=True)
+    # A pixel has the label at its centre; torchvision takes that at its corner, half a pixel away from the picture.
+    mask = F.interpolate(mask[None, None, *where], size, mode="nearest-exact")[0, 0]
     if settings.flip and torch.rand(()) < 0.5:
         picture, mask = TF.horizontal_flip(picture), TF.horizontal_flip(mask)
     if settings.photometric:

@@ -13,12 +13,14 @@ from PIL import Image, ImageDraw, ImageFont
 from ..data import Box, open_picture
 from ..data.pictures import BrokenPicture, to_channels
 from ..data.scene_layouts import colors_of
+from ..data.scenes import IGNORED
 from ..errors import UserError
 from ..tasks.keypoints import draw_skeletons
 from ..ticket import Ticket
 
 _INK = "#1f2933"
 JOINT_SEEN = 0.2  # score from which on a joint is shown
+_COVER = 140  # of 255, of a class's colour over the picture
 _SEEN = 0.002  # share of the pixels from which on a class is in the legend
 
 
@@ -111,18 +113,29 @@ def painted(picture: Image.Image, mask: npt.NDArray[np.uint8], classes: Sequence
     colors = np.array(colors_of(classes), np.uint8)
     factor = max(1, 320 // max(picture.size))
     size = picture.width * factor, picture.height * factor
-    over = Image.fromarray(colors[mask]).resize(size, Image.Resampling.NEAREST)
-    blended = Image.blend(picture.resize(size), over, 0.55)
     shares = pixel_shares(mask, classes)
     row, width = 20, 190
     page = Image.new("RGB", (size[0] + width, max(size[1], row * len(shares) + 12)), "white")
-    page.paste(blended, (0, 0))
+    page.paste(tinted(picture.resize(size), mask, colors), (0, 0))
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(13)
     for i, (name, share) in enumerate(shares):
         top, color = 8 + i * row, tuple(colors[list(classes).index(name)].tolist())
         draw.rectangle((size[0] + 10, top, size[0] + 24, top + 14), fill=color)
         draw.text((size[0] + 32, top), f"{name[:16]}  {share:.0%}", fill=_INK, font=font)
     return page
+
+
+def tinted(picture: Image.Image, mask: npt.NDArray[np.uint8], colors: npt.NDArray[np.uint8]) -> Image.Image:
+    """The picture, RGB, under the colours of its classes.
+
+    Args:
+        picture: A picture of the mask's shape and any size.
+        mask: Class indices; ignored pixels (255) stay as they are.
+        colors: RGB of every class.
+    """
+    over = Image.fromarray(colors[np.where(mask == IGNORED, 0, mask)]).resize(picture.size, Image.Resampling.NEAREST)
+    cover = Image.fromarray(np.where(mask == IGNORED, 0, _COVER).astype(np.uint8))
+    return Image.composite(over, picture, cover.resize(picture.size, Image.Resampling.NEAREST))
 
 
 def pixel_shares(mask: npt.NDArray[np.uint8], classes: Sequence[str]) -> list[tuple[str, float]]:

@@ -198,7 +198,7 @@ def draw_skeletons(
         shown = (person[:, 2] >= at_least) & np.isfinite(person).all(1)
         extent = np.ptp(person[shown, :2], axis=0).max() if shown.any() else 0
         width = max(1, round(min(thickest, float(extent) / 40)))  # thin on distant people
-        points = [(float(x), float(y)) for x, y in np.where(shown[:, None], person[:, :2], 0)]
+        points = [(round(x), round(y)) for x, y in np.where(shown[:, None], person[:, :2], 0).tolist()]
         limbs = [(a, b) for a, b in limbs if shown[a] and shown[b]]
         for margin in (max(1, width // 2), 0):  # a dark edge below, so that colours show on any ground
             for a, b in limbs:

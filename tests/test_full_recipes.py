@@ -1,0 +1,67 @@
+"""Toy twins of the full recipes, drawn from beginning to end on generated data in the layouts that they read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import supertickets as st
+from people import SEVENTEEN, crowd
+from streets import published
+from supertickets.recipe import flatten
+from supertickets.training import read_events
+
+# Sizes, epochs, intervals and widths alone; all else is what the recipes say.
+TOY = {
+    **{"threads": 1, "epochs": 9, "evaluate_every": 9},
+    **{"data.batch": 8, "data.workers": 0},
+    **{"search.interval": 3, "search.warmup_epochs": 2.0, "prune.interval": 1},
+}
+NARROW = {
+    "stem_channels": [8, 8],
+    "channels": [[6], [6, 8], [6, 8, 10]],
+    "blocks": [[1], [1, 1], [1, 1, 1]],
+    **{"expansion": 1, "last_channels": 12, "tokens": 4, "grid": 2},
+}
+TWINS = {
+    "cityscapes": {"data.size": [32, 64], "data.shorter": 48},
+    "ade20k": {"data.size": [32, 32], "data.shorter": 40},
+    "coco": {"data.size": [64, 48], "lr.milestones": [7, 8]},
+}
+OUTPUTS = {"cityscapes": 19, "ade20k": 150, "coco": 17}
+
+
+def generated(root: Path, name: str) -> Path:
+    if name == "coco":
+        return crowd(root, {"train2017": 26, "val2017": 4}, SEVENTEEN)
+    train, val = ("train", "val") if name == "cityscapes" else ("training", "validation")
+    return published(root, name, {train: 18, val: 3}, height=48, width=96 if name == "cityscapes" else 64)
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_full_recipe_is_drawn_to_its_end(name: str, tmp_path: Path) -> None:
+    toy = TOY | TWINS[name]
+    words = [word for setting, value in toy.items() for word in (f"--{setting}", json.dumps(value))]
+    words += [word for part, value in NARROW.items() for word in (f"--supernet.settings.{part}", json.dumps(value))]
+    recipe = st.load_recipe(name, ["--data.dir", str(generated(tmp_path / "data", name)), *words])
+    ticket = st.draw(recipe, tmp_path / "run")
+
+    # What was drawn is the recipe, but for what this test says.
+    written, used = (flatten(r) for r in (st.load_recipe(name).to_json(), ticket.about["recipe"]))
+    changed = {setting for setting, value in used.items() if value != written[setting]}
+    assert changed == {*toy, "data.dir", "supernet.settings"}
+
+    total = sum(flags.numel() for flags in ticket.mask.values())
+    assert sum(int((~flags).sum()) for flags in ticket.mask.values()) == round(recipe.prune.ratio * total)
+    assert ticket.spec.num_classes == len(ticket.classes) == OUTPUTS[name]
+    events = list(read_events(tmp_path / "run" / "events.jsonl"))
+    assert [event["epoch"] for event in events if event["event"] == "shrink"] == [3, 6, 9]
+    assert [event["ratio"] for event in events if event["event"] == "prune"] == [*(t / 10 for t in range(1, 10))]
+    epochs = [event for event in events if event["event"] == "epoch"]
+    assert epochs[-1]["train_loss"] < epochs[0]["train_loss"]
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    for part in ("validation", "test"):
+        assert {"loss", *(("ap", "ap50", "ar") if name == "coco" else ("miou", "macc", "aacc"))} <= set(result[part])
+        assert all(0 <= value < 100.1 for value in result[part].values())
