@@ -62,7 +62,7 @@ def retrained(way: str, options: argparse.Namespace) -> Path:
     out: Path = options.runs / f"{options.to.stem}-{way}-retrained"
     if not goes_on(out):
         ticket = st.load(options.runs / f"{options.to.stem}-{way}")
-        st.retrain(ticket, st.retrain_recipe(ticket, options.retrain), out)
+        st.retrain(ticket, st.restate.retrain_recipe(ticket, options.retrain), out)
     return out
 
 
