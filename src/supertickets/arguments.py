@@ -22,11 +22,11 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
         prog="supertickets", description="Draws small vision networks, searched and pruned in one training run."
     )
     parser.add_argument("--version", action="version", version=__version__)
-    rooms = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     made = {}
     for name, run in commands.items():
         settings = name in ("draw", "train", "retrain", "transfer", "prune")
-        made[name] = rooms.add_parser(
+        made[name] = parsers.add_parser(
             name, help=run.__doc__, description=run.__doc__, add_help=not settings, allow_abbrev=False
         )
         made[name].set_defaults(run=run, takes_settings=settings)

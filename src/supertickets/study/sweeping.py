@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from ..errors import UserError
 from ..tasks import headline
+from .compare import summary
 from .sweep import Plan, Point
 from .work import LocalWorkers, Progress, failures, run_all
 
@@ -131,12 +131,5 @@ def results_table(found: Sequence[Mapping[str, Any]]) -> Table:
     for ratio in ratios:
         table.add_column(f"{ratio:.0%}" if ratio else "unpruned", justify="right")
     for (recipe, method), cells in figures.items():
-        table.add_row(recipe, method, *(_mean(cells.get(ratio, [])) for ratio in ratios))
+        table.add_row(recipe, method, *(str(summary(cells.get(ratio, [])) or "") for ratio in ratios))
     return table
-
-
-def _mean(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{spread}"
