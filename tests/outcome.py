@@ -1,4 +1,4 @@
-"""What a command line, or the example script, leaves behind, as tests look at it."""
+"""What a command line, the example script or an export leaves behind, as tests look at it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import supertickets as st
+from supertickets.deploy import export
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,13 @@ class Outcome:
 
 
 Cli = Callable[..., Outcome]
+
+
+def onnx_file(run: Path, folder: Path) -> Path:
+    """The ONNX file of a run's ticket."""
+    made = export(st.load(run), folder / "model.onnx")
+    assert made.parity < 1e-4
+    return made.path
 
 
 def onnx_predict(model: Path, picture: Path) -> Outcome:

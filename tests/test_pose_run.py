@@ -16,12 +16,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import supertickets as st
-from outcome import Cli, onnx_predict
+from outcome import Cli, onnx_file, onnx_predict
 from people import LIMBS, NAMES, crowd, person
 from supertickets.data import Batch, Batches
 from supertickets.data.people import box_matrix
 from supertickets.data.regions import picture_matrix
-from supertickets.deploy import export
 from supertickets.tasks import Pose
 
 TOY = [
@@ -161,9 +160,7 @@ def test_whole_pictures_are_regions_of_their_own(run: Path) -> None:
 @pytest.fixture(scope="module")
 def model(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The ONNX file of the ticket."""
-    made = export(st.load(run), tmp_path_factory.mktemp("onnx") / "model.onnx")
-    assert made.parity < 1e-4
-    return made.path
+    return onnx_file(run, tmp_path_factory.mktemp("onnx"))
 
 
 def test_the_exported_network_scores_like_the_ticket(run: Path, model: Path) -> None:

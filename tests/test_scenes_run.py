@@ -15,9 +15,8 @@ import torch
 from PIL import Image
 
 import supertickets as st
-from outcome import Cli, onnx_predict
+from outcome import Cli, onnx_file, onnx_predict
 from streets import COLORS, scene, street
-from supertickets.deploy import export
 from supertickets.runs import evaluate_ticket
 
 TOY = [
@@ -115,9 +114,7 @@ def test_a_folder_without_pictures_is_refused(cli: Cli, run: Path, tmp_path: Pat
 @pytest.fixture(scope="module")
 def model(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The ONNX file of the ticket."""
-    made = export(st.load(run), tmp_path_factory.mktemp("onnx") / "model.onnx")
-    assert made.parity < 1e-4
-    return made.path
+    return onnx_file(run, tmp_path_factory.mktemp("onnx"))
 
 
 def test_the_exported_network_scores_like_the_ticket_at_any_size(run: Path, model: Path) -> None:

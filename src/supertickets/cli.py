@@ -219,8 +219,9 @@ def _bench(options: argparse.Namespace) -> None:
 
 def _sweep(options: argparse.Namespace) -> None:
     """run many recipes, methods, ratios and seeds; what they have in common is done once -> DIR/results.csv"""
+    from .study.results import results_table
     from .study.sweep import read_sweep
-    from .study.sweeping import results_table, run_sweep
+    from .study.work import run_sweep
 
     plan = read_sweep(options.sweep)
     if options.plan:

@@ -13,12 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from rich.console import Console
 
 from ..errors import UserError
 from ..restate import prune_recipe, retrain_recipe
 from ..runs import branch, draw, prune, resume, retrain, train, trunk
 from ..ticket import load
 from ..training.rundir import write_json
+from .results import rows, write_csv
 from .sweep import Job, Plan
 
 ATTEMPTS = 5  # that a job gets whose worker is lost
@@ -206,3 +210,61 @@ def failures(progress: Progress, plan: Plan) -> Sequence[str]:
     """A line per job that failed."""
     commands: Mapping[str, str] = {job.key: job.command for job in plan.jobs}
     return [f"{commands[key]} {key}: {why}" for key, why in progress.failed.items()]
+
+
+def run_sweep(plan: Plan, root: Path, workers: int, threads: int, console: Console) -> list[dict[str, Any]]:
+    """Runs a sweep on this machine; what is done is skipped, what was begun goes on.
+
+    Args:
+        plan: What to do.
+        root: Its directory; every job has one of its own in it, and the results are ``results.csv``.
+        workers: Processes at once.
+        threads: CPU threads of each.
+        console: Where progress is told.
+
+    Returns:
+        A row per point: see `results.rows`.
+
+    Raises:
+        UserError: A job failed; all others are done first.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "points.json").write_text(json.dumps([vars(point) for point in plan.points], indent=1))
+    pool = LocalWorkers(root, workers, threads)
+    with console.status("") as status:
+        said = ""
+
+        def told(progress: Progress) -> None:
+            nonlocal said
+            line = progress_line(progress)
+            status.update(line)
+            if not console.is_terminal and line.partition(";")[0] != said:
+                said = line.partition(";")[0]
+                console.print(line)
+
+        try:
+            progress = run_all(plan, root, pool.submit, told, workers)
+        finally:
+            pool.close()
+    found = rows(plan.points, root)
+    write_csv(root / "results.csv", found)
+    if progress.failed:
+        lines = failures(progress, plan)
+        more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+        raise UserError(f"{len(lines)} of {progress.total} jobs failed: {lines[0]}{more}; see log.txt in {root}/KEY")
+    return found
+
+
+def progress_line(progress: Progress) -> str:
+    """Jobs done, running and failed, and the time that is left."""
+    told = f"{len(progress.done)} of {progress.total} jobs done"
+    if progress.skipped:
+        told += f" ({progress.skipped} before)"
+    told += f", {len(progress.running)} running"
+    if progress.failed:
+        told += f", {len(progress.failed)} failed"
+    if progress.lost:
+        told += f", {progress.lost} taken up again"
+    if progress.eta is not None and len(progress.done) < progress.total:
+        told += f"; {progress.eta / 60:.0f} min left"
+    return told

@@ -1,4 +1,4 @@
-"""A sweep from its file to a table: workers, progress, results."""
+"""Results of a sweep: rows, their file, and a table of means."""
 
 from __future__ import annotations
 
@@ -9,74 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from ..errors import UserError
 from ..tasks import headline
 from .compare import summary
-from .sweep import Plan, Point
-from .work import LocalWorkers, Progress, failures, run_all
+from .sweep import Point
 
 _COSTS = ("sparsity", "params", "nonzero_params", "macs", "masked_macs", "paper_macs", "samples", "seconds")
-
-
-def run_sweep(plan: Plan, root: Path, workers: int, threads: int, console: Console) -> list[dict[str, Any]]:
-    """Runs a sweep on this machine; what is done is skipped, what was begun goes on.
-
-    Args:
-        plan: What to do.
-        root: Its directory; every job has one of its own in it, and the results are ``results.csv``.
-        workers: Processes at once.
-        threads: CPU threads of each.
-        console: Where progress is told.
-
-    Returns:
-        A row per point: see `rows`.
-
-    Raises:
-        UserError: A job failed; all others are done first.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    (root / "points.json").write_text(json.dumps([vars(point) for point in plan.points], indent=1))
-    pool = LocalWorkers(root, workers, threads)
-    with console.status("") as status:
-        said = ""
-
-        def told(progress: Progress) -> None:
-            nonlocal said
-            line = progress_line(progress)
-            status.update(line)
-            if not console.is_terminal and line.partition(";")[0] != said:
-                said = line.partition(";")[0]
-                console.print(line)
-
-        try:
-            progress = run_all(plan, root, pool.submit, told, workers)
-        finally:
-            pool.close()
-    found = rows(plan.points, root)
-    write_csv(root / "results.csv", found)
-    if progress.failed:
-        lines = failures(progress, plan)
-        more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
-        raise UserError(f"{len(lines)} of {progress.total} jobs failed: {lines[0]}{more}; see log.txt in {root}/KEY")
-    return found
-
-
-def progress_line(progress: Progress) -> str:
-    """Jobs done, running and failed, and the time that is left."""
-    told = f"{len(progress.done)} of {progress.total} jobs done"
-    if progress.skipped:
-        told += f" ({progress.skipped} before)"
-    told += f", {len(progress.running)} running"
-    if progress.failed:
-        told += f", {len(progress.failed)} failed"
-    if progress.lost:
-        told += f", {progress.lost} taken up again"
-    if progress.eta is not None and len(progress.done) < progress.total:
-        told += f"; {progress.eta / 60:.0f} min left"
-    return told
 
 
 def rows(points: Sequence[Point], root: Path) -> list[dict[str, Any]]:
