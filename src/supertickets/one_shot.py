@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .draw import disable_weights, maskable
-from .pruning import Criterion, Probe, checked, keep_best
+from .pruning import Criterion, Enforcer, Probe, checked, keep_best
 from .training import Session, TrainState
 
 
@@ -49,7 +49,7 @@ def prune_once(
         scores = checked(criterion(probe), weights, name)
         session.runtime.average_(list(scores.values()))  # one mask for all processes, whatever the criterion does
         mask = keep_best(scores, ratio, recipe.prune, mask)
-        mask_(weights, mask)
+        Enforcer(weights, mask).mask_weights()
     state.module.train(was_training)
     with torch.no_grad():
         for key, weight in weights.items():
@@ -74,10 +74,3 @@ def losses(session: Session, state: TrainState, batches: int) -> Iterator[Tensor
     device = session.runtime.device
     for images, target in session.batches.calibration(0, batches):
         yield session.task.loss(state.module(images.to(device)).float(), target.to(device))
-
-
-@torch.no_grad()
-def mask_(weights: dict[str, Tensor], mask: dict[str, Tensor]) -> None:
-    """Sets pruned weights to zero."""
-    for name, flags in mask.items():
-        weights[name].mul_(flags)

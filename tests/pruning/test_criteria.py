@@ -151,6 +151,16 @@ def test_magnitude_needs_no_data() -> None:
     assert told(dict(scores)) == {"first.weight": [1, 2, 3, 1], "second.weight": [2, 5]}
 
 
+def test_scores_may_be_views_of_anything() -> None:
+    """They are averaged in place over processes: neither the weights nor an expanded tensor may suffer from it."""
+    weight = torch.ones(2, 3)
+    for given in (weight, torch.ones(2, 1).expand(2, 3)):
+        found = checked({"w": given}, {"w": weight}, "own")["w"]
+        found += torch.arange(6.0).view(2, 3)
+        assert torch.equal(weight, torch.ones(2, 3))
+        assert torch.equal(found, 1 + torch.arange(6.0).view(2, 3))
+
+
 def test_scores_come_in_the_weights_order() -> None:
     weights = {"b": torch.zeros(2), "a": torch.zeros(1)}
     assert list(checked({"a": torch.ones(1), "b": torch.ones(2), "more": torch.ones(3)}, weights, "own")) == ["b", "a"]

@@ -153,7 +153,7 @@ def find_criterion(name: str) -> Criterion:
 
 
 def checked(scores: Mapping[str, Tensor], weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The scores in the weights' order, if there is a number for every weight.
+    """A copy of the scores in the weights' order, if there is a number for every weight.
 
     Raises:
         UserError: Names the first layer that has none.
@@ -169,4 +169,4 @@ def checked(scores: Mapping[str, Tensor], weights: Mapping[str, Tensor], name: s
                 f"criterion {name} gives scores for {layer} that are no numbers; is the loss of the ticket on its "
                 "training data finite?"
             )
-    return {layer: scores[layer].detach() for layer in weights}
+    return {layer: scores[layer].detach().clone(memory_format=torch.contiguous_format) for layer in weights}
