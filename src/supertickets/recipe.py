@@ -222,7 +222,9 @@ class PruneSettings:
         classifier: Whether the classifier is pruned too.
         layer_floor: Share of every layer that is always kept (its largest weights); 0 in the paper.
         exempt_below: Layers with at most this many weights stay whole; 0 in the paper.
-        normalise: Whether magnitudes are divided by their layer's root mean square before they are ranked.
+        normalise: What magnitudes are divided by before they are ranked: nothing ("none", the paper), their layer's
+            root mean square ("rms"), or the root of the sum of squares of themselves and all larger ones of their
+            layer ("lamp", Lee et al., 2021).
         scope: What is ranked together: all weights ("global", the paper), those of a layer ("layer"), or ``group``
             neighbours along the input channels ("group": N:M sparsity).
         group: M of N:M sparsity; N is (1 - ratio) * M.
@@ -238,7 +240,7 @@ class PruneSettings:
     classifier: bool = False
     layer_floor: float = 0.0
     exempt_below: int = 0
-    normalise: bool = False
+    normalise: Literal["none", "rms", "lamp"] = "none"
     scope: Literal["global", "layer", "group"] = "global"
     group: int = 4
 

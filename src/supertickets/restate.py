@@ -116,7 +116,7 @@ def prune_recipe(ticket: Ticket, ratio: float, criterion: str = "magnitude", ove
     idle = ("search.", "prune.", "supernet.", "optimizer.", "lr.", "distill.", "epochs", "ema_decay")
     _refuse(overrides, idle, "prune", "nothing is trained", useful)
     made_by = fixed_network(recipe_of(ticket))
-    normalise = made_by.prune.normalise and criterion == "magnitude"
+    normalise = made_by.prune.normalise if criterion == "magnitude" else "none"
     once = dataclasses.replace(made_by.prune, ratio=ratio, progressive=False, interval=1, normalise=normalise)
     return override(dataclasses.replace(made_by, name=f"{made_by.name}-pruned", prune=once), overrides)
 

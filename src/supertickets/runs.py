@@ -136,8 +136,8 @@ def prune(
         raise UserError(f"--batches is {batches}; the nearest possible is 1")
     if rounds is not None and rounds < 1:
         raise UserError(f"--rounds is {rounds}; the nearest possible is 1")
-    if criterion != "magnitude" and recipe.prune.normalise:
-        raise UserError(f"prune.normalise divides magnitudes; set it to false for criterion {criterion}")
+    if criterion != "magnitude" and recipe.prune.normalise != "none":
+        raise UserError(f"prune.normalise divides magnitudes; set it to none for criterion {criterion}")
     made: dict[str, Any] = {"lineage": lineage(ticket), "criterion": criterion}
     if criterion not in WITHOUT_DATA:
         made["batches"] = batches

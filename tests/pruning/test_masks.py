@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 from fractions import Fraction
+from typing import Literal
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from supertickets import UserError
 from supertickets.pruning import check_ratio, empty_layers, keep_best, magnitude_mask, sensitivities
-from supertickets.pruning.masks import shared_out
+from supertickets.pruning.masks import magnitudes, shared_out
 from supertickets.recipe import PruneSettings
 
 PLAIN = PruneSettings()
@@ -112,7 +113,7 @@ def test_normalised_magnitudes_by_hand() -> None:
     weights = {"large": large, "small": small}
     plain = magnitude_mask(weights, 3 / 8, PLAIN)
     assert {n: f.tolist() for n, f in plain.items()} == {"large": [True] * 4, "small": [False, True, False, False]}
-    mask = magnitude_mask(weights, 3 / 8, PruneSettings(normalise=True))
+    mask = magnitude_mask(weights, 3 / 8, PruneSettings(normalise="rms"))
     # 0.2 (small), then 0.6 and 0.8 (large); 1.0 and more stay.
     assert {n: f.tolist() for n, f in mask.items()} == {
         "large": [False, False, True, True],
@@ -120,9 +121,34 @@ def test_normalised_magnitudes_by_hand() -> None:
     }
 
 
-def test_a_layer_of_zeros_can_be_normalised() -> None:
+def test_lamp_by_hand() -> None:
+    """Squares 9, 16 and 144: 9 / 169, 16 / 160 and 144 / 144; 0.36 and 0.64: 0.36 / 1 and 0.64 / 0.64."""
+    weights = {"three": torch.tensor([4.0, -12.0, 3.0]), "two": torch.tensor([[0.8], [-0.6]])}
+    settings = PruneSettings(normalise="lamp")
+    scores = magnitudes(weights, settings)
+    assert scores["three"].square().tolist() == pytest.approx([0.1, 1.0, 9 / 169])
+    assert scores["two"].square().flatten().tolist() == pytest.approx([1.0, 0.36])
+    mask = magnitude_mask(weights, 2 / 5, settings)
+    assert {n: f.flatten().tolist() for n, f in mask.items()} == {"three": [False, True, False], "two": [True, True]}
+
+
+@given(layers=LAYERS)
+def test_lamp_equals_sums_over_larger_weights(layers: list[list[float]]) -> None:
+    scores = magnitudes(named(layers), PruneSettings(normalise="lamp"))
+    for values, found in zip(layers, scores.values(), strict=True):
+        ranked = sorted(range(len(values)), key=lambda j: (-abs(values[j]), -j))
+        expected = [0.0] * len(values)
+        total = 0.0
+        for j in ranked:
+            total += values[j] ** 2
+            expected[j] = abs(values[j]) / math.sqrt(total) if total else 0.0
+        assert found.flatten().tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("normalise", ["rms", "lamp"])
+def test_a_layer_of_zeros_can_be_normalised(normalise: Literal["rms", "lamp"]) -> None:
     weights = {"zero": torch.zeros(3), "other": torch.ones(3)}
-    mask = magnitude_mask(weights, 0.5, PruneSettings(normalise=True))
+    mask = magnitude_mask(weights, 0.5, PruneSettings(normalise=normalise))
     assert {n: f.tolist() for n, f in mask.items()} == {"zero": [False] * 3, "other": [True] * 3}
 
 

@@ -50,7 +50,7 @@ def random(probe: Probe) -> dict[str, Tensor]:
 
 
 def magnitude(probe: Probe) -> dict[str, Tensor]:
-    """Scores |w| ("Mag." in the paper), by layer if ``prune.normalise``."""
+    """Scores |w| ("Mag." in the paper), divided as ``prune.normalise`` says."""
     return magnitudes(probe.weights, probe.settings)
 
 

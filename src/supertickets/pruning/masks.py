@@ -15,14 +15,26 @@ Named = Mapping[str, Tensor]
 
 
 def magnitudes(weights: Named, settings: PruneSettings) -> dict[str, Tensor]:
-    """Scores |w|, divided by the root mean square of their layer if ``settings.normalise``."""
-    scores = {name: weight.detach().abs() for name, weight in weights.items()}
-    if settings.normalise:
-        scores = {
-            name: score / score.square().mean().sqrt().clamp_min(torch.finfo(score.dtype).tiny)
-            for name, score in scores.items()
-        }
-    return scores
+    """Scores |w|, divided by what ``settings.normalise`` says."""
+    divide = {"none": lambda score: score, "rms": _by_layer, "lamp": _by_larger}[settings.normalise]
+    return {name: divide(weight.detach().abs()) for name, weight in weights.items()}
+
+
+def _by_layer(score: Tensor) -> Tensor:
+    """Divides by the root mean square: layers of any spread give up much the same share."""
+    return score / score.square().mean().sqrt().clamp_min(torch.finfo(score.dtype).tiny)
+
+
+def _by_larger(score: Tensor) -> Tensor:
+    """LAMP (Lee et al., 2021, Eq. 4), its root: every layer's largest weight has 1, and small layers give up less.
+
+    Of equal weights the earlier has the lower score. Sums are taken on the CPU, where their order is always the same.
+    """
+    squares = score.flatten().cpu().double().square()
+    order = torch.argsort(squares, stable=True)
+    rest = squares[order].flip(0).cumsum(0).flip(0)
+    squares[order] = squares[order] / rest.clamp_min(torch.finfo(rest.dtype).tiny)
+    return squares.sqrt().to(score).view_as(score)
 
 
 def sensitivities(weights: Named, gradients: Named) -> dict[str, Tensor]:
