@@ -1,11 +1,12 @@
 """Transfers tickets to a target and compares them with search-then-prune there and with training from scratch.
 
-Per ratio and seed: `transfer` (the source ticket's features on the target), `scratch` (the same architecture, mask and
-schedule from fresh weights), `mag` and `grad` (the target searched only, then pruned in one shot), `mag_retrained` and
-`grad_retrained` (trained further after that). Every finished cell is written at once and not repeated.
+Per ratio and seed: `transfer NAME` (the features of that source's ticket on the target) and `scratch NAME` (the same
+architecture, mask and schedule from fresh weights) for every source; `mag` and `grad` (the target searched only, then
+pruned in one shot); `mag_retrained` and `grad_retrained` (trained further after that). `searched` is the target before
+any pruning. Every finished cell is written at once and not repeated.
 
-Example: python benchmarks/transfer_study.py camvid --source runs/tiny_{percent} --head runs/camvid_{percent}
-    --ratios 0.8 0.9 --seeds 0 --retrain-epochs 30 --to benchmarks/results/tiny_to_camvid.json --data.dir DIR
+Example: python benchmarks/transfer_study.py camvid --sources tiny=runs/tiny_{percent} --head runs/camvid_{percent}
+    --ratios 0.8 0.9 --seeds 0 --retrain-epochs 30 --to benchmarks/results/to_camvid.json --data.dir DIR
 Further flags are settings of the target's recipe; those of pruning say what is exempt in search-then-prune.
 """
 
@@ -14,6 +15,7 @@ import dataclasses
 import json
 import statistics
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,63 +26,106 @@ from commands import command
 from supertickets.cost.latency import device_name
 from supertickets.tasks import headline
 
-RETRAINED = {"mag": "mag_retrained", "grad": "grad_retrained"}
 CRITERIA = {"mag": "magnitude", "grad": "snip"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", help="of the target")
-    parser.add_argument("--source", required=True, help="tickets to transfer; {percent} stands for the ratio")
-    parser.add_argument("--head", help="tickets of the target that give the head; {percent} as in --source")
+    parser.add_argument("--sources", nargs="+", required=True, help="NAME=tickets; {percent} stands for the ratio")
+    parser.add_argument("--head", help="tickets of the target that give the head ({percent}), or own: mag_retrained")
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.8, 0.9, 0.95, 0.98])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--retrain-epochs", type=int, default=50)
+    parser.add_argument("--retrained", nargs="*", default=list(CRITERIA), help="what is also trained further")
     parser.add_argument("--batches", type=int, default=10, help="training batches that grad looks at")
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     options, words = parser.parse_known_args()
     exempt, settings = parted(words)
     cells = json.loads(options.to.read_text())["cells"] if options.to.exists() else []
-
-    def cell(method: str, ratio: float, seed: int, run: Callable[[Path], st.Ticket]) -> None:
-        """Does a cell unless it is there, and writes all of them."""
-        if any((c["method"], c["ratio"], c["seed"]) == (method, ratio, seed) for c in cells):
-            return
-        out = options.runs / f"{options.to.stem}-{method}-{100 * ratio:g}-seed{seed}"
-        cells.append({"method": method, "ratio": ratio, "seed": seed, **row(done(out, run))})
-        write(options.to, cells)
-
     for seed in options.seeds:
-        own = [*settings, "--seed", str(seed)]
-        searched: Path = options.runs / f"{options.to.stem}-searched-seed{seed}"
-        cell("searched", 0.0, seed, lambda out: st.load(search(searched, options.recipe, own)))  # noqa: B023
+        study = Study(options, (*settings, "--seed", str(seed)), tuple(exempt), seed, cells)
+        study.cell("searched", 0.0, study.searched)
         for ratio in options.ratios:
-            source, head = (ticket_at(pattern, ratio) for pattern in (options.source, options.head))
-            assert source is not None
-
-            def moved(ticket: st.Ticket, head: st.Ticket | None, out: Path, own: list[str] = own) -> st.Ticket:
-                return st.transfer(ticket, st.load_recipe(options.recipe, own), out, head)
-
-            cell("transfer", ratio, seed, lambda out: moved(source, head, out))  # noqa: B023
-            anew = [None if t is None else fresh(t, seed + i) for i, t in enumerate((source, head))]
-            cell("scratch", ratio, seed, lambda out: moved(anew[0], anew[1], out))  # noqa: B023
-            for method, criterion in CRITERIA.items():
-
-                def pruned(
-                    out: Path, criterion: Any = criterion, ratio: float = ratio, at: Path = searched
-                ) -> st.Ticket:
-                    ticket = st.load(search(at, options.recipe, own))  # noqa: B023
-                    recipe = st.restate.prune_recipe(ticket, ratio, criterion, exempt)
-                    return st.prune(ticket, recipe, out, criterion, options.batches)
-
-                def retrained(out: Path, method: str = method, pruned: Any = pruned) -> st.Ticket:
-                    ticket = done(out.with_name(out.name.replace(RETRAINED[method], method)), pruned)
-                    return st.retrain(ticket, st.restate.retrain_recipe(ticket, options.retrain_epochs), out)
-
-                cell(method, ratio, seed, pruned)
-                cell(RETRAINED[method], ratio, seed, retrained)
+            study.search_then_prune(ratio)
+            for source in options.sources:
+                study.transfers(ratio, *source.split("=", 1))
     print(options.to.read_text())
+
+
+@dataclass(frozen=True)
+class Study:
+    """The cells of one seed.
+
+    Attributes:
+        options: Of the command line.
+        settings: Words for the target's recipe.
+        exempt: Words on pruning in one shot.
+        seed: Of all runs on the target.
+        cells: What is done, of all seeds.
+    """
+
+    options: argparse.Namespace
+    settings: tuple[str, ...]
+    exempt: tuple[str, ...]
+    seed: int
+    cells: list[dict[str, Any]]
+
+    def cell(self, method: str, ratio: float, run: Callable[[Path], st.Ticket]) -> None:
+        """Does a cell unless it is there, and writes all of them."""
+        if any((c["method"], c["ratio"], c["seed"]) == (method, ratio, self.seed) for c in self.cells):
+            return
+        ticket = done(self.at(method, ratio), run)
+        self.cells.append({"method": method, "ratio": ratio, "seed": self.seed, **row(ticket)})
+        write(self.options.to, self.cells)
+
+    def at(self, method: str, ratio: float) -> Path:
+        """Directory of a run."""
+        runs: Path = self.options.runs
+        name = f"{self.options.to.stem}-{method.replace(' ', '-')}"
+        return runs / (f"{name}-{100 * ratio:g}-seed{self.seed}" if ratio else f"{name}-seed{self.seed}")
+
+    def recipe(self, *words: str) -> st.Recipe:
+        return st.load_recipe(self.options.recipe, [*words, *self.settings])
+
+    def searched(self, out: Path) -> st.Ticket:
+        """The target searched only, with the recipe's own schedule."""
+        return st.draw(self.recipe("--prune.ratio", "0"), out)
+
+    def search_then_prune(self, ratio: float) -> None:
+        """The cells of search-then-prune."""
+        for method, criterion in CRITERIA.items():
+
+            def pruned(out: Path, criterion: str = criterion) -> st.Ticket:
+                ticket = done(self.at("searched", 0.0), self.searched)
+                recipe = st.restate.prune_recipe(ticket, ratio, criterion, self.exempt)
+                return st.prune(ticket, recipe, out, criterion, self.options.batches)
+
+            def retrained(out: Path, method: str = method) -> st.Ticket:
+                ticket = st.load(self.at(method, ratio))
+                return st.retrain(ticket, st.restate.retrain_recipe(ticket, self.options.retrain_epochs), out)
+
+            self.cell(method, ratio, pruned)
+            if method in self.options.retrained:
+                self.cell(f"{method}_retrained", ratio, retrained)
+
+    def transfers(self, ratio: float, name: str, pattern: str) -> None:
+        """The cells of one source."""
+        features = ticket_at(pattern, ratio)
+        head = None
+        if self.options.head is not None:
+            own = str(self.at("mag_retrained", ratio))
+            head = ticket_at(own if self.options.head == "own" else self.options.head, ratio)
+
+        def moved(out: Path, features: st.Ticket = features, head: st.Ticket | None = head) -> st.Ticket:
+            return st.transfer(features, self.recipe(), out, head)
+
+        def scratch(out: Path) -> st.Ticket:
+            return moved(out, fresh(features, self.seed), None if head is None else fresh(head, self.seed + 1))
+
+        self.cell(f"transfer {name}", ratio, moved)
+        self.cell(f"scratch {name}", ratio, scratch)
 
 
 def parted(words: list[str]) -> tuple[list[str], list[str]]:
@@ -96,14 +141,8 @@ def parted(words: list[str]) -> tuple[list[str], list[str]]:
     return found
 
 
-def ticket_at(pattern: str | None, ratio: float) -> st.Ticket | None:
-    return None if pattern is None else st.load(pattern.replace("{percent}", f"{100 * ratio:g}"))
-
-
-def search(out: Path, recipe: str, settings: list[str]) -> Path:
-    """The target searched only, with the recipe's own schedule."""
-    done(out, lambda out: st.draw(st.load_recipe(recipe, ["--prune.ratio", "0", *settings]), out))
-    return out
+def ticket_at(pattern: str, ratio: float) -> st.Ticket:
+    return st.load(pattern.replace("{percent}", f"{100 * ratio:g}"))
 
 
 def done(out: Path, run: Callable[[Path], st.Ticket]) -> st.Ticket:
