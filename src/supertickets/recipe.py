@@ -36,6 +36,7 @@ class DataSettings:
         validation: Share of the training split that is held out to choose by.
         test: Share of "folders" without a test split that becomes one.
         split_seed: Seed of the splits; runs with different seeds share their splits.
+        limit: Training samples that are used at most, drawn by the split seed; null uses all.
     """
 
     source: Literal[
@@ -65,6 +66,7 @@ class DataSettings:
     validation: float = 0.1
     test: float = 0.15
     split_seed: int = 0
+    limit: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

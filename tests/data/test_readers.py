@@ -246,3 +246,29 @@ def test_real_mnist_has_the_class_counts_of_its_readme() -> None:
     # MNIST's known statistics (0.1307 and 0.3081 over all 60,000), here over 18,000.
     assert splits.preprocessing.mean == pytest.approx([0.1307], abs=0.002)
     assert splits.preprocessing.std == pytest.approx([0.3081], abs=0.002)
+
+
+def test_a_limit_leaves_some_training_samples_and_the_other_splits() -> None:
+    whole, some, other = (
+        load_splits(DataSettings(limit=limit, split_seed=seed)) for limit, seed in ((None, 0), (100, 0), (100, 1))
+    )
+    assert len(some.train) == 100
+    assert any(f"100 of {len(whole.train)}" in note for note in some.notes)
+    assert some.validation.digest() == whole.validation.digest()
+    assert some.test.digest() == whole.test.digest()
+    assert len({splits.train.digest() for splits in (whole, some, other)}) == 3
+    every = np.arange(100)
+    images, labels = some.train.batch(every, some.preprocessing, None)
+    known = {
+        tuple(image.flatten().tolist())
+        for image in whole.train.batch(np.arange(len(whole.train)), whole.preprocessing, None)[0]
+    }
+    assert len({tuple(image.flatten().tolist()) for image in images} & known) == 100
+    assert len(set(labels.tolist())) == 10
+    assert load_splits(DataSettings(limit=5000)).train.digest() == whole.train.digest()
+
+
+def test_an_impossible_limit_is_told() -> None:
+    with pytest.raises(UserError) as error:
+        load_splits(DataSettings(limit=0))
+    one_line(error, "data.limit", "1")

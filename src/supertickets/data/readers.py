@@ -19,7 +19,7 @@ from .cifar import load_cifar
 from .folders import data_folder, load_folders, load_tiny_imagenet
 from .images import ImageSet, make_splits, stratified
 from .people import load_people
-from .samples import Splits
+from .samples import Splits, limited
 from .segments import load_scenes
 
 _IDX_FILES = {
@@ -57,15 +57,17 @@ def published_samples(recipe: str, settings: DataSettings) -> int | None:
 
     Args:
         recipe: Its name.
-        settings: Reads ``validation``.
+        settings: Reads ``validation`` and ``limit``.
 
     Returns:
         None where the recipe may be given any data.
     """
     published = _PUBLISHED_SAMPLES.get(recipe)
-    if published is None or recipe == "tiny_imagenet":  # it has a validation part of its own
-        return published
-    return published - round(published * settings.validation)
+    if published is None:
+        return None
+    if recipe != "tiny_imagenet":  # which has a validation part of its own
+        published -= round(published * settings.validation)
+    return published if settings.limit is None else min(settings.limit, published)
 
 
 def published_shape(settings: DataSettings) -> dict[str, Any]:
@@ -89,7 +91,7 @@ def load_splits(settings: DataSettings) -> Splits:
     """Reads the data set that the settings name.
 
     Raises:
-        UserError: The folder or a file is missing or damaged.
+        UserError: The folder or a file is missing or damaged, or a share or a limit is impossible.
     """
     readers: dict[str, Callable[[DataSettings], Splits]] = {
         "digits": load_digits,
@@ -101,7 +103,7 @@ def load_splits(settings: DataSettings) -> Splits:
         "coco": load_people,
         **dict.fromkeys(("cityscapes", "ade20k", "voc", "masks"), load_scenes),
     }
-    return readers[settings.source](settings)
+    return limited(readers[settings.source](settings), settings)
 
 
 def load_digits(settings: DataSettings) -> Splits:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..recipe import AugmentSettings, DataSettings
 from .pictures import Preprocessing
+from .randomness import mix
 
 Index = npt.NDArray[np.int64]
 # Inputs (B, C, H, W), and targets as the task wants them: one tensor in training, anything in an evaluation.
@@ -58,6 +59,32 @@ class Samples(Protocol):
 
 
 @dataclass(frozen=True)
+class Part:
+    """Some samples of a split.
+
+    Attributes:
+        whole: The split.
+        positions: Where the samples are in it.
+    """
+
+    whole: Samples
+    positions: Index
+
+    @property
+    def slow(self) -> bool:
+        return self.whole.slow
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def batch(self, index: Index, prepare: Preprocessing, vary: Variation | None) -> Batch:
+        return self.whole.batch(self.positions[index], prepare, vary)
+
+    def digest(self) -> str:
+        return sha256(self.whole.digest().encode(), self.positions.data)
+
+
+@dataclass(frozen=True)
 class Splits:
     """A data set in three parts; ``test`` is for the last figure alone and never chooses anything.
 
@@ -82,6 +109,24 @@ class Splits:
     def digest(self) -> str:
         """A hash that tells whether the same samples are in the same splits."""
         return sha256(*(part.digest().encode() for part in (self.train, self.validation, self.test)))
+
+
+def limited(splits: Splits, settings: DataSettings) -> Splits:
+    """Leaves ``data.limit`` training samples, drawn by the split seed; the other splits stay as they are.
+
+    Raises:
+        UserError: The limit leaves nothing.
+    """
+    if settings.limit is None:
+        return splits
+    if settings.limit < 1:
+        raise UserError(f"data.limit is {settings.limit}; the nearest possible is 1 training sample")
+    total = len(splits.train)
+    if settings.limit >= total:
+        return splits
+    positions = np.random.default_rng(mix(settings.split_seed, 6)).permutation(total)[: settings.limit]
+    note = f"{settings.limit} of {total} training samples are used (data.limit)"
+    return replace(splits, train=Part(splits.train, np.sort(positions)), notes=(*splits.notes, note))
 
 
 def square_side(settings: DataSettings) -> int | None:
