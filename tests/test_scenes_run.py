@@ -55,6 +55,19 @@ def test_scenes_are_learned_searched_and_pruned(run: Path) -> None:
     assert "| task | segmentation, 3 classes |" in ticket.card()
 
 
+def test_rare_classes_may_count_for_more(folder: Path, tmp_path: Path) -> None:
+    words = ["--data.dir", str(folder), *TOY, "--epochs", "1", "--search.last_epoch", "null", "--prune.ratio", "0"]
+    losses = []
+    for balance in (0.0, 1.0):
+        out = tmp_path / f"{balance:g}"
+        st.train(st.load_recipe("camvid", [*words, "--segmentation.balance", str(balance)]), out)
+        events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+        losses.append(next(event["train_loss"] for event in events if event["event"] == "epoch"))
+    assert losses[0] != pytest.approx(losses[1])
+    with pytest.raises(st.UserError, match=r"segmentation\.balance is -1"):
+        st.train(st.load_recipe("camvid", [*words, "--segmentation.balance", "-1"]), tmp_path / "negative")
+
+
 def test_evaluate_finds_the_figure_of_the_run(cli: Cli, run: Path, folder: Path) -> None:
     found = json.loads(cli("evaluate", run, "--data", folder, "--json").out)
     assert found == pytest.approx(json.loads((run / "result.json").read_text())["test"])

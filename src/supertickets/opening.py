@@ -15,7 +15,8 @@ from .recipe import Recipe
 from .schedule import check_schedule
 from .settle import settle
 from .supernets import HRNetSpec, create_spec
-from .tasks import Task, task_of_head
+from .tasks import Segmentation, Task, task_of_head
+from .tasks.segmentation import balanced, pixel_shares
 from .ticket import Ticket
 from .training import Reporter, RunDir, Runtime, Session, TrainState, initial_state
 from .training.runtime import start, stop
@@ -42,7 +43,7 @@ def open_session(recipe: Recipe, out: Path, beginning: Beginning) -> Iterator[tu
             with Reporter(recipe.epochs, batches.steps_per_epoch, quiet=not runtime.is_main) as reporter:
                 for line in (*splits.notes, *said):
                     reporter.say(line)
-                task = make_task(recipe, splits)
+                task = weighted(make_task(recipe, splits), recipe, splits)
                 teacher = teacher_for(recipe, splits, runtime)
                 yield Session(recipe, supernet, batches, task, runtime, run, reporter, teacher), first
     finally:
@@ -74,6 +75,21 @@ def supernet_for(recipe: Recipe, splits: Splits) -> HRNetSpec:
 def make_task(recipe: Recipe, splits: Splits) -> Task:
     """What the recipe learns, with the names that the data has."""
     return task_of_head("keypoints" if recipe.task == "pose" else recipe.task, splits.classes, recipe.to_json())
+
+
+def weighted(task: Task, recipe: Recipe, splits: Splits) -> Task:
+    """The task with weights of classes, if the recipe balances them.
+
+    Raises:
+        UserError: It would make rare classes rarer.
+    """
+    balance = recipe.segmentation.balance
+    if not isinstance(task, Segmentation) or not balance:
+        return task
+    if balance < 0:
+        raise UserError(f"segmentation.balance is {balance:g}; the nearest possible is 0 (all pixels alike)")
+    shares = pixel_shares(splits.train, splits.preprocessing, len(splits.classes))
+    return dataclasses.replace(task, weights=balanced(shares, balance))
 
 
 def teacher_for(recipe: Recipe, splits: Splits, runtime: Runtime) -> Teacher | None:

@@ -274,10 +274,13 @@ class SegmentationSettings:
         average: What the loss is divided by: "valid" pixels, or "all" of them, ignored ones too (the released code).
         window: Height and width of the windows in which an evaluated picture goes through the network, each a third
             over the last; null for the whole picture at once.
+        balance: How much rare classes count for more in the loss: a pixel's weight is its class's share of the training
+            pixels to the power of -balance, 1 on average. 0 treats all pixels alike (the paper), 1 all classes.
     """
 
     average: Literal["valid", "all"] = "valid"
     window: tuple[int, int] | None = None
+    balance: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,8 +15,10 @@ from sklearn.metrics import confusion_matrix, jaccard_score, recall_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from supertickets.data import ImageSet, Preprocessing
-from supertickets.tasks.segmentation import IGNORED, Segmentation, enlarge, windowed
+from streets import street
+from supertickets.data import ImageSet, Preprocessing, load_splits
+from supertickets.recipe import DataSettings
+from supertickets.tasks.segmentation import IGNORED, Segmentation, balanced, enlarge, pixel_shares, windowed
 
 CPU = torch.device("cpu")
 NONE = ImageSet(torch.empty(0, 1, 1, 1), torch.empty(0))  # the samples, which this task does not look at
@@ -47,6 +52,47 @@ def test_loss_is_the_mean_over_labelled_pixels() -> None:
     assert float(TASK.loss(scores, labels)) == pytest.approx(wanted)
     everything = Segmentation(TASK.classes, average="all")
     assert float(everything.loss(scores, labels)) == pytest.approx(wanted / 2)
+
+
+def test_weights_of_classes_by_hand() -> None:
+    """Shares 0.8 and 0.2: to the power of -1 they weigh 1.25 and 5, by a mean of 2; of -0.5 the root of that."""
+    assert balanced([0.8, 0.2], 1) == pytest.approx((0.625, 2.5))
+    assert balanced([0.8, 0.2], 0) == pytest.approx((1, 1))
+    roots = (0.8**-0.5, 0.2**-0.5)
+    assert balanced([0.8, 0.2], 0.5) == pytest.approx([root / (0.8**0.5 + 0.2**0.5) for root in roots])
+    absent = balanced([0.8, 0.2, 0.0], 1)
+    assert absent[2] == absent[1]
+
+
+@given(st.lists(st.floats(1e-6, 1), min_size=1, max_size=9), st.floats(0, 1))
+def test_weights_are_one_on_average_and_highest_for_the_rarest(parts: list[float], power: float) -> None:
+    shares = [part / sum(parts) for part in parts]
+    weights = balanced(shares, power)
+    assert sum(share * weight for share, weight in zip(shares, weights, strict=True)) == pytest.approx(1)
+    assert weights[shares.index(min(shares))] == pytest.approx(max(weights))
+
+
+def test_a_weighted_loss_counts_pixels_by_their_class() -> None:
+    scores, labels = torch.randn(2, 3, 4, 4), torch.randint(3, (2, 4, 4))
+    weights = (0.5, 2.0, 4.0)
+    each = F.cross_entropy(scores, labels, reduction="none")
+    wanted = (each * torch.tensor(weights)[labels]).mean()
+    weighed = dataclasses.replace(TASK, weights=weights)
+    torch.testing.assert_close(weighed.loss(scores, labels), wanted)
+    masks = list(labels)
+    assert measured(list(scores[:, None]), masks, weighed) == measured(list(scores[:, None]), masks)
+
+
+def test_pixel_shares_are_those_of_the_masks(tmp_path: Path) -> None:
+    folder = street(tmp_path, {"train": 5, "val": 1, "test": 1})
+    names = ("sky", "road", "tree", "nothing")
+    settings = DataSettings(source="masks", dir=str(folder), size=(48, 64), class_names=names, ignore=(1,))
+    splits = load_splits(settings)
+    masks = torch.cat([splits.train.batch(np.array([i]), splits.preprocessing, None)[1][0].flatten() for i in range(5)])
+    wanted = [float((masks[masks != IGNORED] == kind).double().mean()) for kind in range(3)]
+    assert wanted[0] > 0
+    assert wanted[2] == 0
+    assert pixel_shares(splits.train, splits.preprocessing, 3) == pytest.approx(wanted)
 
 
 def test_loss_without_a_labelled_pixel_is_zero() -> None:

@@ -59,13 +59,15 @@ def task_of_head(head: Head, classes: tuple[str, ...], recipe: Mapping[str, Any]
     Args:
         head: The kind of network.
         classes: Names of its outputs.
-        recipe: What is learned and how it is evaluated, as JSON; what it does not say is as usual.
+        recipe: What is learned and how it is evaluated, as JSON; what it does not say is as usual. Weights of classes
+            are found from data (`pixel_shares`).
     """
     if head == "classification":
         return Classification(classes, recipe.get("label_smoothing", 0.0))
     if head == "segmentation":
         settings = recipe.get("segmentation", {})
-        return Segmentation(classes, **{name: as_tuples(value) for name, value in settings.items()})
+        own = {name: as_tuples(value) for name, value in settings.items() if name != "balance"}
+        return Segmentation(classes, **own)
     return Pose(classes, **recipe.get("pose", {}))
 
 

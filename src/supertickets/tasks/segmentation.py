@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -27,16 +28,20 @@ class Segmentation:
         average: What the loss is divided by: "valid" pixels, or "all" of them, as the released code does.
         window: Height and width of the windows in which an evaluated picture goes through the network, each a third
             over the last; None for the whole picture at once.
+        weights: Of the classes' pixels in the training loss; empty if all are 1.
     """
 
     classes: tuple[str, ...]
     average: Literal["valid", "all"] = "valid"
     window: tuple[int, int] | None = None
+    weights: tuple[float, ...] = ()
     head: ClassVar[Literal["segmentation"]] = "segmentation"
 
     def loss(self, scores: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy of scores (B, K, h, w), made as large as the labels (B, H, W); 255 does not count."""
-        total = F.cross_entropy(enlarge(scores, target.shape[-2:]), target, ignore_index=IGNORED, reduction="sum")
+        weights = _on_device(self.weights, scores.device) if self.weights else None
+        scores = enlarge(scores, target.shape[-2:])
+        total = F.cross_entropy(scores, target, weights, ignore_index=IGNORED, reduction="sum")
         pixels = (target != IGNORED).sum().clamp_min(1) if self.average == "valid" else target.numel()
         return total / pixels
 
@@ -81,6 +86,33 @@ class Segmentation:
         scores = windowed(module, prepare(prepare.pixels(picture)[None]).to(device), self.window)
         found = enlarge(scores, (picture.height, picture.width))[0].argmax(0)
         return found.to(torch.uint8).cpu().numpy()
+
+
+def pixel_shares(data: Samples, prepare: Preprocessing, kinds: int) -> list[float]:
+    """The share of every class in the labelled pixels of at most 500 scenes, spread evenly."""
+    counts = torch.zeros(kinds, dtype=torch.int64)
+    for i in np.unique(np.linspace(0, len(data) - 1, min(len(data), 500)).round().astype(np.int64)):
+        for mask in data.batch(np.array([i]), prepare, None)[1]:
+            counts += torch.bincount(mask[mask != IGNORED], minlength=kinds)
+    return (counts.double() / counts.sum().clamp_min(1)).tolist()
+
+
+def balanced(shares: Iterable[float], power: float) -> tuple[float, ...]:
+    """Weights share^-power of classes, 1 in the mean over pixels; classes without pixels weigh as much as the rarest.
+
+    With power 1 every class has the same part in the loss (Eigen and Fergus, 2015, divide the median share by it).
+    """
+    known = list(shares)
+    rarest = min((share for share in known if share > 0), default=1.0)
+    weights = [max(share, rarest) ** -power for share in known]
+    mean = sum(share * weight for share, weight in zip(known, weights, strict=True))
+    return tuple(weight / mean for weight in weights) if mean else ()
+
+
+@functools.lru_cache(maxsize=8)
+def _on_device(weights: tuple[float, ...], device: torch.device) -> Tensor:
+    """Kept, so that no step waits for a transfer."""
+    return torch.tensor(weights, device=device)
 
 
 def enlarge(scores_BKHW: Tensor, size: Iterable[int]) -> Tensor:
