@@ -19,7 +19,7 @@ from outcome import Cli
 from supertickets import Recipe, UserError
 from supertickets.recipe import PruneSettings, SearchSettings
 from supertickets.schedule import course
-from supertickets.study.sweep import Job, Plan, read_sweep, shared
+from supertickets.study.sweep import Job, Plan, list_sweeps, read_sweep, shared
 from supertickets.study.work import Progress, WorkerLost, check_end, do, run_all
 
 SMALL = {"epochs": 10, "search": {"interval": 4, "last_epoch": 8}, "prune": {"interval": 1, "progressive": True}}
@@ -294,3 +294,33 @@ def test_the_command(cli: Cli, file: Callable[..., Path], quick_words: list[str]
     assert "Mag. + retrain" in again.out
     broken = cli("sweep", tmp_path / "none.yaml")
     assert (broken.status, broken.err) == (2, f"error: sweep file {tmp_path}/none.yaml does not exist\n")
+
+
+# Shipped sweeps -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(list_sweeps()))
+def test_shipped_sweeps_can_be_planned(name: str) -> None:
+    if name == "known":
+        pytest.importorskip("timm")
+    plan = read_sweep(name, {"recipe": "images", "seeds": [3]}, ["--epochs", "350", "--prune.interval", "25"])
+    assert {point.seed for point in plan.points} == {3}
+    assert all(job.recipe is None or job.recipe.epochs == 350 for job in plan.jobs)
+
+
+def test_a_shipped_sweep_takes_recipe_ratios_and_settings() -> None:
+    words = ["--epochs", "40", "--prune.interval", "4", "--prune.progressive", "false"]
+    plan = read_sweep("ablation", {"recipe": "digits", "ratios": [0.7], "seeds": [0]}, words)
+    assert {(point.recipe, point.ratio, point.seed) for point in plan.points} == {("digits", 0.7, 0)}
+    drawn = [job.recipe.prune for job in plan.jobs if job.command == "draw" and job.recipe is not None]
+    assert {prune.interval for prune in drawn} == {4}
+    assert {prune.progressive for prune in drawn} == {False, True}  # methods have the last word
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [("ablaton", "did you mean 'ablation'"), ("no.yaml", "no.yaml does not exist"), ("ablation", "--recipe")],
+)
+def test_sweeps_that_are_not_there_are_told(source: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        read_sweep(source)

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,17 +121,33 @@ class Plan:
     jobs: tuple[Job, ...]
 
 
-def read_sweep(path: str | Path) -> Plan:
-    """Reads a sweep's YAML file.
+def list_sweeps() -> dict[str, str]:
+    """Shipped sweeps: name -> one line on what they compare."""
+    files = sorted(resources.files("supertickets.sweeps").iterdir(), key=lambda entry: entry.name)
+    return {
+        entry.name.removesuffix(".yaml"): entry.read_text().partition("\n")[0].removeprefix("# ")
+        for entry in files
+        if entry.name.endswith(".yaml")
+    }
+
+
+def read_sweep(source: str | Path, changes: Mapping[str, Any] | None = None, words: Sequence[str] = ()) -> Plan:
+    """Reads a sweep: a YAML file, or a shipped one by name.
 
     ``recipe`` (a name, a file or a list), ``settings`` (for every run), ``ratios``, ``seeds`` and ``methods``, by name.
     A method is two-in-one training, or ``search: true`` (no pruning), ``train: true`` (the dense supernet), or
     ``prune: CRITERION`` (with ``batches`` and ``rounds``); it may have ``settings`` of its own and ``retrain: EPOCHS``.
 
+    Args:
+        source: The file, or the name.
+        changes: What replaces its ``recipe``, ``ratios`` and ``seeds``.
+        words: Command-line words for every run; they win over ``settings``, but not over those of a method.
+
     Raises:
         UserError: The file is missing, no YAML, or asks for what cannot work.
     """
-    data = _read(Path(path))
+    path = _find(source)
+    data = _read(path) | dict(changes or {})
     _check_keys(data, _KEYS, str(path))
     methods = [_method(name, told or {}, f"{path}: method '{name}'") for name, told in _named(data, path).items()]
     ratios = _numbers(data, "ratios", float, path) if any(method.has_ratio for method in methods) else [0.0]
@@ -138,7 +155,7 @@ def read_sweep(path: str | Path) -> Plan:
         raise UserError(f"{path}: ratio {wrong[0]:g} is no share of the weights, e.g. 0.9")
     seeds = _numbers(data, "seeds", int, path) if "seeds" in data else [0]
     recipes = data.get("recipe", [])
-    common = _words(data.get("settings") or {}, f"{path}: settings")
+    common = (*_words(data.get("settings") or {}, f"{path}: settings"), *words)
     points: list[Point] = []
     jobs: dict[str, Job] = {}
     for name in recipes if isinstance(recipes, list) else [recipes]:
@@ -150,7 +167,7 @@ def read_sweep(path: str | Path) -> Plan:
                     jobs |= {job.key: job for job in chain}
                     points.append(Point(Path(str(name)).stem, method.name, ratio, seed, chain[-1].key))
     if not points:
-        raise UserError(f"{path} has no recipe; name one, e.g. recipe: digits")
+        raise UserError(f"{path} has no recipe; name one with --recipe, or in the file, e.g. recipe: digits")
     return Plan(tuple(points), tuple(_in_order({job.key: job for job in shared(list(jobs.values()))})))
 
 
@@ -271,6 +288,16 @@ def _words(settings: Any, where: str) -> tuple[str, ...]:
 
 def _word(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _find(source: str | Path) -> Path:
+    """The file of a sweep; a shipped one is found by its name."""
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        return path
+    if str(source) not in (known := list_sweeps()):
+        raise UserError(f"there is no sweep '{source}'{nearest(str(source), known)}; or give a YAML file")
+    return Path(str(resources.files("supertickets.sweeps").joinpath(f"{source}.yaml")))
 
 
 def _read(path: Path) -> dict[str, Any]:
