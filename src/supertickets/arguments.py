@@ -86,8 +86,18 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
     made["sweep"].add_argument("sweep", metavar="SWEEP.yaml", help="recipes, methods, ratios and seeds")
     made["sweep"].add_argument("--plan", action="store_true", help="print the jobs, and do nothing")
     made["sweep"].add_argument("--out", metavar="DIR", help="directory of the sweep (default: runs/NAME)")
-    made["sweep"].add_argument("--workers", type=int, default=1, help="processes at once (default: 1)")
+    made["sweep"].add_argument(
+        "--engine", choices=("local", "ray", "slurm"), default="local", help="where jobs are done (default: local)"
+    )
+    made["sweep"].add_argument(
+        "--workers", type=int, help="jobs at once (default: 1; with ray and slurm what the cluster has room for)"
+    )
     made["sweep"].add_argument("--threads", type=int, default=1, help="CPU threads of each (default: 1)")
+    made["sweep"].add_argument("--cpus", type=int, help="ray, slurm: CPUs that each takes (default: its threads)")
+    made["sweep"].add_argument("--gpus", type=float, help="ray, slurm: GPUs that each takes, or share of one (ray)")
+    made["sweep"].add_argument(
+        "--slurm", metavar="NAME=VALUE,...", help="slurm: parameters of sbatch, e.g. time=120,partition=gpu"
+    )
     made["bench"].add_argument("--against", metavar="TICKET", help="default: the dense supernet it was drawn from")
     made["bench"].add_argument("--batch", type=int, default=1)
     made["bench"].add_argument("--threads", type=int, default=1)
