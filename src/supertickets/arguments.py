@@ -8,8 +8,11 @@ from typing import Any, NoReturn
 
 from . import __version__
 from .errors import UserError
-from .files import settings_parser
+from .files import list_sweeps, settings_parser
 from .recipe import setting_names
+
+# Commands that take settings of a recipe; those that mean something else to them.
+_OWN = {"draw": (), "train": (), "retrain": ("epochs",), "transfer": (), "prune": (), "sweep": ("threads",)}
 
 
 def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argparse.ArgumentParser:
@@ -25,7 +28,7 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
     parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     made = {}
     for name, run in commands.items():
-        settings = name in ("draw", "train", "retrain", "transfer", "prune")
+        settings = name in _OWN
         made[name] = parsers.add_parser(
             name, help=run.__doc__, description=run.__doc__, add_help=not settings, allow_abbrev=False
         )
@@ -36,7 +39,7 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
                 "-h", "--help", action=_SettingsHelp, nargs=0, help="show this help and all settings"
             )
             made[name].add_argument("--data", metavar="DIR", help="folder with the data set")
-            made[name].add_argument("--out", metavar="RUN", help="run directory")
+            made[name].add_argument("--out", metavar="DIR", help="directory of the run, or of the sweep")
     for name in ("draw", "train"):
         made[name].add_argument(
             "recipe",
@@ -83,11 +86,23 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
     made["export"].add_argument("--format", choices=("onnx", "torch"), default="onnx")
     made["export"].add_argument("--fixed", action="store_true", help="scenes of one size only, which is faster")
     made["export"].add_argument("--out", metavar="FILE", help="default: model.onnx or model.pt2 in the ticket's folder")
-    made["sweep"].add_argument("sweep", metavar="SWEEP.yaml", help="recipes, methods, ratios and seeds")
+    made["sweep"].add_argument("sweep", metavar="SWEEP", help=f"a YAML file, or one of {', '.join(list_sweeps())}")
+    made["sweep"].add_argument("--recipe", nargs="+", metavar="RECIPE", help="in place of those of the sweep")
+    made["sweep"].add_argument("--ratios", nargs="+", type=float, metavar="R", help="in place of those of the sweep")
+    made["sweep"].add_argument("--seeds", nargs="+", type=int, metavar="N", help="in place of those of the sweep")
     made["sweep"].add_argument("--plan", action="store_true", help="print the jobs, and do nothing")
-    made["sweep"].add_argument("--out", metavar="DIR", help="directory of the sweep (default: runs/NAME)")
-    made["sweep"].add_argument("--workers", type=int, default=1, help="processes at once (default: 1)")
+    made["sweep"].add_argument(
+        "--engine", choices=("local", "ray", "slurm"), default="local", help="where jobs are done (default: local)"
+    )
+    made["sweep"].add_argument(
+        "--workers", type=int, help="jobs at once (default: 1; with ray and slurm what the cluster has room for)"
+    )
     made["sweep"].add_argument("--threads", type=int, default=1, help="CPU threads of each (default: 1)")
+    made["sweep"].add_argument("--cpus", type=int, help="ray, slurm: CPUs that each takes (default: its threads)")
+    made["sweep"].add_argument("--gpus", type=float, help="ray, slurm: GPUs that each takes, or share of one (ray)")
+    made["sweep"].add_argument(
+        "--slurm", metavar="NAME=VALUE,...", help="slurm: parameters of sbatch, e.g. time=120,partition=gpu"
+    )
     made["bench"].add_argument("--against", metavar="TICKET", help="default: the dense supernet it was drawn from")
     made["bench"].add_argument("--batch", type=int, default=1)
     made["bench"].add_argument("--threads", type=int, default=1)
@@ -97,10 +112,9 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
 
 def take_settings(words: list[str]) -> tuple[list[str], list[str]]:
     """Parts a command's own words from the settings of a recipe (``--name VALUE``), which may stand anywhere."""
-    own = {"draw": (), "train": (), "retrain": ("epochs",), "transfer": (), "prune": ()}
-    if not words or words[0] not in own:
+    if not words or words[0] not in _OWN:
         return words, []
-    names = set(setting_names()) - set(own[words[0]])
+    names = set(setting_names()) - set(_OWN[words[0]])
     rest, settings, queue = [], [], list(words)
     while queue:
         word = queue.pop(0)

@@ -219,24 +219,25 @@ def _bench(options: argparse.Namespace) -> None:
 
 def _sweep(options: argparse.Namespace) -> None:
     """run many recipes, methods, ratios and seeds; what they have in common is done once -> DIR/results.csv"""
+    from .study.engines import open_engine
     from .study.results import results_table
     from .study.sweep import read_sweep
     from .study.work import run_sweep
 
-    plan = read_sweep(options.sweep)
+    changes = {name: getattr(options, name) for name in ("recipe", "ratios", "seeds")}
+    plan = read_sweep(options.sweep, {k: v for k, v in changes.items() if v is not None}, _with_data(options))
     if options.plan:
         for job in plan.jobs:
             begins = f" from {job.parent}" if job.parent else ""
             _OUT.print(f"{job.key}  {job.command}{begins}  {escape(str(dict(job.options) or ''))}")
         _OUT.print(f"{len(plan.points)} results by {len(plan.jobs)} jobs")
         return
-    for name in ("workers", "threads"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name} is {getattr(options, name)}; the nearest possible is 1")
     root = Path(options.out or f"runs/{Path(options.sweep).stem}")
+    asked = {name: getattr(options, name) for name in ("workers", "threads", "cpus", "gpus", "slurm")}
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        found = run_sweep(plan, root, options.workers, options.threads, console)
+        engine = open_engine(options.engine, root, **asked)
+        found = run_sweep(plan, root, engine, options.workers or (1 if options.engine == "local" else None), console)
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
         raise SystemExit(STOPPED) from None

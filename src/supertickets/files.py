@@ -29,11 +29,21 @@ _VARIES = {
 
 def list_recipes() -> dict[str, str]:
     """Shipped recipes: name -> one line on what it does."""
-    found = {}
-    for entry in sorted(resources.files("supertickets.recipes").iterdir(), key=lambda e: e.name):
-        if entry.name.endswith(".yaml"):
-            found[entry.name.removesuffix(".yaml")] = yaml.safe_load(entry.read_text()).get("description", "")
-    return found
+    return _shipped("recipes")
+
+
+def list_sweeps() -> dict[str, str]:
+    """Shipped sweeps: name -> one line on what they compare."""
+    return _shipped("sweeps")
+
+
+def _shipped(kind: str) -> dict[str, str]:
+    files = sorted(resources.files(f"supertickets.{kind}").iterdir(), key=lambda entry: entry.name)
+    return {
+        entry.name.removesuffix(".yaml"): yaml.safe_load(entry.read_text()).get("description", "")
+        for entry in files
+        if entry.name.endswith(".yaml")
+    }
 
 
 def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:

@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 import supertickets as tickets
 from outcome import Cli
 from supertickets import Recipe, UserError
+from supertickets.files import list_sweeps
 from supertickets.recipe import PruneSettings, SearchSettings
 from supertickets.schedule import course
-from supertickets.study.sweep import Job, Plan, list_sweeps, read_sweep, shared
-from supertickets.study.work import Progress, WorkerLost, check_end, do, run_all
+from supertickets.study.progress import Progress, effort, progress_line, progress_table
+from supertickets.study.sweep import Job, Plan, read_sweep, shared
+from supertickets.study.work import WorkerLost, check_end, do, run_all
 
 SMALL = {"epochs": 10, "search": {"interval": 4, "last_epoch": 8}, "prune": {"interval": 1, "progressive": True}}
 
@@ -227,7 +229,7 @@ def test_lost_workers_jobs_are_taken_up_again(tmp_path: Path) -> None:
     assert (progress.done, progress.lost, progress.failed) == ({search, prune, retrain}, 2, {})
     assert seen == sorted(seen)
     again = Fake(tmp_path)
-    assert run_all(plan, tmp_path, again.submit, lambda p: None, 2).skipped == 3
+    assert run_all(plan, tmp_path, again.submit, lambda p: None, 2).before == {search, prune, retrain}
     assert again.seen == []
 
 
@@ -256,19 +258,49 @@ def test_the_end_of_a_worker() -> None:
     check_end(0, "")
     with pytest.raises(WorkerLost, match="signal 9"):
         check_end(-9, "")
+    with pytest.raises(WorkerLost, match="told to stop"):
+        check_end(130, "")
     with pytest.raises(UserError, match=r"^no data$"):
         check_end(2, "warning: x\nerror: no data\n")
     with pytest.raises(UserError, match="status 1"):
         check_end(1, "")
 
 
+def test_epochs_of_a_job(file: Callable[..., Path]) -> None:
+    """The tree of the first test above: trunks of 2 and 3 more epochs, draws that go on to the tenth."""
+    plan = read_sweep(file(ratios=[0.2, 0.5, 0.8], methods={"two-in-one": {}}))
+    jobs = {job.key: job for job in plan.jobs}
+    assert [effort(job, jobs) for job in plan.jobs] == [1 + 2, 1 + 8, 1 + 3, 1 + 5, 1 + 5]
+    search, prune, retrain = chain().jobs
+    assert [effort(job, {search.key: search}) for job in (search, prune, retrain)] == [1 + 10, 1, 1 + 1]
+
+
 def test_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two of six jobs were done before; two more took 60 s, so that the last two take 60 s again."""
-    progress = Progress(6, {"a", "b"}, 2, began=0)
-    monkeypatch.setattr("time.monotonic", lambda: 60.0)
+    """Three searches (11 each), a prune (1), a retraining (2): the second search took 22 s; 11, 1 and 2 are left."""
+    search, prune, retrain = chain().jobs
+    jobs = {job.key: job for job in (search, drawing(ratio=0.1), drawing(ratio=0.2), prune, retrain)}
+    first, second, third = list(jobs)[:3]
+    progress = Progress(jobs, {first}, frozenset({first}), began=0)
+    monkeypatch.setattr("time.monotonic", lambda: 22.0)
     assert progress.eta is None
-    progress.done |= {"c", "d"}
-    assert progress.eta == 60
+    progress.done.add(second)
+    progress.running.add(third)
+    assert progress.waiting == {prune.key, retrain.key}
+    assert progress.eta == 22 / 11 * (11 + 3)
+
+
+def test_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: 352.0)
+    search, prune, retrain = chain().jobs
+    other = drawing(ratio=0.1)
+    progress = Progress({job.key: job for job in (search, prune, retrain, other)}, {search.key}, began=0, lost=2)
+    progress.running, progress.failed = {other.key}, {prune.key: "no data"}
+    assert progress_line(progress) == "1 of 4 jobs done, 1 running, 1 failed, 2 taken up again; 7 min left"
+    table = progress_table(progress)
+    cells = list(zip(*(column.cells for column in table.columns), strict=True))
+    assert [column.header for column in table.columns] == ["jobs", "done", "running", "waiting", "failed"]
+    assert cells == [("draw", "1", "1", "", ""), ("prune", "", "", "", "1"), ("retrain", "", "", "1", "")]
+    assert progress.failures() == [f"prune {prune.key}: no data"]
 
 
 def test_the_command(cli: Cli, file: Callable[..., Path], quick_words: list[str], tmp_path: Path) -> None:
@@ -324,3 +356,9 @@ def test_a_shipped_sweep_takes_recipe_ratios_and_settings() -> None:
 def test_sweeps_that_are_not_there_are_told(source: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
         read_sweep(source)
+
+
+def test_the_command_line_names_a_shipped_sweep(cli: Cli) -> None:
+    words = ("--recipe", "digits", "--ratios", "0.7", "--seeds", "0", "--prune.interval", "2", "--threads", "2")
+    assert "7 results by 10 jobs" in cli("sweep", "ablation", *words, "--plan").out
+    assert cli("sweep", "ablation", *words, "--prune.intervall", "2", "--plan").status == 2

@@ -15,13 +15,13 @@ from typing import Any, Literal
 import yaml
 
 from ..errors import UserError, nearest
-from ..files import load_recipe, recipe_from_json
+from ..files import list_sweeps, load_recipe, recipe_from_json
 from ..pruning import find_criterion
 from ..recipe import Recipe, flatten
 from ..restate import fixed_network
 from ..schedule import check_schedule, course
 
-_KEYS = ("recipe", "settings", "methods", "ratios", "seeds")
+_KEYS = ("description", "recipe", "settings", "methods", "ratios", "seeds")
 _METHOD_KEYS = ("search", "train", "prune", "batches", "rounds", "settings", "retrain")
 
 
@@ -119,16 +119,6 @@ class Plan:
 
     points: tuple[Point, ...]
     jobs: tuple[Job, ...]
-
-
-def list_sweeps() -> dict[str, str]:
-    """Shipped sweeps: name -> one line on what they compare."""
-    files = sorted(resources.files("supertickets.sweeps").iterdir(), key=lambda entry: entry.name)
-    return {
-        entry.name.removesuffix(".yaml"): entry.read_text().partition("\n")[0].removeprefix("# ")
-        for entry in files
-        if entry.name.endswith(".yaml")
-    }
 
 
 def read_sweep(source: str | Path, changes: Mapping[str, Any] | None = None, words: Sequence[str] = ()) -> Plan:

@@ -1,27 +1,75 @@
-"""A worker process of a sweep: ``python -m supertickets.study.worker ROOT JOB``."""
+"""A worker of a sweep: a process (``python -m supertickets.study.worker ROOT JOB``), or a call that engines make."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import socket
 import sys
+import traceback
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from ..errors import UserError
 from ..training import Interrupted
 from .sweep import Job
-from .work import do
+from .work import do, log_since
 
 
-def main(words: list[str]) -> int:
-    """Does one job; 2 and one line on standard error if it cannot work."""
+def run(job: Job, root: Path) -> int:
+    """Does one job, and says on standard error what is wrong.
+
+    Returns:
+        Exit status, as of the command line: 0 done, 2 it cannot work, 1 a defect, 130 stopped.
+    """
     try:
-        do(Job.from_json(json.loads(words[1])), Path(words[0]))
+        do(job, root)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt):
         return 130
+    except Exception:
+        traceback.print_exc()
+        return 1
     return 0
+
+
+def attempt(job: Mapping[str, Any], root: str, mark: str, directory: str, threads: int) -> tuple[int, str]:
+    """Does one job in a process that an engine has made on some machine.
+
+    Args:
+        job: As `Job.to_json` tells it.
+        root: Directory of the sweep, on storage that all machines share.
+        mark: What `work.mark` says of it where the sweep was started.
+        directory: Where the sweep was started; paths in its recipes may be relative to it.
+        threads: CPU threads.
+
+    Returns:
+        Exit status and end of the log, for `work.check_end`.
+    """
+    seen = Path(root, ".sweep")
+    if not seen.exists() or seen.read_text() != mark:
+        return 2, f"machine {socket.gethostname()} does not see {root}; put --out on storage that all machines share"
+    if Path(directory).is_dir():
+        os.chdir(directory)
+    torch.set_num_threads(threads)
+    told = Job.from_json(job)
+    path = Path(root, told.key, "log.txt")
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a", buffering=1) as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        begins = log.tell()
+        status = run(told, Path(root))
+    return status, log_since(path, begins)
+
+
+def main(words: list[str]) -> int:
+    """Does one job; the exit status is that of `run`."""
+    return run(Job.from_json(json.loads(words[1])), Path(words[0]))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,99 @@
+"""Where a sweep stands: its jobs by what became of them, and the time that is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rich import box
+from rich.table import Table
+
+from .sweep import Job
+
+
+@dataclass
+class Progress:
+    """Where a sweep stands; jobs by their keys.
+
+    Attributes:
+        jobs: All of them, parents before children.
+        done: Those that are finished, those of earlier calls included.
+        before: Those that were finished before.
+        running: Those that a worker has begun and not ended.
+        failed: What was wrong; jobs that begin from a failed one fail with it.
+        lost: How often a worker was lost.
+        began: When, by `time.monotonic`.
+    """
+
+    jobs: Mapping[str, Job]
+    done: set[str] = field(default_factory=set)
+    before: frozenset[str] = frozenset()
+    running: set[str] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)
+    lost: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def waiting(self) -> set[str]:
+        """Those that wait for their parent or for a worker."""
+        return set(self.jobs) - self.done - self.running - set(self.failed)
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds that are left, if epochs go on as fast as those that this call has trained; None before the first."""
+        new = sum(effort(self.jobs[key], self.jobs) for key in self.done - self.before)
+        left = sum(effort(self.jobs[key], self.jobs) for key in self.waiting | self.running)
+        return (time.monotonic() - self.began) / new * left if new else None
+
+    def failures(self) -> Sequence[str]:
+        """A line per job that failed."""
+        return [f"{self.jobs[key].command} {key}: {why}" for key, why in self.failed.items()]
+
+
+def effort(job: Job, jobs: Mapping[str, Job]) -> int:
+    """Epochs that a job trains by itself, and one for what else it does.
+
+    Args:
+        job: Any.
+        jobs: By key; those that it begins from are among them.
+    """
+    if job.command == "retrain":
+        return 1 + int(job.options["epochs"])
+    if job.recipe is None:
+        return 1
+    begins = 0 if job.parent is None else int(jobs[job.parent].options["until"])
+    return 1 + int(job.options.get("until", job.recipe.epochs)) - begins
+
+
+def progress_line(progress: Progress) -> str:
+    """Jobs done, running and failed, and the time that is left."""
+    told = f"{len(progress.done)} of {len(progress.jobs)} jobs done"
+    if progress.before:
+        told += f" ({len(progress.before)} before)"
+    told += f", {len(progress.running)} running"
+    if progress.failed:
+        told += f", {len(progress.failed)} failed"
+    if progress.lost:
+        told += f", {progress.lost} taken up again"
+    if progress.eta is not None and (progress.waiting or progress.running):
+        told += f"; {progress.eta / 60:.0f} min left"
+    return told
+
+
+def progress_table(progress: Progress) -> Table:
+    """A row per kind of job, what became of them in columns; below it the line that plain logs have."""
+    parts = {
+        "done": progress.done,
+        "running": progress.running,
+        "waiting": progress.waiting,
+        "failed": set(progress.failed),
+    }
+    table = Table(box=box.SIMPLE_HEAD, caption=progress_line(progress), caption_justify="left")
+    table.add_column("jobs")
+    for name in parts:
+        table.add_column(name, justify="right")
+    for command in dict.fromkeys(job.command for job in progress.jobs.values()):
+        of_kind = {key for key, job in progress.jobs.items() if job.command == command}
+        table.add_row(command, *(str(len(of_kind & part) or "") for part in parts.values()))
+    return table

@@ -1,0 +1,125 @@
+"""Jobs on the machines of a Ray cluster."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from .sweep import Job
+from .work import WorkerLost, check_end, mark
+from .worker import attempt
+
+_GRACE = 60  # seconds that stopped jobs have for their checkpoints
+_STARTS = 3  # Ray gives its processes 15 seconds, which is short on a busy machine
+_STORE = 100_000_000  # bytes; results go through files, so that Ray's own store stays empty
+
+
+class RayWorkers:
+    """Tasks of a Ray cluster, one process per job: that of ``ray start`` or RAY_ADDRESS, else one that lives as long.
+
+    Ray itself takes nothing up again: what is lost is told, so that attempts are counted in one place.
+
+    Args:
+        root: Directory of the sweep, on storage that all machines share.
+        workers: Jobs at once, if a cluster must be started here; None for as many as this machine has CPUs.
+        threads: CPU threads of each.
+        cpus: CPUs that each takes of its machine.
+        gpus: Share of a GPU that each takes; none is seen at 0.
+
+    Raises:
+        UserError: There is no Ray, no cluster, or no machine in it that is large enough.
+    """
+
+    def __init__(
+        self, root: Path, workers: int | None = None, threads: int = 1, cpus: int = 1, gpus: float = 0
+    ) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise UserError("--engine ray needs Ray: pip install 'supertickets[cluster]'") from None
+        self._ray: Any = ray
+        self._told = (str(root.resolve()), mark(root), os.getcwd(), threads)
+        _connect(ray, None if workers is None else workers * cpus)
+        _check_room(ray, cpus, gpus)
+        environment = {"OMP_NUM_THREADS": str(threads)} | ({} if gpus else {"CUDA_VISIBLE_DEVICES": ""})
+        # A process ends with its job (max_calls): none begins with the global state of another.
+        self._attempt: Any = ray.remote(
+            num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=0, runtime_env={"env_vars": environment}
+        )(attempt)
+        self._open: set[Any] = set()
+
+    def submit(self, job: Job) -> Future[None]:
+        """Gives a job to Ray, which begins it when a machine has room."""
+        ref = self._attempt.remote(job.to_json(), *self._told)
+        self._open.add(ref)
+        told: Future[None] = Future()
+
+        def finish(ended: Future[tuple[int, str]]) -> None:
+            self._open.discard(ref)
+            try:
+                self._check(ended)
+                told.set_result(None)
+            except (UserError, WorkerLost) as error:
+                told.set_exception(error)
+
+        ref.future().add_done_callback(finish)
+        return told
+
+    def close(self) -> None:
+        """Stops all jobs; each saves a checkpoint first, as on Ctrl-C. A cluster that was started here ends."""
+        left = list(self._open)
+        for ref in left:
+            self._ray.cancel(ref)
+        if left:
+            self._ray.wait(left, num_returns=len(left), timeout=_GRACE)
+        self._ray.shutdown()
+
+    def _check(self, ended: Future[tuple[int, str]]) -> None:
+        errors, error = self._ray.exceptions, ended.exception()
+        if error is None:
+            check_end(*ended.result())
+            return
+        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        if isinstance(error, errors.RayTaskError):  # it could not begin, e.g. without this package
+            raise UserError(lines[-1].strip())
+        if isinstance(error, errors.RuntimeEnvSetupError):
+            raise UserError(" ".join(lines))
+        raise WorkerLost(lines[0].strip())
+
+
+def _connect(ray: Any, cpus: int | None) -> None:
+    """Joins the cluster that there is, else starts one on this machine."""
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        ray.init(address="auto", **quiet)
+        return
+    except ConnectionError:
+        if address := os.environ.get("RAY_ADDRESS"):
+            raise UserError(f"no Ray cluster answers at RAY_ADDRESS {address}; start it, or unset it") from None
+    except Exception as error:  # Ray raises many kinds, plain ones among them
+        raise UserError(f"the Ray cluster cannot be joined ({' '.join(str(error).split())})") from None
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
+    why = ""
+    for _ in range(_STARTS):
+        try:
+            ray.init(address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=_STORE, **quiet)
+            return
+        except Exception as error:
+            why = " ".join(str(error).split())
+            ray.shutdown()
+    raise UserError(f"Ray cannot be started here ({why})")
+
+
+def _check_room(ray: Any, cpus: int, gpus: float) -> None:
+    """Refuses what no machine of the cluster can hold, which would wait for ever."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(machine.get("CPU", 0) >= cpus and machine.get("GPU", 0) >= gpus for machine in machines):
+        return
+    most = ", ".join(f"{math.floor(m.get('CPU', 0))} CPUs and {m.get('GPU', 0):g} GPUs" for m in machines)
+    ray.shutdown()
+    raise UserError(f"no machine of the Ray cluster has {cpus} CPUs and {gpus:g} GPUs for a job; there are: {most}")
