@@ -128,7 +128,8 @@ def check_prune(state: TrainState, recipe: Recipe) -> None:
     weights = maskable(state, recipe)
     for name in state.sparse.mask:
         if name not in weights:
-            part, setting = ("classifier",) * 2 if name.startswith("classifier.") else ("Transformer", "transformer")
+            is_transformers = name in state.module.maskable_weights(transformer=True)
+            part, setting = ("Transformer", "transformer") if is_transformers else ("classifier",) * 2
             raise UserError(f"the ticket's {part} is pruned already; set prune.{setting} to true, so that it stays so")
     check_ratio(weights, recipe.prune, state.sparse.mask)
 
@@ -160,7 +161,7 @@ def search_warning(session: Session) -> str | None:
     """Tells when the penalty is too weak for any unit to reach the threshold before the search ends."""
     recipe, steps = session.recipe, session.batches.steps_per_epoch
     end = last_search_epoch(recipe)
-    if not end or not recipe.search.rho:
+    if not end or not recipe.search.rho or not recipe.supernet.has_units:
         return None
     total = recipe.epochs * steps
     lrs = [recipe.optimizer.lr * lr_factor(step, total, steps, recipe.lr) for step in range(end * steps)]

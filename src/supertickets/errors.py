@@ -13,10 +13,10 @@ class UserError(Exception):
     """
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Returns ``"; did you mean 'x'?"`` for the closest known word, else the list of them."""
+def nearest(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """Returns ``"; did you mean 'x'?"`` for the closest known word, else the list of them, or what is given instead."""
     words = sorted(known)
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     if close:
         return f"; did you mean '{close[0]}'?"
-    return f"; known: {', '.join(words)}"
+    return f"; known: {', '.join(words)}" if otherwise is None else otherwise

@@ -51,7 +51,8 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         source: A shipped name or the path of a YAML file.
-        overrides: Command-line words such as ``["--prune.ratio", "0.8"]``; they win over the file.
+        overrides: Command-line words such as ``["--prune.ratio", "0.8"]``; they win over the file. With another
+            network of timm or torchvision the file's ``supernet.settings`` go.
 
     Raises:
         UserError: The recipe or a setting is unknown, or a value has the wrong type.
@@ -167,7 +168,12 @@ def _parse(values: Mapping[str, Any], overrides: Sequence[str]) -> Recipe:
     parser = settings_parser()
     try:
         parser.set_defaults(parser.parse_object(dict(values)))
-        recipe = _instantiate(parser, parser.parse_args(list(overrides)))
+        network = parser.get_defaults().supernet.name
+        chosen = parser.parse_args(list(overrides))
+        if chosen.supernet.name != network and ":" in chosen.supernet.name + network:
+            parser.set_defaults({"supernet.settings": {}})  # a network of one library knows no settings of another
+            chosen = parser.parse_args(list(overrides))
+        recipe = _instantiate(parser, chosen)
     except (ArgumentError, TypeError, ValueError) as error:
         raise UserError(_one_line(error)) from None
     return check_recipe(recipe)

@@ -14,7 +14,7 @@ from .errors import UserError
 from .recipe import Recipe
 from .schedule import check_schedule
 from .settle import settle
-from .supernets import HRNetSpec, create_spec
+from .supernets import HRNetSpec, Spec, create_spec
 from .tasks import Segmentation, Task, task_of_head
 from .tasks.segmentation import balanced, pixel_shares
 from .ticket import Ticket
@@ -23,12 +23,12 @@ from .training.runtime import start, stop
 from .training.teacher import FixedTeacher, Teacher, fixed_teacher
 
 # What a run begins with, given its recipe and its data: a full supernet, or a network with weights and mask.
-Beginning = Callable[[Recipe, Splits], HRNetSpec | Ticket]
+Beginning = Callable[[Recipe, Splits], Spec | Ticket]
 _INSTEAD = {"in_channels": "", "image_size": " and set data.size", "num_classes": ""}
 
 
 @contextlib.contextmanager
-def open_session(recipe: Recipe, out: Path, beginning: Beginning) -> Iterator[tuple[Session, HRNetSpec | Ticket]]:
+def open_session(recipe: Recipe, out: Path, beginning: Beginning) -> Iterator[tuple[Session, Spec | Ticket]]:
     """Yields the session of a run directory, which is locked meanwhile, and what the run begins with."""
     runtime = start(recipe.device, recipe.threads, recipe.deterministic)
     try:
@@ -50,7 +50,7 @@ def open_session(recipe: Recipe, out: Path, beginning: Beginning) -> Iterator[tu
         stop()
 
 
-def supernet_for(recipe: Recipe, splits: Splits) -> HRNetSpec:
+def supernet_for(recipe: Recipe, splits: Splits) -> Spec:
     """The full supernet, fitted to the data: channels, size and classes."""
     shape = splits.preprocessing
     fitted = {"in_channels": shape.channels, "image_size": shape.size, "num_classes": len(splits.classes)}
@@ -65,9 +65,10 @@ def supernet_for(recipe: Recipe, splits: Splits) -> HRNetSpec:
         why = " ".join(str(error).split())
         raise UserError(f"the settings supernet.settings {settings} make no network ({why})") from None
     if spec.head != (wanted := make_task(recipe, splits).head):
+        other = f"set supernet.settings.head to {wanted}, or " if isinstance(spec, HRNetSpec) else ""
         raise UserError(
             f"supernet.name {recipe.supernet.name} has a head for {spec.head}, the data is for {wanted}; "
-            f"set supernet.settings.head to {wanted}, or take another supernet"
+            f"{other}take another supernet"
         )
     return spec
 

@@ -109,17 +109,24 @@ class AugmentSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SupernetSettings:
-    """The supernet to start from.
+    """The network to start from.
 
     Attributes:
-        name: A name that ``create_supernet`` knows.
-        transformer: Whether identity blocks hold a Transformer path with searchable tokens.
-        settings: Further fields of the spec, e.g. ``{tokens: 8, expansion: 4}``.
+        name: A supernet that ``create_supernet`` knows; or a known network, "timm:NAME" or "torchvision:NAME", which is
+            pruned, but has nothing to search.
+        transformer: Whether identity blocks of a supernet hold a Transformer path with searchable tokens.
+        settings: Further fields of the spec, e.g. ``{tokens: 8, expansion: 4}``; for a known network what its
+            constructor takes, e.g. ``{drop_rate: 0.2}``.
     """
 
     name: str = "hrnet_tiny"
     transformer: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_units(self) -> bool:
+        """Whether the network has units that a search may remove."""
+        return ":" not in self.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +227,7 @@ class PruneSettings:
         restore: Reactivated weights start from the value stored at the prune, or from zero.
         meet: What happens in an epoch where both are due: "search_then_prune", or "search_only" (the literal
             else-if of Algorithm 1).
-        transformer: Whether the linear layers of the Transformer are pruned too.
+        transformer: Whether the linear layers of a supernet's Transformer path are pruned too.
         classifier: Whether the classifier is pruned too.
         layer_floor: Share of every layer that is always kept (its largest weights); 0 in the paper.
         exempt_below: Layers with at most this many weights stay whole; 0 in the paper.

@@ -8,6 +8,7 @@ import platform
 import shutil
 from argparse import ArgumentError
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ from .pruning import WITHOUT_DATA, find_criterion
 from .recipe import Recipe
 from .restate import fixed_network, lineage, recipe_of
 from .schedule import check_schedule
-from .supernets import HRNetSpec, spec_from_json
+from .supernets import HRNetSpec, KnownSpec, Spec, spec_from_json
 from .ticket import Ticket
 from .training import (
     RunDir,
@@ -97,6 +98,11 @@ def transfer(ticket: Ticket, recipe: Recipe, out: str | Path | None = None, head
     else:
         whose = {"kind": "kept" if recipe_of(ticket).task == recipe.task else "fresh"}
 
+    if not recipe.supernet.has_units:
+        raise UserError(
+            f"transfer takes a recipe of a supernet; supernet.name of {recipe.name} is {recipe.supernet.name}"
+        )
+
     def beginning(recipe: Recipe, splits: Splits) -> Ticket:
         wanted = make_task(recipe, splits).head
         settings = joined_settings(ticket, head, recipe, wanted, splits.preprocessing)
@@ -104,6 +110,7 @@ def transfer(ticket: Ticket, recipe: Recipe, out: str | Path | None = None, head
             check_data("the head's ticket", head, splits)
         joined = dataclasses.replace(recipe.supernet, transformer=True, settings=settings)
         full = supernet_for(dataclasses.replace(recipe, supernet=joined), splits)
+        assert isinstance(full, HRNetSpec)
         return graft(full, ticket, head, splits.classes, splits.preprocessing, recipe.seed)
 
     made = {"lineage": lineage(ticket), "head": whose}
@@ -218,9 +225,9 @@ def evaluate_ticket(
     return evaluate(module, batches.evaluation(samples), samples, ticket.task, runtime)
 
 
-def supernet_of(ticket: Ticket) -> HRNetSpec:
+def supernet_of(ticket: Ticket) -> Spec:
     """The full supernet that a ticket was drawn from."""
-    return dataclasses.replace(ticket.spec, units={})
+    return ticket.spec.full()
 
 
 def resume(out: str | Path) -> Ticket:
@@ -297,7 +304,7 @@ def _begin(
             "supernet": session.supernet.to_json(),
             "data": session.batches.splits.digest(),
             "made": made,
-            "versions": versions(),
+            "versions": versions(session.supernet),
         }
         session.run.create(about)
         return _finish(command, session, state, made)
@@ -335,7 +342,7 @@ def emit(command: Command, session: Session, state: TrainState, made: Mapping[st
         "samples": state.position.samples,
         "steps": state.position.total_steps,
         "processes": session.runtime.world,
-        "versions": versions(),
+        "versions": versions(state.spec),
     }
     weights = {name: value.cpu() for name, value in module.state_dict().items()}
     mask = {name: flags.cpu() for name, flags in state.sparse.mask.items()}
@@ -350,11 +357,12 @@ def emit(command: Command, session: Session, state: TrainState, made: Mapping[st
     return ticket
 
 
-def versions() -> dict[str, str]:
-    """What a result depends on."""
-    return {
+def versions(spec: Spec | None = None) -> dict[str, str]:
+    """What a result depends on; that of a known network also on the library that makes it."""
+    found = {
         "supertickets": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
     }
+    return found | ({spec.library: version(spec.library)} if isinstance(spec, KnownSpec) else {})

@@ -40,7 +40,7 @@ def events(epoch: int, recipe: Recipe) -> list[Event]:
 
     Args:
         epoch: t, counted from 1.
-        recipe: Settings; reads ``epochs``, ``search`` and ``prune``.
+        recipe: Settings; reads ``epochs``, ``search`` and ``prune``, and whether the network has units.
 
     Returns:
         Events in their order. After the last epoch the ratio is exactly p and nothing is reactivated.
@@ -53,7 +53,8 @@ def events(epoch: int, recipe: Recipe) -> list[Event]:
         prune_due = False
     found: list[Event] = []
     if search_due:
-        found.append(Shrink())
+        if recipe.supernet.has_units:
+            found.append(Shrink())
         if prune.ratio > 0 and prune.reactivate == "search" and not last:
             found.append(Reactivate())
     if last and prune.ratio > 0:

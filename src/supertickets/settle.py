@@ -54,6 +54,10 @@ def settle(recipe: Recipe, samples: int, side: int) -> tuple[Recipe, list[str]]:
             prune=dataclasses.replace(prune, interval=scaled(prune.interval)),
         )
         said.append(f"chosen: {epochs} epochs of {steps} steps, batch {batch} (--epochs, --data.batch)")
+    if not recipe.supernet.has_units:
+        recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=0.0))
+        if last_search_epoch(recipe):
+            said.append(f"{recipe.supernet.name} has no search units: only weights are pruned")
     if recipe.search.rho is None:
         rho = _rho(recipe, max(1, samples // recipe.data.batch))
         recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=rho))

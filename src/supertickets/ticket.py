@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from .cost import Cost, count
 from .data import Box, Preprocessing, open_picture
 from .device import find_device
 from .errors import UserError
-from .supernets import HRNetSpec, as_tuples, spec_from_json
+from .supernets import KnownSpec, Network, Spec, as_tuples, spec_from_json
 from .tasks import Pose, Task, task_of_head
 
 # What the hub calls tasks.
@@ -57,7 +57,7 @@ class Ticket:
         limbs: Pairs of joints between which a line is drawn.
     """
 
-    spec: HRNetSpec
+    spec: Spec
     weights: Mapping[str, Tensor]
     mask: Mapping[str, Tensor]
     classes: tuple[str, ...]
@@ -66,13 +66,13 @@ class Ticket:
     limbs: tuple[tuple[int, int], ...] = ()
 
     @cached_property
-    def module(self) -> nn.Module:
+    def module(self) -> Network:
         """The network, in eval mode on the CPU."""
         module = self.spec.build()
         module.load_state_dict(dict(self.weights))
         return module.eval()
 
-    def module_on(self, device: torch.device) -> nn.Module:
+    def module_on(self, device: torch.device) -> Network:
         """The network on a device: `module` itself, or a copy."""
         return self.module if device.type == "cpu" else copy.deepcopy(self.module).to(device)
 
@@ -225,8 +225,13 @@ class Ticket:
         """The ticket's card, as Markdown."""
         cost, about = self.cost, self.about
         recipe = about.get("recipe", {})
+        said = _SAID.get(str(about.get("command")), _SAID["draw"])
+        network = [("network", str(self.spec))] if isinstance(self.spec, KnownSpec) else []
+        if network:
+            said = said.replace("searched and pruned", "pruned")  # there was nothing to search
         rows = [
             *_history(about),
+            *network,
             (
                 "task",
                 f"{self.spec.head}, {len(self.classes)} {'joints' if self.spec.head == 'keypoints' else 'classes'}",
@@ -247,7 +252,7 @@ class Ticket:
         table = "\n".join(f"| {name} | {value} |" for name, value in rows)
         return (
             f"---\nlibrary_name: supertickets\npipeline_tag: {_HUB_TAGS[self.spec.head]}\n---\n\n"
-            f"# SuperTicket\n\n{_SAID.get(str(about.get('command')), _SAID['draw'])}\n\n"
+            f"# SuperTicket\n\n{said}\n\n"
             f"| | |\n|---|---|\n{table}\n\n"
             "Zeros save time only where a runtime uses them; `supertickets bench` measures it on your device.\n\n"
             "```python\nimport supertickets as st\n\n"

@@ -12,8 +12,7 @@ from torch import Tensor
 from .data import Preprocessing
 from .errors import UserError
 from .recipe import Recipe
-from .supernets import HRNet, HRNetSpec, create_spec
-from .supernets.hrnet import Head
+from .supernets import Head, HRNet, HRNetSpec, create_spec
 from .ticket import Ticket
 
 # Settings of a supernet that belong to its head.
@@ -38,28 +37,43 @@ def joined_settings(
     Raises:
         UserError: The features cannot serve the target, or the head does not fit them.
     """
-    features = ticket.spec
+    features = spec_with_stages(ticket)
     if features.in_channels != preprocessing.channels:
         raise UserError(
             f"the ticket's features take pictures of {features.in_channels} channels, those of {recipe.name} have "
             f"{preprocessing.channels}; take a ticket that was drawn on such pictures"
         )
     settings = {name: getattr(features, name) for name in _FEATURE_SETTINGS} | dataclasses.asdict(features.style)
-    behind = features if head is None else head.spec
+    behind = features if head is None else spec_with_stages(head)
     if behind.head == wanted:
         check_join(features, behind)
         return settings | {name: getattr(behind, name) for name in ("head", *HEAD_SETTINGS)}
     if head is not None:
         raise UserError(f"--head is a ticket for {behind.head}, the data is for {wanted}; take one of that task")
     chosen = {name: value for name, value in recipe.supernet.settings.items() if name in HEAD_SETTINGS}
-    usual = create_spec(recipe.supernet.name, image_size=preprocessing.size).head_channels
-    branches, widths = len(features.channels[-1]), chosen.get("head_channels", usual)
+    usual = create_spec(recipe.supernet.name, image_size=preprocessing.size)
+    assert isinstance(usual, HRNetSpec)
+    branches, widths = len(features.channels[-1]), chosen.get("head_channels", usual.head_channels)
     if wanted == "classification" and len(widths) != branches:
         raise UserError(
             f"the head of {recipe.name} is for {len(widths)} branches (of {list(widths)} channels), the ticket's "
             f"features have {branches}; set supernet.settings.head_channels to {branches} numbers"
         )
     return settings | {"head": wanted} | chosen
+
+
+def spec_with_stages(ticket: Ticket) -> HRNetSpec:
+    """The spec of a ticket that can be parted into stem, stages and head.
+
+    Raises:
+        UserError: It is of another family.
+    """
+    if not isinstance(ticket.spec, HRNetSpec):
+        raise UserError(
+            f"transfer joins stem and stages of a supernet with a head, which {ticket.spec} has not; "
+            "take a ticket of a supernet, or train it further with retrain"
+        )
+    return ticket.spec
 
 
 def check_join(features: HRNetSpec, head: HRNetSpec) -> None:
@@ -112,8 +126,9 @@ def graft(
         A ticket that has not been trained as a whole yet.
     """
     behind = head or (features if features.spec.head == full.head else None)
-    units = {name: units for name, units in features.spec.units.items() if _of_features(name)}
-    units |= {n: u for n, u in (behind.spec if behind else full).units.items() if not _of_features(n)}
+    rest = spec_with_stages(behind) if behind else full
+    units = {name: units for name, units in spec_with_stages(features).units.items() if _of_features(name)}
+    units |= {name: units for name, units in rest.units.items() if not _of_features(name)}
     spec = dataclasses.replace(full, units=units)
     torch.manual_seed(seed)
     module = spec.build()

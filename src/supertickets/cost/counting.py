@@ -1,7 +1,7 @@
 """Parameters and MACs, per layer and in total; 1 MAC is one multiply-accumulate.
 
-Counted: convolutions, linear layers and the two matrix products of attention, for one image. Normalisation,
-activations, resizing, additions and biases count 0, as in the papers.
+Counted: convolutions and matrix products (linear layers, attention), for one image. Normalisation, activations,
+resizing, additions and biases count 0, as in the papers.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..supernets import spec_from_json
+from ..supernets import Network, spec_from_json
 from ..supernets.spec import Spec, UnitGroup
-from ..supernets.transformer import Attention
+from ..supernets.trace import products
 
 Mask = Mapping[str, Tensor]
 
@@ -28,7 +28,7 @@ class LayerCost:
 
     Attributes:
         name: The module's path.
-        weight: Name of its weight; None for attention, which has none.
+        weight: Name of its weight; None where what is multiplied was computed, as in attention.
         uses: How often each weight enters a multiplication (output positions).
         macs: Multiply-accumulates with every weight in place.
         masked_macs: Multiply-accumulates with the weights that the mask keeps.
@@ -126,36 +126,21 @@ def _dense_costs(key: _Key) -> _Dense:
     """One forward without data (meta tensors); the same spec is asked for again and again during a run."""
     with torch.device("meta"):
         module = spec_from_json(json.loads(key.spec)).build().eval()
-    rows: list[LayerCost] = []
-
-    def count_layer(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if isinstance(layer, Attention):
-            query, key_tensor = inputs[0], inputs[1]
-            macs = 2 * query.shape[1] * key_tensor.shape[1] * query.shape[2]
-            rows.append(LayerCost(name, None, 1, macs, macs))
-            return
-        assert isinstance(layer, nn.Conv2d | nn.Linear)
-        uses = output.numel() // (output.shape[-1] if isinstance(layer, nn.Linear) else output.shape[1])
-        macs = layer.weight.numel() * uses
-        rows.append(LayerCost(name, f"{name}.weight", uses, macs, macs))
-
-    for name, layer in module.named_modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear | Attention):
-            layer.register_forward_hook(partial(count_layer, name))
-    with torch.no_grad():
-        module(torch.empty(1, *key.input_shape, device="meta"))
-    return _Dense(sum(p.numel() for p in module.parameters()), tuple(rows))
+    sizes = {name: p.numel() for name, p in module.named_parameters()}
+    found, _ = products(module, torch.empty(1, *key.input_shape, device="meta"))
+    rows = (LayerCost(p.name, p.weight, p.macs // sizes[p.weight] if p.weight else 1, p.macs, p.macs) for p in found)
+    return _Dense(sum(sizes.values()), tuple(rows))
 
 
-def count(network: Spec | nn.Module, input_shape: tuple[int, int, int] | None = None, mask: Mask | None = None) -> Cost:
+def count(network: Spec | Network, input_shape: tuple[int, int, int] | None = None, mask: Mask | None = None) -> Cost:
     """Counts a network.
 
     Args:
-        network: A spec, or a module that has one.
+        network: A network, or its spec.
         input_shape: Channels, height and width; default: the spec's own.
         mask: Parameter name -> bool tensor.
     """
-    spec: Spec = network.spec if isinstance(network, nn.Module) else network  # type: ignore[assignment]
+    spec = network.spec if isinstance(network, Network) else network
     params = _dense_costs(_key(spec, input_shape)).params
     rows = layer_costs(spec, mask, input_shape)
     zeros = sum(int((~flags).sum()) for flags in (mask or {}).values())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..search import slice_tensors
-from ..supernets import UnitGroup
+from ..supernets import HRNetSpec, UnitGroup
 from ..ticket import Ticket
 
 Tensors = dict[str, Tensor]
@@ -19,8 +19,10 @@ def compact(ticket: Ticket) -> Ticket:
 
     A channel is dead if nothing reads it (its column of the projection is zero), or if it emits a constant (its
     depthwise filter or BN scale is zero, or its expansion is zero and gives nothing). Constants move into the running
-    mean of the block's output BN.
+    mean of the block's output BN. A known network stays as it is: its library has no narrower layers for it.
     """
+    if not isinstance(ticket.spec, HRNetSpec):
+        return ticket
     tensors = dict(ticket.weights)
     groups = ticket.spec.unit_groups()
     keep = {}

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from ..errors import UserError
-from ..supernets import HRNetSpec
+from ..supernets import HRNetSpec, Spec
 from ..ticket import Ticket
 from .compact import compact
 
@@ -98,20 +98,20 @@ def onnx_runner(path: Path, threads: int = 0) -> Callable[[npt.NDArray[np.float3
     return lambda images: session.run(None, {name: images})[0]
 
 
-def free_sizes(spec: HRNetSpec, *, fixed: bool = False) -> dict[int, torch.export.Dim]:
+def free_sizes(spec: Spec, *, fixed: bool = False) -> dict[int, torch.export.Dim]:
     """The dimensions of an exported network's input that stay free: the batch, of scenes also height and width.
 
     A network of a fixed size is the faster one: maps whose sizes are known to agree need no resizing. A PyTorch program
     refuses scenes whose coarsest map has fewer than two rows or columns; an ONNX file takes them.
     """
     free = {0: torch.export.Dim("batch", min=1)}
-    if spec.head == "segmentation" and not fixed:
+    if isinstance(spec, HRNetSpec) and spec.head == "segmentation" and not fixed:
         least = spec.coarsest_stride + 1  # PyTorch ties a graph to maps of one row or column
         free |= {2: torch.export.Dim("height", min=least), 3: torch.export.Dim("width", min=least)}
     return free
 
 
-def _inputs(spec: HRNetSpec, free: Mapping[int, torch.export.Dim]) -> list[torch.Tensor]:
+def _inputs(spec: Spec, free: Mapping[int, torch.export.Dim]) -> list[torch.Tensor]:
     """What file and ticket are compared on: several images, one, and where sizes are free one of another size."""
     height, width = (max(side, free[i].min) if i in free else side for i, side in enumerate(spec.image_size, 2))
     generator = torch.Generator().manual_seed(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 from torch import Tensor
 
-from ..cost import count
+from ..cost import LayerCost, count
 from ..supernets import HRNetSpec
 from ..tasks import headline
 from ..ticket import Ticket
@@ -38,7 +37,8 @@ def run_picture(run: Path, ticket: Ticket) -> Path:
         Path of the PNG, in the run directory.
     """
     epochs = [record for record in read_events(run / "events.jsonl") if record["event"] == "epoch"]
-    full = count(dataclasses.replace(ticket.spec, units={}))
+    supernet = ticket.spec.full()
+    full = count(supernet)
     with plt.rc_context({"font.size": 9, "axes.edgecolor": _MUTED, "text.color": _INK, "axes.labelcolor": _INK}):
         figure, ((top_left, top_right), (low_left, low_right)) = plt.subplots(
             2, 2, figsize=(13, 8.6), height_ratios=(1, 1.25), layout="constrained"
@@ -56,13 +56,16 @@ def run_picture(run: Path, ticket: Ticket) -> Path:
         )
         if epochs:
             _accuracy(top_left, epochs)
-            _size(top_right, epochs, sum(map(len, dataclasses.replace(ticket.spec, units={}).unit_groups())), full.macs)
+            _size(top_right, epochs, sum(map(len, supernet.unit_groups())), full.macs)
         else:  # a pruning in one shot
             for axis in (top_left, top_right):
                 axis.set_axis_off()
         layers = [row.weight for row in cost.layers if row.weight in ticket.mask]
         _density(low_left, [ticket.mask[name] for name in layers if name])
-        _architecture(low_right, ticket.spec)
+        if isinstance(ticket.spec, HRNetSpec):
+            _architecture(low_right, ticket.spec)
+        else:
+            _layers(low_right, cost.layers, str(ticket.spec))
         path = run / "picture.png"
         figure.savefig(path, dpi=130)
         plt.close(figure)
@@ -107,7 +110,8 @@ def _size(axis: Axes, epochs: Sequence[Mapping[str, Any]], full_units: int, full
         ("macs", full_macs, _GREEN, "MACs, every weight in place"),
         ("masked_macs", full_macs, _ORANGE, "MACs under the mask"),
     ):
-        axis.step(x, [100 * r[key] / full for r in epochs], where="mid", color=color, label=label)
+        if full:
+            axis.step(x, [100 * r[key] / full for r in epochs], where="mid", color=color, label=label)
     axis.set(ylim=(0, 103), ylabel="% of the supernet", xlabel="epoch")
     axis.legend(frameon=False, loc="upper right")
     _clean(axis)
@@ -148,6 +152,16 @@ def _architecture(axis: Axes, spec: HRNetSpec) -> None:
     axis.invert_yaxis()
     axis.set(xlabel="channels per kernel size, and tokens (grey: the supernet)")
     axis.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 0.985), borderaxespad=0.2)
+    _clean(axis)
+
+
+def _layers(axis: Axes, layers: Sequence[LayerCost], name: str) -> None:
+    """Costs along a network without search units."""
+    axis.set_title("MACs per layer: all (grey) and under the mask", loc="left")
+    x = np.arange(len(layers))
+    axis.bar(x, [row.macs for row in layers], color=_GRID, width=1.0)
+    axis.bar(x, [max(row.masked_macs, 0.5) for row in layers], color=_GREEN, width=0.8)
+    axis.set(yscale="log", ylabel="MACs (log)", xlabel=f"layers of {name}, from the input to the scores")
     _clean(axis)
 
 

@@ -16,7 +16,7 @@ from ..deploy import Bench
 from ..errors import UserError
 from ..files import list_recipes, load_recipe
 from ..opening import supernet_for
-from ..supernets import HRNetSpec, create_spec
+from ..supernets import HRNetSpec, Spec, create_spec
 from ..ticket import load
 
 TERA_FLOPS = 10  # that a large GPU sustains in the training of small networks; assumed
@@ -34,7 +34,7 @@ class Description:
         samples: Training samples, if they are known.
     """
 
-    spec: HRNetSpec
+    spec: Spec
     mask: Mapping[str, Tensor]
     cost: Cost
     epochs: int | None = None
@@ -75,13 +75,23 @@ def describe(what: str, data_dir: str | None = None) -> Description:
     return Description(spec, {}, count(spec), recipe.epochs or None, samples)
 
 
-def architecture_table(spec: HRNetSpec, mask: Mapping[str, Tensor], cost: Cost) -> Table:
-    """One row per block: what is left of its units, its MACs and, under a mask, the density of its weights."""
-    full = spec.full_units()
+def architecture_table(spec: Spec, mask: Mapping[str, Tensor], cost: Cost) -> Table:
+    """One row per block: what is left of its units, its MACs and, under a mask, the density of its weights.
+
+    Other networks than multi-resolution ones have a row per layer, without units.
+    """
+    under_mask = ("masked", "density") if mask else ()
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    if not isinstance(spec, HRNetSpec):
+        table.add_column("layer", no_wrap=True)
+        for heading in ("MACs", *under_mask):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for row in cost.layers:
+            table.add_row(row.name, *_costs([row], mask, f"{row.name}."))
+        return table
+    full = spec.full_units()
     table.add_column("block", no_wrap=True)
     table.add_column("shape", no_wrap=True)
-    under_mask = ("masked", "density") if mask else ()
     for heading in (*(f"{k}x{k}" for k in spec.style.kernels), "tokens", "MACs", *under_mask):
         table.add_column(heading, justify="right", no_wrap=True)
     rest = {row.name for row in cost.layers}

@@ -1,4 +1,4 @@
-"""Supernets: networks with search units, each described exactly by a JSON-able spec."""
+"""Supernets: networks with search units; and known networks without. Each is described exactly by a JSON-able spec."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from typing import Any
 
 from ..errors import UserError, nearest
 from .hrnet import HRNet, HRNetSpec, as_tuples
-from .spec import Fold, Slice, Spec, UnitGroup, Units
+from .known import LIBRARIES, KnownNetwork, KnownSpec, create_known, library_network
+from .spec import Fold, Head, Network, Slice, Spec, UnitGroup, Units
 
 __all__ = [
+    "LIBRARIES",
     "Fold",
     "HRNet",
     "HRNetSpec",
+    "Head",
+    "KnownNetwork",
+    "KnownSpec",
+    "Network",
     "Slice",
     "Spec",
     "UnitGroup",
@@ -21,6 +27,7 @@ __all__ = [
     "as_tuples",
     "create_spec",
     "create_supernet",
+    "library_network",
     "list_supernets",
     "spec_from_json",
 ]
@@ -92,39 +99,42 @@ def list_supernets() -> list[str]:
     return sorted(_SUPERNETS)
 
 
-def create_spec(name: str, *, transformer: bool = True, **overrides: Any) -> HRNetSpec:
-    """Makes the spec of a full supernet.
+def create_spec(name: str, *, transformer: bool = True, **overrides: Any) -> Spec:
+    """Makes the spec of a full supernet, or of a known network.
 
     Args:
-        name: One of `list_supernets`.
-        transformer: Whether identity blocks hold a Transformer path.
-        **overrides: Fields of `HRNetSpec` or of its `BlockStyle`, e.g. ``num_classes=100, grid=4``.
+        name: One of `list_supernets`, or "timm:NAME" or "torchvision:NAME".
+        transformer: Whether identity blocks of a supernet hold a Transformer path.
+        **overrides: Fields of `HRNetSpec` or of its `BlockStyle`, e.g. ``num_classes=100, grid=4``; of a known network
+            also what its constructor takes.
 
     Raises:
         UserError: The name or an override is unknown.
     """
+    if ":" in name:
+        return create_known(name, **overrides)
     if name not in _SUPERNETS:
-        raise UserError(f"unknown supernet '{name}'{nearest(name, _SUPERNETS)}")
+        raise UserError(f"unknown supernet '{name}'{nearest(name, _SUPERNETS)}; or timm:NAME, torchvision:NAME")
     return _SUPERNETS[name](**overrides, **({} if transformer else {"tokens": 0}))
 
 
-def create_supernet(name: str, *, transformer: bool = True, **overrides: Any) -> HRNet:
-    """Builds a full supernet by name, as `create_spec` describes it."""
+def create_supernet(name: str, *, transformer: bool = True, **overrides: Any) -> Network:
+    """Builds a full supernet, or a known network, by name, as `create_spec` describes it."""
     return create_spec(name, transformer=transformer, **overrides).build()
 
 
-def spec_from_json(data: Mapping[str, Any]) -> HRNetSpec:
+def spec_from_json(data: Mapping[str, Any]) -> Spec:
     """Reads a spec that `to_json` wrote.
 
     Raises:
         UserError: The family is unknown or fields are missing.
     """
     family = data.get("family")
-    if family != "hrnet":
-        raise UserError(f"unknown network family '{family}' in the spec; this version reads 'hrnet'")
+    if family not in ("hrnet", *LIBRARIES):
+        raise UserError(f"unknown network family '{family}' in the spec; this version reads hrnet, timm, torchvision")
     try:
-        return HRNetSpec.from_json(data)
-    except (KeyError, TypeError) as error:
+        return HRNetSpec.from_json(data) if family == "hrnet" else KnownSpec.from_json(data)
+    except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"the network's spec is damaged ({error}); fetch the file again") from error
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,7 @@ from torch.nn import functional as F
 
 from .blocks import BlockShape, BlockStyle, MixBlock, block_groups
 from .resize import resize
-from .spec import UnitGroup, Units
-
-Head = Literal["classification", "segmentation", "keypoints"]
+from .spec import Head, Network, UnitGroup, Units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +121,10 @@ class HRNetSpec:
             groups += block_groups(name, f"blocks.{name}", units, self.style.kernels)
         return tuple(groups)
 
+    def full(self) -> HRNetSpec:
+        """Returns the spec with all units."""
+        return dataclasses.replace(self, units={})
+
     def keep(self, kept: Mapping[str, Tensor]) -> HRNetSpec:
         """Returns the spec with only the units flagged in ``kept`` (bool vectors by group name)."""
         units = {}
@@ -158,7 +160,7 @@ def _neighbours(branch: int, count: int) -> range:
     return range(max(branch - 1, 0), min(branch + 2, count))
 
 
-class HRNet(nn.Module):
+class HRNet(Network):
     """The network of an `HRNetSpec`.
 
     Shapes: input (B, in_channels, H, W); output (B, num_classes) for classification, else
@@ -167,7 +169,7 @@ class HRNet(nn.Module):
 
     def __init__(self, spec: HRNetSpec) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec: HRNetSpec = spec
         widths = (spec.in_channels, *spec.stem_channels)
         self.stem = nn.Sequential()
         for low, high, stride in zip(widths, spec.stem_channels, spec.stem_strides, strict=False):

@@ -1,6 +1,6 @@
-"""What every supernet tells about itself: its search units and how tensors follow them.
+"""What every network tells about itself: what goes in and out, its search units and how tensors follow them.
 
-A *spec* is a frozen, JSON-able description; ``spec.build()`` makes the module. A *unit group* is a vector of search
+A *spec* is a frozen, JSON-able description; ``spec.build()`` makes the *network*. A *unit group* is a vector of search
 units that share one importance vector (a BN scale). Which slice of which tensor belongs to a unit is data, so that
 weights, moments, averages, stored values and masks are all cut by the same function (`search/shrink.py`).
 """
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
+
+Head = Literal["classification", "segmentation", "keypoints"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,19 +81,61 @@ class UnitGroup:
 
 
 class Spec(Protocol):
-    """What a supernet's spec offers to the other rooms."""
+    """What the spec of a network of any family offers to the other rooms.
+
+    Attributes:
+        head: What the last layers make: class scores, or maps.
+        num_classes: Classes or joints.
+        in_channels: Channels of the input image.
+        image_size: Height and width that costs refer to, in pixels.
+        input_shape: Channels, height and width.
+    """
+
+    @property
+    def head(self) -> Head: ...
+
+    @property
+    def num_classes(self) -> int: ...
+
+    @property
+    def in_channels(self) -> int: ...
+
+    @property
+    def image_size(self) -> tuple[int, int]: ...
 
     @property
     def input_shape(self) -> tuple[int, int, int]: ...
 
-    def build(self) -> nn.Module:
-        """Makes the module with fresh weights; its parameter order depends on the spec alone."""
+    def build(self) -> Network:
+        """Makes the network with fresh weights; its parameter order depends on the spec alone."""
 
     def unit_groups(self) -> tuple[UnitGroup, ...]:
-        """Lists the units that are left, in a fixed order."""
+        """Lists the units that are left, in a fixed order; none if the family has no search units."""
+
+    def full(self) -> Spec:
+        """Returns the spec before any unit was removed."""
 
     def keep(self, kept: Mapping[str, Tensor]) -> Spec:
         """Returns the spec with only the units whose flag in ``kept[group.name]`` (bool vector) is set."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON; `supernets.spec_from_json` reads it back."""
+
+
+class Network(nn.Module):
+    """What a spec builds: takes images (B, C, H, W), gives scores (B, classes) or maps.
+
+    Attributes:
+        spec: What it was built from.
+    """
+
+    spec: Spec
+
+    def maskable_weights(self, *, transformer: bool = False, classifier: bool = False) -> list[str]:
+        """Names of the weights that pruning covers.
+
+        Args:
+            transformer: Whether the linear layers of a supernet's Transformer path count too.
+            classifier: Whether the classifier counts too.
+        """
+        raise NotImplementedError

@@ -15,7 +15,7 @@ from .resize import resize
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention with one head; a module of its own so that its MACs can be counted."""
+    """Scaled dot-product attention with one head; a module of its own, so that its MACs have a row of their own."""
 
     def __init__(self, dropout: float) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..data.pictures import Preprocessing
 from ..data.samples import Samples
-from ..supernets.hrnet import Head, as_tuples
+from ..supernets import Head, as_tuples
 from .classification import Classification
 from .pose import Pose
 from .segmentation import Segmentation

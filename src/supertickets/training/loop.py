@@ -18,7 +18,7 @@ from ..cost import count
 from ..data import Batches
 from ..errors import UserError
 from ..recipe import Recipe
-from ..supernets import HRNetSpec
+from ..supernets import Spec
 from ..tasks import Task
 from .evaluate import average_statistics, evaluate, recalibrate
 from .progress import Reporter
@@ -49,7 +49,7 @@ class Session:
     """
 
     recipe: Recipe
-    supernet: HRNetSpec
+    supernet: Spec
     batches: Batches
     task: Task
     runtime: Runtime

@@ -59,7 +59,8 @@ class Reporter:
     def epoch(self, number: int, record: Mapping[str, float | int | None]) -> None:
         """An epoch is complete; shows its figures."""
         found = headline(record)
-        state = f"{record['units']} units, {record['macs'] / 1e6:.2f} M MACs, sparsity {record['sparsity']:.0%}"  # type: ignore[operator]
+        units = f"{record['units']} units, " if record["units"] else ""
+        state = f"{units}{record['macs'] / 1e6:.2f} M MACs, sparsity {record['sparsity']:.0%}"  # type: ignore[operator]
         self.bar.update(self.task, state=state)
         accuracy = "" if found is None else f", validation {found[1]:.2f}%"
         self.say(f"epoch {number:3d}/{self.epochs}: loss {record['train_loss']:.4f}{accuracy}, {state}")

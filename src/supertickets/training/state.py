@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from ..errors import UserError
 from ..pruning import SparseState
 from ..recipe import Recipe
-from ..supernets import HRNet, HRNetSpec, spec_from_json
+from ..supernets import Network, Spec, spec_from_json
 from .ema import Ema
 from .optim import load_optimizer_tensors, make_optimizer, optimizer_tensors
 
@@ -55,8 +55,8 @@ class TrainState:
     Random numbers are functions of (seed, epoch, step or sample), so there is no generator to keep.
     """
 
-    spec: HRNetSpec
-    module: HRNet
+    spec: Spec
+    module: Network
     optimizer: Optimizer
     ema: Ema | None
     sparse: SparseState = field(default_factory=SparseState)
@@ -98,13 +98,13 @@ class TrainState:
         return weights
 
 
-def build_module(spec: HRNetSpec, recipe: Recipe, device: torch.device) -> HRNet:
+def build_module(spec: Spec, recipe: Recipe, device: torch.device) -> Network:
     """Builds a network in the recipe's memory format; the one way in which modules come to be."""
     module = spec.build().to(device)
     return module.to(memory_format=torch.channels_last) if recipe.channels_last else module
 
 
-def initial_state(spec: HRNetSpec, recipe: Recipe, device: torch.device) -> TrainState:
+def initial_state(spec: Spec, recipe: Recipe, device: torch.device) -> TrainState:
     """A network before its first step; its weights are a function of ``recipe.seed``."""
     torch.manual_seed(recipe.seed)
     module = build_module(spec, recipe, device)

@@ -9,7 +9,7 @@ from ..data.randomness import mix
 from ..pruning import Enforcer
 from ..recipe import Recipe
 from ..search import Penalty, unit_weights
-from ..supernets import HRNetSpec
+from ..supernets import Spec
 from ..tasks import Task
 from .optim import lr_factor, momentum_at, set_step
 from .runtime import Runtime
@@ -34,7 +34,7 @@ class Stepper:
         self,
         recipe: Recipe,
         state: TrainState,
-        supernet: HRNetSpec,
+        supernet: Spec,
         task: Task,
         runtime: Runtime,
         steps_per_epoch: int,

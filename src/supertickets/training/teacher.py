@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ..data import Preprocessing
 from ..errors import UserError
 from ..recipe import DistillSettings, Recipe
+from ..supernets import LIBRARIES, library_network
 from .state import TrainState, build_module
 
 # Scores of normalised images, in the classes of the data.
@@ -103,12 +104,12 @@ def fixed_teacher(
     """
     assert settings.teacher is not None
     library, _, name = settings.teacher.partition(":")
-    if library not in ("timm", "torchvision") or not name:
+    if library not in LIBRARIES or not name:
         raise UserError(
             f"distill.teacher '{settings.teacher}' is unknown; "
             "give ema, a ticket's folder, timm:NAME or torchvision:NAME"
         )
-    module, wants = (_timm if library == "timm" else _torchvision)(name, len(classes), settings.weights is None)
+    module, wants = _network(library, name, len(classes), settings.weights is None)
     if settings.weights is not None:
         _load_weights(module, Path(settings.weights))
     if prepared.channels != wants.channels:
@@ -123,34 +124,22 @@ def fixed_teacher(
     return FixedTeacher(module, prepared, wants, device)
 
 
-def _timm(name: str, classes: int, published: bool) -> tuple[nn.Module, Preprocessing]:
+def _network(library: str, name: str, classes: int, published: bool) -> tuple[nn.Module, Preprocessing]:
+    """A network of a library, and the images that it wants."""
+    told: dict[str, Any] = {"num_classes": classes}
+    if published:
+        told = {"pretrained": True} if library == "timm" else {"weights": "DEFAULT"}
     try:
-        import timm
-        from timm.data.config import resolve_data_config
-    except ImportError:
-        raise UserError("a timm teacher needs timm: pip install 'supertickets[timm]'") from None
-    if name.split(".")[0] not in timm.list_models():  # "resnet18.a1_in1k" names weights as well
-        raise UserError(f"timm has no model '{name}'; see timm.list_models()")
-    try:
-        own: dict[str, Any] = {} if published else {"num_classes": classes}
-        module = timm.create_model(name, pretrained=published, **own)
+        module = library_network(library, name, **told)
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"timm:{name} cannot be loaded ({_brief(error)}); give --distill.weights FILE") from None
+        raise UserError(f"{library}:{name} cannot be loaded ({_brief(error)}); give --distill.weights FILE") from None
+    if library == "torchvision":
+        return module, Preprocessing(3, (224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    from timm.data.config import resolve_data_config
+
     config: dict[str, Any] = resolve_data_config({}, model=module)  # type: ignore[no-untyped-call]
     channels, height, width = config["input_size"]
     return module, Preprocessing(channels, (height, width), tuple(config["mean"]), tuple(config["std"]))
-
-
-def _torchvision(name: str, classes: int, published: bool) -> tuple[nn.Module, Preprocessing]:
-    from torchvision import models
-
-    if name not in models.list_models(module=models):
-        raise UserError(f"torchvision has no classification model '{name}'; see torchvision.models.list_models()")
-    try:
-        module = models.get_model(name, **({"weights": "DEFAULT"} if published else {"num_classes": classes}))
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"torchvision:{name} cannot be loaded ({_brief(error)}); give --distill.weights FILE") from None
-    return module, Preprocessing(3, (224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def _load_weights(module: nn.Module, path: Path) -> None:
