@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import stat
 import sys
 import tempfile
@@ -30,7 +31,7 @@ from outcome import Cli
 from supertickets import UserError
 from supertickets.study.engines import open_engine
 from supertickets.study.local_engine import LocalWorkers
-from supertickets.study.ray_engine import RayWorkers
+from supertickets.study.ray_engine import RayWorkers, find_cluster
 from supertickets.study.results import rows
 from supertickets.study.slurm_engine import SlurmWorkers, read_parameters
 from supertickets.study.sweep import Plan, read_sweep
@@ -254,12 +255,12 @@ def test_parameters_of_slurm() -> None:
 
 
 @pytest.fixture
-def own_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No cluster of this machine is found or seen; sockets need a short path."""
+def own_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where Ray writes, so that no other cluster of this machine is seen; its sockets need a short path."""
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
     monkeypatch.setenv("RAY_TMPDIR", folder)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    yield
+    yield Path(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -280,14 +281,12 @@ class FakeRay:
 
     exceptions = ray.exceptions
 
-    def __init__(self, cluster: bool = True, **resources: float) -> None:
-        self.cluster, self.resources, self.asked, self.options = cluster, resources, [], {}  # type: ignore[var-annotated]
+    def __init__(self, **resources: float) -> None:
+        self.resources, self.asked, self.options = resources, [], {}  # type: ignore[var-annotated]
         self.ended: Future[tuple[int, str]] = Future()
 
     def init(self, address: str, **asked: Any) -> None:
         self.asked.append((address, asked.get("num_cpus")))
-        if address == "auto" and not self.cluster:
-            raise ConnectionError
 
     def nodes(self) -> list[dict[str, Any]]:
         return [{"Alive": True, "Resources": self.resources}, {"Alive": False, "Resources": {"CPU": 99, "GPU": 9}}]
@@ -301,12 +300,12 @@ class FakeRay:
         self.asked.append(("shutdown", None))
 
 
+@pytest.mark.usefixtures("own_ray")
 def test_ray_is_asked_for_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs that take no GPU see none; Ray takes nothing up again by itself; a process serves one job."""
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setitem(sys.modules, "ray", fake := FakeRay(cluster=False, CPU=4, GPU=1))
+    monkeypatch.setitem(sys.modules, "ray", fake := FakeRay(CPU=4, GPU=1))
     RayWorkers(tmp_path, workers=3, threads=2, cpus=4, gpus=0.5)
-    assert fake.asked == [("auto", None), ("local", 12)]
+    assert fake.asked == [("local", 12)]
     assert fake.options.pop("runtime_env") == {"env_vars": {"OMP_NUM_THREADS": "2"}}
     assert fake.options == {"num_cpus": 4, "num_gpus": 0.5, "max_calls": 1, "max_retries": 0}
     RayWorkers(tmp_path)
@@ -314,12 +313,29 @@ def test_ray_is_asked_for_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "ray", FakeRay(CPU=2))
     with pytest.raises(UserError, match=r"no machine .* has 1 CPUs and 1 GPUs for a job; there are: 2 CPUs and 0 GPUs"):
         RayWorkers(tmp_path, gpus=1)
-    monkeypatch.setenv("RAY_ADDRESS", "gone:6379")
-    monkeypatch.setitem(sys.modules, "ray", FakeRay(cluster=False))
-    with pytest.raises(UserError, match="no Ray cluster answers at RAY_ADDRESS gone:6379"):
-        RayWorkers(tmp_path)
 
 
+def test_the_cluster_that_there_is(own_ray: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster that has gone is not waited for: if it was of this machine, another one is started."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert find_cluster() is None
+        (own_ray / "ray").mkdir()
+        (own_ray / "ray" / "ray_current_cluster").write_text(address)
+        assert find_cluster() == address
+        monkeypatch.setenv("RAY_ADDRESS", "local")
+        assert find_cluster() is None
+        monkeypatch.setenv("RAY_ADDRESS", f"ray://{address}")
+        assert find_cluster() == f"ray://{address}"
+    for gone in (address, "nonsense"):
+        monkeypatch.setenv("RAY_ADDRESS", gone)
+        with pytest.raises(UserError, match=f"no Ray cluster answers at RAY_ADDRESS {gone}; start it"):
+            find_cluster()
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert find_cluster() is None
+
+
+@pytest.mark.usefixtures("own_ray")
 @pytest.mark.parametrize(
     ("end", "kind", "told"),
     [
@@ -442,6 +458,11 @@ def test_a_library_that_is_missing(
     assert f"pip install 'supertickets[{extra}]'" in broken.err
     assert broken.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_directory_that_cannot_be_written(plan: Plan) -> None:
+    with pytest.raises(UserError, match=r"^/proc/sweep cannot be written \(.*\); choose another --out$"):
+        run(plan, Path("/proc/sweep"), LocalWorkers(Path("/proc/sweep")))
 
 
 def test_slurm_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -95,24 +96,47 @@ class RayWorkers:
 def _connect(ray: Any, cpus: int | None) -> None:
     """Joins the cluster that there is, else starts one on this machine."""
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        ray.init(address="auto", **quiet)
-        return
-    except ConnectionError:
-        if address := os.environ.get("RAY_ADDRESS"):
-            raise UserError(f"no Ray cluster answers at RAY_ADDRESS {address}; start it, or unset it") from None
-    except Exception as error:  # Ray raises many kinds, plain ones among them
-        raise UserError(f"the Ray cluster cannot be joined ({' '.join(str(error).split())})") from None
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
+    address = find_cluster()
+    own = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _STORE} if address is None else {}
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that is started here reports nothing to anyone
     why = ""
     for _ in range(_STARTS):
         try:
-            ray.init(address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=_STORE, **quiet)
+            ray.init(address=address or "local", **own, **quiet)
             return
-        except Exception as error:
+        except Exception as error:  # Ray raises many kinds, plain ones among them
             why = " ".join(str(error).split())
             ray.shutdown()
-    raise UserError(f"Ray cannot be started here ({why})")
+    raise UserError(f"Ray cannot be started here ({why})" if own else f"the Ray cluster {address} refuses ({why})")
+
+
+def find_cluster() -> str | None:
+    """Address of the Ray cluster that there is: RAY_ADDRESS, else that of ``ray start`` on this machine, if it lives.
+
+    Ray would look in the same places, but ask one that has gone for minutes.
+
+    Raises:
+        UserError: There is none at RAY_ADDRESS.
+    """
+    told = os.environ.get("RAY_ADDRESS", "")
+    if told == "local":
+        return None
+    last = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+    found = told if told not in ("", "auto") else last.read_text().strip() if last.exists() else None
+    if found is None or _answers(found):
+        return found
+    if found == told:
+        raise UserError(f"no Ray cluster answers at RAY_ADDRESS {told}; start it, or unset it")
+    return None
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _check_room(ray: Any, cpus: int, gpus: float) -> None:

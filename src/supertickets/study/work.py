@@ -212,9 +212,9 @@ def run_sweep(plan: Plan, root: Path, engine: Engine, most: int | None, console:
         A row per point: see `results.rows`.
 
     Raises:
-        UserError: A job failed; all others are done first.
+        UserError: A job failed, and all others are done first; or the directory cannot be written.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    mark(root)
     (root / "points.json").write_text(json.dumps([vars(point) for point in plan.points], indent=1))
     try:
         with (
