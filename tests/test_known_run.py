@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 import supertickets as st
 from outcome import Cli, onnx_file
+from streets import street
 from supertickets.deploy import compact
 from supertickets.recipe import Recipe
 from supertickets.schedule import Prune, Reactivate, Recalibrate, Shrink, course, events
@@ -200,3 +201,16 @@ def test_what_cannot_work_is_refused_before_anything_starts(cli: Cli, tmp_path: 
     assert said in found.err
     assert len(found.err.strip().splitlines()) == 1
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_scenes_and_transfers_need_a_supernet(cli: Cli, tmp_path: Path, quick_run: Path) -> None:
+    data = street(tmp_path / "streets", {"train": 24, "val": 3, "test": 3})
+    small = ("--data.size", "[32,32]", "--data.shorter", "32", "--data.batch", "4", *MOBILE)
+    found = cli("draw", "camvid", "--data", data, "--out", tmp_path / "run", *small)
+    assert found.status == 2
+    assert "has a head for classification, the data is for segmentation; take another supernet" in found.err
+    own = tmp_path / "own.yaml"
+    own.write_text("supernet: {name: 'timm:test_efficientnet'}")
+    found = cli("transfer", quick_run, own, "--out", tmp_path / "moved")
+    assert found.status == 2
+    assert "this one's supernet.name is timm:test_efficientnet" in found.err

@@ -99,9 +99,7 @@ def transfer(ticket: Ticket, recipe: Recipe, out: str | Path | None = None, head
         whose = {"kind": "kept" if recipe_of(ticket).task == recipe.task else "fresh"}
 
     if not recipe.supernet.has_units:
-        raise UserError(
-            f"transfer takes a recipe of a supernet; supernet.name of {recipe.name} is {recipe.supernet.name}"
-        )
+        raise UserError(f"transfer takes the recipe of a supernet; this one's supernet.name is {recipe.supernet.name}")
 
     def beginning(recipe: Recipe, splits: Splits) -> Ticket:
         wanted = make_task(recipe, splits).head

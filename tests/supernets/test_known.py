@@ -163,6 +163,7 @@ def test_torchvision_sees_grey_three_times() -> None:
     assert colours(torch.randn(2, 3, 32, 32)).shape == (2, 10)
 
 
+@pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet")
 @pytest.mark.parametrize(
     ("make", "said"),
     [
