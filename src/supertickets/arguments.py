@@ -103,6 +103,9 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
     made["sweep"].add_argument(
         "--slurm", metavar="NAME=VALUE,...", help="slurm: parameters of sbatch, e.g. time=120,partition=gpu"
     )
+    made["report"].add_argument("runs", metavar="RUN", nargs="+", help="directories of runs and of sweeps")
+    made["report"].add_argument("--out", metavar="DIR", help="default: report, in the first RUN")
+    made["report"].add_argument("--latency", action="store_true", help="time every ticket on this device")
     made["bench"].add_argument("--against", metavar="TICKET", help="default: the dense supernet it was drawn from")
     made["bench"].add_argument("--batch", type=int, default=1)
     made["bench"].add_argument("--threads", type=int, default=1)

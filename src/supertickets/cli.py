@@ -248,6 +248,20 @@ def _sweep(options: argparse.Namespace) -> None:
     _OUT.print(f"results  {root / 'results.csv'}")
 
 
+def _report(options: argparse.Namespace) -> None:
+    """write what runs and sweeps say, as one HTML page and as Markdown: curves, differences, ablations, costs"""
+    from .study.report import write_report
+
+    made = write_report(options.runs, options.out, latency=options.latency)
+    for line in made.left_out:
+        print(f"left out: {line}", file=sys.stderr)
+    if options.json:
+        found = {"html": str(made.html), "markdown": str(made.markdown), "runs": made.runs}
+        _print_json(found | {"left_out": made.left_out})
+        return
+    _OUT.print(f"report   {made.html}\n         {made.markdown}\nruns     {made.runs}")
+
+
 def _plan(recipe: Any, as_json: bool) -> None:
     from .data import load_splits
     from .schedule import Prune, check_schedule, plan
@@ -328,6 +342,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "export": _export,
     "bench": _bench,
     "sweep": _sweep,
+    "report": _report,
 }
 
 

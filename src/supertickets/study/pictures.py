@@ -1,4 +1,4 @@
-"""Pictures: a run at a glance, and the demo's digits."""
+"""Pictures: a run at a glance, its parts, and the demo's digits."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ..tasks import headline
 from ..ticket import Ticket
 from ..training import read_events
 
-_INK, _MUTED, _GRID = "#1f2933", "#7b8794", "#e4e7eb"
-_BLUE, _ORANGE, _GREEN, _PURPLE = "#2f6db5", "#d9822b", "#3f8f5f", "#7a5ea8"
-_KERNEL_COLORS = (_BLUE, _GREEN, _ORANGE, "#b5475b")
+INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
+BLUE, ORANGE, GREEN, PURPLE = "#2f6db5", "#d9822b", "#3f8f5f", "#7a5ea8"
+_KERNEL_COLORS = (BLUE, GREEN, ORANGE, "#b5475b")
 
 
 def run_picture(run: Path, ticket: Ticket) -> Path:
@@ -39,7 +39,7 @@ def run_picture(run: Path, ticket: Ticket) -> Path:
     epochs = [record for record in read_events(run / "events.jsonl") if record["event"] == "epoch"]
     supernet = ticket.spec.full()
     full = count(supernet)
-    with plt.rc_context({"font.size": 9, "axes.edgecolor": _MUTED, "text.color": _INK, "axes.labelcolor": _INK}):
+    with plt.rc_context({"font.size": 9, "axes.edgecolor": MUTED, "text.color": INK, "axes.labelcolor": INK}):
         figure, ((top_left, top_right), (low_left, low_right)) = plt.subplots(
             2, 2, figsize=(13, 8.6), height_ratios=(1, 1.25), layout="constrained"
         )
@@ -55,13 +55,13 @@ def run_picture(run: Path, ticket: Ticket) -> Path:
             ha="left",
         )
         if epochs:
-            _accuracy(top_left, epochs)
-            _size(top_right, epochs, sum(map(len, supernet.unit_groups())), full.macs)
+            accuracy_over_epochs(top_left, epochs)
+            size_over_epochs(top_right, epochs, sum(map(len, supernet.unit_groups())), full.macs)
         else:  # a pruning in one shot
             for axis in (top_left, top_right):
                 axis.set_axis_off()
         layers = [row.weight for row in cost.layers if row.weight in ticket.mask]
-        _density(low_left, [ticket.mask[name] for name in layers if name])
+        density_per_layer(low_left, [ticket.mask[name] for name in layers if name])
         if isinstance(ticket.spec, HRNetSpec):
             _architecture(low_right, ticket.spec)
         else:
@@ -81,58 +81,58 @@ def digits_page(
         name, share = classes[0]
         axis.imshow(image, cmap="gray_r")
         axis.set_axis_off()
-        axis.set_title(f"{name} ({share:.0%})", color=_GREEN if name == label else "#b5475b", fontsize=11)
+        axis.set_title(f"{name} ({share:.0%})", color=GREEN if name == label else "#b5475b", fontsize=11)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
 
-def _accuracy(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
+def accuracy_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
     measured = [(record["epoch"], found) for record in epochs if (found := headline(record)) is not None]
     name = measured[-1][1][0]
     axis.set_title(f"{name[0].upper() + name[1:]} on the validation split, and sparsity", loc="left")
-    axis.plot([epoch for epoch, _ in measured], [value for _, (_, value) in measured], color=_BLUE, marker="o", ms=3)
+    axis.plot([epoch for epoch, _ in measured], [value for _, (_, value) in measured], color=BLUE, marker="o", ms=3)
     axis.set(ylim=(0, 103), ylabel=f"{name}, %", xlabel="epoch")
-    axis.yaxis.label.set_color(_BLUE)
+    axis.yaxis.label.set_color(BLUE)
     other = axis.twinx()
     other.fill_between(
-        [r["epoch"] for r in epochs], [100 * r["sparsity"] for r in epochs], step="mid", color=_ORANGE, alpha=0.22, lw=0
+        [r["epoch"] for r in epochs], [100 * r["sparsity"] for r in epochs], step="mid", color=ORANGE, alpha=0.22, lw=0
     )
     other.set(ylim=(0, 103), ylabel="zeros among maskable weights, %")
-    other.yaxis.label.set_color(_ORANGE)
-    _clean(axis, other)
+    other.yaxis.label.set_color(ORANGE)
+    clean(axis, other)
 
 
-def _size(axis: Axes, epochs: Sequence[Mapping[str, Any]], full_units: int, full_macs: int) -> None:
+def size_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]], full_units: int, full_macs: int) -> None:
     axis.set_title("What is left of the supernet", loc="left")
     x = [r["epoch"] for r in epochs]
     for key, full, color, label in (
-        ("units", full_units, _PURPLE, "search units (channels and tokens)"),
-        ("macs", full_macs, _GREEN, "MACs, every weight in place"),
-        ("masked_macs", full_macs, _ORANGE, "MACs under the mask"),
+        ("units", full_units, PURPLE, "search units (channels and tokens)"),
+        ("macs", full_macs, GREEN, "MACs, every weight in place"),
+        ("masked_macs", full_macs, ORANGE, "MACs under the mask"),
     ):
         if full:
             axis.step(x, [100 * r[key] / full for r in epochs], where="mid", color=color, label=label)
     axis.set(ylim=(0, 103), ylabel="% of the supernet", xlabel="epoch")
     axis.legend(frameon=False, loc="upper right")
-    _clean(axis)
+    clean(axis)
 
 
-def _density(axis: Axes, mask: Sequence[Tensor]) -> None:
+def density_per_layer(axis: Axes, mask: Sequence[Tensor]) -> None:
     if not mask:
         axis.set_title("Weights per layer", loc="left")
         axis.text(
-            0.5, 0.5, "dense: every weight in place", ha="center", va="center", transform=axis.transAxes, color=_MUTED
+            0.5, 0.5, "dense: every weight in place", ha="center", va="center", transform=axis.transAxes, color=MUTED
         )
         axis.set_axis_off()
         return
     totals = np.array([flags.numel() for flags in mask])
     left = np.array([int(flags.sum()) for flags in mask])
     x = np.arange(len(totals))
-    axis.bar(x, totals, color=_GRID, width=1.0)
-    axis.bar(x, np.maximum(left, 0.5), color=_ORANGE, width=0.8)
+    axis.bar(x, totals, color=GRID, width=1.0)
+    axis.bar(x, np.maximum(left, 0.5), color=ORANGE, width=0.8)
     axis.set(yscale="log", ylabel="weights (log)", xlabel="layer, from the stem to the head", xlim=(-0.7, len(x) - 0.3))
     axis.set_title(f"Weights per layer: all (grey) and left ({left.sum():,} of {totals.sum():,})", loc="left")
-    _clean(axis)
+    clean(axis)
 
 
 def _architecture(axis: Axes, spec: HRNetSpec) -> None:
@@ -140,35 +140,35 @@ def _architecture(axis: Axes, spec: HRNetSpec) -> None:
     full = spec.full_units()
     names = list(spec.units)
     y = np.arange(len(names))
-    axis.barh(y, [sum(full[n].hidden) + full[n].tokens for n in names], color=_GRID, height=0.85)
+    axis.barh(y, [sum(full[n].hidden) + full[n].tokens for n in names], color=GRID, height=0.85)
     start = np.zeros(len(names))
     for i, (kernel, color) in enumerate(zip(spec.style.kernels, _KERNEL_COLORS, strict=False)):
         width = np.array([spec.units[n].hidden[i] for n in names])
         axis.barh(y, width, left=start, color=color, height=0.62, label=f"{kernel}x{kernel}")
         start = start + width
     tokens = np.array([spec.units[n].tokens for n in names])
-    axis.barh(y, tokens, left=start, color=_PURPLE, height=0.62, label="tokens")
+    axis.barh(y, tokens, left=start, color=PURPLE, height=0.62, label="tokens")
     axis.set_yticks(y, names, fontsize=max(4, min(8, 170 / len(names))))
     axis.invert_yaxis()
     axis.set(xlabel="channels per kernel size, and tokens (grey: the supernet)")
     axis.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 0.985), borderaxespad=0.2)
-    _clean(axis)
+    clean(axis)
 
 
 def _layers(axis: Axes, layers: Sequence[LayerCost], name: str) -> None:
     """Costs along a network without search units."""
     axis.set_title("MACs per layer: all (grey) and under the mask", loc="left")
     x = np.arange(len(layers))
-    axis.bar(x, [row.macs for row in layers], color=_GRID, width=1.0)
-    axis.bar(x, [max(row.masked_macs, 0.5) for row in layers], color=_GREEN, width=0.8)
+    axis.bar(x, [row.macs for row in layers], color=GRID, width=1.0)
+    axis.bar(x, [max(row.masked_macs, 0.5) for row in layers], color=GREEN, width=0.8)
     axis.set(yscale="log", ylabel="MACs (log)", xlabel=f"layers of {name}, from the input to the scores")
-    _clean(axis)
+    clean(axis)
 
 
-def _clean(*axes: Axes) -> None:
+def clean(*axes: Axes) -> None:
     for axis in axes:
         for side in ("top", "right"):
             axis.spines[side].set_visible(False)
-        axis.tick_params(length=0, labelcolor=_MUTED)
-    axes[0].grid(axis="y", color=_GRID, lw=0.8)
+        axis.tick_params(length=0, labelcolor=MUTED)
+    axes[0].grid(axis="y", color=GRID, lw=0.8)
     axes[0].set_axisbelow(True)
