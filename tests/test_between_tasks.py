@@ -23,7 +23,7 @@ DRAWN = [
     *("--supernet.settings.kernels", "[3,5]", "--supernet.settings.tokens", "3", "--supernet.settings.grid", "2"),
     *("--search.interval", "1", "--search.last_epoch", "2", "--search.warmup_epochs", "0"),
     *("--search.threshold", "0.8", "--search.floor", "0.6"),
-    *("--prune.ratio", "0.5", "--prune.interval", "2", "--prune.layer_floor", "0.05"),
+    *("--prune.ratio", "0.5", "--prune.interval", "2", "--prune.progressive", "false", "--prune.layer_floor", "0.05"),
 ]
 QUICK = ["--threads", "1", "--evaluate_every", "8", "--recalibrate_batches", "2", "--data.workers", "0"]
 SCENES = [

@@ -31,7 +31,7 @@ TOY = [
     *("--supernet.settings.stem_channels", "[8,8]", "--supernet.settings.stem_strides", "[2,1]"),
     *("--supernet.settings.tokens", "4", "--supernet.settings.grid", "2", "--optimizer.lr", "0.01"),
     *("--search.interval", "3", "--search.last_epoch", "6", "--search.warmup_epochs", "1"),
-    *("--prune.ratio", "0.5", "--prune.interval", "3", "--prune.layer_floor", "0.05"),
+    *("--prune.ratio", "0.5", "--prune.interval", "3", "--prune.progressive", "false", "--prune.layer_floor", "0.05"),
 ]
 
 

@@ -142,7 +142,7 @@ def test_only_what_is_open_is_chosen() -> None:
 def test_the_side_of_folders_is_written_down() -> None:
     assert settled(3000, side=48).data.size == 48
     assert settled(3000, "--data.size", "24", side=48).data.size == 24
-    digits = st.load_recipe("digits")
+    digits = st.st.load_recipe("digits")
     assert settle(digits, 1000, 8)[0].data.size is None
 
 
@@ -193,3 +193,18 @@ def test_intervals_of_thirty_epochs_fit_any_number_of_epochs(
         prune=dataclasses.replace(IMAGES.prune, interval=interval, ratio=ratio),
     )
     check_schedule(settle(recipe, samples, 32)[0])
+
+
+def test_a_longer_reach_is_a_stronger_penalty() -> None:
+    recipe = st.load_recipe("digits", ["--search.rho", "null"])
+    once, twice = (
+        settle(dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, reach=reach)), 1000, 8)[
+            0
+        ].search.rho
+        for reach in (1.5, 3.0)
+    )
+    assert once is not None
+    assert once > 0
+    assert twice == pytest.approx(2 * once)
+    with pytest.raises(st.UserError, match=r"search\.reach is 0"):
+        st.load_recipe("digits", ["--search.reach", "0"])

@@ -127,6 +127,8 @@ def check_recipe(recipe: Recipe) -> Recipe:
         raise UserError(f"augment.randaugment is {recipe.augment.randaugment}; the nearest possible is 30")
     if recipe.search.rho is not None and recipe.search.rho < 0:
         raise UserError(f"search.rho is {recipe.search.rho:g}; the nearest possible is 0 (no penalty)")
+    if recipe.search.reach <= 0:
+        raise UserError(f"search.reach is {recipe.search.reach:g}; usual is 2.5, and search.rho 0 is no penalty")
     if recipe.pose.sigma <= 0:
         raise UserError(f"pose.sigma is {recipe.pose.sigma:g}; it must be above 0, e.g. 2")
     if not 0 < recipe.augment.crop <= 1:

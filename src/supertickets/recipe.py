@@ -198,6 +198,8 @@ class SearchSettings:
         threshold: Units whose BN scale is at most this are removed (epsilon).
         rho: Strength of the L1 penalty on the scales, weighted by each unit's MACs; null chooses it by the length of
             the search (docs/short-runs.md).
+        reach: How far the penalty that null chooses moves the scale of a unit of mean MACs, which starts at 1, by the
+            end of the search if nothing pulls back; more removes more.
         warmup_epochs: Epochs in which the penalty grows linearly from 0.
         penalty: "subgradient" (the paper) adds rho * p * sign(scale) to the gradient; "proximal" is a soft threshold
             of lr * rho * p after the step: exact zeros, and the same strength under every optimizer.
@@ -208,6 +210,7 @@ class SearchSettings:
     interval: int = 10
     threshold: float = 1e-3
     rho: float | None = 0.0
+    reach: float = 2.5
     warmup_epochs: float = 0.0
     penalty: Literal["subgradient", "proximal"] = "subgradient"
     last_epoch: int | None = None

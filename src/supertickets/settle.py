@@ -13,7 +13,6 @@ from .training.optim import lr_factor
 _STEPS = 3000  # of a training whose length nobody gave
 _EPOCHS = (20, 120)  # its shortest and longest
 _MEANT_FOR = 30  # epochs that the intervals of a recipe without epochs are written for
-_REACH = 2.5  # how far the penalty may move a scale, which starts at 1, before the search ends
 
 
 def settle(recipe: Recipe, samples: int, side: int) -> tuple[Recipe, list[str]]:
@@ -61,7 +60,7 @@ def settle(recipe: Recipe, samples: int, side: int) -> tuple[Recipe, list[str]]:
     if recipe.search.rho is None:
         rho = _rho(recipe, max(1, samples // recipe.data.batch))
         recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=rho))
-        said.append(f"chosen: penalty {rho:.3g} (--search.rho; more removes more)")
+        said.append(f"chosen: penalty {rho:.3g} (--search.reach or --search.rho; more removes more)")
     return recipe, said
 
 
@@ -77,4 +76,4 @@ def _rho(recipe: Recipe, steps: int) -> float:
     lrs = [recipe.optimizer.lr * lr_factor(step, total, steps, recipe.lr) for step in range(end * steps)]
     momentum = recipe.optimizer.momentum if recipe.optimizer.name == "sgd" else 0.0
     unit = reach(lrs, steps, dataclasses.replace(recipe.search, rho=1.0), momentum)
-    return _REACH / unit if unit else 0.0
+    return recipe.search.reach / unit if unit else 0.0

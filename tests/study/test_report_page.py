@@ -19,10 +19,11 @@ from records import write_points, write_run
 
 import supertickets as tickets
 from outcome import Cli
+from supertickets.study.local_engine import LocalWorkers
 from supertickets.study.report import write_report
 from supertickets.study.report.page import Command, Fold, Heading, Link, Table, Text, html, markdown
 from supertickets.study.sweep import Job
-from supertickets.study.work import LocalWorkers, do
+from supertickets.study.work import do
 
 EMPTY = {"meta", "br"}
 
