@@ -142,7 +142,7 @@ def test_only_what_is_open_is_chosen() -> None:
 def test_the_side_of_folders_is_written_down() -> None:
     assert settled(3000, side=48).data.size == 48
     assert settled(3000, "--data.size", "24", side=48).data.size == 24
-    digits = st.st.load_recipe("digits")
+    digits = st.load_recipe("digits")
     assert settle(digits, 1000, 8)[0].data.size is None
 
 
