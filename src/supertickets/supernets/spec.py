@@ -7,6 +7,7 @@ weights, moments, averages, stored values and masks are all cut by the same func
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -122,7 +123,7 @@ class Spec(Protocol):
         """Returns plain JSON; `supernets.spec_from_json` reads it back."""
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """What a spec builds: takes images (B, C, H, W), gives scores (B, classes) or maps.
 
     Attributes:
@@ -131,6 +132,7 @@ class Network(nn.Module):
 
     spec: Spec
 
+    @abstractmethod
     def maskable_weights(self, *, transformer: bool = False, classifier: bool = False) -> list[str]:
         """Names of the weights that pruning covers.
 
@@ -138,4 +140,3 @@ class Network(nn.Module):
             transformer: Whether the linear layers of a supernet's Transformer path count too.
             classifier: Whether the classifier counts too.
         """
-        raise NotImplementedError
