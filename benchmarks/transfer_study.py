@@ -86,12 +86,13 @@ class Study:
         name = f"{self.options.to.stem}-{method.replace(' ', '-')}"
         return runs / (f"{name}-{100 * ratio:g}-seed{self.seed}" if ratio else f"{name}-seed{self.seed}")
 
-    def recipe(self, *words: str) -> st.Recipe:
-        return st.load_recipe(self.options.recipe, [*words, *self.settings])
+    def recipe(self) -> st.Recipe:
+        """The target's; nothing is pruned while training."""
+        return st.load_recipe(self.options.recipe, ["--prune.ratio", "0", *self.settings])
 
     def searched(self, out: Path) -> st.Ticket:
         """The target searched only, with the recipe's own schedule."""
-        return st.draw(self.recipe("--prune.ratio", "0"), out)
+        return st.draw(self.recipe(), out)
 
     def search_then_prune(self, ratio: float) -> None:
         """The cells of search-then-prune."""

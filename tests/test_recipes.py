@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 import supertickets
@@ -16,6 +17,7 @@ from supertickets.recipe import flatten, setting_names
 from supertickets.schedule import Prune, Shrink, plan
 from supertickets.settle import settle
 from supertickets.study.tables import describe
+from supertickets.supernets import create_spec
 
 FOLDER = Path(supertickets.__file__).parent / "recipes"
 SHIPPED = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -47,6 +49,14 @@ def test_every_recipe_works(name: str) -> None:
     happens = [event for _, events in plan(recipe) for event in events]
     assert Shrink() in happens
     assert happens[-2] == Prune(recipe.prune.ratio)  # recalibration comes last
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet"])
+@pytest.mark.parametrize("size", [14, 20, 40])
+def test_networks_for_small_pictures_take_other_sizes(name: str, size: int) -> None:
+    settings = load_recipe(name).supernet
+    spec = create_spec(settings.name, image_size=(size, size), **settings.settings)
+    assert spec.build()(torch.zeros(2, spec.in_channels, size, size)).shape == (2, 10)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
