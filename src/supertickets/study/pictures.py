@@ -103,7 +103,7 @@ def accuracy_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> Non
 
 
 def size_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]], full_units: int, full_macs: int) -> None:
-    axis.set_title("What is left of the supernet", loc="left")
+    axis.set_title("What is left of the network", loc="left")
     x = [r["epoch"] for r in epochs]
     for key, full, color, label in (
         ("units", full_units, PURPLE, "search units (channels and tokens)"),
@@ -112,7 +112,7 @@ def size_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]], full_units
     ):
         if full:
             axis.step(x, [100 * r[key] / full for r in epochs], where="mid", color=color, label=label)
-    axis.set(ylim=(0, 103), ylabel="% of the supernet", xlabel="epoch")
+    axis.set(ylim=(0, 103), ylabel="% of the full network", xlabel="epoch")
     axis.legend(frameon=False, loc="upper right")
     clean(axis)
 
