@@ -1,4 +1,4 @@
-"""Export: masks folded, dead channels removed, and parity checked before it says done."""
+"""Export: dead channels removed, batch norms folded, and parity checked before it says done."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ..errors import UserError
 from ..supernets import HRNetSpec, Spec
 from ..ticket import Ticket
 from .compact import compact
+from .folded import folded
 
 Format = Literal["onnx", "torch"]
 TOLERANCE = 1e-4
@@ -68,7 +69,7 @@ def export(ticket: Ticket, path: str | Path, kind: Format = "onnx", *, fixed: bo
     inputs = _inputs(ticket.spec, free)
     with torch.no_grad():
         wanted = [ticket.module(images).numpy() for images in inputs]
-    program = torch.export.export(small.module, (inputs[0],), dynamic_shapes=(free,))
+    program = torch.export.export(folded(small.module), (inputs[0],), dynamic_shapes=(free,))
     with _quiet():
         if kind == "onnx":
             _write_onnx(ticket, program, inputs[0], free, scratch)
