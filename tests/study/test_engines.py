@@ -40,12 +40,11 @@ from supertickets.study.worker import attempt
 
 
 @pytest.fixture(scope="module")
-def plan_of(quick_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Plan]:
+def plan_of(quick_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Plan]:
     """Makes the plan of a toy sweep over digits, of eight epochs so that there is time to kill it."""
 
     def make(**told: Any) -> Plan:
-        own = dict(zip([word[2:] for word in quick_words[::2]], map(yaml.safe_load, quick_words[1::2]), strict=True))
-        data = {"recipe": "digits", "settings": own | {"epochs": 8}, "ratios": [0.5], **told}
+        data = {"recipe": "digits", "settings": quick_settings | {"epochs": 8}, "ratios": [0.5], **told}
         path = tmp_path_factory.mktemp("file") / "sweep.yaml"
         path.write_text(yaml.safe_dump(data))
         return read_sweep(path)

@@ -266,7 +266,7 @@ def test_a_single_run(cli: Cli, quick_run: Path, tmp_path: Path) -> None:
 
 
 def test_a_sweep_from_end_to_end(
-    cli: Cli, quick_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, quick_settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def at_once(workers: LocalWorkers, job: Job) -> Future[None]:
         """In this process, which spares the start of others."""
@@ -275,14 +275,13 @@ def test_a_sweep_from_end_to_end(
         return future
 
     monkeypatch.setattr(LocalWorkers, "submit", at_once)
-    own = dict(zip([word[2:] for word in quick_words[::2]], quick_words[1::2], strict=True))
-    own |= {"epochs": "2", "search.last_epoch": "2"}
     methods: dict[str, Any] = {
         "S+P + retrain": {"prune": "magnitude", "retrain": 1},
         "two-in-one": {},
     }
-    told = {"recipe": "digits", "settings": {k: yaml.safe_load(v) for k, v in own.items()}, "ratios": [0.5]}
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**told, "methods": methods}))
+    own = quick_settings | {"epochs": 2}
+    told = {"recipe": "digits", "settings": own, "ratios": [0.5], "methods": methods}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(told))
     root = tmp_path / "out"
     swept = cli("sweep", tmp_path / "sweep.yaml", "--out", root, "--json")
     assert swept.status == 0, swept.err

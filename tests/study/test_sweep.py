@@ -157,6 +157,9 @@ def test_whatever_a_draw_begins_from_did_what_it_does(prunes: list[dict[str, Any
         ({"ratios": ["half"]}, "ratios must be numbers"),
         ({"seeds": [0, 0]}, "seeds has a number twice"),
         ({"seed": 1}, "unknown 'seed'; did you mean 'seeds'"),
+        ({"settings": {"seed": 1}}, "takes no seed: seeds"),
+        ({"methods": {"a": {"settings": {"seed": 1}}}}, "takes no seed: seeds"),
+        ({"methods": {"a": {"settings": {"prune": {"ratio": 0.5}}}}}, "takes no prune.ratio: ratios"),
     ],
 )
 def test_a_wrong_file_is_told_in_one_line(file: Callable[..., Path], change: dict[str, Any], named: str) -> None:
@@ -169,13 +172,11 @@ def test_a_wrong_file_is_told_in_one_line(file: Callable[..., Path], change: dic
 
 
 def test_a_branch_of_a_trunk_equals_a_draw_of_its_own(
-    file: Callable[..., Path], quick_words: list[str], tmp_path: Path
+    file: Callable[..., Path], quick_settings: dict[str, Any], tmp_path: Path
 ) -> None:
     """Ticket and event log to the byte, over a removal, prunes and a reactivation in the trunk."""
-    own = dict(zip([word[2:] for word in quick_words[::2]], quick_words[1::2], strict=True))
-    own |= {"prune.progressive": "true", "prune.ratio": "0.2", "epochs": "5"}
-    path = file(ratios=[0.1, 0.3], methods={"a": {}}, settings={k: yaml.safe_load(v) for k, v in own.items()})
-    plan = read_sweep(path)
+    own = quick_settings | {"prune.progressive": True, "epochs": 5}
+    plan = read_sweep(file(ratios=[0.1, 0.3], methods={"a": {}}, settings=own))
     assert [job.command for job in plan.jobs] == ["trunk", "draw", "draw"]
     for job in plan.jobs:
         do(job, tmp_path / "sweep")
@@ -303,11 +304,9 @@ def test_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert progress.failures() == [f"prune {prune.key}: no data"]
 
 
-def test_the_command(cli: Cli, file: Callable[..., Path], quick_words: list[str], tmp_path: Path) -> None:
-    own = dict(zip([word[2:] for word in quick_words[::2]], quick_words[1::2], strict=True))
-    own |= {"epochs": "2", "search.last_epoch": "2"}
+def test_the_command(cli: Cli, file: Callable[..., Path], quick_settings: dict[str, Any], tmp_path: Path) -> None:
     methods = {"Mag. + retrain": {"prune": "magnitude", "retrain": 1}}
-    path = file(ratios=[0.5], methods=methods, settings={k: yaml.safe_load(v) for k, v in own.items()})
+    path = file(ratios=[0.5], methods=methods, settings=quick_settings | {"epochs": 2})
     planned = cli("sweep", path, "--plan")
     assert planned.out.strip().endswith("1 results by 3 jobs")
     out = tmp_path / "out"
@@ -362,3 +361,4 @@ def test_the_command_line_names_a_shipped_sweep(cli: Cli) -> None:
     words = ("--recipe", "digits", "--ratios", "0.7", "--seeds", "0", "--prune.interval", "2", "--threads", "2")
     assert "7 results by 10 jobs" in cli("sweep", "ablation", *words, "--plan").out
     assert cli("sweep", "ablation", *words, "--prune.intervall", "2", "--plan").status == 2
+    assert "takes no seed: seeds (--seeds) set it" in cli("sweep", "ablation", *words, "--seed=3", "--plan").err
