@@ -201,13 +201,8 @@ def _setting_words(recipe: Record, name: str, command: str) -> list[str]:
 @functools.lru_cache
 def _plain(name: str) -> dict[str, Any]:
     """The settings of a shipped recipe; the defaults if there is none of that name."""
-    recipe = load_recipe(name) if name in _shipped() else Recipe()
+    recipe = load_recipe(name) if name in list_recipes() else Recipe()
     return _spread(json.loads(json.dumps(recipe.to_json())))
-
-
-@functools.lru_cache
-def _shipped() -> frozenset[str]:
-    return frozenset(list_recipes())
 
 
 def _spread(recipe: Record) -> dict[str, Any]:
@@ -218,7 +213,7 @@ def _spread(recipe: Record) -> dict[str, Any]:
 
 
 def _recipe_word(name: str) -> str:
-    return name if name in _shipped() else f"{name}.yaml"
+    return name if name in list_recipes() else f"{name}.yaml"
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
