@@ -181,14 +181,13 @@ def test_a_branch_of_a_trunk_equals_a_draw_of_its_own(
     for job in plan.jobs:
         do(job, tmp_path / "sweep")
         do(job, tmp_path / "sweep")  # what is done is left alone
-    for job in plan.jobs[1:]:
-        alone = tmp_path / f"alone-{job.key}"
-        tickets.draw(job.recipe or Recipe(), alone)
-        for name in ("ticket/model.safetensors", "ticket/mask.safetensors", "ticket/config.json", "events.jsonl"):
-            ours, theirs = ((folder / name).read_text("latin-1") for folder in (tmp_path / "sweep" / job.key, alone))
-            if name.endswith("jsonl"):
-                ours, theirs = (_without_clock(text) for text in (ours, theirs))
-            assert ours == theirs, name
+    job, alone = plan.jobs[-1], tmp_path / "alone"
+    tickets.draw(job.recipe or Recipe(), alone)
+    for name in ("ticket/model.safetensors", "ticket/mask.safetensors", "ticket/config.json", "events.jsonl"):
+        ours, theirs = ((folder / name).read_text("latin-1") for folder in (tmp_path / "sweep" / job.key, alone))
+        if name.endswith("jsonl"):
+            ours, theirs = (_without_clock(text) for text in (ours, theirs))
+        assert ours == theirs, name
 
 
 def _without_clock(log: str) -> str:
@@ -304,25 +303,22 @@ def test_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert progress.failures() == [f"prune {prune.key}: no data"]
 
 
-def test_the_command(cli: Cli, file: Callable[..., Path], quick_settings: dict[str, Any], tmp_path: Path) -> None:
-    methods = {"Mag. + retrain": {"prune": "magnitude", "retrain": 1}}
-    path = file(ratios=[0.5], methods=methods, settings=quick_settings | {"epochs": 2})
-    planned = cli("sweep", path, "--plan")
-    assert planned.out.strip().endswith("1 results by 3 jobs")
-    out = tmp_path / "out"
-    found = cli("sweep", path, "--out", out, "--json")
+def test_the_command(cli: Cli, sweep_file: Path, finished_sweep: Path, tmp_path: Path) -> None:
+    planned = cli("sweep", sweep_file, "--plan")
+    assert planned.out.strip().endswith("3 results by 4 jobs")
+    found = cli("sweep", sweep_file, "--out", finished_sweep, "--json")
     assert found.status == 0, found.err
+    assert "4 of 4 jobs done (4 before)" in found.err
     rows = json.loads(found.out)
-    with (out / "results.csv").open() as stream:
-        assert [row["method"] for row in csv.DictReader(stream)] == ["Mag. + retrain"]
-    (row,) = rows
+    names = ["two-in-one", "S+P", "S+P + retrain"]
+    with (finished_sweep / "results.csv").open() as stream:
+        assert [row["method"] for row in csv.DictReader(stream)] == [row["method"] for row in rows] == names
+    row = rows[-1]
     assert row["sparsity"] == pytest.approx(0.5, abs=1e-3)
-    ticket = tickets.load(out / row["key"])
+    ticket = tickets.load(finished_sweep / row["key"])
     assert row["test_top1"] == ticket.about["test"]["top1"]
-    assert row["samples"] == 3 * ticket.about["samples"]  # the whole way: two epochs of search, one of retraining
-    again = cli("sweep", path, "--out", out)
-    assert "3 of 3 jobs done (3 before)" in again.err
-    assert "Mag. + retrain" in again.out
+    assert row["samples"] == 5 * ticket.about["samples"]  # the whole way: four epochs of search, one of retraining
+    assert "S+P + retrain" in cli("sweep", sweep_file, "--out", finished_sweep).out
     broken = cli("sweep", tmp_path / "none.yaml")
     assert (broken.status, broken.err) == (2, f"error: sweep file {tmp_path}/none.yaml does not exist\n")
 
