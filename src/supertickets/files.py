@@ -111,6 +111,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
         ("prune.exempt_below", recipe.prune.exempt_below, 0),
         ("prune.group", recipe.prune.group, 2),
         ("search.threshold", recipe.search.threshold, 0),
+        ("segmentation.balance", recipe.segmentation.balance, 0),
         ("search.warmup_epochs", recipe.search.warmup_epochs, 0),
         ("lr.warmup_epochs", recipe.lr.warmup_epochs, 0),
         ("threads", 1 if recipe.threads is None else recipe.threads, 1),
