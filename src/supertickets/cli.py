@@ -236,7 +236,7 @@ def _sweep(options: argparse.Namespace) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         engine = open_engine(options.engine, root, **asked)
-        found = run_sweep(plan, root, engine, options.workers or (1 if options.engine == "local" else None), console)
+        found = run_sweep(plan, root, engine, options.workers, console)
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
         raise SystemExit(STOPPED) from None
