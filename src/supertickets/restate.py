@@ -15,6 +15,12 @@ from .transfer import HEAD_SETTINGS
 
 # A schedule that only matters to search and pruning must not stop a training without them.
 OFF = ("--prune.ratio", "0", "--search.interval", "0", "--search.last_epoch", "null")
+# What pruning in one shot has no use for, since it trains nothing; and the settings of pruning that it has.
+PRUNE_PASSES_OVER = ("search.", "prune.", "supernet.", "optimizer.", "lr.", "distill.", "epochs", "ema_decay")
+PRUNE_USES = tuple(
+    f"prune.{name}"
+    for name in ("layer_floor", "exempt_below", "normalise", "transformer", "classifier", "scope", "group")
+)
 
 
 def recipe_of(ticket: Ticket) -> Recipe:
@@ -109,12 +115,7 @@ def prune_recipe(ticket: Ticket, ratio: float, criterion: str = "magnitude", ove
     if not 0 < ratio < 1:
         raise UserError(f"--ratio is {ratio:g}; it is a share of the weights, e.g. 0.9")
     refuse(overrides, ("prune.ratio",), "prune", "the share of zeros is --ratio")
-    useful = tuple(
-        f"prune.{name}"
-        for name in ("layer_floor", "exempt_below", "normalise", "transformer", "classifier", "scope", "group")
-    )
-    idle = ("search.", "prune.", "supernet.", "optimizer.", "lr.", "distill.", "epochs", "ema_decay")
-    refuse(overrides, idle, "prune", "nothing is trained", useful)
+    refuse(overrides, PRUNE_PASSES_OVER, "prune", "nothing is trained", PRUNE_USES)
     made_by = fixed_network(recipe_of(ticket))
     normalise = made_by.prune.normalise if criterion == "magnitude" else "none"
     once = dataclasses.replace(made_by.prune, ratio=ratio, progressive=False, interval=1, normalise=normalise)
