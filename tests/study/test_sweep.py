@@ -21,6 +21,7 @@ from supertickets.files import list_sweeps
 from supertickets.recipe import PruneSettings, SearchSettings
 from supertickets.schedule import course
 from supertickets.study.progress import Progress, effort, progress_line, progress_table
+from supertickets.study.results import percent
 from supertickets.study.sweep import Job, Plan, read_sweep, shared
 from supertickets.study.work import WorkerLost, check_end, do, run_all
 
@@ -264,6 +265,10 @@ def test_the_end_of_a_worker() -> None:
         check_end(2, "warning: x\nerror: no data\n")
     with pytest.raises(UserError, match="status 1"):
         check_end(1, "")
+
+
+def test_ratios_are_told_to_the_digit() -> None:
+    assert [percent(ratio) for ratio in (0, 0.5, 0.975, 0.995)] == ["unpruned", "50%", "97.5%", "99.5%"]
 
 
 def test_epochs_of_a_job(file: Callable[..., Path]) -> None:
