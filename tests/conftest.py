@@ -13,11 +13,13 @@ import gzip
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+import yaml
 
 import supertickets as st
 from outcome import Cli, Outcome
@@ -57,6 +59,13 @@ def toy_words() -> list[str]:
 def quick_words() -> list[str]:
     """Overrides of the recipe "digits" for a run of about a second: four epochs of five steps."""
     return [*_TOY.split(), *_QUICK.split()]
+
+
+@pytest.fixture(scope="session")
+def quick_settings(quick_words: list[str]) -> dict[str, Any]:
+    """`quick_words` as the settings of a sweep, which has ratios of its own."""
+    words = dict(zip(quick_words[::2], quick_words[1::2], strict=True))
+    return {name[2:]: yaml.safe_load(value) for name, value in words.items() if name != "--prune.ratio"}
 
 
 @pytest.fixture(scope="session")

@@ -190,9 +190,7 @@ def test_a_sweep_has_supernets_and_known_networks(tmp_path: Path) -> None:
     ("words", "said"),
     [
         ("--supernet.name torchvision:alexnet", "does not take images of 8 x 8 pixels"),
-        ("--supernet.name timm:resnet1", "did you mean"),
         ("--supernet.name timm:resnet18 --supernet.settings.num_classes 3", "num_classes follows from the data"),
-        ("--supernet.name timm:resnet18 --supernet.settings.tokens 3", "unexpected keyword argument 'tokens'"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_starts(cli: Cli, tmp_path: Path, words: str, said: str) -> None:
@@ -203,14 +201,14 @@ def test_what_cannot_work_is_refused_before_anything_starts(cli: Cli, tmp_path: 
     assert not (tmp_path / "run" / "run.json").exists()
 
 
-def test_scenes_and_transfers_need_a_supernet(cli: Cli, tmp_path: Path, quick_run: Path) -> None:
-    data = street(tmp_path / "streets", {"train": 24, "val": 3, "test": 3})
+def test_scenes_and_transfers_need_a_supernet(cli: Cli, tmp_path: Path, run: Path) -> None:
+    data = street(tmp_path / "streets", {"train": 8, "val": 1, "test": 1})
     small = ("--data.size", "[32,32]", "--data.shorter", "32", "--data.batch", "4", *MOBILE)
     found = cli("draw", "camvid", "--data", data, "--out", tmp_path / "run", *small)
     assert found.status == 2
     assert "has a head for classification, the data is for segmentation; take another supernet" in found.err
     own = tmp_path / "own.yaml"
     own.write_text("supernet: {name: 'timm:test_efficientnet'}")
-    found = cli("transfer", quick_run, own, "--out", tmp_path / "moved")
+    found = cli("transfer", run, own, "--out", tmp_path / "moved")
     assert found.status == 2
     assert "this one's supernet.name is timm:test_efficientnet" in found.err

@@ -74,11 +74,10 @@ def _draw(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     """train the dense supernet of a recipe: no search, no pruning"""
+    from .restate import OFF
     from .runs import train
 
-    # A schedule that only matters to search and pruning must not stop a dense training.
-    off = ["--prune.ratio", "0", "--search.interval", "0", "--search.last_epoch", "null"]
-    recipe = load_recipe(options.recipe, [*off, *_with_data(options)])
+    recipe = load_recipe(options.recipe, [*OFF, *_with_data(options)])
     out = Path(options.out or f"runs/{recipe.name}-dense")
     _trained(lambda: train(recipe, out), out, options.json)
 
@@ -237,7 +236,7 @@ def _sweep(options: argparse.Namespace) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         engine = open_engine(options.engine, root, **asked)
-        found = run_sweep(plan, root, engine, options.workers or (1 if options.engine == "local" else None), console)
+        found = run_sweep(plan, root, engine, options.workers, console)
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
         raise SystemExit(STOPPED) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 from argparse import ArgumentError
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,14 +30,15 @@ _VARIES = {
 
 def list_recipes() -> dict[str, str]:
     """Shipped recipes: name -> one line on what it does."""
-    return _shipped("recipes")
+    return dict(_shipped("recipes"))
 
 
 def list_sweeps() -> dict[str, str]:
     """Shipped sweeps: name -> one line on what they compare."""
-    return _shipped("sweeps")
+    return dict(_shipped("sweeps"))
 
 
+@functools.cache
 def _shipped(kind: str) -> dict[str, str]:
     files = sorted(resources.files(f"supertickets.{kind}").iterdir(), key=lambda entry: entry.name)
     return {
@@ -73,6 +75,7 @@ def recipe_from_json(data: Mapping[str, Any]) -> Recipe:
     return _instantiate(parser, parser.parse_object(dict(data)))
 
 
+@functools.cache  # it takes longer to make than to use
 def settings_parser() -> jsonargparse.ArgumentParser:
     """A parser with one option per setting; its help explains them all."""
     parser = jsonargparse.ArgumentParser(exit_on_error=False, add_help=False, usage=argparse.SUPPRESS)
@@ -108,6 +111,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
         ("prune.exempt_below", recipe.prune.exempt_below, 0),
         ("prune.group", recipe.prune.group, 2),
         ("search.threshold", recipe.search.threshold, 0),
+        ("segmentation.balance", recipe.segmentation.balance, 0),
         ("search.warmup_epochs", recipe.search.warmup_epochs, 0),
         ("lr.warmup_epochs", recipe.lr.warmup_epochs, 0),
         ("threads", 1 if recipe.threads is None else recipe.threads, 1),
@@ -169,12 +173,12 @@ def _parse(values: Mapping[str, Any], overrides: Sequence[str]) -> Recipe:
     _check_names([word[2:].split("=")[0] for word in overrides if word.startswith("--")], "")
     parser = settings_parser()
     try:
-        parser.set_defaults(parser.parse_object(dict(values)))
-        network = parser.get_defaults().supernet.name
-        chosen = parser.parse_args(list(overrides))
+        given = parser.parse_object(dict(values))
+        network = given.supernet.name
+        chosen = parser.parse_args(list(overrides), given)
         if chosen.supernet.name != network and ":" in chosen.supernet.name + network:
-            parser.set_defaults({"supernet.settings": {}})  # a network of one library knows no settings of another
-            chosen = parser.parse_args(list(overrides))
+            given.supernet.settings = {}  # a network of one library knows no settings of another
+            chosen = parser.parse_args(list(overrides), given)
         recipe = _instantiate(parser, chosen)
     except (ArgumentError, TypeError, ValueError) as error:
         raise UserError(_one_line(error)) from None

@@ -79,18 +79,11 @@ def make_task(recipe: Recipe, splits: Splits) -> Task:
 
 
 def weighted(task: Task, recipe: Recipe, splits: Splits) -> Task:
-    """The task with weights of classes, if the recipe balances them.
-
-    Raises:
-        UserError: It would make rare classes rarer.
-    """
-    balance = recipe.segmentation.balance
-    if not isinstance(task, Segmentation) or not balance:
+    """The task with weights of classes, if the recipe balances them."""
+    if not isinstance(task, Segmentation) or not recipe.segmentation.balance:
         return task
-    if balance < 0:
-        raise UserError(f"segmentation.balance is {balance:g}; the nearest possible is 0 (all pixels alike)")
     shares = pixel_shares(splits.train, splits.preprocessing, len(splits.classes))
-    return dataclasses.replace(task, weights=balanced(shares, balance))
+    return dataclasses.replace(task, weights=balanced(shares, recipe.segmentation.balance))
 
 
 def teacher_for(recipe: Recipe, splits: Splits, runtime: Runtime) -> Teacher | None:

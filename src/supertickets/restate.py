@@ -14,7 +14,13 @@ from .ticket import Ticket
 from .transfer import HEAD_SETTINGS
 
 # A schedule that only matters to search and pruning must not stop a training without them.
-_OFF = ("--prune.ratio", "0", "--search.interval", "0", "--search.last_epoch", "null")
+OFF = ("--prune.ratio", "0", "--search.interval", "0", "--search.last_epoch", "null")
+# What pruning in one shot has no use for, since it trains nothing; and the settings of pruning that it has.
+PRUNE_PASSES_OVER = ("search.", "prune.", "supernet.", "optimizer.", "lr.", "distill.", "epochs", "ema_decay")
+PRUNE_USES = tuple(
+    f"prune.{name}"
+    for name in ("layer_floor", "exempt_below", "normalise", "transformer", "classifier", "scope", "group")
+)
 
 
 def recipe_of(ticket: Ticket) -> Recipe:
@@ -50,7 +56,7 @@ def retrain_recipe(ticket: Ticket, epochs: int, overrides: Sequence[str] = ()) -
     """
     if epochs < 1:
         raise UserError(f"--epochs is {epochs}; the nearest possible is 1")
-    _refuse(overrides, ("search.", "prune.", "supernet."), "retrain", "architecture and mask stay as they are")
+    refuse(overrides, ("search.", "prune.", "supernet."), "retrain", "architecture and mask stay as they are")
     made_by = fixed_network(recipe_of(ticket))
     fixed = dataclasses.replace(
         made_by,
@@ -84,12 +90,12 @@ def transfer_recipe(ticket: Ticket, source: str, overrides: Sequence[str] = (), 
     Raises:
         UserError: A setting is unknown, impossible or of no use.
     """
-    recipe = load_recipe(source, [*_OFF, *overrides])
-    _refuse(overrides, ("search.", "prune."), "transfer", "architecture and mask stay as they are")
+    recipe = load_recipe(source, [*OFF, *overrides])
+    refuse(overrides, ("search.", "prune."), "transfer", "architecture and mask stay as they are")
     fresh = head is None and recipe_of(ticket).task != recipe.task
     free = tuple(f"supernet.settings.{name}" for name in HEAD_SETTINGS) if fresh else ()
     whose = "but the head, is the ticket's" if fresh else "the head too, is the tickets'"
-    _refuse(overrides, ("supernet.",), "transfer", f"the network, {whose}", free)
+    refuse(overrides, ("supernet.",), "transfer", f"the network, {whose}", free)
     return dataclasses.replace(recipe, name=f"{recipe.name}-from-{recipe_of(ticket).name}")
 
 
@@ -108,13 +114,8 @@ def prune_recipe(ticket: Ticket, ratio: float, criterion: str = "magnitude", ove
     """
     if not 0 < ratio < 1:
         raise UserError(f"--ratio is {ratio:g}; it is a share of the weights, e.g. 0.9")
-    _refuse(overrides, ("prune.ratio",), "prune", "the share of zeros is --ratio")
-    useful = tuple(
-        f"prune.{name}"
-        for name in ("layer_floor", "exempt_below", "normalise", "transformer", "classifier", "scope", "group")
-    )
-    idle = ("search.", "prune.", "supernet.", "optimizer.", "lr.", "distill.", "epochs", "ema_decay")
-    _refuse(overrides, idle, "prune", "nothing is trained", useful)
+    refuse(overrides, ("prune.ratio",), "prune", "the share of zeros is --ratio")
+    refuse(overrides, PRUNE_PASSES_OVER, "prune", "nothing is trained", PRUNE_USES)
     made_by = fixed_network(recipe_of(ticket))
     normalise = made_by.prune.normalise if criterion == "magnitude" else "none"
     once = dataclasses.replace(made_by.prune, ratio=ratio, progressive=False, interval=1, normalise=normalise)
@@ -139,7 +140,19 @@ def lineage(ticket: Ticket) -> list[dict[str, Any]]:
     return [*about.get("lineage", ()), step | more]
 
 
-def _refuse(words: Iterable[str], prefixes: tuple[str, ...], command: str, why: str, but: tuple[str, ...] = ()) -> None:
+def refuse(words: Iterable[str], prefixes: tuple[str, ...], command: str, why: str, but: tuple[str, ...] = ()) -> None:
+    """Refuses settings that a command has no use for.
+
+    Args:
+        words: Command-line words.
+        prefixes: How their names begin.
+        command: What takes none of them.
+        why: The reason, or what to do instead.
+        but: Names that it takes all the same.
+
+    Raises:
+        UserError: Names the first such setting.
+    """
     for word in words:
         name = word[2:].split("=")[0]
         if word.startswith("--") and name.startswith(prefixes) and name not in but:

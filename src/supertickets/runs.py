@@ -93,13 +93,12 @@ def transfer(ticket: Ticket, recipe: Recipe, out: str | Path | None = None, head
     Raises:
         UserError: The features cannot serve the target, or the head does not fit them.
     """
+    if not recipe.supernet.has_units:
+        raise UserError(f"transfer takes the recipe of a supernet; this one's supernet.name is {recipe.supernet.name}")
     if head is not None:
         whose: dict[str, Any] = {"kind": "inherited", "lineage": lineage(head)}
     else:
         whose = {"kind": "kept" if recipe_of(ticket).task == recipe.task else "fresh"}
-
-    if not recipe.supernet.has_units:
-        raise UserError(f"transfer takes the recipe of a supernet; this one's supernet.name is {recipe.supernet.name}")
 
     def beginning(recipe: Recipe, splits: Splits) -> Ticket:
         wanted = make_task(recipe, splits).head

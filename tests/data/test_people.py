@@ -16,7 +16,7 @@ from PIL import Image
 
 from people import COLORS, NAMES, crowd, person
 from supertickets import UserError
-from supertickets.data import Batches, Splits
+from supertickets.data import Batches, Splits, load_splits
 from supertickets.data.coco import (
     COCO_NAMES,
     COCO_SIGMAS,
@@ -31,6 +31,7 @@ from supertickets.data.people import PeopleSet, half_body, load_people, open_ann
 from supertickets.data.pictures import BrokenPicture, Preprocessing
 from supertickets.data.samples import Variation
 from supertickets.recipe import AugmentSettings, DataSettings
+from supertickets.tasks import Pose
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 JOINTS = Joints(NAMES, mirrored(NAMES), (), (0.05,) * 5)
@@ -269,6 +270,18 @@ def test_truth_holds_who_is_given_and_who_does_not_count(tmp_path: Path) -> None
     assert [entry["id"] for entry in truth["annotations"]] == [2, 3, 4]
     assert [image["id"] for image in truth["images"]] == [1, 2, 3, 4]
     assert [category["keypoints"] for category in truth["categories"]] == [list(NAMES)]
+
+
+def test_a_limit_leaves_what_is_true_of_the_rest(tmp_path: Path) -> None:
+    """Four of six people train; measured on them, every one has a row, and none is missed."""
+    root = crowd(tmp_path, {"train2017": 6, "val2017": 3, "test2017": 3})
+    splits = load_splits(DataSettings(source="coco", dir=str(root), size=(32, 24), limit=4))
+    assert isinstance(splits.train, PeopleSet)
+    _, regions = splits.train.batch(np.arange(4), splits.preprocessing, None)
+    assert regions.positions.tolist() == [0, 1, 2, 3]
+    rows = torch.ones(4, 3 + 3 * len(NAMES), dtype=torch.float64)
+    rows[:, 3:] = torch.from_numpy(np.stack([person.joints for person in splits.train.people])).reshape(4, -1)
+    assert Pose(NAMES).metrics(rows, splits.train)["ap"] == pytest.approx(100)
 
 
 def test_boxes_for_predictions(tmp_path: Path) -> None:

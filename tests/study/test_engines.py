@@ -23,7 +23,6 @@ from unittest.mock import Mock
 import pytest
 import ray
 import submitit
-import yaml
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
@@ -40,35 +39,17 @@ from supertickets.study.worker import attempt
 
 
 @pytest.fixture(scope="module")
-def plan_of(quick_words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Plan]:
-    """Makes the plan of a toy sweep over digits, of eight epochs so that there is time to kill it."""
-
-    def make(**told: Any) -> Plan:
-        own = dict(zip([word[2:] for word in quick_words[::2]], map(yaml.safe_load, quick_words[1::2]), strict=True))
-        data = {"recipe": "digits", "settings": own | {"epochs": 8}, "ratios": [0.5], **told}
-        path = tmp_path_factory.mktemp("file") / "sweep.yaml"
-        path.write_text(yaml.safe_dump(data))
-        return read_sweep(path)
-
-    return make
+def plan(sweep_file: Path) -> Plan:
+    """One job of the sweep: a draw."""
+    whole = read_sweep(sweep_file)
+    points = tuple(point for point in whole.points if point.method == "two-in-one")
+    return Plan(points, tuple(job for job in whole.jobs if job.key == points[0].key))
 
 
 @pytest.fixture(scope="module")
-def plan(plan_of: Callable[..., Plan]) -> Plan:
-    """One job."""
-    return plan_of(methods={"two-in-one": {}})
-
-
-@pytest.fixture(scope="module")
-def expected(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Its results when nothing disturbs it, in this process."""
-    return undisturbed(plan, tmp_path_factory.mktemp("undisturbed"))
-
-
-def undisturbed(plan: Plan, root: Path) -> list[dict[str, Any]]:
-    for job in plan.jobs:
-        do(job, root)
-    return without_clock(rows(plan.points, root))
+def expected(plan: Plan, finished_sweep: Path) -> list[dict[str, Any]]:
+    """Its results when nothing disturbs it."""
+    return without_clock(rows(plan.points, finished_sweep))
 
 
 def without_clock(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -83,12 +64,12 @@ def run(plan: Plan, root: Path, engine: Engine) -> tuple[list[dict[str, Any]], s
 
 
 def in_mid_run(root: Path, act: Callable[[Path, int], None]) -> threading.Thread:
-    """Acts once, with the directory and the process of a job that has trained some epochs and is not done."""
+    """Acts once, with the directory and the process of a job that has trained an epoch and is not done."""
 
     def watch() -> None:
         while True:
             for events in root.glob("*/events.jsonl"):
-                if events.read_text().count('"epoch"') >= 2 and not (events.parent / "result.json").exists():
+                if '"event": "epoch"' in events.read_text() and not (events.parent / "result.json").exists():
                     act(events.parent, json.loads((events.parent / "worker.json").read_text())["pid"])
                     return
             time.sleep(0.01)
@@ -137,7 +118,7 @@ def test_an_attempt_is_a_worker_process_as_a_call(
     root, told = tmp_path / "sweep", job.to_json()
     known = mark(root)
     status, said = attempt(told, str(root), known, str(tmp_path), 1)
-    assert (status, "epoch   8/8" in said) == (0, True)
+    assert (status, "epoch   4/4" in said) == (0, True)
     assert (root / job.key / "log.txt").read_text().endswith(said)
     assert without_clock(rows(plan.points, root)) == expected
     assert attempt(told, str(root), known, str(tmp_path), 1) == (0, "")
@@ -160,25 +141,10 @@ def test_a_machine_that_does_not_see_the_directory(plan: Plan, tmp_path: Path) -
 # Engines --------------------------------------------------------------------------------------------------------------
 
 
-def test_local_a_killed_worker(plan_of: Callable[..., Plan], tmp_path: Path) -> None:
-    """A search and a prune of it: the search is killed and taken up once, from its checkpoint."""
-    plan = plan_of(methods={"Mag.": {"prune": "magnitude"}})
-    killer = in_mid_run(tmp_path / "killed", kill)
-    found, said = run(plan, tmp_path / "killed", LocalWorkers(tmp_path / "killed", workers=2))
-    killer.join(1)
-    assert found == undisturbed(plan, tmp_path / "undisturbed")
-    assert len(found) == 1
-    assert went_on(tmp_path / "killed") == [plan.jobs[0].key]
-    assert said.strip().splitlines()[-1] == "2 of 2 jobs done, 0 running, 1 taken up again"
-
-
-def test_slurm_by_processes_of_this_machine(
-    plan: Plan, expected: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Submitit's local executor in the place of Slurm; the job is killed and submitted anew."""
-    monkeypatch.setattr(submitit.LocalJob, "_results_timeout_s", 1)
+def test_local_a_killed_worker(plan: Plan, expected: list[dict[str, Any]], tmp_path: Path) -> None:
+    """It is taken up once, from its checkpoint."""
     killer = in_mid_run(tmp_path, kill)
-    found, said = run(plan, tmp_path, SlurmWorkers(tmp_path, words="time=5", cluster="local"))
+    found, said = run(plan, tmp_path, LocalWorkers(tmp_path, workers=2))
     killer.join(1)
     assert found == expected
     assert went_on(tmp_path) == [plan.jobs[0].key]
@@ -212,28 +178,58 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("slurm")
-def test_slurm_cancels_with_a_checkpoint(
-    plan: Plan, expected: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """What sbatch is told; closing in mid-run sends the job a signal on which it saves a checkpoint and ends."""
+def test_slurm_cancels_with_a_checkpoint(plan: Plan, expected: list[dict[str, Any]], tmp_path: Path) -> None:
+    """What sbatch is told; closing in mid-run makes the job save a checkpoint and end; the next engine goes on."""
+
+    def close(folder: Path, pid: int) -> None:
+        os.kill(pid, signal.SIGSTOP)  # it must not end meanwhile
+        engine.close()
+        os.kill(pid, signal.SIGCONT)
+
     root, (job,) = tmp_path / "sweep", plan.jobs
     engine = SlurmWorkers(root, threads=2, cpus=3, gpus=1, words="time=120,partition=gpu")
     future = engine.submit(job)
-    in_mid_run(root, lambda folder, pid: engine.close()).join(120)
+    in_mid_run(root, close).join(120)
     assert not future.done()
     with (root / job.key / ".worker").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # until the worker has gone
     assert not (root / job.key / "result.json").exists()
     assert "Traceback" not in (root / job.key / "log.txt").read_text()
-    capsys.readouterr()
-    do(job, root)
-    assert f"resuming {root / job.key} at epoch" in capsys.readouterr().err
-    assert without_clock(rows(plan.points, root)) == expected
     (batch,) = (root / "slurm").glob("*_submission.sh")
     text = batch.read_text()
     for line in ("time=120", "partition=gpu", "cpus-per-task=3", "gpus-per-node=1", "no-requeue"):
         assert f"#SBATCH --{line}\n" in text
     assert "export OMP_NUM_THREADS=2" in text
+    found, said = run(plan, root, SlurmWorkers(root, words="time=5"))
+    assert found == expected
+    assert went_on(root) == [job.key]
+    assert said.strip().splitlines()[-1] == "1 of 1 jobs done, 0 running"
+
+
+@pytest.mark.usefixtures("slurm")
+def test_ends_of_slurm_jobs(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that was killed, or whose node went, leaves no result; one that cannot begin has another error."""
+    lost = submitit.core.utils.UncompletedJobError("no result")
+    ends: list[tuple[Any, type[Exception] | None, str]] = [
+        ((0, ""), None, ""),
+        ((2, "error: no such data\n"), UserError, "^no such data$"),
+        ((130, ""), WorkerLost, "told to stop"),
+        (lost, WorkerLost, r"^its Slurm job 7 ended without a result \(NODE_FAIL\)$"),
+        (ModuleNotFoundError("x"), UserError, "^its Slurm job 7 could not begin; see it.err$"),
+    ]
+    engine = SlurmWorkers(tmp_path, words="time=5")
+    futures = []
+    for end, _, _ in ends:
+        given = Mock(job_id=7, state="NODE_FAIL", result=Mock(side_effect=[end]), paths=Mock(stderr="it.err"))
+        monkeypatch.setattr(engine._executor, "submit", Mock(return_value=given))
+        futures.append(engine.submit(plan.jobs[0]))
+    for future, (_, kind, said) in zip(futures, ends, strict=True):
+        if kind is None:
+            assert future.result(10) is None
+            continue
+        with pytest.raises(kind, match=said):
+            future.result(10)
+    engine.close()
 
 
 def test_parameters_of_slurm() -> None:
@@ -369,11 +365,10 @@ def test_ends_of_ray_tasks(
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("own_ray")
 def test_ray_on_two_nodes(
-    plan_of: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sweep_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A worker is killed, then a node goes with the job that it does; then a closed engine leaves checkpoints."""
-    methods = {"two-in-one": {}, "Mag.": {"prune": "magnitude"}, "Mag. + retrain": {"prune": "magnitude", "retrain": 8}}
-    plan = plan_of(methods=methods, ratios=[0.5, 0.8], seeds=[0, 1])
+    plan = read_sweep(sweep_file, {"ratios": [0.5, 0.8], "seeds": [0, 1]}, ["--epochs", "8"])
     node = {"num_cpus": 1, "object_store_memory": 100_000_000}
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     second = cluster.add_node(**node)
@@ -401,7 +396,9 @@ def test_ray_on_two_nodes(
         found, said = run(plan, root, RayWorkers(root))
         disturber.join(1)
         assert len(killed) == 2
-        assert found == undisturbed(plan, tmp_path / "undisturbed")
+        for job in plan.jobs:
+            do(job, tmp_path / "undisturbed")
+        assert found == without_clock(rows(plan.points, tmp_path / "undisturbed"))
         assert len(found) == 12
         assert sorted(went_on(root)) == sorted(killed)
         assert said.strip().splitlines()[-1] == "14 of 14 jobs done, 0 running, 2 taken up again"

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from PIL import Image
 from records import write_points, write_run
 
 import supertickets as tickets
 from outcome import Cli
-from supertickets.study.local_engine import LocalWorkers
 from supertickets.study.report import write_report
 from supertickets.study.report.page import Command, Fold, Heading, Link, Table, Text, html, markdown
-from supertickets.study.sweep import Job
-from supertickets.study.work import do
 
 EMPTY = {"meta", "br"}
 
@@ -265,34 +261,16 @@ def test_a_single_run(cli: Cli, quick_run: Path, tmp_path: Path) -> None:
     assert (again.status, again.err) == (0, "")
 
 
-def test_a_sweep_from_end_to_end(
-    cli: Cli, quick_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def at_once(workers: LocalWorkers, job: Job) -> Future[None]:
-        """In this process, which spares the start of others."""
-        future: Future[None] = Future()
-        future.set_result(do(job, workers.root))
-        return future
-
-    monkeypatch.setattr(LocalWorkers, "submit", at_once)
-    own = dict(zip([word[2:] for word in quick_words[::2]], quick_words[1::2], strict=True))
-    own |= {"epochs": "2", "search.last_epoch": "2"}
-    methods: dict[str, Any] = {
-        "S+P + retrain": {"prune": "magnitude", "retrain": 1},
-        "two-in-one": {},
-    }
-    told = {"recipe": "digits", "settings": {k: yaml.safe_load(v) for k, v in own.items()}, "ratios": [0.5]}
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**told, "methods": methods}))
-    root = tmp_path / "out"
-    swept = cli("sweep", tmp_path / "sweep.yaml", "--out", root, "--json")
-    assert swept.status == 0, swept.err
-    found = cli("report", root)
+def test_a_sweep_from_end_to_end(cli: Cli, finished_sweep: Path, tmp_path: Path) -> None:
+    found = cli("report", finished_sweep, "--out", tmp_path)
     assert (found.status, found.err) == (0, "")
-    page = read(root / "report" / "report.html")
-    for row in json.loads(swept.out):
-        ratio = "50%" if row["ratio"] else "unpruned"
-        assert page.row(row["method"], column=ratio) == f"{row['test_top1']:.2f} (1)"
-        assert page.row(row["method"], column="image passes to a ticket") == f"{row['samples']:,}"
-        assert f"--out {root}/{row['key']}" in page.text
+    page = read(tmp_path / "report.html")
+    with (finished_sweep / "results.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["method"] for row in rows] == ["two-in-one", "S+P", "S+P + retrain"]
+    for row in rows:
+        assert page.row(row["method"], column="50%") == f"{float(row['test_top1']):.2f} (1)"
+        assert page.row(row["method"], column="image passes to a ticket") == f"{int(row['samples']):,}"
+        assert f"--out {finished_sweep}/{row['key']}" in page.text
     assert "two-in-one, 50%, seed 0: test accuracy" in page.text
-    assert (root / "report" / "report.html").stat().st_size < 1_000_000
+    assert (tmp_path / "report.html").stat().st_size < 1_000_000

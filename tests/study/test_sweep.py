@@ -21,6 +21,7 @@ from supertickets.files import list_sweeps
 from supertickets.recipe import PruneSettings, SearchSettings
 from supertickets.schedule import course
 from supertickets.study.progress import Progress, effort, progress_line, progress_table
+from supertickets.study.results import percent
 from supertickets.study.sweep import Job, Plan, read_sweep, shared
 from supertickets.study.work import WorkerLost, check_end, do, run_all
 
@@ -157,6 +158,9 @@ def test_whatever_a_draw_begins_from_did_what_it_does(prunes: list[dict[str, Any
         ({"ratios": ["half"]}, "ratios must be numbers"),
         ({"seeds": [0, 0]}, "seeds has a number twice"),
         ({"seed": 1}, "unknown 'seed'; did you mean 'seeds'"),
+        ({"settings": {"seed": 1}}, "takes no seed: seeds"),
+        ({"methods": {"a": {"settings": {"seed": 1}}}}, "takes no seed: seeds"),
+        ({"methods": {"a": {"settings": {"prune": {"ratio": 0.5}}}}}, "takes no prune.ratio: ratios"),
     ],
 )
 def test_a_wrong_file_is_told_in_one_line(file: Callable[..., Path], change: dict[str, Any], named: str) -> None:
@@ -169,25 +173,22 @@ def test_a_wrong_file_is_told_in_one_line(file: Callable[..., Path], change: dic
 
 
 def test_a_branch_of_a_trunk_equals_a_draw_of_its_own(
-    file: Callable[..., Path], quick_words: list[str], tmp_path: Path
+    file: Callable[..., Path], quick_settings: dict[str, Any], tmp_path: Path
 ) -> None:
     """Ticket and event log to the byte, over a removal, prunes and a reactivation in the trunk."""
-    own = dict(zip([word[2:] for word in quick_words[::2]], quick_words[1::2], strict=True))
-    own |= {"prune.progressive": "true", "prune.ratio": "0.2", "epochs": "5"}
-    path = file(ratios=[0.1, 0.3], methods={"a": {}}, settings={k: yaml.safe_load(v) for k, v in own.items()})
-    plan = read_sweep(path)
+    own = quick_settings | {"prune.progressive": True, "epochs": 5}
+    plan = read_sweep(file(ratios=[0.1, 0.3], methods={"a": {}}, settings=own))
     assert [job.command for job in plan.jobs] == ["trunk", "draw", "draw"]
     for job in plan.jobs:
         do(job, tmp_path / "sweep")
         do(job, tmp_path / "sweep")  # what is done is left alone
-    for job in plan.jobs[1:]:
-        alone = tmp_path / f"alone-{job.key}"
-        tickets.draw(job.recipe or Recipe(), alone)
-        for name in ("ticket/model.safetensors", "ticket/mask.safetensors", "ticket/config.json", "events.jsonl"):
-            ours, theirs = ((folder / name).read_text("latin-1") for folder in (tmp_path / "sweep" / job.key, alone))
-            if name.endswith("jsonl"):
-                ours, theirs = (_without_clock(text) for text in (ours, theirs))
-            assert ours == theirs, name
+    job, alone = plan.jobs[-1], tmp_path / "alone"
+    tickets.draw(job.recipe or Recipe(), alone)
+    for name in ("ticket/model.safetensors", "ticket/mask.safetensors", "ticket/config.json", "events.jsonl"):
+        ours, theirs = ((folder / name).read_text("latin-1") for folder in (tmp_path / "sweep" / job.key, alone))
+        if name.endswith("jsonl"):
+            ours, theirs = (_without_clock(text) for text in (ours, theirs))
+        assert ours == theirs, name
 
 
 def _without_clock(log: str) -> str:
@@ -266,6 +267,10 @@ def test_the_end_of_a_worker() -> None:
         check_end(1, "")
 
 
+def test_ratios_are_told_to_the_digit() -> None:
+    assert [percent(ratio) for ratio in (0, 0.5, 0.975, 0.995)] == ["unpruned", "50%", "97.5%", "99.5%"]
+
+
 def test_epochs_of_a_job(file: Callable[..., Path]) -> None:
     """The tree of the first test above: trunks of 2 and 3 more epochs, draws that go on to the tenth."""
     plan = read_sweep(file(ratios=[0.2, 0.5, 0.8], methods={"two-in-one": {}}))
@@ -303,27 +308,22 @@ def test_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert progress.failures() == [f"prune {prune.key}: no data"]
 
 
-def test_the_command(cli: Cli, file: Callable[..., Path], quick_words: list[str], tmp_path: Path) -> None:
-    own = dict(zip([word[2:] for word in quick_words[::2]], quick_words[1::2], strict=True))
-    own |= {"epochs": "2", "search.last_epoch": "2"}
-    methods = {"Mag. + retrain": {"prune": "magnitude", "retrain": 1}}
-    path = file(ratios=[0.5], methods=methods, settings={k: yaml.safe_load(v) for k, v in own.items()})
-    planned = cli("sweep", path, "--plan")
-    assert planned.out.strip().endswith("1 results by 3 jobs")
-    out = tmp_path / "out"
-    found = cli("sweep", path, "--out", out, "--json")
+def test_the_command(cli: Cli, sweep_file: Path, finished_sweep: Path, tmp_path: Path) -> None:
+    planned = cli("sweep", sweep_file, "--plan")
+    assert planned.out.strip().endswith("3 results by 4 jobs")
+    found = cli("sweep", sweep_file, "--out", finished_sweep, "--json")
     assert found.status == 0, found.err
+    assert "4 of 4 jobs done (4 before)" in found.err
     rows = json.loads(found.out)
-    with (out / "results.csv").open() as stream:
-        assert [row["method"] for row in csv.DictReader(stream)] == ["Mag. + retrain"]
-    (row,) = rows
+    names = ["two-in-one", "S+P", "S+P + retrain"]
+    with (finished_sweep / "results.csv").open() as stream:
+        assert [row["method"] for row in csv.DictReader(stream)] == [row["method"] for row in rows] == names
+    row = rows[-1]
     assert row["sparsity"] == pytest.approx(0.5, abs=1e-3)
-    ticket = tickets.load(out / row["key"])
+    ticket = tickets.load(finished_sweep / row["key"])
     assert row["test_top1"] == ticket.about["test"]["top1"]
-    assert row["samples"] == 3 * ticket.about["samples"]  # the whole way: two epochs of search, one of retraining
-    again = cli("sweep", path, "--out", out)
-    assert "3 of 3 jobs done (3 before)" in again.err
-    assert "Mag. + retrain" in again.out
+    assert row["samples"] == 5 * ticket.about["samples"]  # the whole way: four epochs of search, one of retraining
+    assert "S+P + retrain" in cli("sweep", sweep_file, "--out", finished_sweep).out
     broken = cli("sweep", tmp_path / "none.yaml")
     assert (broken.status, broken.err) == (2, f"error: sweep file {tmp_path}/none.yaml does not exist\n")
 
@@ -362,3 +362,4 @@ def test_the_command_line_names_a_shipped_sweep(cli: Cli) -> None:
     words = ("--recipe", "digits", "--ratios", "0.7", "--seeds", "0", "--prune.interval", "2", "--threads", "2")
     assert "7 results by 10 jobs" in cli("sweep", "ablation", *words, "--plan").out
     assert cli("sweep", "ablation", *words, "--prune.intervall", "2", "--plan").status == 2
+    assert "takes no seed: seeds (--seeds) set it" in cli("sweep", "ablation", *words, "--seed=3", "--plan").err

@@ -54,34 +54,11 @@ class Samples(Protocol):
             UserError: Files do not fit each other.
         """
 
+    def subset(self, index: Index) -> Samples:
+        """The samples at some positions."""
+
     def digest(self) -> str:
         """A hash that tells whether these are the same samples in the same order."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some samples of a split.
-
-    Attributes:
-        whole: The split.
-        positions: Where the samples are in it.
-    """
-
-    whole: Samples
-    positions: Index
-
-    @property
-    def slow(self) -> bool:
-        return self.whole.slow
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def batch(self, index: Index, prepare: Preprocessing, vary: Variation | None) -> Batch:
-        return self.whole.batch(self.positions[index], prepare, vary)
-
-    def digest(self) -> str:
-        return sha256(self.whole.digest().encode(), self.positions.data)
 
 
 @dataclass(frozen=True)
@@ -126,7 +103,7 @@ def limited(splits: Splits, settings: DataSettings) -> Splits:
         return splits
     positions = np.random.default_rng(mix(settings.split_seed, 6)).permutation(total)[: settings.limit]
     note = f"{settings.limit} of {total} training samples are used (data.limit)"
-    return replace(splits, train=Part(splits.train, np.sort(positions)), notes=(*splits.notes, note))
+    return replace(splits, train=splits.train.subset(np.sort(positions)), notes=(*splits.notes, note))
 
 
 def square_side(settings: DataSettings) -> int | None:

@@ -55,6 +55,11 @@ def write_csv(path: Path, found: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(found)
 
 
+def percent(ratio: float) -> str:
+    """A ratio as tables and texts have it, e.g. "97.5%"."""
+    return f"{100 * ratio:.3g}%" if ratio else "unpruned"
+
+
 def results_table(found: Sequence[Mapping[str, Any]]) -> Table:
     """A row per recipe and method, a column per ratio: mean and deviation of the test figure over seeds."""
     table = Table(box=box.SIMPLE_HEAD)
@@ -68,7 +73,7 @@ def results_table(found: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("recipe")
     table.add_column(f"method ({called}, test)")
     for ratio in ratios:
-        table.add_column(f"{ratio:.0%}" if ratio else "unpruned", justify="right")
+        table.add_column(percent(ratio), justify="right")
     for (recipe, method), cells in figures.items():
         table.add_row(recipe, method, *(str(summary(cells.get(ratio, [])) or "") for ratio in ratios))
     return table

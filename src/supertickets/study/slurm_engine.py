@@ -40,25 +40,22 @@ class SlurmWorkers:
         cpus: CPUs of each job.
         gpus: GPUs of each job.
         words: Parameters for sbatch by submitit's names, e.g. "time=120,partition=gpu".
-        cluster: "slurm"; "local" makes processes of this machine, by submitit too.
 
     Raises:
         UserError: There is no submitit, no Slurm, or a parameter is wrong.
     """
 
-    def __init__(
-        self, root: Path, threads: int = 1, cpus: int = 1, gpus: int = 0, words: str = "", cluster: str = "slurm"
-    ) -> None:
+    def __init__(self, root: Path, threads: int = 1, cpus: int = 1, gpus: int = 0, words: str = "") -> None:
         try:
             import submitit
         except ImportError:
             raise UserError("--engine slurm needs submitit: pip install 'supertickets[slurm]'") from None
         parameters = read_parameters(words, submitit.SlurmExecutor._valid_parameters() - set(_OURS))
-        if cluster == "slurm" and shutil.which("srun") is None:
+        if shutil.which("srun") is None:
             raise UserError("--engine slurm finds no Slurm (srun) here; start the sweep where jobs are submitted")
         self._submitit: Any = submitit
         self._told = (str(root.resolve()), mark(root), os.getcwd(), threads)
-        self._executor: Any = submitit.AutoExecutor(root.resolve() / "slurm", cluster=cluster)
+        self._executor: Any = submitit.AutoExecutor(root.resolve() / "slurm", cluster="slurm")
         self._executor.update_parameters(
             name="supertickets",
             timeout_min=parameters["time"],

@@ -18,7 +18,7 @@ from ..errors import UserError, nearest
 from ..files import list_sweeps, load_recipe, recipe_from_json
 from ..pruning import find_criterion
 from ..recipe import Recipe, flatten
-from ..restate import fixed_network
+from ..restate import OFF, fixed_network, refuse
 from ..schedule import check_schedule, course
 
 _KEYS = ("description", "recipe", "settings", "methods", "ratios", "seeds")
@@ -146,14 +146,16 @@ def read_sweep(source: str | Path, changes: Mapping[str, Any] | None = None, wor
     seeds = _numbers(data, "seeds", int, path) if "seeds" in data else [0]
     recipes = data.get("recipe", [])
     common = (*_words(data.get("settings") or {}, f"{path}: settings"), *words)
+    for some in (common, *(method.settings for method in methods)):
+        refuse(some, ("seed",), str(path), "seeds (--seeds) set it")
+        refuse(some, ("prune.ratio",), str(path), "ratios (--ratios) set it")
     points: list[Point] = []
     jobs: dict[str, Job] = {}
     for name in recipes if isinstance(recipes, list) else [recipes]:
         for seed in seeds:
             for method in methods:
                 for ratio in ratios if method.has_ratio else [0.0]:
-                    words = (*common, "--seed", str(seed), *method.settings)
-                    chain = _chain(method, str(name), words, ratio)
+                    chain = _chain(method, str(name), (*common, "--seed", str(seed), *method.settings), ratio)
                     jobs |= {job.key: job for job in chain}
                     points.append(Point(Path(str(name)).stem, method.name, ratio, seed, chain[-1].key))
     if not points:
@@ -163,9 +165,7 @@ def read_sweep(source: str | Path, changes: Mapping[str, Any] | None = None, wor
 
 def _chain(method: Method, source: str, words: Sequence[str], ratio: float) -> list[Job]:
     """The jobs of one result: a training, and what is done to its ticket."""
-    last = ["--prune.ratio", f"{ratio:g}" if method.kind == "draw" else "0"]
-    if method.kind == "train":
-        last += ["--search.interval", "0", "--search.last_epoch", "null"]
+    last = OFF if method.kind == "train" else ("--prune.ratio", f"{ratio:g}" if method.kind == "draw" else "0")
     recipe = _load(source, (*words, *last))
     if method.kind == "train":
         recipe = fixed_network(recipe)
@@ -283,7 +283,7 @@ def _word(value: Any) -> str:
 def _find(source: str | Path) -> Path:
     """The file of a sweep; a shipped one is found by its name."""
     path = Path(source)
-    if path.suffix in (".yaml", ".yml") or path.exists():
+    if path.suffix in (".yaml", ".yml") or path.is_file():
         return path
     if str(source) not in (known := list_sweeps()):
         raise UserError(f"there is no sweep '{source}'{nearest(str(source), known)}; or give a YAML file")

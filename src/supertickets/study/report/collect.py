@@ -11,7 +11,7 @@ from typing import Any
 
 from ...errors import UserError
 from ...tasks import headline
-from ..results import rows
+from ..results import percent, rows
 from ..sweep import Point
 from .roles import Role, chosen_settings, command_of, identity, method_name, recipe_name, role_of
 
@@ -166,7 +166,7 @@ def _sweep(root: Path, left_out: list[str]) -> list[Run]:
         if (root / point.key / "result.json").exists():
             found.append(_run(root / point.key, point, in_sweep=True))
         else:
-            ratio = f", {point.ratio:.0%}" if point.ratio else ""
+            ratio = f", {percent(point.ratio)}" if point.ratio else ""
             left_out.append(f"{root / point.key} ({point.method}{ratio}, seed {point.seed}) is not finished")
     return found
 

@@ -11,7 +11,7 @@ from ...ticket import Ticket, load
 from ...training import read_events
 from .argue import NONE
 from .collect import Comparison, Run
-from .figures import kinds, places, run_drawings
+from .figures import at_ratio, kinds, places, run_drawings
 from .page import Block, Fold, Pictures, Table, Text
 
 MOST = 12  # runs that are shown one by one
@@ -70,9 +70,8 @@ def details(run: Run, comparison: Comparison, name: str, alone: bool) -> list[Bl
             blocks.append(Fold("Layers as a table", [_layers(ticket)]))
     if alone:
         return blocks
-    ratio = f", {100 * run.ratio:.3g}%" if run.ratio else ""
     value = run.row[f"test_{comparison.metric}"]
-    return [Fold(f"{run.method}{ratio}, seed {run.seed}: test {comparison.called} {value:.2f}%", blocks)]
+    return [Fold(f"{run.method}{at_ratio(run.ratio)}, seed {run.seed}: test {comparison.called} {value:.2f}%", blocks)]
 
 
 def _epochs(run: Run) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from ...cost import count
 from ...supernets import HRNetSpec
 from ...ticket import Ticket
 from ..pictures import BLUE, GRID, INK, MUTED, ORANGE, accuracy_over_epochs, clean, density_per_layer, size_over_epochs
+from ..results import percent
 from .argue import Mean, means, on_front, with_ratio
 from .collect import Comparison
 
@@ -207,17 +208,18 @@ def _curve(
     for point in points:
         (mark,) = plot.plot(point.cost, point.score.mean, marker, color=color, ms=6, mfc=fill, mew=1.2)
         seeds = f"{point.score} over {point.score.count} seed{'s' if point.score.count > 1 else ''}"
-        drawing.say(mark, f"{point.method}{_at(point.ratio)}: {seeds} at {_cost(point.cost, axis)}")
+        drawing.say(mark, f"{point.method}{at_ratio(point.ratio)}: {seeds} at {_cost(point.cost, axis)}")
 
 
 def _of_row(comparison: Comparison, row: Mapping[str, Any], axis: Axis) -> str:
     test, validation = (row[f"{split}_{comparison.metric}"] for split in ("test", "validation"))
-    said = f"{row['method']}{_at(row['ratio'])}, seed {row['seed']}: {test:.2f} test, {validation:.2f} validation"
+    said = f"{row['method']}{at_ratio(row['ratio'])}, seed {row['seed']}: {test:.2f} test, {validation:.2f} validation"
     return f"{said}, {_cost(row[axis.column], axis)} ({row['key']})"
 
 
-def _at(ratio: float) -> str:
-    return f", {100 * ratio:.3g}%" if ratio else ""
+def at_ratio(ratio: float) -> str:
+    """What follows the name of a method."""
+    return f", {percent(ratio)}" if ratio else ""
 
 
 def _cost(value: float, axis: Axis) -> str:

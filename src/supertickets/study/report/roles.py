@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from ...files import list_recipes, load_recipe
 from ...recipe import Recipe, flatten
+from ...restate import PRUNE_PASSES_OVER, PRUNE_USES
 
 Record = Mapping[str, Any]
 _REACTIVATIONS = {"search": " + IR-S", "prune": " + IR-P", "none": ""}
@@ -19,20 +20,14 @@ _ASIDE = ("name", "description", "seed", "threads", "device", "checkpoint_second
 _WHERE = ("data.dir", "data.workers", "data.keep_gb")
 # What commands take no setting of: it follows from the ticket, or from the command.
 _FIXED = ("search.interval", "search.last_epoch", "search.rho", "prune.ratio")
-_PRUNE_USES = tuple(
-    f"prune.{name}"
-    for name in ("layer_floor", "exempt_below", "normalise", "transformer", "classifier", "scope", "group")
-)
-_TAKEN = {
+# By command: how the names of settings begin that it does not take, and those of them that it takes all the same.
+_NOT_TAKEN = {
     "draw": ((), ()),
     "trunk": ((), ()),
     "train": (_FIXED, ()),
     "retrain": (("search.", "prune.", "supernet.", "epochs"), ()),
     "transfer": (("search.", "prune.", "supernet."), ("supernet.settings.",)),
-    "prune": (
-        ("search.", "prune.", "supernet.", "optimizer.", "lr.", "distill.", "epochs", "ema_decay"),
-        _PRUNE_USES,
-    ),
+    "prune": (PRUNE_PASSES_OVER, PRUNE_USES),
 }
 
 
@@ -151,7 +146,7 @@ def chosen_settings(about: Record, origin: Record | None) -> dict[str, Any]:
     if not origin["recipe"]["prune"]["ratio"]:
         found = {name: value for name, value in found.items() if not name.startswith("prune.")}
         if any(step["command"] == "prune" for step in steps_of(about)):
-            found |= {name: value for name, value in settings_of(about).items() if name in _PRUNE_USES}
+            found |= {name: value for name, value in settings_of(about).items() if name in PRUNE_USES}
     return found
 
 
@@ -187,7 +182,7 @@ def command_of(about: Record, out: str, ticket: str = "TICKET", alone: bool = Tr
 
 def _setting_words(recipe: Record, name: str, command: str) -> list[str]:
     """Settings in which a recipe differs from the shipped one of that name, or from the defaults, as words."""
-    plain, fixed, but = _plain(name), *_TAKEN[command]
+    plain, fixed, but = _plain(name), *_NOT_TAKEN[command]
     words = []
     for key, value in _spread(recipe).items():
         if key in ("name", "description") or (key in plain and plain[key] == value):
@@ -201,13 +196,8 @@ def _setting_words(recipe: Record, name: str, command: str) -> list[str]:
 @functools.lru_cache
 def _plain(name: str) -> dict[str, Any]:
     """The settings of a shipped recipe; the defaults if there is none of that name."""
-    recipe = load_recipe(name) if name in _shipped() else Recipe()
+    recipe = load_recipe(name) if name in list_recipes() else Recipe()
     return _spread(json.loads(json.dumps(recipe.to_json())))
-
-
-@functools.lru_cache
-def _shipped() -> frozenset[str]:
-    return frozenset(list_recipes())
 
 
 def _spread(recipe: Record) -> dict[str, Any]:
@@ -218,7 +208,7 @@ def _spread(recipe: Record) -> dict[str, Any]:
 
 
 def _recipe_word(name: str) -> str:
-    return name if name in _shipped() else f"{name}.yaml"
+    return name if name in list_recipes() else f"{name}.yaml"
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:

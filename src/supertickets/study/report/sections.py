@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..results import percent
 from .argue import (
     NONE,
     Claim,
@@ -133,11 +134,6 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def percent(ratio: float) -> str:
-    """A ratio as tables head their columns with it."""
-    return f"{100 * ratio:.3g}%" if ratio else "unpruned"
-
-
 # In short ------------------------------------------------------------------------------------------------------------
 
 
@@ -161,7 +157,7 @@ _AT_EQUAL = (
 
 def _claim(claim: Claim, comparison: Comparison) -> list[Block]:
     ratios = sorted({at.ratio for each in claim.pairs for at in each.at})
-    rows = [[p.ours, p.theirs, *_cells(p, ratios), _range(p)] for p in claim.pairs]
+    rows = [[p.ours, p.theirs, *_cells(p, ratios), _range(_savings(p))] for p in claim.pairs]
     head = ["method", "over", *(f"at {percent(ratio)}" for ratio in ratios), "MACs saved at the same score"]
     table = Table(head, rows)
     blocks: list[Block] = [Fold(_count(len(rows), "pair"), [table])] if len(rows) > _MANY else [table]
@@ -185,36 +181,30 @@ def _cells(each: Pair, ratios: Sequence[float]) -> list[str]:
     return [difference(known.get(ratio)) for ratio in ratios]
 
 
-def _range(each: Pair) -> str:
-    values = [at.saved.mean for at in each.at if at.saved is not None]
-    if not values:
+def _savings(each: Pair) -> list[float]:
+    return [at.saved.mean for at in each.at if at.saved is not None]
+
+
+def _range(shares: Iterable[float | None]) -> str:
+    """The least and the largest of those that are known."""
+    known = [share for share in shares if share is not None]
+    if not known:
         return NONE
-    low, high = (f"{signed(100 * value, 0)}%" for value in (min(values), max(values)))
+    low, high = _share(min(known)), _share(max(known))
     return low if low == high else f"{low} to {high}"
 
 
 def _saved(comparison: Comparison) -> list[Block]:
-    rows = [
-        [ours, theirs, _share(samples), NONE if seconds is None else _share(seconds)]
-        for ours, theirs, samples, seconds in saved(training(comparison), comparison)
-    ]
-    if not rows:
+    found = saved(training(comparison), comparison)
+    if not found:
         return []
+    rows = [[ours, theirs, _range([samples]), _range([seconds])] for ours, theirs, samples, seconds in found]
+    passes, time = (_range(column) for column in list(zip(*found, strict=True))[2:])
     text = "What a ticket without retraining saves against searching, pruning and retraining, on the whole way to it: "
-    text += (
-        f"{_between([row[2] for row in rows])} of the image passes, {_between([row[3] for row in rows])} of the time."
-    )
+    text += f"{passes} of the image passes, {'an unknown share' if time == NONE else time} of the time."
     table = Table(["method", "against", "image passes saved", "training time saved"], rows)
     heading = Heading("One run costs less than search, train, prune and retrain", 4)
     return [heading, Text(text), Fold(_count(len(rows), "pair"), [table]) if len(rows) > _MANY else table]
-
-
-def _between(shares: Sequence[str]) -> str:
-    """The least and the largest of some shares."""
-    known = sorted((share for share in shares if share != NONE), key=lambda share: int(share[:-1]))
-    if not known:
-        return "an unknown share"
-    return known[0] if known[0] == known[-1] else f"{known[0]} to {known[-1]}"
 
 
 def _share(value: float) -> str:
@@ -332,7 +322,7 @@ def _training(comparison: Comparison) -> list[Block]:
     text = (
         "Image passes and training time on the whole way to one ticket, searching and retraining included, means over "
         "all ratios and seeds. Search-then-prune can prune one search to many ratios: the last column counts what "
-        "tickets have in common once."
+        "tickets have in common once, but draws from a common trunk as if each had been trained alone."
     )
     head = ["method", "image passes to a ticket", "seconds", "±", "image passes to all tickets"]
     return [Heading("What training costs", 3), Text(text), Table(head, rows)]
