@@ -79,8 +79,18 @@ def test_a_zero_stays_a_zero() -> None:
     block = next(module for module in network.modules() if isinstance(module, MixBlock))
     block.project.weight.data.zero_()
     found = folded(network).state_dict()["blocks.s0_fuse_0to0.project.weight"]
-    assert found.shape == block.project.weight.shape
+    assert len(found) == len(block.project.weight)
     assert not found.any()
+
+
+def test_chains_are_as_wide_as_runtimes_like() -> None:
+    widths = [
+        chain[2].groups
+        for name, chain in folded(WHOLE.build()).named_modules()
+        if ".chains." in name and isinstance(chain, nn.Sequential)
+    ]
+    assert widths
+    assert {width % 8 for width in widths} == {0}
 
 
 def test_other_networks_are_copied() -> None:

@@ -16,7 +16,6 @@ from ..errors import UserError
 from ..ticket import Ticket
 from .compact import compact
 from .export import export, onnx_runner
-from .folded import folded
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Bench:
 
 
 def bench(tickets: Mapping[str, Ticket], *, batch: int = 1, threads: int = 1, repeats: int = 50) -> Bench:
-    """Times tickets in PyTorch and in onnxruntime, dead channels removed, batch norms folded, all rounds interleaved.
+    """Times tickets in PyTorch and in onnxruntime, dead channels removed, all rounds interleaved.
 
     Args:
         tickets: By name.
@@ -63,7 +62,7 @@ def bench(tickets: Mapping[str, Ticket], *, batch: int = 1, threads: int = 1, re
             calls: dict[str, Callable[[], object]] = {}
             for name, ticket in tickets.items():
                 images = torch.randn(batch, *ticket.spec.input_shape)
-                calls[f"{name}/torch"] = partial(_run, folded(compact(ticket).module), images)
+                calls[f"{name}/torch"] = partial(_run, compact(ticket).module, images)
                 path = export(ticket, Path(folder) / f"{len(calls)}.onnx", fixed=True).path
                 calls[f"{name}/onnxruntime"] = partial(onnx_runner(path, threads), images.numpy())
             return Bench(device_name(), threads, batch, time_interleaved(calls, repeats))

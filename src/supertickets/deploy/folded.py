@@ -1,4 +1,4 @@
-"""The form of a network that is run but not trained: the same function in fewer operations."""
+"""The form of a network for runtimes other than PyTorch: the same function in fewer operations."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from ..supernets.blocks import MixBlock
 from ..supernets.transformer import Decoder, TokenPath
 
 _Module = TypeVar("_Module", bound=nn.Module)
+# Runtimes hold maps in blocks of 8 or 16 channels; maps of other widths are copied into blocks and out of them.
+_WIDTH = 8
 
 
 def folded(network: _Module) -> _Module:
@@ -37,29 +39,47 @@ def folded(network: _Module) -> _Module:
 class _FoldedBlock(nn.Module):
     """A `MixBlock` as one chain of convolutions per kernel size.
 
-    No map is cut, and every ReLU follows a convolution, which runtimes do in one operation.
+    No map is cut, and every ReLU follows a convolution, which runtimes do in one operation. Channels of zeros fill
+    every chain up to a multiple of `_WIDTH`.
     """
 
     def __init__(self, block: MixBlock) -> None:
         super().__init__()
         self.skip = block.tokens if hasattr(block, "tokens") else block.shortcut
-        whole = fuse_conv_bn_eval(block.expand, block.expand_bn)
-        assert whole.bias is not None
-        weights, biases = whole.weight.split(block.hidden), whole.bias.split(block.hidden)
+        expand, project = fuse_conv_bn_eval(block.expand, block.expand_bn), fuse_conv_bn_eval(block.project, block.bn)
+        assert expand.bias is not None
+        assert project.bias is not None
+        rows, biases = expand.weight.split(block.hidden), expand.bias.split(block.hidden)
         norms = _parts(block.unit_bn, block.hidden)
         chains = []
-        for conv, norm, weight, bias in zip(block.depthwise.values(), norms, weights, biases, strict=True):
+        for conv, norm, row, bias in zip(block.depthwise.values(), norms, rows, biases, strict=True):
             assert isinstance(conv, nn.Conv2d)
-            expand = nn.Conv2d(whole.in_channels, len(weight), 1)
-            expand.weight, expand.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
-            chains.append(nn.Sequential(expand, nn.ReLU(), fuse_conv_bn_eval(conv, norm), nn.ReLU()))
+            depthwise = fuse_conv_bn_eval(conv, norm)
+            assert depthwise.bias is not None
+            filled = [_filled(t) for t in (row, bias, depthwise.weight, depthwise.bias)]
+            into, within = _conv(filled[0], filled[1]), _conv(filled[2], filled[3], block.stride, len(filled[3]))
+            chains.append(nn.Sequential(into, nn.ReLU(), within, nn.ReLU()))
         self.chains = nn.ModuleList(chains)
-        self.project = fuse_conv_bn_eval(block.project, block.bn)
+        columns = project.weight.transpose(0, 1).split(block.hidden)
+        self.project = _conv(torch.cat([_filled(column) for column in columns]).transpose(0, 1), project.bias)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         mixed = torch.cat([chain(x_BCHW) for chain in self.chains], dim=1)
         out: Tensor = self.skip(x_BCHW) + self.project(mixed)
         return out
+
+
+def _filled(tensor: Tensor) -> Tensor:
+    """A tensor with zeros behind its first dimension, up to a multiple of `_WIDTH`."""
+    return torch.cat((tensor, tensor.new_zeros(-len(tensor) % _WIDTH, *tensor.shape[1:])))
+
+
+def _conv(weight: Tensor, bias: Tensor, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A convolution that keeps the size of maps, but for its stride."""
+    out, inputs, side, _ = weight.shape
+    conv = nn.Conv2d(inputs * groups, out, side, stride, side // 2, groups=groups, device="meta")
+    conv.weight, conv.bias = nn.Parameter(weight.detach().contiguous()), nn.Parameter(bias.detach().clone())
+    return conv
 
 
 def _parts(bn: nn.BatchNorm2d, sizes: tuple[int, ...]) -> list[nn.BatchNorm2d]:
