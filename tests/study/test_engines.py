@@ -141,14 +141,18 @@ def test_a_machine_that_does_not_see_the_directory(plan: Plan, tmp_path: Path) -
 # Engines --------------------------------------------------------------------------------------------------------------
 
 
-def test_local_a_killed_worker(plan: Plan, expected: list[dict[str, Any]], tmp_path: Path) -> None:
-    """It is taken up once, from its checkpoint."""
-    killer = in_mid_run(tmp_path, kill)
-    found, said = run(plan, tmp_path, LocalWorkers(tmp_path, workers=2))
+def assert_a_killed_worker_is_taken_up(plan: Plan, root: Path, engine: Engine, expected: list[dict[str, Any]]) -> None:
+    """Once, from its checkpoint, with the results of a run that nothing disturbed."""
+    killer = in_mid_run(root, kill)
+    found, said = run(plan, root, engine)
     killer.join(1)
     assert found == expected
-    assert went_on(tmp_path) == [plan.jobs[0].key]
+    assert went_on(root) == [plan.jobs[0].key]
     assert said.strip().splitlines()[-1] == "1 of 1 jobs done, 0 running, 1 taken up again"
+
+
+def test_local_a_killed_worker(plan: Plan, expected: list[dict[str, Any]], tmp_path: Path) -> None:
+    assert_a_killed_worker_is_taken_up(plan, tmp_path, LocalWorkers(tmp_path, workers=2), expected)
 
 
 _SBATCH = """
@@ -262,13 +266,8 @@ def own_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.usefixtures("own_ray")
 def test_ray_on_this_machine(plan: Plan, expected: list[dict[str, Any]], tmp_path: Path) -> None:
-    """A cluster is started for the sweep; its worker is killed once, in mid-run."""
-    killer = in_mid_run(tmp_path, kill)
-    found, said = run(plan, tmp_path, RayWorkers(tmp_path, workers=1))
-    killer.join(1)
-    assert found == expected
-    assert went_on(tmp_path) == [plan.jobs[0].key]
-    assert said.strip().splitlines()[-1] == "1 of 1 jobs done, 0 running, 1 taken up again"
+    """A cluster is started for the sweep, and stopped after it."""
+    assert_a_killed_worker_is_taken_up(plan, tmp_path, RayWorkers(tmp_path, workers=1), expected)
     assert not ray.is_initialized()
 
 
