@@ -15,7 +15,7 @@ import jsonargparse
 import yaml
 
 from .errors import UserError, nearest
-from .recipe import AugmentSettings, Recipe, flatten, setting_names
+from .recipe import AugmentSettings, Recipe, SupernetSettings, flatten, setting_names
 from .schedule import check_schedule
 from .training.optim import check_optimizer
 
@@ -53,8 +53,8 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         source: A shipped name or the path of a YAML file.
-        overrides: Command-line words such as ``["--prune.ratio", "0.8"]``; they win over the file. With another
-            network of timm or torchvision the file's ``supernet.settings`` go.
+        overrides: Command-line words such as ``["--prune.ratio", "0.8"]``; they win over the file. With a network of
+            another family, or another one of timm or torchvision, the file's ``supernet.settings`` go.
 
     Raises:
         UserError: The recipe or a setting is unknown, or a value has the wrong type.
@@ -176,8 +176,9 @@ def _parse(values: Mapping[str, Any], overrides: Sequence[str]) -> Recipe:
         given = parser.parse_object(dict(values))
         network = given.supernet.name
         chosen = parser.parse_args(list(overrides), given)
-        if chosen.supernet.name != network and ":" in chosen.supernet.name + network:
-            given.supernet.settings = {}  # a network of one library knows no settings of another
+        families = {SupernetSettings(name=name).family for name in (network, chosen.supernet.name)}
+        if chosen.supernet.name != network and families not in ({"hrnet"}, {"mobile"}):
+            given.supernet.settings = {}  # a family knows no settings of another, a library's network none of another's
             chosen = parser.parse_args(list(overrides), given)
         recipe = _instantiate(parser, chosen)
     except (ArgumentError, TypeError, ValueError) as error:

@@ -14,7 +14,7 @@ from .errors import UserError
 from .recipe import Recipe
 from .schedule import check_schedule
 from .settle import settle
-from .supernets import HRNetSpec, Spec, create_spec
+from .supernets import HRNetSpec, MobileSpec, Spec, create_spec
 from .tasks import Segmentation, Task, task_of_head
 from .tasks.segmentation import balanced, pixel_shares
 from .ticket import Ticket
@@ -60,6 +60,9 @@ def supernet_for(recipe: Recipe, splits: Splits) -> Spec:
             raise UserError(f"supernet.settings.{name} follows from the data ({value}); leave it out{_INSTEAD[name]}")
     try:
         spec = create_spec(recipe.supernet.name, transformer=recipe.supernet.transformer, **settings, **fitted)
+        if isinstance(spec, MobileSpec) and spec.is_open():
+            name = recipe.supernet.name
+            raise UserError(f"supernet.name {name} is a space of networks; take one of its networks, e.g. mobilenet_v2")
         count(spec)
     except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
         why = " ".join(str(error).split())

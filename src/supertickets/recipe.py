@@ -112,11 +112,11 @@ class SupernetSettings:
     """The network to start from.
 
     Attributes:
-        name: A supernet that ``create_supernet`` knows; or a known network, "timm:NAME" or "torchvision:NAME", which is
-            pruned, but has nothing to search.
+        name: A supernet that ``create_supernet`` knows; or a network that is pruned, but has nothing to search: one of
+            the mobile ones (``mobilenet_v2``), "timm:NAME" or "torchvision:NAME".
         transformer: Whether identity blocks of a supernet hold a Transformer path with searchable tokens.
-        settings: Further fields of the spec, e.g. ``{tokens: 8, expansion: 4}``; for a known network what its
-            constructor takes, e.g. ``{drop_rate: 0.2}``.
+        settings: Further fields of the spec, e.g. ``{tokens: 8, expansion: 4}`` or, for mobile networks,
+            ``{width: 0.5}``; for a network of a library what its constructor takes, e.g. ``{drop_rate: 0.2}``.
     """
 
     name: str = "hrnet_tiny"
@@ -124,9 +124,15 @@ class SupernetSettings:
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def family(self) -> str:
+        """Whose settings ``settings`` are: "hrnet", "mobile", or a library."""
+        library, colon, _ = self.name.partition(":")
+        return library if colon else "hrnet" if self.name.startswith("hrnet") else "mobile"
+
+    @property
     def has_units(self) -> bool:
         """Whether the network has units that a search may remove."""
-        return ":" not in self.name
+        return self.family == "hrnet"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -132,7 +132,7 @@ def check_schedule(recipe: Recipe) -> None:
         raise UserError(f"search.floor is {search.floor:g}; it is a share of the units: set it to 0.01")
     if recipe.epochs == 0:
         return  # what follows depends on the epochs that will be chosen
-    if search.last_epoch is not None and not 0 <= search.last_epoch <= recipe.epochs:
+    if search.interval and search.last_epoch is not None and not 0 <= search.last_epoch <= recipe.epochs:
         raise UserError(
             f"search.last_epoch is {search.last_epoch} but the run has {recipe.epochs} epochs; "
             f"set it to at most {recipe.epochs}, or to null for the whole run"

@@ -23,7 +23,7 @@ from .cost import Cost, count
 from .data import Box, Preprocessing, open_picture
 from .device import find_device
 from .errors import UserError
-from .supernets import KnownSpec, Network, Spec, as_tuples, spec_from_json
+from .supernets import Network, Spec, as_tuples, spec_from_json
 from .tasks import Pose, Task, task_of_head
 
 # What the hub calls tasks.
@@ -226,9 +226,10 @@ class Ticket:
         cost, about = self.cost, self.about
         recipe = about.get("recipe", {})
         said = _SAID.get(str(about.get("command")), _SAID["draw"])
-        network = [("network", str(self.spec))] if isinstance(self.spec, KnownSpec) else []
-        if network:
+        network = []
+        if not self.spec.full().unit_groups():
             said = said.replace("searched and pruned", "pruned")  # there was nothing to search
+            network = [("network", recipe.get("supernet", {}).get("name", "?"))]
         rows = [
             *_history(about),
             *network,

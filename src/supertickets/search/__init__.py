@@ -1,15 +1,31 @@
-"""Search: which units of a supernet stay."""
+"""Search: which units of a supernet stay, and which answers to open decisions are best."""
 
 from .penalty import Penalty, reach, rho_at, unit_weights
+from .policy import Baseline, Draws, Policy, PolicySettings
+from .rewards import RewardKind, reward, slope
+from .rivals import Window, evolve, random_networks
 from .shrink import fold_constants, select_units, slice_tensors, units_at_least
+from .space import Genotype, Space
 
 __all__ = [
+    "Baseline",
+    "Draws",
+    "Genotype",
     "Penalty",
+    "Policy",
+    "PolicySettings",
+    "RewardKind",
+    "Space",
+    "Window",
+    "evolve",
     "fold_constants",
+    "random_networks",
     "reach",
+    "reward",
     "rho_at",
     "select_units",
     "slice_tensors",
+    "slope",
     "unit_weights",
     "units_at_least",
 ]

@@ -7,18 +7,26 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import UserError, nearest
-from .hrnet import HRNet, HRNetSpec, as_tuples
+from .hrnet import HRNet, HRNetSpec
 from .known import LIBRARIES, KnownNetwork, KnownSpec, create_known, library_network
-from .spec import Fold, Head, Network, Slice, Spec, UnitGroup, Units
+from .mobile import Choices, MobileNetwork
+from .mobile_spaces import MOBILE, create_mobile
+from .mobile_spec import MobileSpec
+from .spec import Choice, Decision, Fold, Head, Network, Slice, Spec, UnitGroup, Units, as_tuples
 
 __all__ = [
     "LIBRARIES",
+    "Choice",
+    "Choices",
+    "Decision",
     "Fold",
     "HRNet",
     "HRNetSpec",
     "Head",
     "KnownNetwork",
     "KnownSpec",
+    "MobileNetwork",
+    "MobileSpec",
     "Network",
     "Slice",
     "Spec",
@@ -96,25 +104,27 @@ _SUPERNETS: Mapping[str, Callable[..., HRNetSpec]] = {
 
 def list_supernets() -> list[str]:
     """Names that `create_supernet` knows."""
-    return sorted(_SUPERNETS)
+    return sorted((*_SUPERNETS, *MOBILE))
 
 
 def create_spec(name: str, *, transformer: bool = True, **overrides: Any) -> Spec:
-    """Makes the spec of a full supernet, or of a known network.
+    """Makes the spec of a full supernet, of a search space or of a known network.
 
     Args:
         name: One of `list_supernets`, or "timm:NAME" or "torchvision:NAME".
         transformer: Whether identity blocks of a supernet hold a Transformer path.
-        **overrides: Fields of `HRNetSpec` or of its `BlockStyle`, e.g. ``num_classes=100, grid=4``; of a known network
-            also what its constructor takes.
+        **overrides: Fields of `HRNetSpec` or of its `BlockStyle`, e.g. ``num_classes=100, grid=4``; of mobile networks
+            see `create_mobile`; of a known network also what its constructor takes.
 
     Raises:
         UserError: The name or an override is unknown.
     """
     if ":" in name:
         return create_known(name, **overrides)
+    if name in MOBILE:
+        return create_mobile(name, **overrides)
     if name not in _SUPERNETS:
-        raise UserError(f"unknown supernet '{name}'{nearest(name, _SUPERNETS)}; or timm:NAME, torchvision:NAME")
+        raise UserError(f"unknown supernet '{name}'{nearest(name, list_supernets())}; or timm:NAME, torchvision:NAME")
     return _SUPERNETS[name](**overrides, **({} if transformer else {"tokens": 0}))
 
 
@@ -130,10 +140,12 @@ def spec_from_json(data: Mapping[str, Any]) -> Spec:
         UserError: The family is unknown or fields are missing.
     """
     family = data.get("family")
-    if family not in ("hrnet", *LIBRARIES):
-        raise UserError(f"unknown network family '{family}' in the spec; this version reads hrnet, timm, torchvision")
+    families: dict[Any, type[HRNetSpec | MobileSpec | KnownSpec]] = {"hrnet": HRNetSpec, "mobile": MobileSpec}
+    families |= dict.fromkeys(LIBRARIES, KnownSpec)
+    if family not in families:
+        raise UserError(f"unknown network family '{family}' in the spec; this version reads {', '.join(families)}")
     try:
-        return HRNetSpec.from_json(data) if family == "hrnet" else KnownSpec.from_json(data)
+        return families[family].from_json(data)
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"the network's spec is damaged ({error}); fetch the file again") from error
 

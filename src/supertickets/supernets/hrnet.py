@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from .blocks import BlockShape, BlockStyle, MixBlock, block_groups
 from .resize import resize
-from .spec import Head, Network, UnitGroup, Units
+from .spec import Head, Network, UnitGroup, Units, as_tuples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,11 +148,6 @@ class HRNetSpec:
         style = BlockStyle(**{k: as_tuples(v) for k, v in data["style"].items()})
         units = {k: Units(hidden=tuple(u["hidden"]), tokens=u["tokens"]) for k, u in data["units"].items()}
         return HRNetSpec(**fields, style=style, units=units)
-
-
-def as_tuples(value: Any) -> Any:
-    """Lists, as JSON and YAML have them, become tuples."""
-    return tuple(as_tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 def _neighbours(branch: int, count: int) -> range:

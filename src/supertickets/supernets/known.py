@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError, nearest
-from .hrnet import as_tuples
-from .spec import Head, Network, UnitGroup
+from .spec import Head, Network, UnitGroup, as_tuples
 from .trace import products
 
 LIBRARIES = ("timm", "torchvision")

@@ -17,6 +17,26 @@ from torch import Tensor, nn
 Head = Literal["classification", "segmentation", "keypoints"]
 
 
+Choice = bool | int | float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One categorical question about a network.
+
+    Attributes:
+        name: Unique in its network, e.g. ``"b2.0.kernel"``.
+        options: The possible answers.
+        kind: Whether operations or widths are chosen (TuNAS warms them up differently).
+        within: The decision and the answer under which this one means anything; None if it always does.
+    """
+
+    name: str
+    options: tuple[Choice, ...]
+    kind: Literal["op", "filters"] = "op"
+    within: tuple[str, Choice] | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Units:
     """Search units that are left in one block.
@@ -140,3 +160,8 @@ class Network(nn.Module, ABC):
             transformer: Whether the linear layers of a supernet's Transformer path count too.
             classifier: Whether the classifier counts too.
         """
+
+
+def as_tuples(value: Any) -> Any:
+    """Lists, as JSON and YAML have them, become tuples."""
+    return tuple(as_tuples(v) for v in value) if isinstance(value, list | tuple) else value

@@ -1,0 +1,35 @@
+"""Rewards at hand-worked points."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from supertickets.search import RewardKind, reward, slope
+
+
+@pytest.mark.parametrize(
+    ("kind", "dear", "cheap"), [("soft", 0.7621, 0.8398), ("hard", 0.7621, 0.8), ("absolute", 0.73, 0.765)]
+)
+def test_by_hand(kind: RewardKind, dear: float, cheap: float) -> None:
+    """Quality 0.8, exponent -0.07, target 0.5, at twice and half of it."""
+    found = reward(kind, torch.tensor([0.8, 0.8]), torch.tensor([1.0, 0.25]), 0.5, -0.07)
+    assert found.tolist() == pytest.approx([dear, cheap], abs=5e-5)
+
+
+@pytest.mark.parametrize("kind", ["soft", "hard", "absolute"])
+def test_at_the_target_it_is_the_quality(kind: RewardKind) -> None:
+    assert float(reward(kind, torch.tensor(0.6), torch.tensor(84.0), 84.0, -0.1)) == pytest.approx(0.6)
+
+
+def test_slope() -> None:
+    cost = torch.tensor([40.0, 50.0, 60.0, 70.0])
+    assert slope(0.5 + 0.003 * cost, cost, 50.0) == pytest.approx(0.15)
+    assert slope(torch.tensor([0.1, 0.9]), torch.tensor([5.0, 5.0]), 50.0) == 0
+
+
+def test_a_steeper_trend_than_beta_leads_past_the_target() -> None:
+    """Why the slope must be less than -beta: here quality gains 0.15 per target."""
+    cost = torch.linspace(10, 100, 91)
+    best = [float(cost[reward("absolute", 0.5 + 0.003 * cost, cost, 50.0, beta).argmax()]) for beta in (-0.1, -0.2)]
+    assert best == [100.0, 50.0]
