@@ -229,7 +229,7 @@ class Ticket:
         network = []
         if not self.spec.full().unit_groups():
             said = said.replace("searched and pruned", "pruned")  # there was nothing to search
-            network = [("network", recipe.get("supernet", {}).get("name", "?"))]
+            network = [("network", recipe.get("supernet", {}).get("name", str(self.spec)))]
         rows = [
             *_history(about),
             *network,

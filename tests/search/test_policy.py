@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from supertickets import UserError
 from supertickets.search import Baseline, Draws, Policy, PolicySettings, Space
 from supertickets.supernets import Decision
 
@@ -109,6 +110,8 @@ def test_learning_rate_and_warmup_over_steps() -> None:
     assert PolicySettings(lr=0.01, growth=1).lr_at(99, 100) == pytest.approx(0.01)
     assert [settings.warmup_at(step, 100) for step in (0, 5, 25, 99)] == pytest.approx([1, 0.8, 0, 0])
     assert PolicySettings(warmup=0).warmup_at(0, 100) == 0
+    with pytest.raises(UserError, match=r"warm-up's share 0\.5 is more than the delay's, 0\.1"):
+        PolicySettings(warmup=0.5, delay=0.1)
 
 
 def by_autograd(policy: Policy, drawn: Draws, rewards: Tensor, baseline: float) -> tuple[Tensor, Tensor]:
@@ -171,7 +174,7 @@ def test_processes_learn_as_one() -> None:
 
 
 def test_it_finds_the_best_of_few() -> None:
-    policy = Policy(NESTED, PolicySettings(lr=0.05, delay=0.0))
+    policy = Policy(NESTED, PolicySettings(lr=0.05, delay=0.0, warmup=0.0))
     random = generator()
     for step in range(400):
         drawn = policy.sample(4, random)

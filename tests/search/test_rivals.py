@@ -1,4 +1,4 @@
-"""Random search and evolution: costs within the window, nothing counted twice, better than chance."""
+"""Random search and evolution: costs within the window, every evaluation counted, better than chance."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from supertickets import UserError
 from supertickets.search import Space, Window, evolve, random_networks
+from supertickets.search.rivals import _mutated
 from supertickets.supernets import Decision
 
 SPACE = Space(tuple(Decision(f"l{i}", (0, 1, 2)) for i in range(6)))
@@ -54,10 +55,29 @@ def test_evolution() -> None:
     assert scores[-20:].mean() > scores[:20].mean()
 
 
-def test_evolution_with_nested_decisions() -> None:
-    """Only what means something is changed."""
+def test_the_oldest_goes_however_good_it_is() -> None:
+    """The first network alone scores; its children differ from it in one place, until it has gone."""
+    seen: list[Tensor] = []
+
+    def first_alone(networks: Tensor) -> Tensor:
+        seen.extend(networks)
+        return torch.tensor([float(len(seen) == len(networks) and i == 0) for i in range(len(networks))])
+
+    networks, _ = evolve(SPACE, first_alone, cost, Window(0, 12), 60, generator(), population=5, tournament=60)
+    changed = (networks != networks[0]).sum(dim=1)
+    assert changed[5].item() == 1
+    assert int(changed[10:].max()) > 1
+
+
+def test_what_means_nothing_is_not_changed() -> None:
+    """In a network that leaves the layer out, all that can change is that."""
     space = Space((Decision("kernel", (3, 5), within=("skip", False)), Decision("skip", (False, True))))
-    networks, _ = evolve(
-        space, lambda n: n[:, 1].double(), lambda n: n[:, 1].double(), Window(0, 1), 30, generator(), 4, 2
-    )
-    assert len(networks) == 30
+    for seed in range(10):
+        random = torch.Generator().manual_seed(seed)
+        child = _mutated(space, torch.tensor([1, 1]), lambda n: n[:, 1].double(), Window(0, 1), random)
+        assert int(child[1]) == 0
+
+
+def test_a_window_that_holds_one_network() -> None:
+    with pytest.raises(UserError, match="no other network was found that costs 0 to 0; widen"):
+        evolve(SPACE, quality, cost, Window(0, 0), 20, generator(), population=2)

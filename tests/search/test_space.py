@@ -129,6 +129,9 @@ def test_what_lies_outside() -> None:
     assert space.outside(MNASNET) == ["b2.filters is 24, the options are [32]"]
     with pytest.raises(UserError, match=r"lies outside of the space: b2.filters is 24"):
         space.indices(MNASNET)
+    for wrong in ({"a.skip": 1, "filters": 8}, {"a.skip": True, "filters": 8.0}):
+        assert len(NESTED.outside(wrong)) == 1  # equal numbers of another type would be read otherwise elsewhere
+    assert NESTED.indices({"a.kernel": 5, "a.se": True, "a.skip": True, "filters": 8}) == [0, 0, 1, 0]
     assert NESTED.outside({"a.skip": False, "filters": 8, "b": 1}) == [
         "there is no decision b",
         "a.kernel is not answered",

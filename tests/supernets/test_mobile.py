@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 
@@ -10,13 +11,14 @@ import pytest
 import timm.layers
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision import models
 
 from supertickets import UserError, create_supernet, list_supernets
 from supertickets.cost import count
 from supertickets.search import Space
-from supertickets.supernets import Choices, MobileNetwork, MobileSpec, create_spec, spec_from_json
-from supertickets.supernets.mobile import _padded
+from supertickets.supernets import Choices, MobileNetwork, MobileSpec, create_spec, mobile, spec_from_json
+from supertickets.supernets.mobile import OneLayer
 from supertickets.supernets.mobile_spec import Block, Layer, scale_filters, squeezed
 
 SPACES = ("tunas_proxyless", "tunas_proxyless_enlarged", "tunas_mobilenetv3")
@@ -103,6 +105,26 @@ def test_widths_of_the_enlarged_space() -> None:
     assert options["head.filters"] == (512, 640, 768, 1024, 1280, 1536, 2048)
 
 
+def test_doubled_widths() -> None:
+    """Table 8: where a block halves the map, and at every block."""
+    for name, doubles in (("strides", (False, True, True, True, False, True, False, False)), ("blocks", None)):
+        blocks = spec(f"tunas_proxyless_doubled_at_{name}").blocks
+        grows = [high.filters[0] // low.filters[0] for low, high in itertools.pairwise(blocks)]
+        assert grows == ([1 + d for d in doubles] if doubles else [1, 1, 2, 2, 2, 2, 2, 2])
+        strides = [block.layers[0].stride for block in blocks[1:]]
+        if doubles:
+            assert strides == grows
+
+
+def test_the_space_around_mobilenet_v3() -> None:
+    """Strides and activations are those of MobileNetV3-Large; every layer may have a module."""
+    around, large = spec("tunas_mobilenetv3").blocks, spec("mobilenet_v3_large").blocks
+    for block, known in zip(around, large, strict=True):
+        assert (block.name, block.layers[0].stride) == (known.name, known.layers[0].stride)
+        assert [layer.activation for layer in block.layers[:2]] == [layer.activation for layer in known.layers[:2]]
+    assert all(layer.se == (False, True) for block in around[1:-1] for layer in block.layers)
+
+
 @pytest.mark.parametrize(
     ("filters", "multiplier", "width"), [(16, 0.5, 8), (16, 0.1, 8), (16, 0.75, 16), (80, 2.3, 184)]
 )
@@ -122,8 +144,16 @@ def test_width_and_size_are_settings() -> None:
     assert half.build()(images(2, 32)).shape == (2, 10)
     with pytest.raises(UserError, match="unknown supernet setting 'widht'; did you mean 'width'"):
         create_spec("mobilenet_v2", widht=0.5)
-    with pytest.raises(UserError, match="width is 0"):
-        create_spec("mobilenet_v2", width=0)
+    for width in (0, math.inf, "half"):
+        with pytest.raises(UserError, match=f"width is {width}; it multiplies"):
+            create_spec("mobilenet_v2", width=width)
+    for wrong, hint in (
+        ({"activation": "gelu"}, "unknown supernet.settings.activation 'gelu'; did you mean 'relu'"),
+        ({"padding": "symetric"}, "unknown supernet.settings.padding 'symetric'; did you mean 'symmetric'"),
+        ({"gate": "foo"}, "unknown supernet.settings.gate 'foo'"),
+    ):
+        with pytest.raises(UserError, match=hint):
+            create_spec("mobilenet_v3_large", **wrong)
     assert {"mobilenet_v2", *SPACES} <= set(list_supernets())
 
 
@@ -149,15 +179,22 @@ def test_known_networks_are_those_of_torchvision(name: str, settings: dict[str, 
         if isinstance(module, torch.nn.BatchNorm2d):
             module.register_forward_hook(lambda module, given, out: largest.append(float(out.max())))
     with torch.no_grad():
-        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-4)
+        wanted = theirs(x)
+        size = wanted.abs().max()  # small without training
+        torch.testing.assert_close(ours(x) / size, wanted / size, rtol=0, atol=1e-5)
     assert max(largest) > 6
 
 
 @pytest.mark.parametrize("size", [7, 8, 15, 16])
 @pytest.mark.parametrize("kernel", [3, 5, 7])
 def test_padding_as_tensorflow(size: int, kernel: int) -> None:
+    """A strided convolution, with a batch norm before any training."""
+    layer = Layer(kind="conv", kernels=(kernel,), stride=2)
+    one = OneLayer(layer, 3, 8, small()).eval()
     x = images(1, size)
-    assert torch.equal(_padded(x, kernel, 2), timm.layers.pad_same(x, [kernel] * 2, [2, 2]))
+    weight = one.layer.convs[f"k{kernel}"].weight
+    mixed = F.conv2d(timm.layers.pad_same(x, [kernel] * 2, [2, 2]), weight, stride=2)  # type: ignore[arg-type]
+    torch.testing.assert_close(one(x), F.relu(mixed / (1 + small().bn_eps) ** 0.5))
 
 
 # Shared weights -------------------------------------------------------------------------------------------------------
@@ -182,7 +219,7 @@ def test_a_network_cut_out_has_shared_running_statistics() -> None:
     shared(images(), choices)
     own = shared.cut(choices).eval()
     torch.testing.assert_close(own(images()), shared.eval()(images(), choices), rtol=0, atol=1e-5)
-    assert int(own.state_dict()["blocks.stem.0.norms.k3.num_batches_tracked"]) <= 1
+    assert any(float(t.abs().max()) > 0 for name, t in own.state_dict().items() if name.endswith("running_mean"))
 
 
 def test_without_choices_it_is_the_largest() -> None:
@@ -241,6 +278,51 @@ def test_a_sampled_step_touches_what_was_chosen() -> None:
     assert found["blocks.b1.0.convs.k7.weight"][:16].any()
 
 
+def test_a_space_uses_the_statistics_of_the_batch() -> None:
+    """In evaluation too, and running ones stay as they were; a single value per channel is its own mean."""
+    torch.manual_seed(0)
+    shared = small().build()
+    before = {name: t.clone() for name, t in shared.state_dict().items()}
+    assert torch.equal(shared.train()(images()), shared.eval()(images()))
+    assert all(torch.equal(t, before[name]) for name, t in shared.state_dict().items())
+    assert shared(images(1, 2)).isfinite().all()
+
+
+def test_a_cut_leaves_random_numbers_alone_and_keeps_precision() -> None:
+    shared = small().build().double()
+    torch.manual_seed(5)
+    own = shared.cut(sampled(small(), 1)[0])
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(1))
+    assert own.classifier.weight.dtype == torch.float64
+
+
+def test_averaged_options_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In training, so that memory holds one of them; gradients are the same."""
+    calls = []
+    torch.manual_seed(0)
+    network = small().build()
+    plain = mobile.checkpoint
+    monkeypatch.setattr(mobile, "checkpoint", lambda option, x, **how: calls.append(option) or plain(option, x, **how))
+    again = gradients(network, warmed())
+    assert len(calls) == 2 + 2 + 3 * (3 + 2)  # kernels of the stem's layers; kernels and modules of the bottlenecks
+    monkeypatch.setattr(mobile, "checkpoint", lambda option, x, **how: option(x))
+    for name, gradient in gradients(network, warmed()).items():
+        torch.testing.assert_close(again[name], gradient)
+
+
+def test_weights_at_the_start() -> None:
+    """He-normal by what enters an output, cut at two deviations; the classifier's deviation is 0.01."""
+    torch.manual_seed(0)
+    network = create_supernet("mobilenet_v2")
+    for name, fan_in in (("b7.0.expand", 160), ("b4.1.convs.k3", 9), ("head.0.convs.k1", 320)):
+        weight = network.state_dict()[f"blocks.{name}.weight"]
+        assert float(weight.std()) == pytest.approx((2 / fan_in) ** 0.5, rel=0.05)
+        assert float(weight.abs().max()) <= 2 * (2 / fan_in) ** 0.5 / 0.8796
+    assert float(network.state_dict()["classifier.weight"].std()) == pytest.approx(0.01 * 0.8796, rel=0.05)
+
+
 def test_averaged_options_by_hand() -> None:
     """A separable layer that may be skipped, with everything averaged: x + (what it makes of the mean) / 2."""
     torch.manual_seed(0)
@@ -251,6 +333,19 @@ def test_averaged_options_by_hand() -> None:
     made = layer.style.normalise(layer.project_bn, layer.project((each[0] + each[1]) / 2))
     out = layer(x, "stem.1", {"stem.1.kernel": None, "stem.1.skip": None}, 16)
     torch.testing.assert_close(out, x + made / 2)
+
+
+def test_an_averaged_module_by_hand() -> None:
+    """Half of the map as it is, half of it through squeeze-and-excite."""
+    torch.manual_seed(0)
+    layer = OneLayer(Layer(expansions=(2,), se=(False, True)), 8, 8, small()).layer
+    x = torch.randn(4, 8, 6, 6)
+    wide = torch.relu(layer.style.normalise(layer.expand_bn, layer.expand(x)))
+    wide = torch.relu(layer.style.normalise(layer.norms["k3"], layer.convs["k3"](wide)))
+    pooled = wide.mean((2, 3), keepdim=True)
+    gate = torch.sigmoid(layer.se.excite(torch.relu(layer.se.squeeze(pooled))))
+    made = layer.style.normalise(layer.project_bn, layer.project((wide + wide * gate) / 2))
+    torch.testing.assert_close(layer(x, "b", {"b.se": None}, 8), made)
 
 
 # Specs ----------------------------------------------------------------------------------------------------------------

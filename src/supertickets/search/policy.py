@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from ..supernets.spec import Choice
 from .space import Space
 
@@ -45,6 +46,10 @@ class PolicySettings:
     baseline_momentum: float = 0.95
     beta2: float = 0.999
     eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        if self.warmup > self.delay:
+            raise UserError(f"the warm-up's share {self.warmup:g} is more than the delay's, {self.delay:g}; shorten it")
 
     def lr_at(self, step: int, steps: int) -> float:
         """Learning rate of a step, counted from 0."""
@@ -174,10 +179,11 @@ class Policy:
         return float((own * self._reached(p)).sum())
 
     def mean_probability(self) -> float:
-        """Mean over the decisions of the most probable network of the probability of their answers."""
+        """Mean over the open decisions of the most probable network of the probability of their answers."""
         best = self.most_probable()
-        active = self.space.active(torch.tensor([best]))[0]
-        return float(self.probabilities().max(dim=1).values[active].mean())
+        open_ = torch.tensor([len(decision.options) > 1 for decision in self.space.decisions])
+        counts = self.space.active(torch.tensor([best]))[0] & open_
+        return float(self.probabilities().max(dim=1).values[counts].mean())
 
     def _reached(self, p: Tensor) -> Tensor:
         reached = torch.ones(len(p), dtype=p.dtype)

@@ -87,8 +87,8 @@ def evolve(
 
 def _mutated(space: Space, parent: Tensor, cost: Measure, window: Window, generator: torch.Generator) -> Tensor:
     """Answers one decision that means something anew; more of them where that alone leaves the window."""
-    changes = 1
-    while True:
+    most = 4 * len(space.decisions)  # ever more of a network may change before it is given up
+    for changes in range(1, most):
         children = parent.repeat(64, 1)
         for _ in range(changes):
             active = space.active(children).double()
@@ -100,4 +100,4 @@ def _mutated(space: Space, parent: Tensor, cost: Measure, window: Window, genera
         fits = window.holds(cost(children)) & (children != parent).any(dim=1)
         if fits.any():
             return children[int(fits.nonzero()[0])]
-        changes += 1
+    raise UserError(f"no other network was found that costs {window.low:g} to {window.high:g}; widen the window")

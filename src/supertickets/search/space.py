@@ -108,18 +108,20 @@ class Space:
         wrong = self.outside(genotype)
         if wrong:
             raise UserError(f"the network lies outside of the space: {'; '.join(wrong)}")
-        return [d.options.index(genotype[d.name]) if d.name in genotype else 0 for d in self.decisions]
+        return [
+            d.options.index(genotype[d.name]) if d.name in genotype and _means_something(d, genotype) else 0
+            for d in self.decisions
+        ]
 
     def outside(self, genotype: Genotype) -> list[str]:
         """Says for every decision that a genotype falls outside of what is wrong; nothing if it lies within."""
         wrong = [f"there is no decision {name}" for name in genotype if name not in self.places]
         for decision in self.decisions:
-            means = decision.within is None or genotype.get(decision.within[0]) == decision.within[1]
             if decision.name in genotype:
-                if genotype[decision.name] not in decision.options:
-                    options = list(decision.options)
-                    wrong.append(f"{decision.name} is {genotype[decision.name]}, the options are {options}")
-            elif means:
+                answer, options = genotype[decision.name], list(decision.options)
+                if not any(answer == o and type(answer) is type(o) for o in options):  # True is no 1, 3.0 no 3
+                    wrong.append(f"{decision.name} is {answer}, the options are {options}")
+            elif _means_something(decision, genotype):
                 wrong.append(f"{decision.name} is not answered")
         return wrong
 
@@ -140,3 +142,7 @@ class Space:
         decision = self.decisions[place]
         for option, answer in enumerate(decision.options):
             yield from self._all(self._inside(place, option) + rest, {**given, decision.name: answer})
+
+
+def _means_something(decision: Decision, genotype: Genotype) -> bool:
+    return decision.within is None or genotype.get(decision.within[0]) == decision.within[1]

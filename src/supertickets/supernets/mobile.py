@@ -86,12 +86,16 @@ class MobileNetwork(Network):
         return [name for name in found if classifier or name != "classifier.weight"]
 
     def cut(self, choices: Mapping[str, Choice]) -> MobileNetwork:
-        """Copies the network of these choices out of the shared weights.
+        """Copies the network of these choices out of the shared weights; random numbers stay as they are.
+
+        Where all networks use the statistics of their batch, there are no running ones to copy: measure those of the
+        copy before it is evaluated.
 
         Args:
             choices: An answer to every decision that means anything.
         """
-        network = self.spec.narrow(choices).build()
+        with torch.random.fork_rng(devices=[]):
+            network = self.spec.narrow(choices).build().to(self.classifier.weight)
         shared, own = self.state_dict(), network.state_dict()
         places: dict[str, str] = {}
         for block in self.spec.blocks:
@@ -101,7 +105,7 @@ class MobileNetwork(Network):
             prefix = next((p for p in places if name.startswith(p)), "")
             source = shared[places.get(prefix, "") + name.removeprefix(prefix)]
             tensor.copy_(source[tuple(slice(size) for size in tensor.shape)])
-        return network.to(next(self.parameters()).device)
+        return network
 
     def _initialise(self) -> None:
         """He-normal by the inputs of an output, truncated; the classifier's weights have a deviation of 0.01."""
@@ -130,7 +134,8 @@ class _Style:
         channels = x_BCHW.shape[1]
         weight, bias = bn.weight[:channels], bn.bias[:channels]
         if self.stateless:
-            return F.batch_norm(x_BCHW, None, None, weight, bias, training=True, eps=bn.eps)
+            # Not `F.batch_norm`, which refuses a single value per channel.
+            return torch.batch_norm(x_BCHW, weight, bias, None, None, True, 0.0, bn.eps, torch.backends.cudnn.enabled)
         if channels == bn.num_features:
             whole: Tensor = bn(x_BCHW)
             return whole
@@ -225,6 +230,18 @@ class _Layer(nn.Module):
         for option in options[1:]:
             total = total + option(x_BCHW)
         return total / len(options)
+
+
+class OneLayer(nn.Module):
+    """A layer by itself, with one option each, e.g. to measure it."""
+
+    def __init__(self, layer: Layer, width_in: int, width_out: int, spec: MobileSpec) -> None:
+        super().__init__()
+        self.layer, self.width_out = _Layer(layer, width_in, width_out, _Style(spec, stateless=False)), width_out
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        out: Tensor = self.layer(x_BCHW, "", {}, self.width_out)
+        return out
 
 
 class _SqueezeExcite(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from ..errors import UserError, nearest
 from .mobile_spec import Activation, Block, Layer, MobileSpec, scale_filters
@@ -97,7 +97,7 @@ _PROXYLESS_LAYERS: _Layers = (
 )
 
 
-def _reference(filters: Sequence[int], layers: _Layers, activation: Activation = "relu") -> MobileSpec:
+def _reference(filters: Sequence[int], layers: _Layers) -> MobileSpec:
     """A network that the ProxylessNAS space with these widths holds."""
     space = _proxyless_like(_fixed(filters))
     choices: dict[str, bool | int | float] = {"b1.0.kernel": 3}
@@ -106,8 +106,7 @@ def _reference(filters: Sequence[int], layers: _Layers, activation: Activation =
             choices[f"b{i}.{j}.skip"] = j >= len(block)
             if j < len(block):
                 choices |= {f"b{i}.{j}.kernel": block[j][0], f"b{i}.{j}.expansion": block[j][1]}
-    found = space.narrow(choices)
-    return found if activation == "relu" else with_activation(found, activation)
+    return space.narrow(choices)
 
 
 def with_activation(spec: MobileSpec, activation: Activation) -> MobileSpec:
@@ -174,6 +173,14 @@ MOBILE: Mapping[str, Callable[[], MobileSpec]] = {
 }
 
 
+_NAMED = {
+    "activation": get_args(Activation),
+    "padding": ("same_tf", "symmetric"),
+    "gate": ("sigmoid", "hard_sigmoid"),
+    "statistics": ("batch", "running"),
+}
+
+
 def create_mobile(name: str, **overrides: Any) -> MobileSpec:
     """Makes the spec of a mobile space or network.
 
@@ -190,8 +197,12 @@ def create_mobile(name: str, **overrides: Any) -> MobileSpec:
     for key in overrides:
         if key not in known:
             raise UserError(f"unknown supernet setting '{key}'{nearest(key, known)}")
+    for key, options in _NAMED.items():
+        if key in overrides and overrides[key] not in options:
+            hint = nearest(str(overrides[key]), options, f"; take one of {', '.join(options)}")
+            raise UserError(f"unknown supernet.settings.{key} '{overrides[key]}'{hint}")
     width = overrides.pop("width", 1.0)
-    if not width > 0:
+    if not isinstance(width, int | float) or not 0 < width < 100:
         raise UserError(f"supernet.settings.width is {width}; it multiplies all widths, e.g. 0.5")
     if "activation" in overrides:
         spec = with_activation(spec, overrides.pop("activation"))
