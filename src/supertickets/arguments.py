@@ -110,6 +110,16 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
     made["bench"].add_argument("--batch", type=int, default=1)
     made["bench"].add_argument("--threads", type=int, default=1)
     made["bench"].add_argument("--repeats", type=int, default=50)
+    table = made["latency-table"]
+    table.add_argument("space", metavar="SPACE", help="tunas_proxyless, tunas_proxyless_enlarged or tunas_mobilenetv3")
+    table.add_argument("--width", type=float, default=1.0, help="multiplies all widths (default: 1)")
+    table.add_argument("--size", type=int, nargs=2, default=(224, 224), metavar=("HEIGHT", "WIDTH"), help="of pictures")
+    table.add_argument("--classes", type=int, default=1000)
+    table.add_argument("--runtime", default="torch", help="torch or onnxruntime (default: torch)")
+    table.add_argument("--threads", type=int, default=1)
+    table.add_argument("--repeats", type=int, default=30, help="calls of each; medians count (default: 30)")
+    table.add_argument("--networks", type=int, default=50, help="whole networks for the check (default: 50)")
+    table.add_argument("--out", metavar="FILE", help="default: latency-SPACE.json")
     return parser
 
 

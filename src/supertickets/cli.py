@@ -216,6 +216,33 @@ def _bench(options: argparse.Namespace) -> None:
     _OUT.print(bench_table(found, name, "ticket"))
 
 
+def _latency_table(options: argparse.Namespace) -> None:
+    """time every operation of a mobile space on this device -> FILE, and check what it predicts for whole networks"""
+    from .deploy import measure_table
+    from .supernets import create_mobile, list_spaces
+
+    if options.space not in list_spaces():
+        raise UserError(f"unknown space '{options.space}'{nearest(options.space, list_spaces())}")
+    size = tuple(options.size)
+    spec = create_mobile(options.space, width=options.width, image_size=size, num_classes=options.classes)
+    out = Path(options.out or f"latency-{options.space}.json")
+    if not out.parent.is_dir():
+        raise UserError(f"{out.parent} is no directory; make it, or choose another --out")
+    told = {name: getattr(options, name) for name in ("runtime", "threads", "repeats", "networks")}
+    table = measure_table(spec, **told)
+    table.save(out)
+    if options.json:
+        _print_json(table.to_json())
+        return
+    check = table.check
+    _OUT.print(f"wrote {out}: {len(table.ms)} operations on {table.device}, {table.runtime}, {table.threads} thread(s)")
+    _OUT.print(
+        f"checked: of {check['networks']} other networks of {check['fastest_ms']:.2f} to {check['slowest_ms']:.2f} ms, "
+        f"half are predicted within {check['median_error']:.1%}, all within {check['largest_error']:.1%}; "
+        f"rank correlation {check['spearman']:.3f}"
+    )
+
+
 def _sweep(options: argparse.Namespace) -> None:
     """run many recipes, methods, ratios and seeds; what they have in common is done once -> DIR/results.csv"""
     from .study.engines import open_engine
@@ -340,6 +367,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "show": _show,
     "export": _export,
     "bench": _bench,
+    "latency-table": _latency_table,
     "sweep": _sweep,
     "report": _report,
 }

@@ -3,5 +3,6 @@
 from .bench import Bench, bench, dense_twin
 from .compact import compact
 from .export import Exported, export
+from .latency_table import measure_table
 
-__all__ = ["Bench", "Exported", "bench", "compact", "dense_twin", "export"]
+__all__ = ["Bench", "Exported", "bench", "compact", "dense_twin", "export", "measure_table"]

@@ -88,6 +88,15 @@ def export(ticket: Ticket, path: str | Path, kind: Format = "onnx", *, fixed: bo
     return Exported(path, parity, gone)
 
 
+def write_plain_onnx(module: torch.nn.Module, images: torch.Tensor, path: Path) -> None:
+    """Writes any module for inputs of this one shape, as it is and unchecked."""
+    program = torch.export.export(module, (images,))
+    with _quiet():
+        made = torch.onnx.export(program, (images,), input_names=["images"], opset_version=_OPSET, dynamo=True)
+    assert made is not None
+    made.save(str(path))
+
+
 def onnx_runner(path: Path, threads: int = 0) -> Callable[[npt.NDArray[np.float32]], Any]:
     """A function that runs an ONNX file on the CPU."""
     import onnxruntime

@@ -33,9 +33,11 @@ __all__ = [
     "UnitGroup",
     "Units",
     "as_tuples",
+    "create_mobile",
     "create_spec",
     "create_supernet",
     "library_network",
+    "list_spaces",
     "list_supernets",
     "spec_from_json",
 ]
@@ -105,6 +107,11 @@ _SUPERNETS: Mapping[str, Callable[..., HRNetSpec]] = {
 def list_supernets() -> list[str]:
     """Names that `create_supernet` knows."""
     return sorted((*_SUPERNETS, *MOBILE))
+
+
+def list_spaces() -> list[str]:
+    """Names of `list_supernets` that are spaces of mobile networks."""
+    return sorted(name for name in MOBILE if MOBILE[name]().is_open())
 
 
 def create_spec(name: str, *, transformer: bool = True, **overrides: Any) -> Spec:

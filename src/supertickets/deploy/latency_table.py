@@ -1,0 +1,129 @@
+"""Measures the operations of a mobile space on this device, and how well their sum predicts whole networks."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..cost.latency import device_name, time_interleaved
+from ..cost.latency_table import LatencyTable, Operation, all_operations
+from ..errors import UserError
+from ..search import Space
+from ..supernets import MobileSpec
+from ..supernets.mobile import OneLayer
+from .export import onnx_runner, write_plain_onnx
+
+Call = Callable[[], object]
+RUNTIMES = ("torch", "onnxruntime")
+_TOGETHER = 64  # calls of a round, so that a round's calls meet the machine in one state
+
+
+def measure_table(
+    spec: MobileSpec, *, runtime: str = "torch", threads: int = 1, repeats: int = 30, networks: int = 50, seed: int = 0
+) -> LatencyTable:
+    """Times every operation of a space, then whole networks drawn at random.
+
+    Args:
+        spec: The space.
+        runtime: "torch" or "onnxruntime".
+        threads: Of the runtime.
+        repeats: Calls per operation and network; medians count.
+        networks: Networks for the check, which bias and scale have not seen; a third as many more fit these.
+        seed: Of the networks.
+
+    Raises:
+        UserError: The spec is one network, or a number is impossible.
+    """
+    if not spec.is_open():
+        raise UserError("this is one network, not a space; time it with supertickets bench")
+    if runtime not in RUNTIMES:
+        raise UserError(f"--runtime is {runtime}; take one of {', '.join(RUNTIMES)}")
+    for name, value, least in (("threads", threads, 1), ("repeats", repeats, 1), ("networks", networks, 2)):
+        if value < least:
+            raise UserError(f"--{name} is {value}; the nearest possible is {least}")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            prepare = partial(_prepared, runtime=runtime, threads=threads, folder=Path(folder))
+            ms = _times({str(o): partial(prepare, *_alone(o, spec)) for o in all_operations(spec)}, repeats)
+            table = LatencyTable(spec=spec, device=device_name(), runtime=runtime, threads=threads, ms=ms, check={})
+            space = Space(spec.decisions())
+            fitted = max(2, networks // 3)
+            drawn = space.genotypes(space.sample(fitted + networks, torch.Generator().manual_seed(seed)))
+            whole = {str(i): partial(prepare, *_whole(spec.narrow(choices))) for i, choices in enumerate(drawn)}
+            taken = torch.tensor(list(_times(whole, repeats).values()), dtype=torch.float64)
+    finally:
+        torch.set_num_threads(before)
+    totals = torch.tensor([table.total(choices) for choices in drawn], dtype=torch.float64)
+    bias, scale = line(totals[:fitted], taken[:fitted])
+    found = bias + scale * totals[fitted:]
+    error = (found / taken[fitted:] - 1).abs()
+    check = {
+        "networks": networks,
+        "median_error": float(error.median()),
+        "largest_error": float(error.max()),
+        "spearman": spearman(found, taken[fitted:]),
+        "fastest_ms": float(taken.min()),
+        "slowest_ms": float(taken.max()),
+    }
+    return replace(table, bias=bias, scale=scale, networks=fitted, check=check)
+
+
+def line(x: Tensor, y: Tensor) -> tuple[float, float]:
+    """Least squares: y = bias + scale * x."""
+    columns = torch.stack([torch.ones_like(x), x], dim=1)
+    bias, scale = torch.linalg.lstsq(columns, y[:, None]).solution[:, 0].tolist()
+    return bias, scale
+
+
+def spearman(x: Tensor, y: Tensor) -> float:
+    """Correlation of ranks; values are distinct."""
+    ranks = torch.stack([x.argsort().argsort(), y.argsort().argsort()]).double()
+    return float(torch.corrcoef(ranks)[0, 1])
+
+
+def _times(preparations: Mapping[str, Callable[[], Call]], repeats: int) -> dict[str, float]:
+    """Median times in ms; what is timed together is prepared together."""
+    names = list(preparations)
+    found: dict[str, float] = {}
+    for start in range(0, len(names), _TOGETHER):
+        calls = {name: preparations[name]() for name in names[start : start + _TOGETHER]}
+        found |= {name: latency.median_ms for name, latency in time_interleaved(calls, repeats).items()}
+    return found
+
+
+def _alone(operation: Operation, spec: MobileSpec) -> tuple[Callable[[], nn.Module], tuple[int, ...]]:
+    """How to make an operation's module, and the shape of its input."""
+    shape = (operation.width_in, *operation.size)
+    if operation.layer is None:
+        last = (operation.width_out,) if operation.width_out else ()
+        tail = replace(spec, blocks=(), last_filters=last, in_channels=operation.width_in, image_size=operation.size)
+        return tail.build, shape
+    return partial(OneLayer, operation.layer, operation.width_in, operation.width_out, spec), shape
+
+
+def _whole(spec: MobileSpec) -> tuple[Callable[[], nn.Module], tuple[int, ...]]:
+    return spec.build, spec.input_shape
+
+
+def _prepared(make: Callable[[], nn.Module], shape: Sequence[int], *, runtime: str, threads: int, folder: Path) -> Call:
+    """A call of a fresh module on one input."""
+    module, images = make().eval(), torch.randn(1, *shape)
+    if runtime == "torch":
+        return partial(_run, module, images)
+    path = folder / "one.onnx"
+    write_plain_onnx(module, images, path)
+    return partial(onnx_runner(path, threads), images.numpy())
+
+
+@torch.inference_mode()
+def _run(module: nn.Module, images: Tensor) -> Tensor:
+    out: Tensor = module(images)
+    return out
