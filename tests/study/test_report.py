@@ -242,6 +242,16 @@ def test_unfinished_runs_are_named(tmp_path: Path) -> None:
     )
 
 
+def test_many_unfinished_results_are_counted(tmp_path: Path) -> None:
+    points = [("a", 0.5, 0, "done"), *(("b", 0.8, seed, f"open{seed}") for seed in range(9))]
+    root = write_points(tmp_path / "sweep", points)
+    write_run(root / "done")
+    left_out = collect([root]).left_out
+    assert len(left_out) == 6
+    assert left_out[4] == f"{root}/open4 (b, 80%, seed 4) is not finished"
+    assert left_out[5] == f"4 more results of {root} are not finished"
+
+
 def test_what_is_no_run_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     broken, other = write_run(tmp_path / "broken"), write_run(tmp_path / "other")

@@ -15,6 +15,8 @@ from ..results import percent, rows
 from ..sweep import Point
 from .roles import Role, chosen_settings, command_of, identity, method_name, recipe_name, role_of
 
+_NAMED_OPEN = 5  # results of a sweep that are not finished and named one by one
+
 
 @dataclass(frozen=True)
 class Step:
@@ -157,7 +159,7 @@ def collect(sources: Sequence[Path]) -> Study:
 
 
 def _sweep(root: Path, left_out: list[str]) -> list[Run]:
-    found = []
+    found, open_ = [], []
     for told in _read(root / "points.json"):
         try:
             point = Point(**told)
@@ -167,7 +169,10 @@ def _sweep(root: Path, left_out: list[str]) -> list[Run]:
             found.append(_run(root / point.key, point, in_sweep=True))
         else:
             ratio = f", {percent(point.ratio)}" if point.ratio else ""
-            left_out.append(f"{root / point.key} ({point.method}{ratio}, seed {point.seed}) is not finished")
+            open_.append(f"{root / point.key} ({point.method}{ratio}, seed {point.seed}) is not finished")
+    left_out += open_[:_NAMED_OPEN]
+    if len(open_) > _NAMED_OPEN:
+        left_out.append(f"{len(open_) - _NAMED_OPEN} more results of {root} are not finished")
     return found
 
 
