@@ -5,7 +5,8 @@ what the most probable network costs, and its regret: how far its reward lies be
 Beside it random search (the best reward among so many lookups) and regularised evolution (the best quality in a window
 around the target).
 
-Example: python benchmarks/macro_search.py --data DIR --to benchmarks/results/macro_search.json --picture docs/macro.png
+Example: python benchmarks/macro_search.py --data DIR --to benchmarks/results/macro_search.json
+    --picture docs/macro_search.png
 """
 
 import argparse
@@ -90,7 +91,7 @@ def search(
         quality, cost = table.qualities(draws.indices), table.costs(draws.indices)
         rewards = reward(kind, quality, cost, told.target, told.beta)
         policy.update(draws, rewards, settings.lr_at(step, told.steps))
-        if (step + 1) % (told.steps // POINTS) == 0:
+        if (step + 1) % max(1, told.steps // POINTS) == 0:
             course.append(
                 {
                     "step": step + 1,
@@ -107,7 +108,7 @@ def search(
         "network": "".join(map(str, best[0].tolist())),
         "quality": float(table.qualities(best)[0]),
         "cost": float(table.costs(best)[0]),
-        "expected_cost": course[-1]["expected_cost"],
+        "expected_cost": expected(policy, table.cost),
         "regret": float(every.max() - every[table.places(best)][0]),
         "course": course,
     }

@@ -111,7 +111,9 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
     made["bench"].add_argument("--threads", type=int, default=1)
     made["bench"].add_argument("--repeats", type=int, default=50)
     table = made["latency-table"]
-    table.add_argument("space", metavar="SPACE", help="tunas_proxyless, tunas_proxyless_enlarged or tunas_mobilenetv3")
+    table.add_argument(
+        "space", metavar="SPACE", help="tunas_proxyless, tunas_proxyless_enlarged, tunas_mobilenetv3, ..."
+    )
     table.add_argument("--width", type=float, default=1.0, help="multiplies all widths (default: 1)")
     table.add_argument("--size", type=int, nargs=2, default=(224, 224), metavar=("HEIGHT", "WIDTH"), help="of pictures")
     table.add_argument("--classes", type=int, default=1000)

@@ -226,10 +226,11 @@ def _latency_table(options: argparse.Namespace) -> None:
     size = tuple(options.size)
     spec = create_mobile(options.space, width=options.width, image_size=size, num_classes=options.classes)
     out = Path(options.out or f"latency-{options.space}.json")
-    if not out.parent.is_dir():
-        raise UserError(f"{out.parent} is no directory; make it, or choose another --out")
+    if out.is_dir() or not os.access(out.parent, os.W_OK):  # before minutes of measuring
+        raise UserError(f"{out} cannot be written; choose another --out")
     told = {name: getattr(options, name) for name in ("runtime", "threads", "repeats", "networks")}
-    table = measure_table(spec, **told)
+    with Console(stderr=True, highlight=False).status(f"measuring {options.space} on this device"):
+        table = measure_table(spec, **told)
     table.save(out)
     if options.json:
         _print_json(table.to_json())

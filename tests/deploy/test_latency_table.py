@@ -89,7 +89,10 @@ def test_line_and_ranks_by_hand() -> None:
 
 
 def test_a_network_that_is_the_sum_of_its_operations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a clock by which an operation takes its MACs, and a network 2 ms and 1.5 times its own."""
+    """With a clock by which an operation takes its MACs, and a network 2 ms and 1.5 times its own.
+
+    Those of the check take a quarter more, which neither line nor ranks see.
+    """
 
     def times(preparations: dict[str, object], repeats: int) -> dict[str, float]:
         found = {}
@@ -97,15 +100,22 @@ def test_a_network_that_is_the_sum_of_its_operations(monkeypatch: pytest.MonkeyP
             make, shape = prepared.args  # type: ignore[attr-defined]
             total = sum(p.macs for p in products(make().eval(), torch.zeros(1, *shape))[0]) / 1e4
             found[name] = 2 + 1.5 * total if name.isdigit() else total
+            if name in map(str, range(2, 8)):  # behind the two that the line is fitted to
+                found[name] *= 1.25
         return found
 
     monkeypatch.setattr(latency_table, "_times", times)
     table = measure_table(SPACE, networks=6)
     assert (table.bias, table.scale) == pytest.approx((2, 1.5))
-    assert table.check["median_error"] == pytest.approx(0, abs=1e-9)
+    assert table.check["median_error"] == pytest.approx(0.2)
+    assert table.check["largest_error"] == pytest.approx(0.2)
     assert table.check["spearman"] == pytest.approx(1)
     choices = Space(SPACE.decisions()).genotype([0] * len(SPACE.decisions()))
     assert table.predict(choices) == pytest.approx(2 + 1.5 * count(SPACE.narrow(choices)).macs / 1e4)
+    with pytest.raises(UserError, match=r"the network's b1\.0\.kernel is not chosen"):
+        table.predict({})
+    with pytest.raises(UserError, match="the space has no bottleneck k9"):
+        table.predict({**choices, "b1.0.kernel": 9})
 
 
 def test_both_runtimes_run_the_same_operation(tmp_path: Path) -> None:
@@ -141,7 +151,10 @@ def test_the_command(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) 
         (["tunas_proxyles"], "did you mean 'tunas_proxyless'"),
         (["tunas_proxyless", "--runtime", "tvm"], "--runtime is tvm; take one of torch, onnxruntime"),
         (["tunas_proxyless", "--networks", "1"], "--networks is 1; the nearest possible is 2"),
-        (["tunas_proxyless", "--out", "none/x.json"], "none is no directory"),
+        (["tunas_proxyless", "--out", "none/x.json"], "none/x.json cannot be written; choose another --out"),
+        (["tunas_proxyless", "--out", "."], ". cannot be written"),
+        (["tunas_proxyless", "--size", "0", "64"], "--size has 0; the nearest possible is 1"),
+        (["tunas_proxyless", "--classes", "0"], "--classes is 0; the nearest possible is 1"),
     ],
 )
 def test_wrong_words(words: list[str], named: str, cli: Cli) -> None:

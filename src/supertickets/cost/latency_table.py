@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -119,30 +120,43 @@ class LatencyTable:
     check: Mapping[str, float]
 
     def total(self, choices: Mapping[str, Choice]) -> float:
-        """ms of the operations of a network of the space."""
-        return sum(self.ms[str(operation)] for operation in operations(self.spec.narrow(choices)))
+        """ms of the operations of a network of the space.
+
+        Raises:
+            UserError: The choices leave something open, or name what the space has not.
+        """
+        network = self.spec.narrow(choices)
+        if network.is_open():
+            left = next(decision.name for decision in network.decisions() if len(decision.options) > 1)
+            raise UserError(f"the network's {left} is not chosen; answer every decision of the space")
+        try:
+            return sum(self.ms[str(operation)] for operation in operations(network))
+        except KeyError as error:
+            raise UserError(f"the space has no {error.args[0]}; see its decisions()") from None
 
     def predict(self, choices: Mapping[str, Choice]) -> float:
         """ms that a network of the space takes."""
         return self.bias + self.scale * self.total(choices)
 
     def save(self, path: Path) -> None:
-        """Writes JSON."""
-        path.write_text(json.dumps(self.to_json(), indent=1) + "\n")
+        """Writes JSON; the file is the old one or the new one, whole."""
+        scratch = path.with_name(f"unfinished-{path.name}")
+        scratch.write_text(json.dumps(self.to_json(), indent=1) + "\n")
+        os.replace(scratch, path)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON."""
         return asdict(self) | {"spec": self.spec.to_json()}
 
     @staticmethod
-    def load(path: Path) -> LatencyTable:
+    def load(path: str | Path) -> LatencyTable:
         """Reads what `save` wrote.
 
         Raises:
             UserError: There is no such file, or it is no latency table.
         """
         try:
-            data = json.loads(path.read_text())
+            data = json.loads(Path(path).read_text())
             return LatencyTable(**data | {"spec": MobileSpec.from_json(data["spec"])})
         except OSError as error:
             raise UserError(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from .export import onnx_runner, write_plain_onnx
 
 Call = Callable[[], object]
 RUNTIMES = ("torch", "onnxruntime")
+_LARGEST = 4096  # pixels of a side
 _TOGETHER = 64  # calls of a round, so that a round's calls meet the machine in one state
 
 
@@ -44,6 +46,11 @@ def measure_table(
         raise UserError("this is one network, not a space; time it with supertickets bench")
     if runtime not in RUNTIMES:
         raise UserError(f"--runtime is {runtime}; take one of {', '.join(RUNTIMES)}")
+    for side in spec.image_size:
+        if not 1 <= side <= _LARGEST:
+            raise UserError(f"--size has {side}; the nearest possible is {min(max(side, 1), _LARGEST)}")
+    if spec.num_classes < 1:
+        raise UserError(f"--classes is {spec.num_classes}; the nearest possible is 1")
     for name, value, least in (("threads", threads, 1), ("repeats", repeats, 1), ("networks", networks, 2)):
         if value < least:
             raise UserError(f"--{name} is {value}; the nearest possible is {least}")
@@ -70,8 +77,8 @@ def measure_table(
         "median_error": float(error.median()),
         "largest_error": float(error.max()),
         "spearman": spearman(found, taken[fitted:]),
-        "fastest_ms": float(taken.min()),
-        "slowest_ms": float(taken.max()),
+        "fastest_ms": float(taken[fitted:].min()),
+        "slowest_ms": float(taken[fitted:].max()),
     }
     return replace(table, bias=bias, scale=scale, networks=fitted, check=check)
 
@@ -91,10 +98,9 @@ def spearman(x: Tensor, y: Tensor) -> float:
 
 def _times(preparations: Mapping[str, Callable[[], Call]], repeats: int) -> dict[str, float]:
     """Median times in ms; what is timed together is prepared together."""
-    names = list(preparations)
     found: dict[str, float] = {}
-    for start in range(0, len(names), _TOGETHER):
-        calls = {name: preparations[name]() for name in names[start : start + _TOGETHER]}
+    for names in np.array_split(list(preparations), -(-len(preparations) // _TOGETHER)):
+        calls = {str(name): preparations[str(name)]() for name in names}
         found |= {name: latency.median_ms for name, latency in time_interleaved(calls, repeats).items()}
     return found
 
