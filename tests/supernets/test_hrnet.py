@@ -262,11 +262,12 @@ def test_a_network_without_units_still_answers() -> None:
     ("call", "told"),
     [
         (lambda: create_spec("hrnet_imagnet"), "did you mean 'hrnet_imagenet'"),
-        (lambda: create_supernet("mobilenet"), "unknown supernet 'mobilenet'; known: hrnet_ade20k"),
+        (lambda: create_supernet("mobilenet"), "unknown supernet 'mobilenet'; did you mean 'mobilenet_v2'"),
+        (lambda: create_supernet("vgg"), "unknown supernet 'vgg'; known: hrnet_ade20k"),
         (lambda: create_spec("hrnet_tiny", kernals=(3,)), "unknown supernet setting 'kernals'; did you mean 'kernels'"),
         (lambda: create_spec("hrnet_tiny", token=3), "did you mean 'tokens'"),
         (lambda: create_spec("hrnet_tiny", units={}), "unknown supernet setting 'units'"),
-        (lambda: spec_from_json({"family": "mobile"}), "unknown network family 'mobile'"),
+        (lambda: spec_from_json({"family": "snail"}), "unknown network family 'snail'"),
         (lambda: spec_from_json({"family": "hrnet", "channels": []}), "damaged"),
     ],
 )

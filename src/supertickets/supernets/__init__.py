@@ -131,7 +131,7 @@ def create_spec(name: str, *, transformer: bool = True, **overrides: Any) -> Spe
     if name in MOBILE:
         return create_mobile(name, **overrides)
     if name not in _SUPERNETS:
-        raise UserError(f"unknown supernet '{name}'{nearest(name, list_supernets())}; or timm:NAME, torchvision:NAME")
+        raise UserError(f"unknown supernet '{name}'{nearest(name, list_supernets())} (or timm:NAME, torchvision:NAME)")
     return _SUPERNETS[name](**overrides, **({} if transformer else {"tokens": 0}))
 
 
