@@ -145,14 +145,7 @@ class Policy:
         replaced = torch.rand(indices.shape, generator=generator) < warmup
         replaced &= torch.where(self._is_op, self.settings.op_warmup, self.settings.filter_warmup)
         indices = torch.where(replaced & ~self._is_op, self._largest, indices)
-        return Draws(indices, replaced, self._active(indices, replaced & self._is_op))
-
-    def _active(self, indices: Tensor, averaged: Tensor) -> Tensor:
-        """What lies within an answer means something also where all answers are averaged."""
-        flags = torch.ones_like(averaged)
-        for place, outer, needed in self.space.parents:
-            flags[:, place] = flags[:, outer] & ((indices[:, outer] == needed) | averaged[:, outer])
-        return flags
+        return Draws(indices, replaced, self.space.active(indices, replaced & self._is_op))
 
     def choices(self, draws: Draws) -> list[dict[str, Choice | None]]:
         """What a network with shared weights is told, None where all options are averaged."""

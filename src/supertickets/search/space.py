@@ -71,11 +71,17 @@ class Space:
     def _inside(self, place: int, option: int) -> list[int]:
         return [i for i, outer, needed in self.parents if (outer, needed) == (place, option)]
 
-    def active(self, indices_SD: Tensor) -> Tensor:
-        """Which decisions mean anything, bool of the same shape."""
+    def active(self, indices_SD: Tensor, averaged_SD: Tensor | None = None) -> Tensor:
+        """Which decisions mean anything, bool of the same shape.
+
+        Args:
+            indices_SD: Index lists.
+            averaged_SD: Where all answers are given at once, so that what lies within any of them means something.
+        """
         flags = torch.ones_like(indices_SD, dtype=torch.bool)
+        averaged = ~flags if averaged_SD is None else averaged_SD
         for place, outer, needed in self.parents:
-            flags[:, place] = flags[:, outer] & (indices_SD[:, outer] == needed)
+            flags[:, place] = flags[:, outer] & ((indices_SD[:, outer] == needed) | averaged[:, outer])
         return flags
 
     def genotypes(self, indices_SD: Tensor) -> list[dict[str, Choice]]:
