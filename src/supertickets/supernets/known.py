@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError, nearest
-from .spec import Head, Network, UnitGroup, as_tuples
+from .spec import Head, Network, WithoutUnits, as_tuples
 from .trace import products
 
 LIBRARIES = ("timm", "torchvision")
@@ -23,7 +23,7 @@ _TAKEN = {"num_classes": "the data", "in_chans": "the data"} | dict.fromkeys(
 
 
 @dataclass(frozen=True, kw_only=True)
-class KnownSpec:
+class KnownSpec(WithoutUnits):
     """Exact description of a network that a library makes, for one version of the library.
 
     Attributes:
@@ -65,18 +65,6 @@ class KnownSpec:
                 raise
             with torch.device("cpu"):  # some constructors read numbers from tensors
                 return KnownNetwork(self).to("meta")
-
-    def unit_groups(self) -> tuple[UnitGroup, ...]:
-        """There are none."""
-        return ()
-
-    def full(self) -> KnownSpec:
-        """The spec itself."""
-        return self
-
-    def keep(self, kept: Mapping[str, Tensor]) -> KnownSpec:
-        """The spec itself."""
-        return self
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON; the family is the library."""

@@ -12,9 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from torch import Tensor
-
-from .spec import Choice, Decision, Head, UnitGroup, as_tuples
+from .spec import Choice, Decision, Head, WithoutUnits, as_tuples
 
 if TYPE_CHECKING:
     from .mobile import MobileNetwork
@@ -66,7 +64,7 @@ class Block:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MobileSpec:
+class MobileSpec(WithoutUnits):
     """Exact description of a mobile network, or of a space of them.
 
     Attributes:
@@ -159,18 +157,6 @@ class MobileSpec:
     def is_open(self) -> bool:
         """Whether any decision has more than one option."""
         return any(len(decision.options) > 1 for decision in self.decisions())
-
-    def unit_groups(self) -> tuple[UnitGroup, ...]:
-        """There are none: what is searched are decisions."""
-        return ()
-
-    def full(self) -> MobileSpec:
-        """The spec itself."""
-        return self
-
-    def keep(self, kept: Mapping[str, Tensor]) -> MobileSpec:
-        """The spec itself."""
-        return self
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON with the family's name."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 from torch import Tensor, nn
 
@@ -141,6 +141,22 @@ class Spec(Protocol):
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON; `supernets.spec_from_json` reads it back."""
+
+
+class WithoutUnits:
+    """What the spec of a family without search units says of them; it is always the full one."""
+
+    def unit_groups(self) -> tuple[UnitGroup, ...]:
+        """There are none."""
+        return ()
+
+    def full(self) -> Self:
+        """The spec itself."""
+        return self
+
+    def keep(self, kept: Mapping[str, Tensor]) -> Self:
+        """The spec itself."""
+        return self
 
 
 class Network(nn.Module, ABC):
