@@ -92,9 +92,7 @@ def write_plain_onnx(module: torch.nn.Module, images: torch.Tensor, path: Path) 
     """Writes any module for inputs of this one shape, as it is and unchecked."""
     program = torch.export.export(module, (images,))
     with _quiet():
-        made = torch.onnx.export(program, (images,), input_names=["images"], opset_version=_OPSET, dynamo=True)
-    assert made is not None
-    made.save(str(path))
+        _onnx_program(program, images).save(str(path))
 
 
 def onnx_runner(path: Path, threads: int = 0) -> Callable[[npt.NDArray[np.float32]], Any]:
@@ -145,16 +143,7 @@ def _write_onnx(
     free: Mapping[int, torch.export.Dim],
     path: Path,
 ) -> None:
-    made = torch.onnx.export(
-        program,
-        (images,),
-        input_names=["images"],
-        output_names=["scores"],
-        opset_version=_OPSET,
-        dynamo=True,
-        dynamic_shapes=(free,),  # for their names
-    )
-    assert made is not None
+    made = _onnx_program(program, images, free)
     for node in made.model.graph.all_nodes():
         node.metadata_props.clear()  # the exporter writes stack traces with this machine's paths into every node
     made.model.metadata_props.update(
@@ -163,6 +152,22 @@ def _write_onnx(
     if ticket.limbs:
         made.model.metadata_props["limbs"] = json.dumps(ticket.limbs)
     made.save(str(path))
+
+
+def _onnx_program(
+    program: torch.export.ExportedProgram, images: torch.Tensor, free: Mapping[int, torch.export.Dim] | None = None
+) -> torch.onnx.ONNXProgram:
+    made = torch.onnx.export(
+        program,
+        (images,),
+        input_names=["images"],
+        output_names=["scores"],
+        opset_version=_OPSET,
+        dynamo=True,
+        dynamic_shapes=(free,) if free else None,  # for their names
+    )
+    assert made is not None
+    return made
 
 
 @contextlib.contextmanager
