@@ -23,17 +23,8 @@ from torch import Tensor
 
 import supertickets as st
 from commands import command
-from supertickets.search import (
-    Policy,
-    PolicySettings,
-    RewardKind,
-    Space,
-    Window,
-    evolve,
-    random_networks,
-    reward,
-    slope,
-)
+from supertickets.policy_settings import PolicySettings, RewardKind
+from supertickets.search import Policy, Space, Window, evolve, lr_at, random_networks, reward, slope
 from supertickets.supernets import Decision
 
 FILE = "nas-bench-macro_cifar10.json"
@@ -90,7 +81,7 @@ def search(
         draws = policy.sample(told.samples, generator)
         quality, cost = table.qualities(draws.indices), table.costs(draws.indices)
         rewards = reward(kind, quality, cost, told.target, told.beta)
-        policy.update(draws, rewards, settings.lr_at(step, told.steps))
+        policy.update(draws, rewards, lr_at(step, told.steps, settings))
         if (step + 1) % max(1, told.steps // POINTS) == 0:
             course.append(
                 {

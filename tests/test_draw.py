@@ -313,7 +313,7 @@ def test_pruned_weights_rest_and_come_back(optimizer: Optimizer, tmp_path: Path)
         assert torch.equal(state.ema.tensors[name][~flags], dense["ema"][name][~flags])
         moved += int((weight[flags] != dense["weights"][name][flags]).sum())
         assert flags.sum() == 0 or not torch.equal(state.ema.tensors[name][flags], dense["ema"][name][flags])
-        assert not state.final_weights()[name][~flags].any()
+        assert not state.outcome().weights[name][~flags].any()
     assert moved > 0.9 * sum(int(flags.sum()) for flags in mask.values())
 
     sparse = copies(state)

@@ -13,7 +13,7 @@ import supertickets
 PACKAGE = Path(supertickets.__file__).parent
 # Rooms from the bottom up; a room may import from those of lower rows.
 ROWS = (
-    ("errors",),
+    ("errors", "policy_settings"),
     ("recipe", "device"),
     ("supernets", "cost", "pruning"),
     ("search", "data", "tasks"),

@@ -47,7 +47,7 @@ def test_what_is_done_with_a_ticket(run: Path, tmp_path: Path, cli: Cli) -> None
 def test_a_space_is_refused(cli: Cli, tmp_path: Path) -> None:
     refused = cli("draw", "digits", "--supernet.name", "tunas_proxyless", "--out", tmp_path / "run")
     assert refused.status == 2
-    assert "tunas_proxyless is a space of networks; take one of its networks, e.g. mobilenet_v2" in refused.err
+    assert "tunas_proxyless is a space of networks: search it (supertickets search), or take one of its" in refused.err
 
 
 def test_settings_of_other_families_go() -> None:

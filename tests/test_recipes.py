@@ -47,6 +47,9 @@ def test_every_recipe_works(name: str) -> None:
     spec = describe(name).spec
     assert spec.build().maskable_weights()
     happens = [event for _, events in plan(recipe) for event in events]
+    if not recipe.supernet.has_units:
+        assert happens == []  # it is for search or train
+        return
     assert Shrink() in happens
     assert happens[-2] == Prune(recipe.prune.ratio)  # recalibration comes last
 

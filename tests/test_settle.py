@@ -11,6 +11,7 @@ from hypothesis import strategies as some
 import supertickets as st
 from supertickets.recipe import DataSettings, LrSettings, OptimizerSettings, PruneSettings, Recipe, SearchSettings
 from supertickets.schedule import Prune, Shrink, check_schedule, plan
+from supertickets.search import lr_for
 from supertickets.settle import settle
 
 IMAGES = st.load_recipe("images")
@@ -114,12 +115,34 @@ def test_without_a_search_there_is_no_penalty() -> None:
 # What is left alone --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", sorted(set(st.list_recipes()) - {"images"}))
+@pytest.mark.parametrize("name", sorted(n for n in st.list_recipes() if st.load_recipe(n).epochs))
 def test_a_recipe_that_leaves_nothing_open_stays_as_it_is(name: str) -> None:
     recipe = st.load_recipe(name)
     if recipe.search.rho is None:
         recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=0.5))
     assert settle(recipe, 5000, 28) == (recipe, [])
+
+
+def test_the_rate_of_a_policy_follows_the_steps() -> None:
+    """Of 32 samples in batches of 8, for 10 epochs."""
+    words = [
+        "--epochs",
+        "10",
+        "--data.batch",
+        "8",
+        "--budget.macs",
+        "1e6",
+        "--prune.ratio",
+        "0",
+        "--search.interval",
+        "0",
+    ]
+    recipe = st.load_recipe("digits", words)
+    settled, said = settle(recipe, 32, 8)
+    assert settled.policy.lr == lr_for(40, recipe.policy)
+    assert any("of the policy (--policy.lr)" in line for line in said)
+    own = dataclasses.replace(recipe, policy=dataclasses.replace(recipe.policy, lr=0.5))
+    assert settle(own, 32, 8)[0].policy.lr == 0.5
 
 
 def test_what_is_settled_stays_so() -> None:

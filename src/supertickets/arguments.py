@@ -12,7 +12,15 @@ from .files import list_sweeps, settings_parser
 from .recipe import setting_names
 
 # Commands that take settings of a recipe; those that mean something else to them.
-_OWN = {"draw": (), "train": (), "retrain": ("epochs",), "transfer": (), "prune": (), "sweep": ("threads",)}
+_OWN = {
+    "draw": (),
+    "search": (),
+    "train": (),
+    "retrain": ("epochs",),
+    "transfer": (),
+    "prune": (),
+    "sweep": ("threads",),
+}
 
 
 def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argparse.ArgumentParser:
@@ -48,6 +56,7 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
             default="digits",
             help="a shipped name or a YAML file (default: digits)",
         )
+    made["search"].add_argument("recipe", metavar="RECIPE", help="a shipped name or a YAML file")
     made["draw"].add_argument("--plan", action="store_true", help="print what happens when, and do nothing")
     made["resume"].add_argument("out", metavar="RUN")
     for name in ("retrain", "transfer", "prune", "evaluate", "predict", "export", "bench"):

@@ -72,6 +72,17 @@ def _draw(options: argparse.Namespace) -> None:
     _trained(lambda: draw(recipe, out), out, options.json)
 
 
+def _search(options: argparse.Namespace) -> None:
+    """search a space of networks by a policy, to a budget (TuNAS) -> RUN/ticket"""
+    from .deploy import measure_table
+    from .restate import OFF
+    from .runs import search
+
+    recipe = load_recipe(options.recipe, [*OFF, *_with_data(options)])
+    out = Path(options.out or f"runs/{recipe.name}")
+    _trained(lambda: search(recipe, out, measure_table), out, options.json)
+
+
 def _train(options: argparse.Namespace) -> None:
     """train the dense supernet of a recipe: no search, no pruning"""
     from .restate import OFF
@@ -358,6 +369,7 @@ def _print_json(data: Any) -> None:
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "recipes": _recipes,
     "draw": _draw,
+    "search": _search,
     "train": _train,
     "resume": _resume,
     "retrain": _retrain,

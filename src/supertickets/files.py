@@ -147,9 +147,48 @@ def check_recipe(recipe: Recipe) -> Recipe:
         raise UserError(f"distill.temperature is {recipe.distill.temperature:g}; it must be above 0, e.g. 4")
     if recipe.distill.teacher == "ema" and not recipe.ema_decay:
         raise UserError("distill.teacher is 'ema' but ema_decay is 0: set it to, e.g., 0.99")
+    _check_policy(recipe)
     if not 0 <= recipe.seed < 2**63:
         raise UserError(f"seed is {recipe.seed}; it must be from 0 to {2**63 - 1}")
     return recipe
+
+
+def _check_policy(recipe: Recipe) -> None:
+    """Refuses what cannot work in a policy search."""
+    policy, budget = recipe.policy, recipe.budget
+    if not policy.beta < 0:
+        raise UserError(f"policy.beta is {policy.beta:g}; it must be below 0, e.g. -0.1")
+    for name, value, least in (("images", policy.images, 1), ("growth", policy.growth, 1)):
+        if value < least:
+            raise UserError(f"policy.{name} is {value:g}; the nearest possible is {least}")
+    for name, share in (
+        ("delay", policy.delay),
+        ("baseline_momentum", policy.baseline_momentum),
+        ("beta2", policy.beta2),
+    ):
+        if not 0 <= share < 1:
+            raise UserError(f"policy.{name} is {share:g}; it is a share: from 0 to below 1")
+    for name, rate in (("lr", policy.lr), ("eps", policy.eps)):
+        if rate is not None and rate <= 0:
+            raise UserError(f"policy.{name} is {rate:g}; it must be above 0")
+    if not 0 <= policy.warmup <= policy.delay:
+        raise UserError(
+            f"policy.warmup is {policy.warmup:g} and policy.delay {policy.delay:g}: the warm-up must end before the "
+            f"controller learns; the nearest possible warm-up is {min(max(policy.warmup, 0), policy.delay):g}"
+        )
+    if len(budget.given) > 1:
+        raise UserError(f"a budget limits one cost, here are {' and '.join(budget.given)}; leave all but one out")
+    for name, target in budget.given.items():
+        if target <= 0:
+            raise UserError(f"budget.{name} is {target:g}; it must be above 0")
+    if budget.threads < 1:
+        raise UserError(f"budget.threads is {budget.threads}; the nearest possible is 1")
+    if budget.latency_ms is None and (budget.table or budget.measured):
+        raise UserError("budget.table and budget.measured are for budget.latency_ms, which is not given")
+    if budget.measured and (budget.table or budget.runtime != "torch"):
+        raise UserError("budget.measured times networks by PyTorch, without a table; leave those out")
+    if budget.given and recipe.compile:
+        raise UserError("compile cannot serve a policy search, where every step has another network; set it to false")
 
 
 def _check_task(recipe: Recipe) -> None:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from .cost import count
+from .cost.budget import make_budget
+from .cost.latency_table import LatencyTable
 from .data import Batches, Splits, load_splits
-from .errors import UserError
+from .errors import UserError, nearest
 from .recipe import Recipe
 from .schedule import check_schedule
+from .search import Space
 from .settle import settle
-from .supernets import HRNetSpec, MobileSpec, Spec, create_spec
+from .supernets import HRNetSpec, MobileSpec, Spec, as_tuples, create_spec, list_spaces
 from .tasks import Segmentation, Task, task_of_head
 from .tasks.segmentation import balanced, pixel_shares
 from .ticket import Ticket
@@ -22,8 +28,11 @@ from .training import Reporter, RunDir, Runtime, Session, TrainState, initial_st
 from .training.runtime import start, stop
 from .training.teacher import FixedTeacher, Teacher, fixed_teacher
 
+# Times the operations of a space: the spec, then settings by name.
+Measure = Callable[..., LatencyTable]
 # What a run begins with, given its recipe and its data: a full supernet, or a network with weights and mask.
 Beginning = Callable[[Recipe, Splits], Spec | Ticket]
+_TABLE = "latency.json"  # in the directory of a search
 _INSTEAD = {"in_channels": "", "image_size": " and set data.size", "num_classes": ""}
 
 
@@ -51,7 +60,29 @@ def open_session(recipe: Recipe, out: Path, beginning: Beginning) -> Iterator[tu
 
 
 def supernet_for(recipe: Recipe, splits: Splits) -> Spec:
-    """The full supernet, fitted to the data: channels, size and classes."""
+    """The network that a training begins with, fitted to the data: channels, size and classes."""
+    spec = _network(recipe, splits)
+    if isinstance(spec, MobileSpec) and spec.is_open():
+        name = recipe.supernet.name
+        raise UserError(
+            f"supernet.name {name} is a space of networks: search it (supertickets search), or take one of its "
+            "networks, e.g. mobilenet_v2, or ticket:RUN of a search"
+        )
+    return spec
+
+
+def space_for(recipe: Recipe, splits: Splits) -> Spec:
+    """The space that a policy search explores, fitted to the data."""
+    spec = _network(recipe, splits)
+    if not isinstance(spec, MobileSpec) or not spec.is_open():
+        raise UserError(
+            f"supernet.name {recipe.supernet.name} leaves nothing open that a policy could decide; take one of "
+            f"{', '.join(list_spaces())}, or draw"
+        )
+    return spec
+
+
+def _network(recipe: Recipe, splits: Splits) -> Spec:
     shape = splits.preprocessing
     fitted = {"in_channels": shape.channels, "image_size": shape.size, "num_classes": len(splits.classes)}
     settings = recipe.supernet.settings
@@ -59,10 +90,10 @@ def supernet_for(recipe: Recipe, splits: Splits) -> Spec:
         if name in settings:
             raise UserError(f"supernet.settings.{name} follows from the data ({value}); leave it out{_INSTEAD[name]}")
     try:
-        spec = create_spec(recipe.supernet.name, transformer=recipe.supernet.transformer, **settings, **fitted)
-        if isinstance(spec, MobileSpec) and spec.is_open():
-            name = recipe.supernet.name
-            raise UserError(f"supernet.name {name} is a space of networks; take one of its networks, e.g. mobilenet_v2")
+        if recipe.supernet.family == "ticket":
+            spec = architecture_of(recipe.supernet.name, settings | fitted)
+        else:
+            spec = create_spec(recipe.supernet.name, transformer=recipe.supernet.transformer, **settings, **fitted)
         count(spec)
     except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
         why = " ".join(str(error).split())
@@ -76,9 +107,77 @@ def supernet_for(recipe: Recipe, splits: Splits) -> Spec:
     return spec
 
 
+def architecture_of(name: str, settings: Mapping[str, Any]) -> Spec:
+    """The architecture of a ticket, to be trained from fresh weights.
+
+    Args:
+        name: "ticket:" and the folder of a ticket, or of its run.
+        settings: Fields of the spec to replace.
+
+    Raises:
+        UserError: There is no such ticket, or its spec has no such field.
+    """
+    spec = Ticket.from_pretrained(name.partition(":")[2]).spec
+    if not isinstance(spec, HRNetSpec | MobileSpec):
+        raise UserError(f"supernet.name {name}: {spec} is a library's network; give its own name")
+    known = {field.name for field in dataclasses.fields(spec)} - {"blocks", "last_filters", "style", "units"}
+    for key in settings:
+        if key not in known:
+            raise UserError(f"supernet.settings.{key} is not for the architecture of a ticket{nearest(key, known)}")
+    return dataclasses.replace(spec, **{key: as_tuples(value) for key, value in settings.items()})
+
+
 def make_task(recipe: Recipe, splits: Splits) -> Task:
     """What the recipe learns, with the names that the data has."""
     return task_of_head("keypoints" if recipe.task == "pose" else recipe.task, splits.classes, recipe.to_json())
+
+
+def keep_table(session: Session, measure: Measure | None) -> None:
+    """Puts the latency table of a search into its directory, if it needs one: that of the recipe, or a new one.
+
+    Raises:
+        UserError: There is none, or it is of another space.
+    """
+    budget, spec = session.recipe.budget, session.supernet
+    if budget.latency_ms is None or budget.measured or not session.runtime.is_main:
+        return
+    assert isinstance(spec, MobileSpec)
+    if budget.table:
+        table = LatencyTable.load(budget.table)
+        table.check_serves(spec, budget.table)
+    elif measure is not None:
+        session.reporter.say(f"measuring the operations of {session.recipe.supernet.name} on this device")
+        table = measure(spec, runtime=budget.runtime, threads=budget.threads)
+        error = table.check["median_error"]
+        session.reporter.say(f"half of {table.check['networks']} other networks are predicted within {error:.1%}")
+    else:
+        raise UserError("budget.latency_ms needs budget.table: make it with supertickets latency-table")
+    table.save(session.run.path / _TABLE)
+
+
+def with_budget(session: Session) -> Session:
+    """The session of a search with its budget.
+
+    Raises:
+        UserError: Networks of the space cost more, or less.
+    """
+    spec = session.supernet
+    assert isinstance(spec, MobileSpec)
+    session.runtime.barrier()  # the first process may have made the table
+    budget = make_budget(session.recipe.budget, spec, session.run.path / _TABLE)
+    space = Space(spec.decisions())
+    drawn = space.sample(8 if session.recipe.budget.measured else 200, torch.Generator().manual_seed(0))
+    # The smallest and the largest come first; of times they need not be the least and the most.
+    some = [spec.extreme(largest=False), spec.extreme(largest=True), *space.genotypes(drawn)]
+    costs = [budget.cost(choices) for choices in some]
+    if not min(costs) <= budget.target <= max(costs):
+        nearest_cost = min(max(budget.target, min(costs)), max(costs))
+        raise UserError(
+            f"budget.{budget.name} is {budget.target:g}, but networks of {session.recipe.supernet.name} have "
+            f"{min(costs):.4g} to {max(costs):.4g}; the nearest possible is {nearest_cost:.4g}, or set "
+            "supernet.settings.width"
+        )
+    return dataclasses.replace(session, budget=budget)
 
 
 def weighted(task: Task, recipe: Recipe, splits: Splits) -> Task:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .policy_settings import BudgetSettings, PolicySettings
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
@@ -331,7 +333,8 @@ class Recipe:
         precision: "fp32", or "bf16" for forward and backward in bfloat16 (weights stay fp32); pays on GPUs and on CPUs
             with matrix units.
         compile: Whether the network is compiled for training, anew after every rebuild.
-        accumulate: Parts in which a step's batch goes through the network, to save memory.
+        accumulate: Parts in which a step's batch goes through the network, to save memory; in a policy search each part
+            trains and judges a sampled network of its own.
         device: "auto" takes a GPU if there is one.
         threads: CPU threads per process; null takes what PyTorch chooses.
         deterministic: Whether a GPU may only use deterministic operations.
@@ -362,6 +365,8 @@ class Recipe:
     lr: LrSettings = field(default_factory=LrSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     prune: PruneSettings = field(default_factory=PruneSettings)
+    policy: PolicySettings = field(default_factory=PolicySettings)
+    budget: BudgetSettings = field(default_factory=BudgetSettings)
     distill: DistillSettings = field(default_factory=DistillSettings)
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     pose: PoseSettings = field(default_factory=PoseSettings)

@@ -9,6 +9,7 @@ from typing import Any
 
 from .errors import UserError
 from .files import load_recipe, override, recipe_from_json
+from .policy_settings import BudgetSettings
 from .recipe import LrSettings, Recipe
 from .ticket import Ticket
 from .transfer import HEAD_SETTINGS
@@ -40,9 +41,16 @@ def fixed_network(recipe: Recipe) -> Recipe:
     """The recipe without search and pruning."""
     return dataclasses.replace(
         recipe,
+        budget=BudgetSettings(),
         search=dataclasses.replace(recipe.search, interval=0, last_epoch=None, rho=0.0),
         prune=dataclasses.replace(recipe.prune, ratio=0.0),
     )
+
+
+def refuse_budget(recipe: Recipe, command: str) -> None:
+    """Raises `UserError` if a recipe limits what a policy search may find, where there is none."""
+    for name in recipe.budget.given:
+        raise UserError(f"{command} takes no budget.{name}: it is what supertickets search searches for")
 
 
 def retrain_recipe(ticket: Ticket, epochs: int, overrides: Sequence[str] = ()) -> Recipe:

@@ -22,10 +22,22 @@ from .draw import check_prune, search_warning, two_in_one
 from .errors import UserError
 from .files import check_recipe, recipe_from_json
 from .one_shot import prune_once
-from .opening import Beginning, as_it_is, check_data, make_task, open_session, state_of, supernet_for
+from .opening import (
+    Beginning,
+    Measure,
+    as_it_is,
+    check_data,
+    keep_table,
+    make_task,
+    open_session,
+    space_for,
+    state_of,
+    supernet_for,
+    with_budget,
+)
 from .pruning import WITHOUT_DATA, find_criterion
 from .recipe import Recipe
-from .restate import fixed_network, lineage, recipe_of
+from .restate import fixed_network, lineage, recipe_of, refuse_budget
 from .schedule import check_schedule
 from .supernets import HRNetSpec, KnownSpec, Spec, spec_from_json
 from .ticket import Ticket
@@ -40,11 +52,12 @@ from .training import (
     fit,
     initial_state,
     load_checkpoint,
+    policy_of,
     write_json,
 )
 from .transfer import graft, joined_settings
 
-Command = Literal["draw", "train", "retrain", "transfer", "prune", "trunk"]
+Command = Literal["draw", "search", "train", "retrain", "transfer", "prune", "trunk"]
 
 
 def draw(recipe: Recipe, out: str | Path | None = None) -> Ticket:
@@ -59,11 +72,31 @@ def draw(recipe: Recipe, out: str | Path | None = None) -> Ticket:
         Interrupted: Ctrl-C; `resume` goes on.
     """
     check_schedule(recipe)
+    refuse_budget(recipe, "draw")
     return _run("draw", recipe, out or f"runs/{recipe.name}", supernet_for)
+
+
+def search(recipe: Recipe, out: str | Path | None = None, measure: Measure | None = None) -> Ticket:
+    """Searches a space by a policy, to a budget; the ticket is the most probable network, with the shared weights.
+
+    Args:
+        recipe: The settings; ``supernet.name`` is a space, ``budget`` limits one cost.
+        out: Run directory; default ``runs/<recipe name>``.
+        measure: Makes a latency table where the budget needs one and the recipe names none (`deploy.measure_table`).
+
+    Raises:
+        UserError: A setting, the data or the directory cannot work.
+        Interrupted: Ctrl-C; `resume` goes on.
+    """
+    if not recipe.budget.given:
+        raise UserError("a search needs a target: --budget.latency_ms, --budget.macs or --budget.params")
+    recipe = dataclasses.replace(fixed_network(recipe), budget=recipe.budget)
+    return _run("search", recipe, out or f"runs/{recipe.name}", space_for, measure=measure)
 
 
 def train(recipe: Recipe, out: str | Path | None = None) -> Ticket:
     """Trains the recipe's network as it is: no search, no pruning (the dense supernet)."""
+    refuse_budget(recipe, "train")
     return _run("train", fixed_network(recipe), out or f"runs/{recipe.name}-dense", supernet_for)
 
 
@@ -254,6 +287,8 @@ def _go_on(out: str | Path) -> Ticket | None:
                 "put them back, or begin anew with another --out"
             )
         state = load_checkpoint(session.run.checkpoint, recipe, session.runtime.device)
+        if command == "search":
+            session = with_budget(session)
         session.run.truncate_log(state.position.log_size)
         session.reporter.resume(state.position.epoch)
         session.reporter.say(f"resuming {out} at epoch {state.position.epoch + 1}, step {state.position.step}")
@@ -261,15 +296,25 @@ def _go_on(out: str | Path) -> Ticket | None:
 
 
 def _run(
-    command: Command, recipe: Recipe, out: str | Path, beginning: Beginning, made: Mapping[str, Any] | None = None
+    command: Command,
+    recipe: Recipe,
+    out: str | Path,
+    beginning: Beginning,
+    made: Mapping[str, Any] | None = None,
+    measure: Measure | None = None,
 ) -> Ticket:
-    ticket = _begin(command, recipe, out, beginning, made)
+    ticket = _begin(command, recipe, out, beginning, made, measure)
     assert ticket is not None  # only a trunk has none
     return ticket
 
 
 def _begin(
-    command: Command, recipe: Recipe, out: str | Path, beginning: Beginning, made: Mapping[str, Any] | None = None
+    command: Command,
+    recipe: Recipe,
+    out: str | Path,
+    beginning: Beginning,
+    made: Mapping[str, Any] | None = None,
+    measure: Measure | None = None,
 ) -> Ticket | None:
     """Begins a run.
 
@@ -279,6 +324,7 @@ def _begin(
         out: Run directory.
         beginning: The network before the first step.
         made: What the ticket tells besides, under these names.
+        measure: Makes a latency table, should it be needed.
     """
     made = made or {}
     # Results are equal to the bit at a fixed number of threads, so that number belongs to the run.
@@ -290,6 +336,9 @@ def _begin(
             state = state_of(first, session)
         else:
             state = initial_state(first, recipe, session.runtime.device)
+        if command == "search":
+            keep_table(session, measure)
+            session, state.policy = with_budget(session), policy_of(state.spec, recipe)
         if command in ("draw", "prune") and recipe.prune.ratio:
             check_prune(state, recipe)
         if command == "draw" and (warning := search_warning(session)):
@@ -330,20 +379,22 @@ def emit(command: Command, session: Session, state: TrainState, made: Mapping[st
         name: evaluate(module, session.batches.evaluation(data), data, session.task, session.runtime)
         for name, data in (("validation", splits.validation), ("test", splits.test))
     }
+    outcome = state.outcome()
     about: dict[str, Any] = {
         "command": command,
         "recipe": recipe.to_json(),
         "data": splits.digest(),
         **made,
+        **found_by(session, state),
         **scores,
         "samples": state.position.samples,
         "steps": state.position.total_steps,
         "processes": session.runtime.world,
-        "versions": versions(state.spec),
+        "versions": versions(outcome.spec),
     }
     weights = {name: value.cpu() for name, value in module.state_dict().items()}
-    mask = {name: flags.cpu() for name, flags in state.sparse.mask.items()}
-    ticket = Ticket(state.spec, weights, mask, splits.classes, splits.preprocessing, about, splits.limbs)
+    mask = {name: flags.cpu() for name, flags in outcome.mask.items()}
+    ticket = Ticket(outcome.spec, weights, mask, splits.classes, splits.preprocessing, about, splits.limbs)
     if session.runtime.is_main:
         ticket.save_pretrained(session.run.ticket)
         seconds = round(state.position.seconds, 3)
@@ -352,6 +403,21 @@ def emit(command: Command, session: Session, state: TrainState, made: Mapping[st
         )
     session.runtime.barrier()
     return ticket
+
+
+def found_by(session: Session, state: TrainState) -> dict[str, Any]:
+    """What a policy search decided, as the ticket tells it."""
+    if state.policy is None or session.budget is None:
+        return {}
+    best = state.policy.best()
+    found = {
+        "budget": session.budget.name,
+        "target": session.budget.target,
+        "cost": session.budget.cost(best),
+        "choices": best,
+        "indices": state.policy.most_probable(),
+    }
+    return {"found": found}
 
 
 def versions(spec: Spec | None = None) -> dict[str, str]:

@@ -7,7 +7,7 @@ import math
 
 from .recipe import Recipe
 from .schedule import last_search_epoch
-from .search import reach
+from .search import lr_for, reach
 from .training.optim import lr_factor
 
 _STEPS = 3000  # of a training whose length nobody gave
@@ -61,6 +61,10 @@ def settle(recipe: Recipe, samples: int, side: int) -> tuple[Recipe, list[str]]:
         rho = _rho(recipe, max(1, samples // recipe.data.batch))
         recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=rho))
         said.append(f"chosen: penalty {rho:.3g} (--search.reach or --search.rho; more removes more)")
+    if recipe.budget.given and recipe.policy.lr is None:
+        lr = lr_for(recipe.epochs * max(1, samples // recipe.data.batch), recipe.policy)
+        recipe = dataclasses.replace(recipe, policy=dataclasses.replace(recipe.policy, lr=lr))
+        said.append(f"chosen: learning rate {lr:.3g} of the policy (--policy.lr)")
     return recipe, said
 
 

@@ -35,6 +35,7 @@ _HUB_TAGS = {
 # What a card begins with.
 _SAID = {
     "draw": "A small network, searched and pruned in one training run.",
+    "search": "A small network that a policy found; its weights are those that all networks of the space share.",
     "train": "A network, neither searched nor pruned.",
     "retrain": "A small network, trained further.",
     "transfer": "A small network whose features were found on other data.",
@@ -230,6 +231,9 @@ class Ticket:
         if not self.spec.full().unit_groups():
             said = said.replace("searched and pruned", "pruned")  # there was nothing to search
             network = [("network", recipe.get("supernet", {}).get("name", str(self.spec)))]
+        if found := about.get("found"):
+            unit = {"latency_ms": "ms", "macs": "MACs", "params": "parameters"}[found["budget"]]
+            network.append(("found for", f"{found['target']:,g} {unit}; costs {found['cost']:,.7g}"))
         rows = [
             *_history(about),
             *network,

@@ -1,4 +1,4 @@
-"""Latency tables: operations that make up networks, the line over their sum, and the command."""
+"""Latency tables: the line over the sum of operations, and the command."""
 
 from __future__ import annotations
 
@@ -8,77 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from mobile_toy import SPACE
 from outcome import Cli
 from supertickets import UserError
 from supertickets.cost import count
-from supertickets.cost.latency_table import LatencyTable, Operation, all_operations, operations
+from supertickets.cost.latency_table import LatencyTable
+from supertickets.cost.operations import all_operations, alone
 from supertickets.deploy import latency_table, measure_table
 from supertickets.search import Space
-from supertickets.supernets import MobileSpec, create_spec
-from supertickets.supernets.mobile_spec import Block, Layer
 from supertickets.supernets.trace import products
-
-BOTTLENECK = Layer(kernels=(3, 5), expansions=(2, 4), se=(False, True), stride=2)
-SPACE = MobileSpec(
-    blocks=(
-        Block(name="stem", filters=(8,), layers=(Layer(kind="conv", stride=2),)),
-        Block(
-            name="b1",
-            filters=(8, 16),
-            layers=(BOTTLENECK, Layer(expansions=(2,), skips=(False, True), residual=True)),
-        ),
-    ),
-    last_filters=(8, 24),
-    num_classes=3,
-    image_size=(15, 12),
-)
-
-
-def macs(operation: Operation) -> int:
-    make, shape = latency_table._alone(operation, SPACE)
-    return sum(product.macs for product in products(make().eval(), torch.zeros(1, *shape))[0])
-
-
-def test_operations_by_hand() -> None:
-    """Maps are halved and rounded up; a layer that is left out is none."""
-    network = SPACE.narrow(
-        {
-            "b1.0.kernel": 5,
-            "b1.0.expansion": 4,
-            "b1.0.se": True,
-            "b1.1.skip": True,
-            "b1.filters": 16,
-            "last.filters": 24,
-        }
-    )
-    assert [str(operation) for operation in operations(network)] == [
-        "conv k3 s2 relu 3->8 at 15x12",
-        "bottleneck k5 e4 se s2 relu 8->16 at 8x6",
-        "tail 16->24 at 4x3",
-    ]
-
-
-def test_all_operations() -> None:
-    """Stem 1; bottleneck 2 x 2 x 2 for both widths; residual layer for both widths; tail 2 x 2."""
-    found = all_operations(SPACE)
-    assert len(found) == len(set(map(str, found))) == 1 + 8 * 2 + 2 + 4
-
-
-@pytest.mark.parametrize("name", ["tunas_proxyless", "tunas_proxyless_enlarged"])
-def test_every_network_consists_of_them(name: str) -> None:
-    spec = create_spec(name)
-    assert isinstance(spec, MobileSpec)
-    known = set(map(str, all_operations(spec)))
-    space = Space(spec.decisions())
-    for choices in space.genotypes(space.sample(20, torch.Generator().manual_seed(0))):
-        assert {str(operation) for operation in operations(spec.narrow(choices))} <= known
-
-
-def test_operations_hold_all_that_a_network_multiplies() -> None:
-    space = Space(SPACE.decisions())
-    for choices in space.genotypes(space.sample(5, torch.Generator().manual_seed(0))):
-        network = SPACE.narrow(choices)
-        assert sum(map(macs, operations(network))) == count(network).macs
 
 
 def test_line_and_ranks_by_hand() -> None:
@@ -121,7 +59,7 @@ def test_a_network_that_is_the_sum_of_its_operations(monkeypatch: pytest.MonkeyP
 def test_both_runtimes_run_the_same_operation(tmp_path: Path) -> None:
     operation = all_operations(SPACE)[5]
     torch.manual_seed(0)
-    make, shape = latency_table._alone(operation, SPACE)
+    make, shape = alone(operation, SPACE)
     module = make()
     outputs = []
     for runtime in latency_table.RUNTIMES:

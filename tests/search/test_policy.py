@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -9,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from supertickets import UserError
-from supertickets.search import Baseline, Draws, Policy, PolicySettings, Space
+from supertickets.policy_settings import PolicySettings
+from supertickets.search import Baseline, Draws, Policy, Space, lr_at, lr_for, warmup_at
 from supertickets.supernets import Decision
 
 FLAT = Space((Decision("a", (3, 5, 7)), Decision("b", (8, 16), "filters")))
@@ -105,13 +106,18 @@ def test_the_baseline_has_no_bias() -> None:
 
 def test_learning_rate_and_warmup_over_steps() -> None:
     settings = PolicySettings(lr=0.01)
-    assert [settings.lr_at(step, 100) for step in (0, 24, 25)] == pytest.approx([0, 0, 0.01])
-    assert settings.lr_at(100, 100) == pytest.approx(0.1)
-    assert PolicySettings(lr=0.01, growth=1).lr_at(99, 100) == pytest.approx(0.01)
-    assert [settings.warmup_at(step, 100) for step in (0, 5, 25, 99)] == pytest.approx([1, 0.8, 0, 0])
-    assert PolicySettings(warmup=0).warmup_at(0, 100) == 0
-    with pytest.raises(UserError, match=r"warm-up's share 0\.5 is more than the delay's, 0\.1"):
-        PolicySettings(warmup=0.5, delay=0.1)
+    assert [lr_at(step, 100, settings) for step in (0, 24, 25)] == pytest.approx([0, 0, 0.01])
+    assert lr_at(100, 100, settings) == pytest.approx(0.1)
+    assert lr_at(99, 100, PolicySettings(lr=0.01, growth=1)) == pytest.approx(0.01)
+    assert [warmup_at(step, 100, settings) for step in (0, 5, 25, 99)] == pytest.approx([1, 0.8, 0, 0])
+    assert warmup_at(0, 100, PolicySettings(warmup=0)) == 0
+
+
+@pytest.mark.parametrize("steps", [40, 2000])
+def test_the_rate_that_nobody_chose_goes_as_far_in_any_number_of_steps(steps: int) -> None:
+    settings = PolicySettings(growth=20, delay=0.5)
+    chosen = dataclasses.replace(settings, lr=lr_for(steps, settings))
+    assert sum(lr_at(step, steps, chosen) for step in range(steps)) == pytest.approx(130)
 
 
 def by_autograd(policy: Policy, drawn: Draws, rewards: Tensor, baseline: float) -> tuple[Tensor, Tensor]:
@@ -180,7 +186,7 @@ def test_it_finds_the_best_of_few() -> None:
         drawn = policy.sample(4, random)
         names = NESTED.genotypes(drawn.indices)
         rewards = torch.tensor([(g.get("kernel") == 5) + 0.5 * (g["width"] == 8) for g in names])
-        policy.update(drawn, rewards, policy.settings.lr_at(step, 400))
+        policy.update(drawn, rewards, lr_at(step, 400, policy.settings))
     assert NESTED.genotype(policy.most_probable()) == {"kernel": 5, "skip": False, "width": 8}
     assert policy.entropy() < 0.3
     assert policy.mean_probability() > 0.9
@@ -190,8 +196,8 @@ def test_it_goes_on_from_its_state() -> None:
     one, other = Policy(FLAT), Policy(FLAT)
     rewards = torch.tensor([0.1, 0.9])
     one.update(one.sample(2, generator()), rewards, lr=0.1)
-    other.load_state_dict(one.state_dict())
+    other.restore(one.tensors(), one.to_json())
     for policy in (one, other):
         policy.update(policy.sample(2, generator(3)), rewards, lr=0.1)
     assert torch.equal(one.logits, other.logits)
-    assert one.state_dict()["baseline"] == other.state_dict()["baseline"]
+    assert one.to_json() == other.to_json()

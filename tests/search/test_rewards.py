@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from supertickets.search import RewardKind, reward, slope
+from supertickets.policy_settings import RewardKind
+from supertickets.search import reward, slope
 
 
 @pytest.mark.parametrize(

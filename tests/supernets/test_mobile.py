@@ -357,6 +357,16 @@ def test_json_round_trip(name: str) -> None:
     assert spec_from_json(json.loads(json.dumps(once.to_json()))) == once
 
 
+@pytest.mark.parametrize("name", ["tunas_proxyless_enlarged", "tunas_mobilenetv3"])
+def test_the_smallest_and_the_largest(name: str) -> None:
+    spec = create_spec(name, image_size=(32, 32))
+    assert isinstance(spec, MobileSpec)
+    space = Space(spec.decisions())
+    costs = [count(spec.narrow(choices)).macs for choices in space.genotypes(space.sample(20, torch.Generator()))]
+    smallest, largest = (count(spec.narrow(spec.extreme(largest=end))) for end in (False, True))
+    assert smallest.macs < min(costs) < max(costs) < largest.macs
+
+
 def test_narrow() -> None:
     told = {"b1.1.skip": True, "b1.0.kernel": 5, "b1.filters": 24}
     found = small().narrow(told)

@@ -99,7 +99,7 @@ def test_gradients_keep_their_size_at_any_high_temperature() -> None:
 def judged(state: TrainState, recipe: Recipe, images: Tensor) -> Tensor:
     """Scores of the network that would be evaluated, before recalibration."""
     module = build_module(state.spec, recipe, CPU)
-    module.load_state_dict(state.final_weights())
+    module.load_state_dict(state.outcome().weights)
     with torch.no_grad():
         return module.eval()(images)
 
@@ -130,7 +130,7 @@ def test_the_average_teaches_what_would_be_evaluated(quick_words: list[str], mas
         found.append(take.teacher(images))
         torch.testing.assert_close(found[-1], judged(state, recipe, images))
         # Kernels may round differently by where a tensor lies in memory; what they compute with is equal to the bit.
-        wanted = state.final_weights()
+        wanted = state.outcome().weights
         assert all(torch.equal(value, wanted[name]) for name, value in take.teacher.module.state_dict().items())
         assert not torch.equal(found[-1], found[-2])
     if masked:  # averages of pruned weights are kept, and must not be seen

@@ -1,96 +1,23 @@
 """Predicted latency of mobile networks: the sum of what their operations were measured to take, on one device.
 
 The features are those of TuNAS (released code): which layer stands at which place, between which widths. Here they are
-*operations*: a layer with one option each, its widths and the size of its map. Equal ones are measured once.
+`operations.Operation`s. Equal ones are measured once.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
 from ..supernets import MobileSpec
-from ..supernets.mobile_spec import Layer
 from ..supernets.spec import Choice
-
-
-@dataclass(frozen=True, kw_only=True)
-class Operation:
-    """A part of a network that is timed by itself.
-
-    Attributes:
-        layer: One option each; None for what follows the last map: pooling and linear layers.
-        width_in: Channels of its input.
-        width_out: Of its output; behind the last map the width of the pointwise layer there, 0 if there is none.
-        size: Height and width of its input map.
-    """
-
-    layer: Layer | None
-    width_in: int
-    width_out: int
-    size: tuple[int, int]
-
-    def __str__(self) -> str:
-        at = f"{self.width_in}->{self.width_out} at {self.size[0]}x{self.size[1]}"
-        if self.layer is None:
-            return f"tail {at}"
-        layer = self.layer
-        expansion = f" e{layer.expansions[0]:g}" if layer.expansions else ""
-        se = " se" if layer.se == (True,) else ""
-        stride = f" s{layer.stride}" if layer.stride > 1 else ""
-        plus = " +" if layer.residual else ""
-        return f"{layer.kind} k{layer.kernels[0]}{expansion}{se}{stride}{plus} {layer.activation} {at}"
-
-
-def operations(spec: MobileSpec) -> list[Operation]:
-    """The operations of a network, in order.
-
-    Args:
-        spec: Without open decisions.
-    """
-    found, size, width = [], spec.image_size, spec.in_channels
-    for block in spec.blocks:
-        for layer in block.layers:
-            found.append(
-                Operation(layer=replace(layer, skips=()), width_in=width, width_out=block.filters[0], size=size)
-            )
-            size, width = _strided(size, layer.stride), block.filters[0]
-    last = spec.last_filters[0] if spec.last_filters else 0
-    return [*found, Operation(layer=None, width_in=width, width_out=last, size=size)]
-
-
-def all_operations(spec: MobileSpec) -> list[Operation]:
-    """The operations of all networks of a space, each once."""
-    found: dict[Operation, None] = {}
-    size = spec.image_size
-    widths: tuple[int, ...] = (spec.in_channels,)
-    for block in spec.blocks:
-        for place, layer in enumerate(block.layers):
-            pairs = itertools.product(widths, block.filters) if place == 0 else ((f, f) for f in block.filters)
-            for (width_in, width_out), single in itertools.product(list(pairs), _singles(layer)):
-                found[Operation(layer=single, width_in=width_in, width_out=width_out, size=size)] = None
-            size = _strided(size, layer.stride)
-        widths = block.filters
-    for width_in, width_out in itertools.product(widths, spec.last_filters or (0,)):
-        found[Operation(layer=None, width_in=width_in, width_out=width_out, size=size)] = None
-    return list(found)
-
-
-def _singles(layer: Layer) -> Iterator[Layer]:
-    expansions: list[tuple[float, ...]] = [(e,) for e in layer.expansions] or [()]
-    for kernel, expansion, se in itertools.product(layer.kernels, expansions, layer.se):
-        yield replace(layer, kernels=(kernel,), expansions=expansion, se=(se,), skips=())
-
-
-def _strided(size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """Size of a map behind a convolution, which rounds up."""
-    return -(-size[0] // stride), -(-size[1] // stride)
+from .operations import adding_up, all_operations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,14 +52,30 @@ class LatencyTable:
         Raises:
             UserError: The choices leave something open, or name what the space has not.
         """
-        network = self.spec.narrow(choices)
-        if network.is_open():
-            left = next(decision.name for decision in network.decisions() if len(decision.options) > 1)
-            raise UserError(f"the network's {left} is not chosen; answer every decision of the space")
         try:
-            return sum(self.ms[str(operation)] for operation in operations(network))
+            return self._total(choices)
         except KeyError as error:
             raise UserError(f"the space has no {error.args[0]}; see its decisions()") from None
+
+    @cached_property
+    def _total(self) -> Callable[[Mapping[str, Choice]], float]:
+        return adding_up(self.spec, lambda operation: self.ms[str(operation)])
+
+    def check_serves(self, spec: MobileSpec, name: str) -> None:
+        """Refuses another space than that of the table.
+
+        Args:
+            spec: The space.
+            name: What the table is called, for the message.
+        """
+        same = (self.spec.num_classes, self.spec.in_channels) == (spec.num_classes, spec.in_channels)
+        if not same or any(str(operation) not in self.ms for operation in all_operations(spec)):
+            height, width = spec.image_size
+            raise UserError(
+                f"{name} was measured for another space, size of pictures or number of classes; measure one with "
+                f"supertickets latency-table SPACE --size {height} {width} --classes {spec.num_classes}, or leave out "
+                "budget.table"
+            )
 
     def predict(self, choices: Mapping[str, Choice]) -> float:
         """ms that a network of the space takes."""

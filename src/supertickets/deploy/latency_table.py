@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ..cost.latency import device_name, time_interleaved
-from ..cost.latency_table import LatencyTable, Operation, all_operations
+from ..cost.latency_table import LatencyTable
+from ..cost.operations import all_operations, alone
 from ..errors import UserError
 from ..search import Space
 from ..supernets import MobileSpec
-from ..supernets.mobile import OneLayer
 from .export import onnx_runner, write_plain_onnx
 
 Call = Callable[[], object]
@@ -59,7 +59,7 @@ def measure_table(
     try:
         with tempfile.TemporaryDirectory() as folder:
             prepare = partial(_prepared, runtime=runtime, threads=threads, folder=Path(folder))
-            ms = _times({str(o): partial(prepare, *_alone(o, spec)) for o in all_operations(spec)}, repeats)
+            ms = _times({str(o): partial(prepare, *alone(o, spec)) for o in all_operations(spec)}, repeats)
             table = LatencyTable(spec=spec, device=device_name(), runtime=runtime, threads=threads, ms=ms, check={})
             space = Space(spec.decisions())
             fitted = max(2, networks // 3)
@@ -103,16 +103,6 @@ def _times(preparations: Mapping[str, Callable[[], Call]], repeats: int) -> dict
         calls = {str(name): preparations[str(name)]() for name in names}
         found |= {name: latency.median_ms for name, latency in time_interleaved(calls, repeats).items()}
     return found
-
-
-def _alone(operation: Operation, spec: MobileSpec) -> tuple[Callable[[], nn.Module], tuple[int, ...]]:
-    """How to make an operation's module, and the shape of its input."""
-    shape = (operation.width_in, *operation.size)
-    if operation.layer is None:
-        last = (operation.width_out,) if operation.width_out else ()
-        tail = replace(spec, blocks=(), last_filters=last, in_channels=operation.width_in, image_size=operation.size)
-        return tail.build, shape
-    return partial(OneLayer, operation.layer, operation.width_in, operation.width_out, spec), shape
 
 
 def _whole(spec: MobileSpec) -> tuple[Callable[[], nn.Module], tuple[int, ...]]:

@@ -1,8 +1,8 @@
 """Search: which units of a supernet stay, and which answers to open decisions are best."""
 
 from .penalty import Penalty, reach, rho_at, unit_weights
-from .policy import Baseline, Draws, Policy, PolicySettings
-from .rewards import RewardKind, reward, slope
+from .policy import Baseline, Draws, Policy, lr_at, lr_for, warmup_at
+from .rewards import reward, slope
 from .rivals import Window, evolve, random_networks
 from .shrink import fold_constants, select_units, slice_tensors, units_at_least
 from .space import Genotype, Space
@@ -13,12 +13,12 @@ __all__ = [
     "Genotype",
     "Penalty",
     "Policy",
-    "PolicySettings",
-    "RewardKind",
     "Space",
     "Window",
     "evolve",
     "fold_constants",
+    "lr_at",
+    "lr_for",
     "random_networks",
     "reach",
     "reward",
@@ -28,4 +28,5 @@ __all__ = [
     "slope",
     "unit_weights",
     "units_at_least",
+    "warmup_at",
 ]

@@ -5,63 +5,41 @@ Shapes: S samples, D decisions, K options of the largest decision.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import UserError
+from ..policy_settings import PolicySettings
 from ..supernets.spec import Choice
 from .space import Space
+
+_WAY = 130.0  # of 2,000 steps from 0.003 to 0.3, which found what was known (docs/mobile.md)
 
 Average = Callable[[Sequence[Tensor]], object]  # over all processes, in place
 
 
-@dataclass(frozen=True, kw_only=True)
-class PolicySettings:
-    """How the controller learns.
+def lr_at(step: int, steps: int, settings: PolicySettings) -> float:
+    """Learning rate of a step, counted from 0; ``settings.lr`` is a number."""
+    assert settings.lr is not None
+    start = settings.delay * steps
+    if step < start:
+        return 0.0
+    return settings.lr * float(settings.growth ** ((step - start) / (steps - start)))
 
-    Attributes:
-        lr: Learning rate when it begins to learn.
-        growth: What the learning rate grows to by the end, as a multiple, exponentially; 1 keeps it constant. With a
-            constant rate the distributions stay broad, so that the most probable network costs less than the target
-            though the sampled ones meet it on average (Sec. 4.2).
-        delay: Share of the steps in which only shared weights learn, and the controller does not.
-        warmup: Share of the steps over which op and filter warm-up fade from 1 to 0; at most ``delay``.
-        op_warmup: Whether decisions of kind "op" are replaced by the mean of all options.
-        filter_warmup: Whether decisions of kind "filters" are replaced by the largest option.
-        baseline_momentum: Of the moving average of rewards.
-        beta2: Of Adam's second moment; there is no first (beta1 = 0).
-        eps: Of Adam.
-    """
 
-    lr: float = 0.0048
-    growth: float = 10.0
-    delay: float = 0.25
-    warmup: float = 0.25
-    op_warmup: bool = True
-    filter_warmup: bool = True
-    baseline_momentum: float = 0.95
-    beta2: float = 0.999
-    eps: float = 1e-8
+def lr_for(steps: int, settings: PolicySettings) -> float:
+    """The learning rate that lets the logits go as far in any number of steps: the sum of all rates is `_WAY`."""
+    rates = sum(lr_at(step, steps, replace(settings, lr=1.0)) for step in range(steps))
+    return _WAY / rates if rates else 0.0
 
-    def __post_init__(self) -> None:
-        if self.warmup > self.delay:
-            raise UserError(f"the warm-up's share {self.warmup:g} is more than the delay's, {self.delay:g}; shorten it")
 
-    def lr_at(self, step: int, steps: int) -> float:
-        """Learning rate of a step, counted from 0."""
-        start = self.delay * steps
-        if step < start:
-            return 0.0
-        return self.lr * float(self.growth ** ((step - start) / (steps - start)))
-
-    def warmup_at(self, step: int, steps: int) -> float:
-        """Probability that a decision is replaced in a step, counted from 0."""
-        length = self.warmup * steps
-        return max(0.0, 1 - step / length) if length else 0.0
+def warmup_at(step: int, steps: int, settings: PolicySettings) -> float:
+    """Probability that a decision is replaced in a step, counted from 0."""
+    length = settings.warmup * steps
+    return max(0.0, 1 - step / length) if length else 0.0
 
 
 @dataclass(frozen=True)
@@ -221,16 +199,19 @@ class Policy:
         self.logits = self.logits - lr * first / size
         return baseline
 
-    def state_dict(self) -> dict[str, Any]:
-        """What is needed to go on."""
-        return {
-            "logits": self.logits,
-            "second": self.second,
-            "updates": self.updates,
-            "baseline": [self.baseline.total, self.baseline.weight],
-        }
+    def best(self) -> dict[str, Choice]:
+        """The most probable network as a genotype."""
+        return self.space.genotype(self.most_probable())
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from there."""
-        self.logits, self.second, self.updates = state["logits"], state["second"], int(state["updates"])
-        self.baseline = Baseline(self.settings.baseline_momentum, *state["baseline"])
+    def tensors(self) -> dict[str, Tensor]:
+        """Tensors that are needed to go on."""
+        return {"logits": self.logits, "second": self.second}
+
+    def to_json(self) -> dict[str, Any]:
+        """All else that is needed to go on."""
+        return {"updates": self.updates, "baseline": [self.baseline.total, self.baseline.weight]}
+
+    def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
+        """Goes on where `tensors` and `to_json` were written."""
+        self.logits, self.second, self.updates = tensors["logits"], tensors["second"], int(data["updates"])
+        self.baseline = Baseline(self.settings.baseline_momentum, *data["baseline"])

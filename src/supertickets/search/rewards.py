@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 
-RewardKind = Literal["absolute", "soft", "hard"]
+from ..policy_settings import RewardKind
 
 
 def reward(kind: RewardKind, quality: Tensor, cost: Tensor, target: float, beta: float) -> Tensor:

@@ -54,14 +54,19 @@ def run_picture(run: Path, ticket: Ticket) -> Path:
             x=0.01,
             ha="left",
         )
-        if epochs:
+        if found := ticket.about.get("found"):
+            _cost_over_epochs(top_left, epochs, found)
+            _quality_over_epochs(top_right, epochs)
+            _certainty_over_epochs(low_left, epochs)
+        elif epochs:
             accuracy_over_epochs(top_left, epochs)
             size_over_epochs(top_right, epochs, sum(map(len, supernet.unit_groups())), full.macs)
         else:  # a pruning in one shot
             for axis in (top_left, top_right):
                 axis.set_axis_off()
-        layers = [row.weight for row in cost.layers if row.weight in ticket.mask]
-        density_per_layer(low_left, [ticket.mask[name] for name in layers if name])
+        if not found:
+            layers = [row.weight for row in cost.layers if row.weight in ticket.mask]
+            density_per_layer(low_left, [ticket.mask[name] for name in layers if name])
         if isinstance(ticket.spec, HRNetSpec):
             _architecture(low_right, ticket.spec)
         else:
@@ -70,6 +75,47 @@ def run_picture(run: Path, ticket: Ticket) -> Path:
         figure.savefig(path, dpi=130)
         plt.close(figure)
     return path
+
+
+def _cost_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> None:
+    unit, scale = {"latency_ms": ("ms", 1.0), "macs": ("M MACs", 1e6), "params": ("k parameters", 1e3)}[found["budget"]]
+    axis.set_title(f"Cost of the most probable network, and expected cost, {unit}", loc="left")
+    x = [r["epoch"] for r in epochs]
+    for key, color, label in (
+        ("cost", ORANGE, "most probable"),
+        ("expected_cost", BLUE, "expected"),
+        ("sampled_cost", MUTED, "sampled, warm-up included"),
+    ):
+        axis.plot(x, [r[key] / scale for r in epochs], color=color, label=label)
+    axis.axhline(found["target"] / scale, color=INK, linestyle=":", label=f"target, {found['target'] / scale:g}")
+    axis.set(ylim=(0, None), xlabel="epoch", ylabel=unit)
+    axis.legend(frameon=False)
+    clean(axis)
+
+
+def _quality_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
+    axis.set_title("Quality with shared weights, and reward", loc="left")
+    x = [r["epoch"] for r in epochs]
+    axis.plot(x, [100 * r["sampled_quality"] for r in epochs], color=BLUE, label="sampled networks")
+    axis.plot(x, [100 * r["sampled_reward"] for r in epochs], color=GREEN, label="their reward")
+    measured = [(r["epoch"], value[1]) for r in epochs if (value := headline(r)) is not None]
+    axis.plot(*zip(*measured, strict=True), color=ORANGE, marker="o", ms=3, label="most probable, validation split")
+    axis.set(xlabel="epoch", ylabel="%")
+    axis.legend(frameon=False)
+    clean(axis)
+
+
+def _certainty_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
+    axis.set_title("How sure the controller is", loc="left")
+    x = [r["epoch"] for r in epochs]
+    axis.plot(x, [r["entropy"] for r in epochs], color=PURPLE)
+    axis.set(ylim=(0, None), xlabel="epoch", ylabel="entropy, nats")
+    axis.yaxis.label.set_color(PURPLE)
+    other = axis.twinx()
+    other.plot(x, [100 * r["mean_probability"] for r in epochs], color=GREEN)
+    other.set(ylim=(0, 103), ylabel="mean probability of the best answers, %")
+    other.yaxis.label.set_color(GREEN)
+    clean(axis, other)
 
 
 def digits_page(

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import UserError, nearest
 from .hrnet import HRNet, HRNetSpec
 from .known import LIBRARIES, KnownNetwork, KnownSpec, create_known, library_network
-from .mobile import Choices, MobileNetwork
+from .mobile import Choices, MobileNetwork, cut_tensors
 from .mobile_spaces import MOBILE, create_mobile
 from .mobile_spec import MobileSpec
 from .spec import Choice, Decision, Fold, Head, Network, Slice, Spec, UnitGroup, Units, as_tuples
@@ -36,6 +36,7 @@ __all__ = [
     "create_mobile",
     "create_spec",
     "create_supernet",
+    "cut_tensors",
     "library_network",
     "list_spaces",
     "list_supernets",

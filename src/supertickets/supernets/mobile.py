@@ -96,15 +96,7 @@ class MobileNetwork(Network):
         """
         with torch.random.fork_rng(devices=[]):
             network = self.spec.narrow(choices).build().to(self.classifier.weight)
-        shared, own = self.state_dict(), network.state_dict()
-        places: dict[str, str] = {}
-        for block in self.spec.blocks:
-            stays = [i for i in range(len(block.layers)) if choices.get(f"{block.name}.{i}.skip") is not True]
-            places |= {f"blocks.{block.name}.{new}.": f"blocks.{block.name}.{old}." for new, old in enumerate(stays)}
-        for name, tensor in own.items():
-            prefix = next((p for p in places if name.startswith(p)), "")
-            source = shared[places.get(prefix, "") + name.removeprefix(prefix)]
-            tensor.copy_(source[tuple(slice(size) for size in tensor.shape)])
+        network.load_state_dict(cut_tensors(self.spec, choices, self.state_dict()))
         return network
 
     def _initialise(self) -> None:
@@ -257,6 +249,32 @@ class _SqueezeExcite(nn.Module):
         hidden = x_BCHW.shape[1]
         small = F.relu(_conv(self.squeeze, x_BCHW.mean((2, 3), keepdim=True), squeezed(hidden)))
         return x_BCHW * self.gate(_conv(self.excite, small, hidden))
+
+
+def cut_tensors(spec: MobileSpec, choices: Mapping[str, Choice], shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Cuts the tensors of one network out of shared ones: its weights, or masks of them.
+
+    Args:
+        spec: Of what is shared.
+        choices: An answer to every decision that means anything.
+        shared: Named and shaped like the tensors of the shared network; some may be absent.
+
+    Returns:
+        Named and shaped like those of ``spec.narrow(choices)``; views.
+    """
+    with torch.device("meta"):
+        own = spec.narrow(choices).build().state_dict()
+    places: dict[str, str] = {}
+    for block in spec.blocks:
+        stays = [i for i in range(len(block.layers)) if choices.get(f"{block.name}.{i}.skip") is not True]
+        places |= {f"blocks.{block.name}.{new}.": f"blocks.{block.name}.{old}." for new, old in enumerate(stays)}
+    found = {}
+    for name, tensor in own.items():
+        prefix = next((p for p in places if name.startswith(p)), "")
+        source = places.get(prefix, "") + name.removeprefix(prefix)
+        if source in shared:
+            found[name] = shared[source][tuple(slice(size) for size in tensor.shape)]
+    return found
 
 
 def _only(chosen: Choices, name: str, options: tuple[float, ...]) -> int:

@@ -177,7 +177,7 @@ _NAMED = {
     "activation": get_args(Activation),
     "padding": ("same_tf", "symmetric"),
     "gate": ("sigmoid", "hard_sigmoid"),
-    "statistics": ("batch", "running"),
+    "statistics": ("batch", "running", "recalibrated"),
 }
 
 
@@ -187,13 +187,13 @@ def create_mobile(name: str, **overrides: Any) -> MobileSpec:
     Args:
         name: One of `MOBILE`.
         **overrides: Fields of `MobileSpec`; ``width`` multiplies all widths (rounded to 8), ``activation`` replaces all
-            activations.
+            activations, ``strides`` those of every block's first layer, so that small pictures are not strided away.
 
     Raises:
         UserError: An override is unknown or impossible.
     """
     spec = MOBILE[name]()
-    known = {f.name for f in dataclasses.fields(spec)} - {"blocks", "last_filters"} | {"width", "activation"}
+    known = {f.name for f in dataclasses.fields(spec)} - {"blocks", "last_filters"} | {"width", "activation", "strides"}
     for key in overrides:
         if key not in known:
             raise UserError(f"unknown supernet setting '{key}'{nearest(key, known)}")
@@ -206,9 +206,22 @@ def create_mobile(name: str, **overrides: Any) -> MobileSpec:
         raise UserError(f"supernet.settings.width is {width}; it multiplies all widths, e.g. 0.5")
     if "activation" in overrides:
         spec = with_activation(spec, overrides.pop("activation"))
+    if "strides" in overrides:
+        spec = _strided(spec, overrides.pop("strides"))
     if width != 1:
         spec = _widened(spec, width)
     return dataclasses.replace(spec, **{key: as_tuples(value) for key, value in overrides.items()})
+
+
+def _strided(spec: MobileSpec, strides: Sequence[int]) -> MobileSpec:
+    usual = [block.layers[0].stride for block in spec.blocks]
+    if not isinstance(strides, list | tuple) or len(strides) != len(usual) or any(s not in (1, 2) for s in strides):
+        raise UserError(f"supernet.settings.strides is {strides}; give a 1 or 2 for every block, usual is {usual}")
+    blocks = []
+    for block, stride in zip(spec.blocks, strides, strict=True):
+        first = dataclasses.replace(block.layers[0], stride=stride)
+        blocks.append(dataclasses.replace(block, layers=(first, *block.layers[1:])))
+    return dataclasses.replace(spec, blocks=tuple(blocks))
 
 
 def _widened(spec: MobileSpec, width: float) -> MobileSpec:

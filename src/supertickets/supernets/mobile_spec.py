@@ -79,7 +79,8 @@ class MobileSpec(WithoutUnits):
             sides.
         gate: Of squeeze-and-excite modules.
         statistics: What batch norms of a space with open decisions use: those of the batch, always (the released code),
-            or running ones that all its networks share. Networks without open decisions have ordinary batch norms.
+            or running ones that all its networks share, or those measured anew for every network that is judged
+            ("recalibrated"). Networks without open decisions have ordinary batch norms.
         bn_eps: Of all batch norms.
         bn_momentum: Share of a batch in the running statistics.
     """
@@ -93,7 +94,7 @@ class MobileSpec(WithoutUnits):
     dropout: float = 0.0
     padding: Literal["same_tf", "symmetric"] = "same_tf"
     gate: Literal["sigmoid", "hard_sigmoid"] = "sigmoid"
-    statistics: Literal["batch", "running"] = "batch"
+    statistics: Literal["batch", "running", "recalibrated"] = "batch"
     bn_eps: float = 1e-3
     bn_momentum: float = 0.01
     head: ClassVar[Head] = "classification"
@@ -153,6 +154,15 @@ class MobileSpec(WithoutUnits):
                 filters = only(f"{block.name}.filters", block.filters)
                 blocks.append(Block(name=block.name, filters=filters, layers=tuple(layers)))
         return dataclasses.replace(self, blocks=tuple(blocks), last_filters=only("last.filters", self.last_filters))
+
+    def extreme(self, *, largest: bool) -> dict[str, Choice]:
+        """Answers of the smallest or the largest network: least or most of everything, all left out or nothing."""
+        return {
+            decision.name: max(decision.options)
+            if largest != decision.name.endswith(".skip")
+            else min(decision.options)
+            for decision in self.decisions()
+        }
 
     def is_open(self) -> bool:
         """Whether any decision has more than one option."""

@@ -5,7 +5,7 @@ from .loop import Interrupted, Session, checkpoint, evaluated_module, fit
 from .progress import Reporter
 from .rundir import RunDir, read_events, write_json
 from .runtime import Runtime, digest
-from .state import Position, TrainState, initial_state, load_checkpoint, restore_state
+from .state import Position, TrainState, initial_state, load_checkpoint, policy_of, restore_state
 
 __all__ = [
     "Interrupted",
@@ -22,6 +22,7 @@ __all__ = [
     "fit",
     "initial_state",
     "load_checkpoint",
+    "policy_of",
     "read_events",
     "recalibrate",
     "restore_state",

@@ -15,12 +15,14 @@ import torch
 from torch import nn
 
 from ..cost import count
+from ..cost.budget import Budget
 from ..data import Batches
 from ..errors import UserError
 from ..recipe import Recipe
 from ..supernets import Spec
 from ..tasks import Task
 from .evaluate import average_statistics, evaluate, recalibrate
+from .policy_step import PolicyStep, search_record
 from .progress import Reporter
 from .rundir import RunDir
 from .runtime import Runtime, digest
@@ -46,6 +48,7 @@ class Session:
         run: Where it is written.
         reporter: Where it is shown.
         teacher: A trained network to learn from; the running average is made anew in every epoch instead.
+        budget: What the network that a policy search finds may cost.
     """
 
     recipe: Recipe
@@ -56,6 +59,7 @@ class Session:
     run: RunDir
     reporter: Reporter
     teacher: Teacher | None = None
+    budget: Budget | None = None
 
 
 EpochEnd = Callable[[Session, TrainState, int], TrainState]
@@ -104,9 +108,10 @@ def checkpoint(session: Session, state: TrainState) -> None:
 
 
 def evaluated_module(session: Session, state: TrainState, number: int) -> nn.Module:
-    """The network that is judged: final weights in a fresh module, recalibrated."""
-    module = build_module(state.spec, session.recipe, session.runtime.device)
-    module.load_state_dict(state.final_weights())
+    """The network that is judged: what the training has come to in a fresh module, recalibrated."""
+    outcome = state.outcome()
+    module = build_module(outcome.spec, session.recipe, session.runtime.device)
+    module.load_state_dict(outcome.weights)
     used = recalibrate(module, session.batches.calibration(number, session.recipe.recalibrate_batches), session.runtime)
     session.run.append({"event": "recalibrate", "epoch": number, "network": "evaluated", "batches": used})
     return module.eval()
@@ -115,7 +120,9 @@ def evaluated_module(session: Session, state: TrainState, number: int) -> nn.Mod
 def _train_epoch(session: Session, state: TrainState, stop: threading.Event) -> float:
     """Takes the steps that are left of the epoch; returns its mean loss."""
     recipe, runtime, steps = session.recipe, session.runtime, session.batches.steps_per_epoch
-    take = Stepper(recipe, state, session.supernet, session.task, runtime, steps, session.teacher)
+    stepper = Stepper(recipe, state, session.supernet, session.task, runtime, steps, session.teacher)
+    budget = session.budget
+    take = stepper if budget is None else PolicyStep(stepper, session.batches, session.task, budget)
     epoch = state.position.epoch
     # The loss stays on the device; it is read once per epoch or checkpoint, so that no step waits for it.
     loss_sum = torch.tensor(state.position.loss_sum, dtype=torch.float64, device=runtime.device)
@@ -147,8 +154,9 @@ def _train_epoch(session: Session, state: TrainState, stop: threading.Event) -> 
 
 def _epoch_record(session: Session, state: TrainState, number: int, train_loss: float) -> dict[str, Any]:
     recipe = session.recipe
-    cost = count(state.spec, mask=state.sparse.mask)
-    groups = state.spec.unit_groups()
+    outcome = state.outcome()
+    cost = count(outcome.spec, mask=outcome.mask)
+    groups = outcome.spec.unit_groups()
     record: dict[str, Any] = {
         "event": "epoch",
         "epoch": number,
@@ -160,6 +168,11 @@ def _epoch_record(session: Session, state: TrainState, number: int, train_loss: 
         "samples": state.position.samples,
         "seconds": round(state.position.seconds, 3),
     }
+    if state.policy is not None and session.budget is not None:
+        steps = session.batches.steps_per_epoch
+        judged = [row for rows in session.runtime.from_all(state.judged) for row in rows]
+        record |= search_record(state.policy, judged, session.budget, recipe, number * steps, recipe.epochs * steps)
+        state.judged = []
     if number % recipe.evaluate_every == 0 or number == recipe.epochs:
         module = evaluated_module(session, state, number)
         data = session.batches.splits.validation

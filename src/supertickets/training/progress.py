@@ -60,7 +60,10 @@ class Reporter:
         """An epoch is complete; shows its figures."""
         found = headline(record)
         units = f"{record['units']} units, " if record["units"] else ""
-        state = f"{units}{record['macs'] / 1e6:.2f} M MACs, sparsity {record['sparsity']:.0%}"  # type: ignore[operator]
+        macs = f"{units}{record['macs'] / 1e6:.2f} M MACs"  # type: ignore[operator]
+        state = f"{macs}, sparsity {record['sparsity']:.0%}"
+        if "entropy" in record:  # a policy search
+            state = f"{macs}, cost {record['cost']:.4g}, entropy {record['entropy']:.1f}"
         self.bar.update(self.task, state=state)
         accuracy = "" if found is None else f", validation {found[1]:.2f}%"
         self.say(f"epoch {number:3d}/{self.epochs}: loss {record['train_loss']:.4f}{accuracy}, {state}")

@@ -74,6 +74,14 @@ class Runtime:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def from_all(self, value: T) -> list[T]:
+        """Returns the values of all processes, in their order, on every process."""
+        if self.world == 1:
+            return [value]
+        values = [value] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
     def check_equal(self, digest: str, what: str) -> None:
         """Stops when the processes have come apart.
 
@@ -82,8 +90,7 @@ class Runtime:
         """
         if self.world == 1:
             return
-        digests: list[str] = [""] * self.world
-        dist.all_gather_object(digests, digest)
+        digests = self.from_all(digest)
         apart = [rank for rank, other in enumerate(digests) if other != digests[0]]
         if apart:
             raise RuntimeError(f"{what} differ between rank 0 and ranks {apart}")

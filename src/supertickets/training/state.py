@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,7 +18,8 @@ from torch.optim import Optimizer
 from ..errors import UserError
 from ..pruning import SparseState
 from ..recipe import Recipe
-from ..supernets import Network, Spec, spec_from_json
+from ..search import Policy, Space
+from ..supernets import MobileSpec, Network, Spec, cut_tensors, spec_from_json
 from .ema import Ema
 from .optim import load_optimizer_tensors, make_optimizer, optimizer_tensors
 
@@ -48,11 +49,29 @@ class Position:
     log_size: int = 0
 
 
+class Outcome(NamedTuple):
+    """The network that a training has come to: what is evaluated and emitted.
+
+    Attributes:
+        spec: Its architecture.
+        weights: Averaged weights if there are any, with the mask applied, and buffers.
+        mask: Where weights live.
+    """
+
+    spec: Spec
+    weights: Tensors
+    mask: Tensors
+
+
 @dataclass
 class TrainState:
-    """A network in training.
+    """A network in training; with a policy, the one whose weights all networks of a space share.
 
     Random numbers are functions of (seed, epoch, step or sample), so there is no generator to keep.
+
+    Attributes:
+        policy: What a policy search has learned.
+        judged: Quality, cost and reward of the networks that it sampled in the epoch under way.
     """
 
     spec: Spec
@@ -61,12 +80,16 @@ class TrainState:
     ema: Ema | None
     sparse: SparseState = field(default_factory=SparseState)
     position: Position = field(default_factory=Position)
+    policy: Policy | None = None
+    judged: list[tuple[float, float, float]] = field(default_factory=list)
 
     def tensors(self) -> dict[str, Tensors]:
-        """All tensors, by room and name; those of a room are named and shaped like the network's own."""
+        """All tensors, by room and name; but for the policy's, named and shaped like the network's own."""
         rooms = {"weights": dict(self.module.state_dict()), "mask": self.sparse.mask}
         if self.ema is not None:
             rooms["ema"] = self.ema.tensors
+        if self.policy is not None:
+            rooms["policy"] = self.policy.tensors()
         for prefix, values in (
             ("optimizer", optimizer_tensors(self.optimizer, self.module)),
             ("stored", self.sparse.stored),
@@ -82,20 +105,24 @@ class TrainState:
             "spec": self.spec.to_json(),
             "position": asdict(self.position),
             "ratio": self.sparse.ratio,
-        }
+        } | ({} if self.policy is None else {"policy": self.policy.to_json(), "judged": self.judged})
 
     def parameters(self) -> Tensors:
         """Parameters by name."""
         return dict(self.module.named_parameters())
 
-    def final_weights(self) -> Tensors:
-        """What is evaluated and emitted: averaged weights if there are any, with the mask applied, and buffers."""
+    def outcome(self) -> Outcome:
+        """The network as it would be evaluated and emitted now; of a policy search, the most probable one."""
         weights = dict(self.module.state_dict())
         if self.ema is not None:
             weights |= self.ema.tensors
         for name, flags in self.sparse.mask.items():
             weights[name] = weights[name] * flags
-        return weights
+        if self.policy is None:
+            return Outcome(self.spec, weights, self.sparse.mask)
+        assert isinstance(self.spec, MobileSpec)
+        best = self.policy.best()
+        return Outcome(self.spec.narrow(best), cut_tensors(self.spec, best, weights), {})
 
 
 def build_module(spec: Spec, recipe: Recipe, device: torch.device) -> Network:
@@ -116,6 +143,12 @@ def initial_state(spec: Spec, recipe: Recipe, device: torch.device) -> TrainStat
     return TrainState(spec, module, make_optimizer(module, recipe.optimizer), ema)
 
 
+def policy_of(spec: Spec, recipe: Recipe) -> Policy:
+    """A policy that knows nothing yet of the networks of a space."""
+    assert isinstance(spec, MobileSpec)
+    return Policy(Space(spec.decisions()), recipe.policy)
+
+
 def restore_state(
     recipe: Recipe, device: torch.device, meta: Mapping[str, Any], rooms: Mapping[str, Mapping[str, Tensor]]
 ) -> TrainState:
@@ -126,6 +159,9 @@ def restore_state(
     """
     spec = spec_from_json(meta["spec"])
     state = initial_state(spec, recipe, device)
+    if "policy" in meta:
+        state.policy, state.judged = policy_of(spec, recipe), [tuple(row) for row in meta["judged"]]
+        state.policy.restore(rooms["policy"], meta["policy"])
     state.module.load_state_dict(rooms["weights"])
     if state.ema is not None:
         averages = rooms.get("ema", {})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,7 @@ from ..data.randomness import mix
 from ..pruning import Enforcer
 from ..recipe import Recipe
 from ..search import Penalty, unit_weights
-from ..supernets import Spec
+from ..supernets import Choices, Spec
 from ..tasks import Task
 from .optim import lr_factor, momentum_at, set_step
 from .runtime import Runtime
@@ -52,13 +54,16 @@ class Stepper:
         self.teacher = EmaTeacher(state, recipe) if recipe.distill.teacher == "ema" else teacher
         self.images_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
 
-    def __call__(self, batch: tuple[Tensor, Tensor], epoch: int, step: int) -> Tensor:
+    def __call__(
+        self, batch: tuple[Tensor, Tensor], epoch: int, step: int, choices: Sequence[Choices] | None = None
+    ) -> Tensor:
         """Takes a step.
 
         Args:
             batch: Images and labels.
             epoch: Epochs that are complete.
             step: Steps of this epoch that are done.
+            choices: The network that every part of the batch goes through, if the weights are those of a space.
 
         Returns:
             The loss before the step; it stays on the device, so that nothing waits for it.
@@ -68,7 +73,7 @@ class Stepper:
         lr = recipe.optimizer.lr * lr_factor(done, total, self.steps_per_epoch, recipe.lr)
         set_step(self.state.optimizer, lr, momentum_at(done, total, recipe.lr))
         torch.manual_seed(mix(recipe.seed, epoch, step, self.runtime.rank))
-        loss = self.gradients(batch)
+        loss = self.gradients(batch, choices)
         self.runtime.average_([p.grad for p in self.params if p.grad is not None])
         self.enforcer.mask_gradients()
         if recipe.optimizer.clip_norm is not None:
@@ -82,7 +87,7 @@ class Stepper:
             self.state.ema.update(self.named, self.masks, self.state.position.total_steps)
         return loss
 
-    def gradients(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def gradients(self, batch: tuple[Tensor, Tensor], choices: Sequence[Choices] | None = None) -> Tensor:
         """Forward and backward; every parameter ends up with a gradient, zero where the graph does not reach it.
 
         Returns:
@@ -91,11 +96,13 @@ class Stepper:
         recipe, device, module = self.recipe, self.runtime.device, self.state.module
         module.zero_grad(set_to_none=True)
         total = torch.zeros((), device=device)
-        for images, labels in zip(*(whole.chunk(recipe.accumulate) for whole in batch), strict=True):
+        parts = [whole.chunk(recipe.accumulate) for whole in batch]
+        networks = [()] * recipe.accumulate if choices is None else [(chosen,) for chosen in choices]
+        for images, labels, network in zip(*parts, networks, strict=True):
             images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
             images = images.contiguous(memory_format=self.images_format)
             with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-                scores = self.forward(images)
+                scores = self.forward(images, *network)
                 wanted = None if self.teacher is None else self.teacher(images)
             loss = self.task.loss(scores.float(), labels)
             if wanted is not None:

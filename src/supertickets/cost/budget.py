@@ -1,0 +1,70 @@
+"""What the network that a policy search finds may cost: one figure, its target, and how a network's is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..policy_settings import BudgetSettings
+from ..supernets import MobileSpec
+from ..supernets.spec import Choice
+from .latency import time_interleaved
+from .latency_table import LatencyTable
+from .operations import adding_up, size_of
+
+_CALLS = 20  # of a network that is timed
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A limit.
+
+    Attributes:
+        name: "latency_ms", "macs" or "params".
+        target: The figure that is wanted.
+        cost: Tells the figure of a network of the space.
+    """
+
+    name: str
+    target: float
+    cost: Callable[[Mapping[str, Choice]], float]
+
+
+def make_budget(settings: BudgetSettings, spec: MobileSpec, table: Path) -> Budget:
+    """Makes the budget of a space.
+
+    Args:
+        settings: Limits one figure.
+        spec: The space.
+        table: File of the latency table, read if latencies are predicted.
+
+    Raises:
+        UserError: The table cannot be read, or is of another space.
+    """
+    [(name, target)] = settings.given.items()
+    if name == "macs":
+        return Budget(name, target, adding_up(spec, lambda operation: size_of(operation, spec).macs))
+    if name == "params":
+        return Budget(name, target, adding_up(spec, lambda operation: size_of(operation, spec).params))
+    if settings.measured:
+        return Budget(name, target, lambda choices: timed(spec.narrow(choices), settings.threads))
+    predicted = LatencyTable.load(table)
+    predicted.check_serves(spec, str(table))
+    return Budget(name, target, predicted.predict)
+
+
+def timed(spec: MobileSpec, threads: int) -> float:
+    """Median ms of one image through a network with fresh weights, by PyTorch; random numbers stay as they are."""
+    with torch.random.fork_rng(devices=[]):
+        module = spec.build().eval()
+    images = torch.zeros(1, *spec.input_shape)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            return time_interleaved({"": lambda: module(images)}, _CALLS)[""].median_ms
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,150 @@
+"""Mobile networks as a list of operations, so that a cost that adds up is known without building a network.
+
+An *operation* is a layer with one option each, its widths and the size of its map; the last one is what follows the
+last map.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from ..errors import UserError
+from ..supernets import MobileSpec
+from ..supernets.mobile import OneLayer
+from ..supernets.mobile_spec import Layer
+from ..supernets.spec import Choice
+from ..supernets.trace import products
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """A part of a network that is timed by itself.
+
+    Attributes:
+        layer: One option each; None for what follows the last map: pooling and linear layers.
+        width_in: Channels of its input.
+        width_out: Of its output; behind the last map the width of the pointwise layer there, 0 if there is none.
+        size: Height and width of its input map.
+    """
+
+    layer: Layer | None
+    width_in: int
+    width_out: int
+    size: tuple[int, int]
+
+    def __str__(self) -> str:
+        at = f"{self.width_in}->{self.width_out} at {self.size[0]}x{self.size[1]}"
+        if self.layer is None:
+            return f"tail {at}"
+        layer = self.layer
+        expansion = f" e{layer.expansions[0]:g}" if layer.expansions else ""
+        se = " se" if layer.se == (True,) else ""
+        stride = f" s{layer.stride}" if layer.stride > 1 else ""
+        plus = " +" if layer.residual else ""
+        return f"{layer.kind} k{layer.kernels[0]}{expansion}{se}{stride}{plus} {layer.activation} {at}"
+
+
+def operations(spec: MobileSpec) -> list[Operation]:
+    """The operations of a network, in order.
+
+    Args:
+        spec: Without open decisions.
+    """
+    found, size, width = [], spec.image_size, spec.in_channels
+    for block in spec.blocks:
+        for layer in block.layers:
+            found.append(
+                Operation(layer=replace(layer, skips=()), width_in=width, width_out=block.filters[0], size=size)
+            )
+            size, width = _strided(size, layer.stride), block.filters[0]
+    last = spec.last_filters[0] if spec.last_filters else 0
+    return [*found, Operation(layer=None, width_in=width, width_out=last, size=size)]
+
+
+def all_operations(spec: MobileSpec) -> list[Operation]:
+    """The operations of all networks of a space, each once."""
+    found: dict[Operation, None] = {}
+    size = spec.image_size
+    widths: tuple[int, ...] = (spec.in_channels,)
+    for block in spec.blocks:
+        for place, layer in enumerate(block.layers):
+            pairs = itertools.product(widths, block.filters) if place == 0 else ((f, f) for f in block.filters)
+            for (width_in, width_out), single in itertools.product(list(pairs), _singles(layer)):
+                found[Operation(layer=single, width_in=width_in, width_out=width_out, size=size)] = None
+            size = _strided(size, layer.stride)
+        widths = block.filters
+    for width_in, width_out in itertools.product(widths, spec.last_filters or (0,)):
+        found[Operation(layer=None, width_in=width_in, width_out=width_out, size=size)] = None
+    return list(found)
+
+
+def _singles(layer: Layer) -> Iterator[Layer]:
+    expansions: list[tuple[float, ...]] = [(e,) for e in layer.expansions] or [()]
+    for kernel, expansion, se in itertools.product(layer.kernels, expansions, layer.se):
+        yield replace(layer, kernels=(kernel,), expansions=expansion, se=(se,), skips=())
+
+
+def _strided(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Size of a map behind a convolution, which rounds up."""
+    return -(-size[0] // stride), -(-size[1] // stride)
+
+
+def alone(operation: Operation, spec: MobileSpec) -> tuple[Callable[[], nn.Module], tuple[int, int, int]]:
+    """How to make an operation's module, and the shape of its input.
+
+    Args:
+        operation: Of a network of the spec.
+        spec: Says what all layers share.
+    """
+    shape = (operation.width_in, *operation.size)
+    if operation.layer is None:
+        last = (operation.width_out,) if operation.width_out else ()
+        tail = replace(spec, blocks=(), last_filters=last, in_channels=operation.width_in, image_size=operation.size)
+        return tail.build, shape
+    return partial(OneLayer, operation.layer, operation.width_in, operation.width_out, spec), shape
+
+
+class Size(NamedTuple):
+    """What an operation adds to a network's figures."""
+
+    params: int
+    macs: int
+
+
+def size_of(operation: Operation, spec: MobileSpec) -> Size:
+    """Parameters and MACs of an operation; those of a network are their sums."""
+    make, shape = alone(operation, spec)
+    with torch.device("meta"):
+        module = make().eval()
+    found, _ = products(module, torch.empty(1, *shape, device="meta"))
+    return Size(sum(p.numel() for p in module.parameters()), sum(product.macs for product in found))
+
+
+def adding_up(spec: MobileSpec, figure: Callable[[Operation], float]) -> Callable[[Mapping[str, Choice]], float]:
+    """The cost of a space's networks as the sum of a figure of their operations, each asked for once.
+
+    Args:
+        spec: The space.
+        figure: Of an operation.
+
+    Returns:
+        What tells the cost of a network, given an answer to every decision that means anything.
+    """
+    known = functools.cache(figure)
+
+    def cost(choices: Mapping[str, Choice]) -> float:
+        network = spec.narrow(choices)
+        if network.is_open():
+            left = next(decision.name for decision in network.decisions() if len(decision.options) > 1)
+            raise UserError(f"the network's {left} is not chosen; answer every decision of the space")
+        return sum(known(operation) for operation in operations(network))
+
+    return cost

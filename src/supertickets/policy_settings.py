@@ -1,0 +1,74 @@
+"""Settings of a policy search (TuNAS): how the controller learns, and what the network that it finds may cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+RewardKind = Literal["absolute", "soft", "hard"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySettings:
+    """How the controller of a policy search learns.
+
+    Attributes:
+        reward: "absolute" leads to the target; "soft" and "hard" weigh quality by a power of the cost.
+        beta: Exponent, or slope, of the cost in the reward; negative. For the absolute reward it must be steeper than
+            what quality gains where the cost rises by one target, which every epoch tells.
+        images: Held-out images that the quality of a sampled network is measured on, in every step.
+        lr: Learning rate when the controller begins to learn; null chooses it by the number of steps.
+        growth: What the learning rate grows to by the end, as a multiple, exponentially; 1 keeps it constant. With a
+            constant rate the distributions stay broad, so that the most probable network costs less than the target
+            though the sampled ones meet it on average (Sec. 4.2).
+        delay: Share of the steps in which only shared weights learn, and the controller does not.
+        warmup: Share of the steps over which op and filter warm-up fade from 1 to 0; at most ``delay``.
+        op_warmup: Whether decisions of kind "op" are replaced by the mean of all options.
+        filter_warmup: Whether decisions of kind "filters" are replaced by the largest option.
+        baseline_momentum: Of the moving average of rewards.
+        beta2: Of Adam's second moment; there is no first (beta1 = 0).
+        eps: Of Adam.
+    """
+
+    reward: RewardKind = "absolute"
+    beta: float = -0.1
+    images: int = 64
+    lr: float | None = None
+    growth: float = 10.0
+    delay: float = 0.25
+    warmup: float = 0.25
+    op_warmup: bool = True
+    filter_warmup: bool = True
+    baseline_momentum: float = 0.95
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetSettings:
+    """What the network that a policy search finds may cost: one of the first three.
+
+    Attributes:
+        latency_ms: Time of one image on this device.
+        macs: Multiply-accumulates of one image, e.g. 5e6.
+        params: Parameters.
+        table: A file of ``supertickets latency-table`` that predicts latencies; null measures one when the search
+            begins.
+        runtime: "torch" or "onnxruntime", for a table that is measured.
+        threads: CPU threads of a network whose latency counts.
+        measured: Whether every sampled network is timed itself, instead of predicted; slow, with PyTorch.
+    """
+
+    latency_ms: float | None = None
+    macs: float | None = None
+    params: float | None = None
+    table: str | None = None
+    runtime: Literal["torch", "onnxruntime"] = "torch"
+    threads: int = 1
+    measured: bool = False
+
+    @property
+    def given(self) -> dict[str, float]:
+        """The costs that are limited, by name."""
+        costs = {"latency_ms": self.latency_ms, "macs": self.macs, "params": self.params}
+        return {name: value for name, value in costs.items() if value is not None}

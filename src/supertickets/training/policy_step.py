@@ -1,0 +1,125 @@
+"""A step of a policy search (TuNAS, Sec. 4.1): sampled networks train, are judged, and the controller learns from it.
+
+As in the released code the shared weights move first; the same networks are then judged with the new weights.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..cost.budget import Budget
+from ..data import Batch, Batches
+from ..data.randomness import mix
+from ..recipe import Recipe
+from ..search import Policy, lr_at, reward, slope, warmup_at
+from ..supernets import Choices, MobileSpec, Network
+from ..tasks import Task, headline
+from .evaluate import recalibrate
+from .runtime import Runtime
+from .step import Stepper
+
+_DRAWN = 100  # networks whose mean is the expected cost that an epoch tells
+
+
+class PolicyStep:
+    """Takes the steps of a policy search, in one epoch.
+
+    Args:
+        stepper: Takes the steps of the weights.
+        batches: Where judging images come from.
+        task: What is learned.
+        budget: What a network costs, and should.
+    """
+
+    def __init__(self, stepper: Stepper, batches: Batches, task: Task, budget: Budget) -> None:
+        assert stepper.state.policy is not None
+        self.stepper, self.policy, self.state = stepper, stepper.state.policy, stepper.state
+        self.batches, self.task, self.budget = batches, task, budget
+        self.recipe, self.runtime = stepper.recipe, stepper.runtime
+        self.steps = self.recipe.epochs * batches.steps_per_epoch
+        self.judging: Iterator[Batch] | None = None
+
+    def __call__(self, batch: tuple[Tensor, Tensor], epoch: int, step: int) -> Tensor:
+        """Takes a step; see `Stepper`."""
+        recipe, done = self.recipe, epoch * self.batches.steps_per_epoch + step
+        generator = torch.Generator().manual_seed(mix(recipe.seed, epoch, step, self.runtime.rank, 5))
+        warmup = warmup_at(done, self.steps, recipe.policy)
+        draws = self.policy.sample(recipe.accumulate, generator, warmup)
+        choices = self.policy.choices(draws)
+        loss = self.stepper(batch, epoch, step, choices)
+        quality = torch.tensor(self._qualities(choices, epoch, step), dtype=torch.float64)
+        genotypes = self.policy.space.genotypes(draws.indices)
+        cost = torch.tensor([self.budget.cost(genotype) for genotype in genotypes], dtype=torch.float64)
+        rewards = reward(recipe.policy.reward, quality, cost, self.budget.target, recipe.policy.beta)
+        average = self.runtime.average_ if self.runtime.world > 1 else None
+        self.policy.update(draws, rewards, lr_at(done, self.steps, recipe.policy), average)
+        self.state.judged += zip(quality.tolist(), cost.tolist(), rewards.tolist(), strict=True)
+        return loss
+
+    def _qualities(self, choices: Sequence[Choices], epoch: int, step: int) -> list[float]:
+        """Quality of every network on held-out images of its own, from 0 to 1."""
+        size = len(choices) * self.recipe.policy.images
+        if self.judging is None:
+            self.judging = self.batches.judging(epoch, size, step)
+        images, targets = next(self.judging)
+        parts = zip(images.chunk(len(choices)), targets.chunk(len(choices)), strict=True)
+        module, data = self.state.module, self.batches.splits.validation
+        found = []
+        for chosen, part in zip(choices, parts, strict=True):
+            network = Chosen(module, chosen)
+            if isinstance(self.state.spec, MobileSpec) and self.state.spec.statistics == "recalibrated":
+                calibration = self.batches.calibration(epoch, self.recipe.recalibrate_batches)
+                recalibrate(network, calibration, Runtime(self.runtime.device))
+            module.eval()
+            totals = self.task.totals(network, [part], data, self.runtime.device)
+            metric = headline(self.task.metrics(totals, data))
+            assert metric is not None
+            found.append(metric[1] / 100)
+        module.train()
+        return found
+
+
+class Chosen(nn.Module):
+    """One network of a space, with the shared weights."""
+
+    def __init__(self, shared: Network, choices: Choices) -> None:
+        super().__init__()
+        self.shared, self.choices = shared, choices
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.shared(images, self.choices)
+        return out
+
+
+def search_record(
+    policy: Policy, judged: list[tuple[float, float, float]], budget: Budget, recipe: Recipe, done: int, steps: int
+) -> dict[str, Any]:
+    """What an epoch of a policy search tells.
+
+    Args:
+        policy: After the epoch.
+        judged: Quality, cost and reward of the networks that were sampled in it.
+        budget: What networks cost, and should.
+        recipe: The settings.
+        done: Steps so far.
+        steps: Of the whole search.
+    """
+    drawn = policy.sample(_DRAWN, torch.Generator().manual_seed(0)).indices
+    quality, cost, rewards = zip(*judged, strict=True)
+    return {
+        "entropy": policy.entropy(),
+        "mean_probability": policy.mean_probability(),
+        "expected_cost": statistics.fmean(map(budget.cost, policy.space.genotypes(drawn))),
+        "cost": budget.cost(policy.best()),
+        "sampled_quality": statistics.fmean(quality),
+        "sampled_cost": statistics.fmean(cost),
+        "sampled_reward": statistics.fmean(rewards),
+        "slope": slope(torch.tensor(quality), torch.tensor(cost), budget.target),
+        "lr": lr_at(done - 1, steps, recipe.policy),
+        "warmup": warmup_at(done - 1, steps, recipe.policy),
+    }

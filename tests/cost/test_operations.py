@@ -1,0 +1,113 @@
+"""Mobile networks as lists of operations, whose figures add up; and budgets made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mobile_toy import SPACE
+from supertickets import UserError
+from supertickets.cost import count
+from supertickets.cost.budget import make_budget
+from supertickets.cost.latency_table import LatencyTable
+from supertickets.cost.operations import adding_up, all_operations, operations, size_of
+from supertickets.policy_settings import BudgetSettings
+from supertickets.search import Space
+from supertickets.supernets import Choice, MobileSpec, create_spec
+
+NOWHERE = Path("none.json")
+
+
+def some(count: int) -> list[dict[str, Choice]]:
+    space = Space(SPACE.decisions())
+    return space.genotypes(space.sample(count, torch.Generator().manual_seed(0)))
+
+
+def test_operations_by_hand() -> None:
+    """Maps are halved and rounded up; a layer that is left out is none."""
+    network = SPACE.narrow(
+        {
+            "b1.0.kernel": 5,
+            "b1.0.expansion": 4,
+            "b1.0.se": True,
+            "b1.1.skip": True,
+            "b1.filters": 16,
+            "last.filters": 24,
+        }
+    )
+    assert [str(operation) for operation in operations(network)] == [
+        "conv k3 s2 relu 3->8 at 15x12",
+        "bottleneck k5 e4 se s2 relu 8->16 at 8x6",
+        "tail 16->24 at 4x3",
+    ]
+
+
+def test_all_operations() -> None:
+    """Stem 1; bottleneck 2 x 2 x 2 for both widths; residual layer for both widths; tail 2 x 2."""
+    found = all_operations(SPACE)
+    assert len(found) == len(set(map(str, found))) == 1 + 8 * 2 + 2 + 4
+
+
+@pytest.mark.parametrize("name", ["tunas_proxyless", "tunas_proxyless_enlarged"])
+def test_every_network_consists_of_them(name: str) -> None:
+    spec = create_spec(name)
+    assert isinstance(spec, MobileSpec)
+    known = set(map(str, all_operations(spec)))
+    space = Space(spec.decisions())
+    for choices in space.genotypes(space.sample(20, torch.Generator().manual_seed(0))):
+        assert {str(operation) for operation in operations(spec.narrow(choices))} <= known
+
+
+def test_operations_hold_all_of_a_network() -> None:
+    space = Space(SPACE.decisions())
+    for choices in space.genotypes(space.sample(5, torch.Generator().manual_seed(0))):
+        network = SPACE.narrow(choices)
+        cost = count(network)
+        sizes = [size_of(operation, SPACE) for operation in operations(network)]
+        assert tuple(map(sum, zip(*sizes, strict=True))) == (cost.params, cost.macs)
+
+
+def test_what_adds_up_is_asked_once() -> None:
+    asked = []
+
+    def figure(operation: object) -> float:
+        asked.append(str(operation))
+        return 1.0
+
+    cost = adding_up(SPACE, figure)
+    assert [cost(choices) for choices in some(8)] == [3.0 + (not choices["b1.1.skip"]) for choices in some(8)]
+    assert len(asked) == len(set(asked))
+
+
+def test_budgets_of_macs_and_parameters_are_those_of_the_network() -> None:
+    for choices in some(4):
+        cost = count(SPACE.narrow(choices))
+        assert make_budget(BudgetSettings(macs=1), SPACE, NOWHERE).cost(choices) == cost.macs
+        assert make_budget(BudgetSettings(params=1), SPACE, NOWHERE).cost(choices) == cost.params
+
+
+def test_a_budget_of_predicted_latency(tmp_path: Path) -> None:
+    ms = {str(operation): 1.0 for operation in all_operations(SPACE)}
+    table = LatencyTable(
+        spec=SPACE, device="a", runtime="torch", threads=1, ms=ms, bias=0.5, scale=2.0, check={"networks": 0}
+    )
+    table.save(tmp_path / "table.json")
+    budget = make_budget(BudgetSettings(latency_ms=3.0), SPACE, tmp_path / "table.json")
+    assert (budget.name, budget.target) == ("latency_ms", 3.0)
+    assert [budget.cost(choices) for choices in some(4)] == [
+        0.5 + 2 * len(operations(SPACE.narrow(choices))) for choices in some(4)
+    ]
+    other = create_spec("tunas_proxyless", image_size=(32, 32), num_classes=3)
+    assert isinstance(other, MobileSpec)
+    with pytest.raises(UserError, match=r"was measured for another space.*--size 32 32 --classes 3"):
+        make_budget(BudgetSettings(latency_ms=3.0), other, tmp_path / "table.json")
+
+
+def test_a_budget_of_measured_latency() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    settings = BudgetSettings(latency_ms=1.0, measured=True)
+    assert 0 < make_budget(settings, SPACE, NOWHERE).cost(some(1)[0]) < 1000
+    assert torch.equal(before, torch.get_rng_state())

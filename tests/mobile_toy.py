@@ -1,0 +1,21 @@
+"""A space of mobile networks small enough to be worked out by hand."""
+
+from __future__ import annotations
+
+from supertickets.supernets import MobileSpec
+from supertickets.supernets.mobile_spec import Block, Layer
+
+BOTTLENECK = Layer(kernels=(3, 5), expansions=(2, 4), se=(False, True), stride=2)
+SPACE = MobileSpec(
+    blocks=(
+        Block(name="stem", filters=(8,), layers=(Layer(kind="conv", stride=2),)),
+        Block(
+            name="b1",
+            filters=(8, 16),
+            layers=(BOTTLENECK, Layer(expansions=(2,), skips=(False, True), residual=True)),
+        ),
+    ),
+    last_filters=(8, 24),
+    num_classes=3,
+    image_size=(15, 12),
+)
