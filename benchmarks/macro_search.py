@@ -24,7 +24,7 @@ from torch import Tensor
 import supertickets as st
 from commands import command
 from supertickets.policy_settings import PolicySettings, RewardKind
-from supertickets.search import Policy, Space, Window, evolve, lr_at, random_networks, reward, slope
+from supertickets.search import Policy, Space, Window, evolve, lr_at, random_networks, reward, trend
 from supertickets.supernets import Decision
 
 FILE = "nas-bench-macro_cifar10.json"
@@ -160,7 +160,7 @@ def main() -> None:
     result = {
         "command": command().replace(str(told.data), "DIR"),
         "versions": st.runs.versions(),
-        "slope": {f"{t:g}": slope(table.quality, table.cost, t) for t in told.targets},
+        "slope": {f"{t:g}": trend(table.quality, table.cost, t).slope for t in told.targets},
         "policy": rows,
         "rivals": [rival(table, target, told) for target in told.targets],
     }

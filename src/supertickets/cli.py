@@ -73,14 +73,35 @@ def _draw(options: argparse.Namespace) -> None:
 
 
 def _search(options: argparse.Namespace) -> None:
-    """search a space of networks by a policy, to a budget (TuNAS) -> RUN/ticket"""
+    """search a space of networks to a budget, by a policy (TuNAS) or by training many -> RUN/ticket"""
     from .deploy import measure_table
     from .restate import OFF
     from .runs import search
 
     recipe = load_recipe(options.recipe, [*OFF, *_with_data(options)])
-    out = Path(options.out or f"runs/{recipe.name}")
-    _trained(lambda: search(recipe, out, measure_table), out, options.json)
+    if options.by == "policy":
+        out = Path(options.out or f"runs/{recipe.name}")
+        _trained(lambda: search(recipe, out, measure_table), out, options.json)
+        return
+    from .study.rival_search import rival_search
+    from .study.tables import cost_lines
+    from .training import Interrupted
+
+    out = Path(options.out or f"runs/{recipe.name}-{options.by}")
+    say = Console(stderr=True, highlight=False, soft_wrap=True).print
+    try:
+        ticket = rival_search(recipe, out, options.by, options.networks, options.tolerance, measure_table, say)
+    except Interrupted:
+        print("stopped; the same command goes on", file=sys.stderr)
+        raise SystemExit(STOPPED) from None
+    result = json.loads((out / "result.json").read_text())
+    if options.json:
+        _print_json({"ticket": str(out / "ticket"), **result})
+        return
+    _OUT.print(f"\nticket   {out / 'ticket'}\nnetworks {out / 'networks.csv'}")
+    _OUT.print(f"best     validation {result['validation']:.2f}%, test {result['test']:.2f}%, of {options.networks}")
+    for line in cost_lines(ticket.cost):
+        _OUT.print(line)
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from .cost import count
-from .cost.budget import make_budget
+from .cost.budget import Budget, make_budget
 from .cost.latency_table import LatencyTable
 from .data import Batches, Splits, load_splits
 from .errors import UserError, nearest
@@ -132,52 +132,61 @@ def make_task(recipe: Recipe, splits: Splits) -> Task:
     return task_of_head("keypoints" if recipe.task == "pose" else recipe.task, splits.classes, recipe.to_json())
 
 
-def keep_table(session: Session, measure: Measure | None) -> None:
+def keep_table(recipe: Recipe, spec: Spec, out: Path, measure: Measure | None, say: Callable[[str], None]) -> None:
     """Puts the latency table of a search into its directory, if it needs one: that of the recipe, or a new one.
+
+    Args:
+        recipe: Says what is limited.
+        spec: The space.
+        out: The directory.
+        measure: Makes a new one.
+        say: Tells what is going on.
 
     Raises:
         UserError: There is none, or it is of another space.
     """
-    budget, spec = session.recipe.budget, session.supernet
-    if budget.latency_ms is None or budget.measured or not session.runtime.is_main:
+    budget = recipe.budget
+    if budget.latency_ms is None or budget.measured:
         return
     assert isinstance(spec, MobileSpec)
     if budget.table:
         table = LatencyTable.load(budget.table)
         table.check_serves(spec, budget.table)
     elif measure is not None:
-        session.reporter.say(f"measuring the operations of {session.recipe.supernet.name} on this device")
+        say(f"measuring the operations of {recipe.supernet.name} on this device")
         table = measure(spec, runtime=budget.runtime, threads=budget.threads)
-        error = table.check["median_error"]
-        session.reporter.say(f"half of {table.check['networks']} other networks are predicted within {error:.1%}")
+        say(f"half of {table.check['networks']} other networks are predicted within {table.check['median_error']:.1%}")
     else:
         raise UserError("budget.latency_ms needs budget.table: make it with supertickets latency-table")
-    table.save(session.run.path / _TABLE)
+    table.save(out / _TABLE)
 
 
-def with_budget(session: Session) -> Session:
-    """The session of a search with its budget.
+def budget_of(recipe: Recipe, spec: Spec, out: Path) -> Budget:
+    """The budget of a search.
+
+    Args:
+        recipe: Says what is limited.
+        spec: The space.
+        out: Directory with the latency table, if one is needed.
 
     Raises:
         UserError: Networks of the space cost more, or less.
     """
-    spec = session.supernet
     assert isinstance(spec, MobileSpec)
-    session.runtime.barrier()  # the first process may have made the table
-    budget = make_budget(session.recipe.budget, spec, session.run.path / _TABLE)
+    budget = make_budget(recipe.budget, spec, out / _TABLE)
     space = Space(spec.decisions())
-    drawn = space.sample(8 if session.recipe.budget.measured else 200, torch.Generator().manual_seed(0))
+    drawn = space.sample(8 if recipe.budget.measured else 200, torch.Generator().manual_seed(0))
     # The smallest and the largest come first; of times they need not be the least and the most.
     some = [spec.extreme(largest=False), spec.extreme(largest=True), *space.genotypes(drawn)]
     costs = [budget.cost(choices) for choices in some]
     if not min(costs) <= budget.target <= max(costs):
         nearest_cost = min(max(budget.target, min(costs)), max(costs))
         raise UserError(
-            f"budget.{budget.name} is {budget.target:g}, but networks of {session.recipe.supernet.name} have "
+            f"budget.{budget.name} is {budget.target:g}, but networks of {recipe.supernet.name} have "
             f"{min(costs):.4g} to {max(costs):.4g}; the nearest possible is {nearest_cost:.4g}, or set "
             "supernet.settings.width"
         )
-    return dataclasses.replace(session, budget=budget)
+    return budget
 
 
 def weighted(task: Task, recipe: Recipe, splits: Splits) -> Task:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from argparse import ArgumentError
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .errors import UserError
@@ -45,6 +45,19 @@ def fixed_network(recipe: Recipe) -> Recipe:
         search=dataclasses.replace(recipe.search, interval=0, last_epoch=None, rho=0.0),
         prune=dataclasses.replace(recipe.prune, ratio=0.0),
     )
+
+
+def check_target(recipe: Recipe) -> None:
+    """Raises `UserError` if a search has nothing to aim at."""
+    if not recipe.budget.given:
+        raise UserError("a search needs a target: --budget.latency_ms, --budget.macs or --budget.params")
+
+
+def one_network(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
+    """The recipe of a search, restated for training one network of its space from fresh weights."""
+    settings = {**recipe.supernet.settings, "choices": dict(choices)}
+    supernet = dataclasses.replace(recipe.supernet, settings=settings)
+    return dataclasses.replace(fixed_network(recipe), supernet=supernet, accumulate=1)
 
 
 def refuse_budget(recipe: Recipe, command: str) -> None:

@@ -26,6 +26,7 @@ from .opening import (
     Beginning,
     Measure,
     as_it_is,
+    budget_of,
     check_data,
     keep_table,
     make_task,
@@ -33,11 +34,10 @@ from .opening import (
     space_for,
     state_of,
     supernet_for,
-    with_budget,
 )
 from .pruning import WITHOUT_DATA, find_criterion
 from .recipe import Recipe
-from .restate import fixed_network, lineage, recipe_of, refuse_budget
+from .restate import check_target, fixed_network, lineage, recipe_of, refuse_budget
 from .schedule import check_schedule
 from .supernets import HRNetSpec, KnownSpec, Spec, spec_from_json
 from .ticket import Ticket
@@ -88,8 +88,7 @@ def search(recipe: Recipe, out: str | Path | None = None, measure: Measure | Non
         UserError: A setting, the data or the directory cannot work.
         Interrupted: Ctrl-C; `resume` goes on.
     """
-    if not recipe.budget.given:
-        raise UserError("a search needs a target: --budget.latency_ms, --budget.macs or --budget.params")
+    check_target(recipe)
     recipe = dataclasses.replace(fixed_network(recipe), budget=recipe.budget)
     return _run("search", recipe, out or f"runs/{recipe.name}", space_for, measure=measure)
 
@@ -288,7 +287,7 @@ def _go_on(out: str | Path) -> Ticket | None:
             )
         state = load_checkpoint(session.run.checkpoint, recipe, session.runtime.device)
         if command == "search":
-            session = with_budget(session)
+            session = _with_budget(session)
         session.run.truncate_log(state.position.log_size)
         session.reporter.resume(state.position.epoch)
         session.reporter.say(f"resuming {out} at epoch {state.position.epoch + 1}, step {state.position.step}")
@@ -337,8 +336,9 @@ def _begin(
         else:
             state = initial_state(first, recipe, session.runtime.device)
         if command == "search":
-            keep_table(session, measure)
-            session, state.policy = with_budget(session), policy_of(state.spec, recipe)
+            if session.runtime.is_main:
+                keep_table(recipe, state.spec, session.run.path, measure, session.reporter.say)
+            session, state.policy = _with_budget(session), policy_of(state.spec, recipe)
         if command in ("draw", "prune") and recipe.prune.ratio:
             check_prune(state, recipe)
         if command == "draw" and (warning := search_warning(session)):
@@ -368,6 +368,11 @@ def _finish(command: Command, session: Session, state: TrainState, made: Mapping
     else:
         state = fit(session, state, two_in_one if command == "draw" else (lambda session, state, epoch: state))
     return emit(command, session, state, made)
+
+
+def _with_budget(session: Session) -> Session:
+    session.runtime.barrier()  # the first process may have measured a table
+    return dataclasses.replace(session, budget=budget_of(session.recipe, session.supernet, session.run.path))
 
 
 def emit(command: Command, session: Session, state: TrainState, made: Mapping[str, Any]) -> Ticket:

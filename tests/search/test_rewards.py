@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from supertickets.policy_settings import RewardKind
-from supertickets.search import reward, slope
+from supertickets.search import Trend, reward, trend
 
 
 @pytest.mark.parametrize(
@@ -23,10 +23,18 @@ def test_at_the_target_it_is_the_quality(kind: RewardKind) -> None:
     assert float(reward(kind, torch.tensor(0.6), torch.tensor(84.0), 84.0, -0.1)) == pytest.approx(0.6)
 
 
-def test_slope() -> None:
+def test_trend() -> None:
     cost = torch.tensor([40.0, 50.0, 60.0, 70.0])
-    assert slope(0.5 + 0.003 * cost, cost, 50.0) == pytest.approx(0.15)
-    assert slope(torch.tensor([0.1, 0.9]), torch.tensor([5.0, 5.0]), 50.0) == 0
+    assert trend(0.5 + 0.003 * cost, cost, 50.0) == pytest.approx((0.15, 0), abs=1e-6)
+    assert trend(torch.tensor([0.1, 0.9]), torch.tensor([5.0, 5.0]), 50.0) == (0, 0)
+
+
+def test_the_error_of_a_trend_is_that_of_textbooks() -> None:
+    """Ratios 0, 1, 2 and qualities 0, 3, 0: slope 0, residuals -1, 2, -1, hence sqrt(6 / 1 / 2)."""
+    found = trend(torch.tensor([0.0, 3.0, 0.0]), torch.tensor([0.0, 5.0, 10.0]), 5.0)
+    assert found == pytest.approx((0, 3**0.5))
+    assert not Trend(0.2, 0.06).exceeds(-0.1)
+    assert Trend(0.2, 0.04).exceeds(-0.1)
 
 
 def test_a_steeper_trend_than_beta_leads_past_the_target() -> None:

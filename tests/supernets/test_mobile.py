@@ -357,6 +357,30 @@ def test_json_round_trip(name: str) -> None:
     assert spec_from_json(json.loads(json.dumps(once.to_json()))) == once
 
 
+def test_answers_as_a_setting() -> None:
+    space = create_spec("tunas_proxyless")
+    assert isinstance(space, MobileSpec)
+    chosen = space.extreme(largest=False)
+    assert create_spec("tunas_proxyless", choices=chosen) == space.narrow(chosen)
+    assert create_spec("tunas_proxyless", choices={"b2.0.kernel": 7}) == space.narrow({"b2.0.kernel": 7})
+    for wrong, named in (
+        ({"b2.0.kernl": 7}, "there is no decision b2.0.kernl; did you mean 'b2.0.kernel'"),
+        ({"b2.0.kernel": 9}, r"b2.0.kernel is 9; take one of \[3, 5, 7\]"),
+        ({"b2.1.skip": 0}, r"b2.1.skip is 0; take one of \[False, True\]"),
+        ([1, 2], "choices names answers"),
+    ):
+        with pytest.raises(UserError, match=named):
+            create_spec("tunas_proxyless", choices=wrong)
+
+
+def test_strides_as_a_setting() -> None:
+    spec = create_spec("mobilenet_v2", strides=[1, 1, 1, 2, 2, 1, 2, 1, 1])
+    assert isinstance(spec, MobileSpec)
+    assert [block.layers[0].stride for block in spec.blocks] == [1, 1, 1, 2, 2, 1, 2, 1, 1]
+    assert all(layer.stride == 1 for block in spec.blocks for layer in block.layers[1:])
+    assert count(spec).params == 3_504_872
+
+
 @pytest.mark.parametrize("name", ["tunas_proxyless_enlarged", "tunas_mobilenetv3"])
 def test_the_smallest_and_the_largest(name: str) -> None:
     spec = create_spec(name, image_size=(32, 32))

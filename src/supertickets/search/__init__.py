@@ -2,7 +2,7 @@
 
 from .penalty import Penalty, reach, rho_at, unit_weights
 from .policy import Baseline, Draws, Policy, lr_at, lr_for, warmup_at
-from .rewards import reward, slope
+from .rewards import Trend, reward, trend
 from .rivals import Window, evolve, random_networks
 from .shrink import fold_constants, select_units, slice_tensors, units_at_least
 from .space import Genotype, Space
@@ -14,6 +14,7 @@ __all__ = [
     "Penalty",
     "Policy",
     "Space",
+    "Trend",
     "Window",
     "evolve",
     "fold_constants",
@@ -25,7 +26,7 @@ __all__ = [
     "rho_at",
     "select_units",
     "slice_tensors",
-    "slope",
+    "trend",
     "unit_weights",
     "units_at_least",
     "warmup_at",

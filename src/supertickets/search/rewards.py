@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 from torch import Tensor
 
 from ..policy_settings import RewardKind
@@ -17,7 +20,7 @@ def reward(kind: RewardKind, quality: Tensor, cost: Tensor, target: float, beta:
         cost: T.
         target: T0, in the unit of the cost.
         beta: The cost exponent, negative. An absolute reward leads to the target if -beta is more than what quality
-            gains where the cost rises by one target (see `slope`).
+            gains where the cost rises by one target (see `trend`).
     """
     ratio = cost / target
     if kind == "absolute":
@@ -26,11 +29,30 @@ def reward(kind: RewardKind, quality: Tensor, cost: Tensor, target: float, beta:
     return quality * (factor if kind == "soft" else factor.clamp(max=1.0))
 
 
-def slope(quality: Tensor, cost: Tensor, target: float) -> float:
-    """What quality gains where the cost rises by one target: the slope of a least-squares line through all networks."""
+class Trend(NamedTuple):
+    """A line through costs and qualities.
+
+    Attributes:
+        slope: What quality gains where the cost rises by one target.
+        error: Standard error of the slope.
+    """
+
+    slope: float
+    error: float
+
+    def exceeds(self, beta: float) -> bool:
+        """Whether an absolute reward leads past its target, which is told only where chance is no likely cause."""
+        return self.slope - 2 * self.error > -beta
+
+
+def trend(quality: Tensor, cost: Tensor, target: float) -> Trend:
+    """The least-squares line through networks; without a slope where all cost the same."""
     ratio = (cost / target).double()
     centred = ratio - ratio.mean()
-    spread = centred.square().sum()
+    deviation = quality.double() - quality.double().mean()
+    spread = float(centred.square().sum())
     if not spread > 0:
-        return 0.0
-    return float((centred * (quality.double() - quality.double().mean())).sum() / spread)
+        return Trend(0.0, 0.0)
+    slope = float((centred * deviation).sum()) / spread
+    residual = float((deviation - slope * centred).square().sum()) / max(len(ratio) - 2, 1)
+    return Trend(slope, math.sqrt(residual / spread))

@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..cost import LayerCost, count
-from ..supernets import HRNetSpec
+from ..supernets import HRNetSpec, MobileSpec
+from ..supernets.mobile_spec import scale_filters
 from ..tasks import headline
 from ..ticket import Ticket
 from ..training import read_events
@@ -69,6 +70,8 @@ def run_picture(run: Path, ticket: Ticket) -> Path:
             density_per_layer(low_left, [ticket.mask[name] for name in layers if name])
         if isinstance(ticket.spec, HRNetSpec):
             _architecture(low_right, ticket.spec)
+        elif isinstance(ticket.spec, MobileSpec):
+            _mobile_architecture(low_right, ticket.spec)
         else:
             _layers(low_right, cost.layers, str(ticket.spec))
         path = run / "picture.png"
@@ -198,6 +201,34 @@ def _architecture(axis: Axes, spec: HRNetSpec) -> None:
     axis.invert_yaxis()
     axis.set(xlabel="channels per kernel size, and tokens (grey: the supernet)")
     axis.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 0.985), borderaxespad=0.2)
+    clean(axis)
+
+
+def _mobile_architecture(axis: Axes, spec: MobileSpec) -> None:
+    """Hidden width of every layer, by the kernel that works on it."""
+    axis.set_title("The architecture: hidden channels of every layer", loc="left")
+    rows, width_in = [], spec.in_channels
+    for block in spec.blocks:
+        for i, layer in enumerate(block.layers):
+            kernel, width_out = layer.kernels[0], block.filters[0]
+            hidden = scale_filters(width_in, layer.expansions[0]) if layer.expansions else width_out
+            marks = [f"{width_in}-{width_out}", *(["SE"] if layer.se == (True,) else [])]
+            marks += [f"stride {layer.stride}"] if layer.stride > 1 else []
+            rows.append((f"{block.name}.{i}", hidden, kernel, ", ".join(marks)))
+            width_in = width_out
+    kernels = sorted({kernel for _, _, kernel, _ in rows})
+    for kernel, color in zip(kernels, (MUTED, *_KERNEL_COLORS) if kernels[0] == 1 else _KERNEL_COLORS, strict=False):
+        own = {y: hidden for y, (_, hidden, size, _) in enumerate(rows) if size == kernel}
+        axis.barh(list(own), list(own.values()), 0.7, color=color, label=f"{kernel}x{kernel}")
+    for y, (_, hidden, _, told) in enumerate(rows):
+        axis.text(hidden, y, f"  {told}", va="center", fontsize=7, color=MUTED)
+    axis.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=8)
+    axis.invert_yaxis()
+    axis.set(
+        xlabel="hidden channels (beside them: channels in and out)",
+        xlim=(0, 1.15 * max(hidden for _, hidden, _, _ in rows)),
+    )
+    axis.legend(frameon=False, loc="upper right")
     clean(axis)
 
 

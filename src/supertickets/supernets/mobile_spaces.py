@@ -173,6 +173,7 @@ MOBILE: Mapping[str, Callable[[], MobileSpec]] = {
 }
 
 
+_SHORTHANDS = {"width", "activation", "strides", "choices"}  # settings that are no fields of the spec
 _NAMED = {
     "activation": get_args(Activation),
     "padding": ("same_tf", "symmetric"),
@@ -187,13 +188,19 @@ def create_mobile(name: str, **overrides: Any) -> MobileSpec:
     Args:
         name: One of `MOBILE`.
         **overrides: Fields of `MobileSpec`; ``width`` multiplies all widths (rounded to 8), ``activation`` replaces all
-            activations, ``strides`` those of every block's first layer, so that small pictures are not strided away.
+            activations, ``strides`` those of every block's first layer, so that small pictures are not strided away;
+            ``choices`` answers decisions of a space (`MobileSpec.decisions`), which leaves one of its networks.
 
     Raises:
         UserError: An override is unknown or impossible.
     """
     spec = MOBILE[name]()
-    known = {f.name for f in dataclasses.fields(spec)} - {"blocks", "last_filters"} | {"width", "activation", "strides"}
+    known = {f.name for f in dataclasses.fields(spec)} - {"blocks", "last_filters"} | {
+        "width",
+        "activation",
+        "strides",
+        "choices",
+    }
     for key in overrides:
         if key not in known:
             raise UserError(f"unknown supernet setting '{key}'{nearest(key, known)}")
@@ -210,7 +217,21 @@ def create_mobile(name: str, **overrides: Any) -> MobileSpec:
         spec = _strided(spec, overrides.pop("strides"))
     if width != 1:
         spec = _widened(spec, width)
+    if "choices" in overrides:
+        spec = _answered(spec, overrides.pop("choices"))
     return dataclasses.replace(spec, **{key: as_tuples(value) for key, value in overrides.items()})
+
+
+def _answered(spec: MobileSpec, choices: Mapping[str, Any]) -> MobileSpec:
+    if not isinstance(choices, Mapping):
+        raise UserError('supernet.settings.choices names answers, e.g. {"b2.0.kernel": 5}')
+    known = {decision.name: decision.options for decision in spec.decisions()}
+    for name, answer in choices.items():
+        if name not in known:
+            raise UserError(f"supernet.settings.choices: there is no decision {name}{nearest(name, known)}")
+        if not any(answer == option and type(answer) is type(option) for option in known[name]):
+            raise UserError(f"supernet.settings.choices: {name} is {answer}; take one of {list(known[name])}")
+    return spec.narrow(choices)
 
 
 def _strided(spec: MobileSpec, strides: Sequence[int]) -> MobileSpec:

@@ -22,7 +22,7 @@ from ..recipe import Recipe
 from ..supernets import Spec
 from ..tasks import Task
 from .evaluate import average_statistics, evaluate, recalibrate
-from .policy_step import PolicyStep, search_record
+from .policy_step import PolicyStep, search_record, steepness_warning
 from .progress import Reporter
 from .rundir import RunDir
 from .runtime import Runtime, digest
@@ -173,6 +173,8 @@ def _epoch_record(session: Session, state: TrainState, number: int, train_loss: 
         judged = [row for rows in session.runtime.from_all(state.judged) for row in rows]
         record |= search_record(state.policy, judged, session.budget, recipe, number * steps, recipe.epochs * steps)
         state.judged = []
+        if (warning := steepness_warning(record, recipe)) is not None:
+            session.reporter.say(f"warning: epoch {number}: {warning}")
     if number % recipe.evaluate_every == 0 or number == recipe.epochs:
         module = evaluated_module(session, state, number)
         data = session.batches.splits.validation

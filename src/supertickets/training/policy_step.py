@@ -6,7 +6,7 @@ As in the released code the shared weights move first; the same networks are the
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from ..cost.budget import Budget
 from ..data import Batch, Batches
 from ..data.randomness import mix
 from ..recipe import Recipe
-from ..search import Policy, lr_at, reward, slope, warmup_at
+from ..search import Policy, Trend, lr_at, reward, trend, warmup_at
 from ..supernets import Choices, MobileSpec, Network
 from ..tasks import Task, headline
 from .evaluate import recalibrate
@@ -111,6 +111,7 @@ def search_record(
     """
     drawn = policy.sample(_DRAWN, torch.Generator().manual_seed(0)).indices
     quality, cost, rewards = zip(*judged, strict=True)
+    found = trend(torch.tensor(quality), torch.tensor(cost), budget.target)
     return {
         "entropy": policy.entropy(),
         "mean_probability": policy.mean_probability(),
@@ -119,7 +120,19 @@ def search_record(
         "sampled_quality": statistics.fmean(quality),
         "sampled_cost": statistics.fmean(cost),
         "sampled_reward": statistics.fmean(rewards),
-        "slope": slope(torch.tensor(quality), torch.tensor(cost), budget.target),
+        "slope": found.slope,
+        "slope_error": found.error,
         "lr": lr_at(done - 1, steps, recipe.policy),
         "warmup": warmup_at(done - 1, steps, recipe.policy),
     }
+
+
+def steepness_warning(record: Mapping[str, Any], recipe: Recipe) -> str | None:
+    """Tells when an absolute reward does not hold a search at its target."""
+    beta, found = recipe.policy.beta, Trend(record["slope"], record["slope_error"])
+    if recipe.policy.reward != "absolute" or not found.exceeds(beta):
+        return None
+    return (
+        f"quality gains {found.slope:.2g} where the cost rises by one target, more than policy.beta {beta:g} takes: "
+        f"the search may end beyond its target; try policy.beta {-2 * found.slope:.1g}"
+    )
