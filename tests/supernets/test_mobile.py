@@ -212,6 +212,39 @@ def test_a_network_cut_out_computes_the_same(place: int) -> None:
     torch.testing.assert_close(own.train()(images()), shared(images(), choices), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("place", range(6))
+def test_a_network_cut_out_where_options_share_nothing(place: int) -> None:
+    torch.manual_seed(0)
+    apart = dataclasses.replace(small(), collapsed=False)
+    shared = apart.build()
+    choices = sampled(apart, 6)[place]
+    own = shared.cut(choices)
+    assert count(own) == count(small().narrow(choices))
+    torch.testing.assert_close(own.train()(images()), shared(images(), choices), rtol=0, atol=1e-5)
+
+
+def test_where_options_share_nothing_each_learns_alone() -> None:
+    torch.manual_seed(0)
+    apart = dataclasses.replace(small(), collapsed=False)
+    network = apart.build()
+    expansions = [d for d in apart.decisions() if d.name.endswith("expansion")]
+    assert {d.kind for d in expansions} == {"op"}
+    found = gradients(network, sampled(apart, 1)[0])
+    chosen = {
+        name.split(".options.")[0]: name.split(".")[4] for name, g in found.items() if ".options." in name and g.any()
+    }
+    others = [
+        g for n, g in found.items() if ".options." in n and chosen.get(n.split(".options.")[0]) != n.split(".")[4]
+    ]
+    assert chosen
+    assert others
+    assert not any(gradient.any() for gradient in others)
+    averaged = {d.name: None if d.kind == "op" else max(d.options) for d in apart.decisions()}
+    assert all(gradient.any() for gradient in gradients(network, averaged).values())
+    largest = apart.extreme(largest=True)
+    assert torch.equal(network(images()), network(images(), largest))
+
+
 def test_a_network_cut_out_has_shared_running_statistics() -> None:
     torch.manual_seed(0)
     shared = dataclasses.replace(small(), statistics="running").build().train()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from torch import nn
 from ..errors import UserError
 from ..supernets import MobileSpec
 from ..supernets.mobile import OneLayer
-from ..supernets.mobile_spec import Layer
+from ..supernets.mobile_spec import Layer, options_of
 from ..supernets.spec import Choice
 from ..supernets.trace import products
 
@@ -77,19 +77,15 @@ def all_operations(spec: MobileSpec) -> list[Operation]:
     for block in spec.blocks:
         for place, layer in enumerate(block.layers):
             pairs = itertools.product(widths, block.filters) if place == 0 else ((f, f) for f in block.filters)
-            for (width_in, width_out), single in itertools.product(list(pairs), _singles(layer)):
-                found[Operation(layer=single, width_in=width_in, width_out=width_out, size=size)] = None
+            for (width_in, width_out), single in itertools.product(list(pairs), options_of(layer)):
+                found[Operation(layer=replace(single, skips=()), width_in=width_in, width_out=width_out, size=size)] = (
+                    None
+                )
             size = _strided(size, layer.stride)
         widths = block.filters
     for width_in, width_out in itertools.product(widths, spec.last_filters or (0,)):
         found[Operation(layer=None, width_in=width_in, width_out=width_out, size=size)] = None
     return list(found)
-
-
-def _singles(layer: Layer) -> Iterator[Layer]:
-    expansions: list[tuple[float, ...]] = [(e,) for e in layer.expansions] or [()]
-    for kernel, expansion, se in itertools.product(layer.kernels, expansions, layer.se):
-        yield replace(layer, kernels=(kernel,), expansions=expansion, se=(se,), skips=())
 
 
 def _strided(size: tuple[int, int], stride: int) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from .mobile_spec import Layer, MobileSpec, scale_filters, squeezed
+from .mobile_spec import Layer, MobileSpec, options_of, scale_filters, squeezed
 from .spec import Choice, Network
 
 # Answers to decisions; None means all options at once, averaged (op warm-up).
@@ -49,7 +49,8 @@ class MobileNetwork(Network):
         for block in spec.blocks:
             layers = nn.ModuleList()
             for layer in block.layers:
-                layers.append(_Layer(layer, width, max(block.filters), style))
+                kind = _Layer if spec.collapsed or len(options_of(layer)) == 1 else _Apart
+                layers.append(kind(layer, width, max(block.filters), style))
                 width = max(block.filters)
             self.blocks[block.name] = layers
         self.last: nn.Linear | None = None
@@ -190,10 +191,11 @@ class _Layer(nn.Module):
         mixed = width if layer.kind == "conv" else out.shape[1]
         kernel = chosen.get(f"{at}.kernel", max(layer.kernels))
         kernels = layer.kernels if kernel is None else (kernel,)
-        out = self._averaged([partial(self._mix, int(k), width=mixed) for k in kernels], out)
+        again = self.style.stateless
+        out = _averaged([partial(self._mix, int(k), width=mixed) for k in kernels], out, again=again)
         se = chosen.get(f"{at}.se", max(layer.se))
         if se is None:
-            out = self._averaged([nn.Identity(), self.se], out)
+            out = _averaged([nn.Identity(), self.se], out, again=again)
         elif se:
             out = self.se(out)
         if layer.kind != "conv":
@@ -212,16 +214,54 @@ class _Layer(nn.Module):
             x_BCHW = _padded(x_BCHW, kernel, self.layer.stride)
         return self.activation(self.style.normalise(norm, _conv(conv, x_BCHW, width)))
 
-    def _averaged(self, options: Sequence[Callable[[Tensor], Tensor]], x_BCHW: Tensor) -> Tensor:
-        """The mean of the options; several are computed again in the backward, so that memory holds one at a time."""
-        if len(options) == 1:
-            return options[0](x_BCHW)
-        if self.style.stateless and torch.is_grad_enabled():
-            options = [partial(checkpoint, option, use_reentrant=False) for option in options]
-        total = options[0](x_BCHW)
-        for option in options[1:]:
-            total = total + option(x_BCHW)
-        return total / len(options)
+
+def _averaged(options: Sequence[Callable[[Tensor], Tensor]], x_BCHW: Tensor, *, again: bool) -> Tensor:
+    """The mean of the options; several may be computed again in the backward, so that memory holds one at a time."""
+    if len(options) == 1:
+        return options[0](x_BCHW)
+    if again and torch.is_grad_enabled():
+        options = [partial(checkpoint, option, use_reentrant=False) for option in options]
+    total = options[0](x_BCHW)
+    for option in options[1:]:
+        total = total + option(x_BCHW)
+    return total / len(options)
+
+
+class _Apart(nn.Module):
+    """A layer whose options share nothing: a whole layer for each."""
+
+    def __init__(self, layer: Layer, width_in: int, width_out: int, style: _Style) -> None:
+        super().__init__()
+        self.layer, self.style = layer, style
+        self.options = nn.ModuleDict(
+            {_key(option): _Layer(option, width_in, width_out, style) for option in options_of(layer)}
+        )
+
+    def forward(self, x_BCHW: Tensor, at: str, chosen: Choices, width: int) -> Tensor:
+        """Runs the layer; see `_Layer`."""
+        layer = self.layer
+        if layer.skips and chosen.get(f"{at}.skip", False) is True:
+            return x_BCHW
+        largest = _answers(at, max(layer.kernels), max(layer.expansions, default=None), max(layer.se))
+        asked = {name: chosen.get(name, answer) for name, answer in largest.items()}
+        wanted: list[Callable[[Tensor], Tensor]] = []
+        for option in options_of(layer):
+            own = _answers(at, option.kernels[0], max(option.expansions, default=None), option.se[0])
+            if all(asked[name] is None or asked[name] == own[name] for name in own):
+                told = {**own, f"{at}.skip": chosen.get(f"{at}.skip", False)}
+                wanted.append(partial(self.options[_key(option)], at=at, chosen=told, width=width))
+        return _averaged(wanted, x_BCHW, again=self.style.stateless)
+
+
+def _answers(at: str, kernel: int, expansion: float | None, se: bool) -> dict[str, Choice]:
+    found: dict[str, Choice] = {f"{at}.kernel": kernel, f"{at}.se": se}
+    return found if expansion is None else {**found, f"{at}.expansion": expansion}
+
+
+def _key(option: Layer) -> str:
+    """Name of a layer's option among its modules."""
+    expansion = f"e{option.expansions[0]:g}".replace(".", "_") if option.expansions else ""
+    return f"k{option.kernels[0]}{expansion}{'se' if option.se[0] else ''}"
 
 
 class OneLayer(nn.Module):
@@ -262,12 +302,17 @@ def cut_tensors(spec: MobileSpec, choices: Mapping[str, Choice], shared: Mapping
     Returns:
         Named and shaped like those of ``spec.narrow(choices)``; views.
     """
+    network = spec.narrow(choices)
     with torch.device("meta"):
-        own = spec.narrow(choices).build().state_dict()
+        own = network.build().state_dict()
+    kept = {block.name: block.layers for block in network.blocks}
     places: dict[str, str] = {}
     for block in spec.blocks:
         stays = [i for i in range(len(block.layers)) if choices.get(f"{block.name}.{i}.skip") is not True]
-        places |= {f"blocks.{block.name}.{new}.": f"blocks.{block.name}.{old}." for new, old in enumerate(stays)}
+        for new, old in enumerate(stays):
+            is_apart = not spec.collapsed and len(options_of(block.layers[old])) > 1
+            apart = f"options.{_key(kept[block.name][new])}." if is_apart else ""
+            places[f"blocks.{block.name}.{new}."] = f"blocks.{block.name}.{old}.{apart}"
     found = {}
     for name, tensor in own.items():
         prefix = next((p for p in places if name.startswith(p)), "")

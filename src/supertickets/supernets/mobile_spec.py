@@ -7,6 +7,7 @@ option everywhere); `narrow` makes the second of the first. Sources: TuNAS, Sec.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -81,6 +82,8 @@ class MobileSpec(WithoutUnits):
         statistics: What batch norms of a space with open decisions use: those of the batch, always (the released code),
             or running ones that all its networks share, or those measured anew for every network that is judged
             ("recalibrated"). Networks without open decisions have ordinary batch norms.
+        collapsed: Whether the options of a layer share its pointwise convolutions (operation collapsing, Sec. 4.1);
+            else each combination has a layer of its own, and expansions are operations.
         bn_eps: Of all batch norms.
         bn_momentum: Share of a batch in the running statistics.
     """
@@ -95,6 +98,7 @@ class MobileSpec(WithoutUnits):
     padding: Literal["same_tf", "symmetric"] = "same_tf"
     gate: Literal["sigmoid", "hard_sigmoid"] = "sigmoid"
     statistics: Literal["batch", "running", "recalibrated"] = "batch"
+    collapsed: bool = True
     bn_eps: float = 1e-3
     bn_momentum: float = 0.01
     head: ClassVar[Head] = "classification"
@@ -119,7 +123,7 @@ class MobileSpec(WithoutUnits):
         found: list[Decision] = []
         for block in self.blocks:
             for i, layer in enumerate(block.layers):
-                found += _decisions(f"{block.name}.{i}", layer)
+                found += _decisions(f"{block.name}.{i}", layer, self.collapsed)
             found.append(Decision(f"{block.name}.filters", block.filters, "filters"))
         if self.last_filters:
             found.append(Decision("last.filters", self.last_filters, "filters"))
@@ -185,16 +189,25 @@ class MobileSpec(WithoutUnits):
         return MobileSpec(blocks=tuple(blocks), **fields)
 
 
-def _decisions(at: str, layer: Layer) -> Iterator[Decision]:
+def _decisions(at: str, layer: Layer, collapsed: bool) -> Iterator[Decision]:
     within = (f"{at}.skip", False) if layer.skips else None
     if len(layer.kernels) > 1:
         yield Decision(f"{at}.kernel", layer.kernels, "op", within)
     if len(layer.expansions) > 1:
-        yield Decision(f"{at}.expansion", layer.expansions, "filters", within)
+        yield Decision(f"{at}.expansion", layer.expansions, "filters" if collapsed else "op", within)
     if len(layer.se) > 1:
         yield Decision(f"{at}.se", layer.se, "op", within)
     if layer.skips:
         yield Decision(f"{at}.skip", layer.skips, "op")
+
+
+def options_of(layer: Layer) -> list[Layer]:
+    """The layers with one option each that a layer stands for; whether it is left out stays open."""
+    expansions: list[tuple[float, ...]] = [(e,) for e in layer.expansions] or [()]
+    return [
+        dataclasses.replace(layer, kernels=(kernel,), expansions=expansion, se=(se,))
+        for kernel, expansion, se in itertools.product(layer.kernels, expansions, layer.se)
+    ]
 
 
 def scale_filters(filters: int, multiplier: float, base: int = BASE) -> int:
