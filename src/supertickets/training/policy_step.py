@@ -117,6 +117,7 @@ def search_record(
         "mean_probability": policy.mean_probability(),
         "expected_cost": statistics.fmean(map(budget.cost, policy.space.genotypes(drawn))),
         "cost": budget.cost(policy.best()),
+        "sampled_networks": len(judged),
         "sampled_quality": statistics.fmean(quality),
         "sampled_cost": statistics.fmean(cost),
         "sampled_reward": statistics.fmean(rewards),
