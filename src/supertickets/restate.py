@@ -54,10 +54,10 @@ def check_target(recipe: Recipe) -> None:
 
 
 def one_network(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
-    """The recipe of a search, restated for training one network of its space from fresh weights."""
+    """A recipe with a space, restated for training one network of it from fresh weights."""
     settings = {**recipe.supernet.settings, "choices": dict(choices)}
     supernet = dataclasses.replace(recipe.supernet, settings=settings)
-    return dataclasses.replace(fixed_network(recipe), supernet=supernet, accumulate=1)
+    return dataclasses.replace(fixed_network(recipe), supernet=supernet)
 
 
 def refuse_budget(recipe: Recipe, command: str) -> None:

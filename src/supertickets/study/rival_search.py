@@ -43,7 +43,7 @@ def rival_search(
     """Trains networks of a space whose cost lies around the target; called again, it goes on.
 
     Args:
-        recipe: Of a search; every network is trained by it from fresh weights, each step's batch in one part.
+        recipe: Every network is trained by it from fresh weights; ``supernet.name`` is a space, ``budget`` the target.
         out: Directory; a run per network, ``networks.csv``, and ``ticket`` of the best on the validation split.
         by: How networks are chosen.
         networks: How many are trained.
