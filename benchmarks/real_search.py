@@ -1,0 +1,144 @@
+"""Policy searches on real pictures to a latency of this device, with and without warm-up, beside random search.
+
+Example: python benchmarks/real_search.py --data DIR --latency-ms 5 --seeds 0 1 2 --networks 15
+    --to benchmarks/results/real_search.json
+Every network that is found is trained alone by the same recipe (tunas_tiny.yaml) from one seed, as are those of the
+random search; mobilenet_v2 of the same width is the reference. Latencies of all are measured at the end, in turn. Runs
+that are finished are not repeated: parts (--parts search --seeds 0) may run side by side, and a last call collects
+them. The latency table is measured first, once, on a machine that should be quiet.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import supertickets as st
+from commands import command
+from supertickets.cost.latency import device_name, time_interleaved
+from supertickets.data import load_splits
+from supertickets.deploy import measure_table
+from supertickets.opening import space_for
+from supertickets.restate import OFF
+from supertickets.runs import search
+from supertickets.study.rival_search import rival_search
+from supertickets.supernets import Spec
+from supertickets.training import RunDir
+
+RECIPE = Path(__file__).with_name("tunas_tiny.yaml")
+WAYS = {"search": [], "search without warm-up": ["--policy.op_warmup", "false", "--policy.filter_warmup", "false"]}
+PARTS = (*WAYS, "random", "reference")
+REPEATS = 200
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--latency-ms", type=float, required=True)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--networks", type=int, default=15)
+    parser.add_argument("--runs", type=Path, default=Path("runs/real-search"))
+    parser.add_argument("--to", type=Path, required=True)
+    told, settings = parser.parse_known_args()
+    words = ["--data.dir", str(told.data), "--threads", "1", *settings]
+    table = told.runs / "latency.json"
+    if not table.exists():
+        told.runs.mkdir(parents=True, exist_ok=True)
+        measure_table(space(words)).save(table)
+    budget = ["--budget.latency_ms", str(told.latency_ms), "--budget.table", str(table)]
+    rows, networks = [], {}
+    for part in told.parts:
+        for seed in told.seeds if part in WAYS else [0]:
+            name = f"{part.replace(' ', '-')}-{seed}"
+            out = told.runs / name
+            if part in WAYS:
+                ticket, row = searched(out, [*words, "--seed", str(seed), *WAYS[part], *budget], words)
+            elif part == "random":
+                ticket, row = random(out, [*words, *budget], told.networks)
+            else:
+                ticket = done(out, st.train, [*words, "--supernet.name", "mobilenet_v2"])
+                row = {"samples": ticket.about["samples"]}
+            networks[name] = ticket
+            scores = {split: ticket.about[split]["top1"] for split in ("validation", "test")}
+            rows.append({"name": name, "part": part, **row, **scores, "macs": ticket.cost.macs})
+            print(name, scores, row.get("cost"), flush=True)
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        calls = {
+            name: partial(ticket.module, torch.randn(1, *ticket.spec.input_shape)) for name, ticket in networks.items()
+        }
+        taken = time_interleaved(calls, REPEATS)
+    for row in rows:
+        row["measured_ms"] = taken[row["name"]].median_ms
+    result = {
+        "command": command().replace(str(told.data), "DIR"),
+        "device": device_name(),
+        "threads": 1,
+        "versions": st.runs.versions(),
+        "target_ms": told.latency_ms,
+        "table": json.loads(table.read_text())["check"],
+        "summary": {part: summary([row for row in rows if row["part"] == part]) for part in told.parts},
+        "rows": rows,
+    }
+    told.to.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result["summary"], indent=1))
+
+
+def space(words: list[str]) -> Spec:
+    """The space as it is for the data."""
+    recipe = st.load_recipe(str(RECIPE), [*OFF, *words])
+    return space_for(recipe, load_splits(recipe.data))
+
+
+def searched(out: Path, words: list[str], plain: list[str]) -> tuple[st.Ticket, dict[str, Any]]:
+    """What a policy finds, trained alone."""
+    found = done(out, search, words)
+    ticket = done(out.with_name(f"{out.name}-alone"), st.train, [*plain, "--supernet.name", f"ticket:{out}"])
+    shared = {"shared_validation": found.about["validation"]["top1"], "epochs": course(out)}
+    return ticket, {**found.about["found"], **shared, "samples": found.about["samples"] + ticket.about["samples"]}
+
+
+def random(out: Path, words: list[str], networks: int) -> tuple[st.Ticket, dict[str, Any]]:
+    """The best of some random networks at the target; the first of them is a random network."""
+    ticket = rival_search(st.load_recipe(str(RECIPE), [*OFF, *words]), out, "random", networks)
+    with (out / "networks.csv").open() as file:
+        rows = [{key: float(value) for key, value in row.items() if key != "network"} for row in csv.DictReader(file)]
+    return ticket, {"networks": rows, "samples": sum(row["samples"] for row in rows)}
+
+
+def done(out: Path, begin: Callable[[st.Recipe, Path], st.Ticket], words: list[str]) -> st.Ticket:
+    """The ticket of a run that is done, is gone on with, or begins."""
+    run = RunDir(out)
+    if run.result.exists():
+        return st.load(out)
+    return st.resume(out) if run.is_unfinished() else begin(st.load_recipe(str(RECIPE), [*OFF, *words]), out)
+
+
+def course(out: Path) -> dict[str, list[float]]:
+    """Diagnostics over epochs."""
+    events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    epochs = [event for event in events if event["event"] == "epoch"]
+    keys = ("entropy", "mean_probability", "expected_cost", "cost", "sampled_quality", "slope")
+    return {key: [round(epoch[key], 4) for epoch in epochs] for key in keys}
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Means and deviations over seeds."""
+    found = {}
+    for key in ("validation", "test", "measured_ms", "macs", "samples"):
+        values = [row[key] for row in rows]
+        found[key] = statistics.mean(values)
+        if len(values) > 1:
+            found[f"{key}_deviation"] = statistics.stdev(values)
+    return found
+
+
+if __name__ == "__main__":
+    main()
