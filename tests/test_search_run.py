@@ -5,31 +5,34 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import supertickets as st
 from outcome import Cli, onnx_file
 from supertickets.cost import count
 from supertickets.cost.latency_table import LatencyTable
 from supertickets.cost.operations import all_operations, size_of
+from supertickets.restate import OFF
 from supertickets.runs import search
 from supertickets.search import Space
 from supertickets.supernets import MobileSpec, create_mobile
-from supertickets.training import Reporter, read_events, restore_state
+from supertickets.training import Reporter, load_checkpoint, read_events, restore_state
 
 # Three steps of two networks per epoch, at 8x8 pixels. It learns nothing, but everything happens to it.
 _SHORT = """
 --threads 1 --epochs 4 --evaluate_every 2 --recalibrate_batches 1 --accumulate 2 --ema_decay 0.9
 --data.validation 0.5 --data.batch 32 --data.limit 96
 --supernet.name tunas_proxyless --supernet.settings.width 0.1 --supernet.settings.strides [1,1,2,1,1,1,2,1,1]
---search.interval 0 --prune.ratio 0 --policy.images 8 --policy.lr 0.3 --budget.macs 3e5
+--policy.images 8 --policy.lr 0.3 --budget.macs 3e5
 """
 EPOCHS, STEPS = 4, 3
 
 
 def recipe(*words: str) -> st.Recipe:
-    return st.load_recipe("digits", [*_SHORT.split(), *words])
+    return st.load_recipe("digits", [*OFF, *_SHORT.split(), *words])
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +135,7 @@ def test_what_is_done_with_a_found_network(run: Path, tmp_path: Path, cli: Cli) 
     assert cli("retrain", run, "--epochs", "1", "--out", tmp_path / "further").status == 0
 
 
-def by_macs(spec: MobileSpec, *, runtime: str, threads: int) -> LatencyTable:
+def by_macs(spec: MobileSpec, *, runtime: str, threads: int, say: object) -> LatencyTable:
     """A latency table by whose clock an operation takes its MACs, in thousands."""
     ms = {str(operation): size_of(operation, spec).macs / 1e3 for operation in all_operations(spec)}
     check = {"networks": 50, "median_error": 0.1}
@@ -177,6 +180,13 @@ def test_the_command(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) 
         (["--policy.delay", "1"], "policy.delay is 1; it is a share"),
         (["--policy.warmup", "0.5"], "the nearest possible warm-up is 0.25"),
         (["--policy.lr", "0"], "policy.lr is 0; it must be above 0"),
+        (["--prune.ratio", "0.5"], "search takes no prune.ratio: a policy decides"),
+        (["--networks", "3"], "--networks is for --by random and evolution"),
+        (
+            ["--epochs", "1", "--data.limit", "32", "--policy.lr", "null"],
+            "in 1 steps the controller has none to learn in",
+        ),
+        (["--supernet.settings.collapsed", "maybe"], "unknown supernet.settings.collapsed 'maybe'"),
         (["--compile", "true"], "compile cannot serve a policy search"),
         (
             ["--supernet.settings.strides", "[1,2]"],
@@ -217,20 +227,69 @@ def test_the_architecture_of_a_supernets_ticket(toy_run: Path, tmp_path: Path) -
     assert alone.spec == st.load(toy_run).spec
     assert alone.cost.sparsity == 0
     wrong = st.load_recipe("digits", [*words, "--supernet.settings.tokns", "2"])
-    with pytest.raises(st.UserError, match=r"supernet\.settings\.tokns is not for the architecture of a ticket"):
+    with pytest.raises(st.UserError, match=r"supernet\.settings\.tokns 2 is not for the architecture of a ticket"):
         st.train(wrong, tmp_path / "x")
 
 
-@pytest.mark.parametrize("statistics", ["running", "recalibrated"])
-def test_other_statistics(statistics: str, tmp_path: Path) -> None:
-    ticket = search(recipe("--epochs", "1", "--supernet.settings.statistics", statistics), tmp_path / "run")
-    assert ticket.about["found"]["cost"] == ticket.cost.macs
+def test_other_statistics(run: Path, tmp_path: Path) -> None:
+    """Networks are the same ones in the first step, weights too; they are judged otherwise."""
+    qualities = {}
+    for statistics in ("batch", "running", "recalibrated"):
+        words = ("--supernet.settings.statistics", statistics, "--epochs", "2", "--policy.images", "100")
+        search(recipe(*words), tmp_path / statistics)
+        [first, _] = [e for e in read_events(tmp_path / statistics / "events.jsonl") if e["event"] == "epoch"]
+        qualities[statistics] = first["sampled_quality"]
+        norms = [v for k, v in shared(tmp_path / statistics).items() if k.endswith("running_mean")]
+        assert any(bool(value.any()) for value in norms) == (statistics != "batch")
+    assert len(set(qualities.values())) == 3
+
+
+def shared(run: Path) -> dict[str, torch.Tensor]:
+    """The weights of all networks of a space."""
+    return load_checkpoint(run / "checkpoint.safetensors", recipe(), torch.device("cpu")).module.state_dict()
+
+
+def test_part_of_a_space(tmp_path: Path) -> None:
+    """What is answered before the search is part of what it finds."""
+    given = ("--supernet.settings.choices", '{"b2.0.kernel": 3, "b3.0.expansion": 3}')
+    found = search(recipe("--epochs", "2", *given), tmp_path / "run").about["found"]["choices"]
+    assert (found["b2.0.kernel"], found["b3.0.expansion"]) == (3, 3)
+    whole = create_mobile("tunas_proxyless", width=0.1)
+    assert Space(whole.decisions()).outside(found) == []
+    wrong = recipe("--supernet.settings.choices", '{"b2.1.skip": true}')
+    with pytest.raises(st.UserError, match="may not leave layers out"):
+        search(wrong, tmp_path / "other")
+
+
+def test_broken_pictures_are_no_hindrance(tmp_path: Path) -> None:
+    """Pictures that are decoded in every epoch: what cannot be read judges nobody."""
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(40):
+            path = tmp_path / "data" / name / f"{i}.png"
+            Image.fromarray(random.integers(0, 256, (12, 12, 3), dtype=np.uint8)).save(path)
+            if i % 4 == 0:
+                path.write_bytes(path.read_bytes()[:60])
+    words = (
+        "--data.source",
+        "folders",
+        "--data.dir",
+        str(tmp_path / "data"),
+        "--data.size",
+        "12",
+        "--data.keep_gb",
+        "0",
+    )
+    found = search(
+        recipe(*words, "--epochs", "2", "--data.batch", "8", "--policy.images", "1", "--budget.macs", "5e5"),
+        tmp_path / "run",
+    )
+    assert found.about["samples"] > 0
 
 
 def test_a_policy_survives_a_checkpoint(run: Path) -> None:
     """Whatever `tensors` and `meta` give, `restore_state` takes."""
-    from supertickets.training import load_checkpoint
-
     state = load_checkpoint(run / "checkpoint.safetensors", recipe(), torch.device("cpu"))
     again = restore_state(recipe(), torch.device("cpu"), json.loads(json.dumps(state.meta())), state.tensors())
     assert state.policy is not None

@@ -60,11 +60,9 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
     made["search"].add_argument(
         "--by", choices=("policy", "random", "evolution"), default="policy", help="how (default: policy)"
     )
+    made["search"].add_argument("--networks", type=int, help="random, evolution: networks to train (default: 20)")
     made["search"].add_argument(
-        "--networks", type=int, default=20, help="random, evolution: networks to train (default: 20)"
-    )
-    made["search"].add_argument(
-        "--tolerance", type=float, default=0.02, help="random, evolution: distance from the target (default: 0.02)"
+        "--tolerance", type=float, help="random, evolution: distance from the target (default: 0.02)"
     )
     made["draw"].add_argument("--plan", action="store_true", help="print what happens when, and do nothing")
     made["resume"].add_argument("out", metavar="RUN")

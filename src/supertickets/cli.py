@@ -75,11 +75,17 @@ def _draw(options: argparse.Namespace) -> None:
 def _search(options: argparse.Namespace) -> None:
     """search a space of networks to a budget, by a policy (TuNAS) or by training many -> RUN/ticket"""
     from .deploy import measure_table
-    from .restate import OFF
+    from .restate import OFF, refuse
     from .runs import search
 
+    refuse(
+        options.settings, ("prune.", "search."), "search", "a policy decides, and nothing is pruned; draw what it finds"
+    )
     recipe = load_recipe(options.recipe, [*OFF, *_with_data(options)])
     if options.by == "policy":
+        for name in ("networks", "tolerance"):
+            if getattr(options, name) is not None:
+                raise UserError(f"--{name} is for --by random and evolution; leave it out")
         out = Path(options.out or f"runs/{recipe.name}")
         _trained(lambda: search(recipe, out, measure_table), out, options.json)
         return
@@ -90,7 +96,8 @@ def _search(options: argparse.Namespace) -> None:
     out = Path(options.out or f"runs/{recipe.name}-{options.by}")
     say = Console(stderr=True, highlight=False, soft_wrap=True).print
     try:
-        ticket = rival_search(recipe, out, options.by, options.networks, options.tolerance, measure_table, say)
+        asked = {name: value for name in ("networks", "tolerance") if (value := getattr(options, name)) is not None}
+        ticket = rival_search(recipe, out, options.by, measure=measure_table, say=say, **asked)
     except Interrupted:
         print("stopped; the same command goes on", file=sys.stderr)
         raise SystemExit(STOPPED) from None
@@ -99,7 +106,7 @@ def _search(options: argparse.Namespace) -> None:
         _print_json({"ticket": str(out / "ticket"), **result})
         return
     _OUT.print(f"\nticket   {out / 'ticket'}\nnetworks {out / 'networks.csv'}")
-    _OUT.print(f"best     validation {result['validation']:.2f}%, test {result['test']:.2f}%, of {options.networks}")
+    _OUT.print(f"best     validation {result['validation']:.2f}%, test {result['test']:.2f}%")
     for line in cost_lines(ticket.cost):
         _OUT.print(line)
 
@@ -261,8 +268,8 @@ def _latency_table(options: argparse.Namespace) -> None:
     if out.is_dir() or not os.access(out.parent, os.W_OK):  # before minutes of measuring
         raise UserError(f"{out} cannot be written; choose another --out")
     told = {name: getattr(options, name) for name in ("runtime", "threads", "repeats", "networks")}
-    with Console(stderr=True, highlight=False).status(f"measuring {options.space} on this device"):
-        table = measure_table(spec, **told)
+    with Console(stderr=True, highlight=False).status(f"measuring {options.space} on this device") as status:
+        table = measure_table(spec, **told, say=status.update)
     table.save(out)
     if options.json:
         _print_json(table.to_json())

@@ -187,6 +187,10 @@ def _check_policy(recipe: Recipe) -> None:
         raise UserError("budget.table and budget.measured are for budget.latency_ms, which is not given")
     if budget.measured and (budget.table or budget.runtime != "torch"):
         raise UserError("budget.measured times networks by PyTorch, without a table; leave those out")
+    if budget.table and (budget.runtime != "torch" or budget.threads != 1):
+        raise UserError(
+            "budget.runtime and budget.threads are for a new table; budget.table has its own: leave them out"
+        )
     if budget.given and recipe.compile:
         raise UserError("compile cannot serve a policy search, where every step has another network; set it to false")
 

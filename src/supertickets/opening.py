@@ -15,12 +15,12 @@ from .cost import count
 from .cost.budget import Budget, make_budget
 from .cost.latency_table import LatencyTable
 from .data import Batches, Splits, load_splits
-from .errors import UserError, nearest
+from .errors import UserError
 from .recipe import Recipe
 from .schedule import check_schedule
 from .search import Space
 from .settle import settle
-from .supernets import HRNetSpec, MobileSpec, Spec, as_tuples, create_spec, list_spaces
+from .supernets import HRNetSpec, MobileSpec, Spec, create_spec, list_spaces
 from .tasks import Segmentation, Task, task_of_head
 from .tasks.segmentation import balanced, pixel_shares
 from .ticket import Ticket
@@ -32,7 +32,7 @@ from .training.teacher import FixedTeacher, Teacher, fixed_teacher
 Measure = Callable[..., LatencyTable]
 # What a run begins with, given its recipe and its data: a full supernet, or a network with weights and mask.
 Beginning = Callable[[Recipe, Splits], Spec | Ticket]
-_TABLE = "latency.json"  # in the directory of a search
+TABLE = "latency.json"  # in the directory of a search
 _INSTEAD = {"in_channels": "", "image_size": " and set data.size", "num_classes": ""}
 
 
@@ -71,7 +71,7 @@ def supernet_for(recipe: Recipe, splits: Splits) -> Spec:
     return spec
 
 
-def space_for(recipe: Recipe, splits: Splits) -> Spec:
+def space_for(recipe: Recipe, splits: Splits) -> MobileSpec:
     """The space that a policy search explores, fitted to the data."""
     spec = _network(recipe, splits)
     if not isinstance(spec, MobileSpec) or not spec.is_open():
@@ -79,6 +79,9 @@ def space_for(recipe: Recipe, splits: Splits) -> Spec:
             f"supernet.name {recipe.supernet.name} leaves nothing open that a policy could decide; take one of "
             f"{', '.join(list_spaces())}, or draw"
         )
+    given = recipe.supernet.settings.get("choices", {})
+    if any(name.endswith(".skip") and answer is True for name, answer in given.items()):
+        raise UserError("supernet.settings.choices of a search may not leave layers out; leave their .skip open")
     return spec
 
 
@@ -91,7 +94,7 @@ def _network(recipe: Recipe, splits: Splits) -> Spec:
             raise UserError(f"supernet.settings.{name} follows from the data ({value}); leave it out{_INSTEAD[name]}")
     try:
         if recipe.supernet.family == "ticket":
-            spec = architecture_of(recipe.supernet.name, settings | fitted)
+            spec = architecture_of(recipe.supernet.name, settings, fitted)
         else:
             spec = create_spec(recipe.supernet.name, transformer=recipe.supernet.transformer, **settings, **fitted)
         count(spec)
@@ -107,24 +110,25 @@ def _network(recipe: Recipe, splits: Splits) -> Spec:
     return spec
 
 
-def architecture_of(name: str, settings: Mapping[str, Any]) -> Spec:
+def architecture_of(name: str, settings: Mapping[str, Any], fitted: Mapping[str, Any]) -> Spec:
     """The architecture of a ticket, to be trained from fresh weights.
 
     Args:
         name: "ticket:" and the folder of a ticket, or of its run.
-        settings: Fields of the spec to replace.
+        settings: Of mobile networks, dropout and the numbers of batch norms may be replaced.
+        fitted: What follows from the data.
 
     Raises:
-        UserError: There is no such ticket, or its spec has no such field.
+        UserError: There is no such ticket, or nothing else may be replaced.
     """
     spec = Ticket.from_pretrained(name.partition(":")[2]).spec
     if not isinstance(spec, HRNetSpec | MobileSpec):
         raise UserError(f"supernet.name {name}: {spec} is a library's network; give its own name")
-    known = {field.name for field in dataclasses.fields(spec)} - {"blocks", "last_filters", "style", "units"}
-    for key in settings:
-        if key not in known:
-            raise UserError(f"supernet.settings.{key} is not for the architecture of a ticket{nearest(key, known)}")
-    return dataclasses.replace(spec, **{key: as_tuples(value) for key, value in settings.items()})
+    known = {*fitted, *({"dropout", "bn_eps", "bn_momentum"} if isinstance(spec, MobileSpec) else ())}
+    for key, value in settings.items():
+        if key not in known or not isinstance(value, int | float):
+            raise UserError(f"supernet.settings.{key} {value} is not for the architecture of a ticket")
+    return dataclasses.replace(spec, **settings, **fitted)
 
 
 def make_task(recipe: Recipe, splits: Splits) -> Task:
@@ -132,13 +136,14 @@ def make_task(recipe: Recipe, splits: Splits) -> Task:
     return task_of_head("keypoints" if recipe.task == "pose" else recipe.task, splits.classes, recipe.to_json())
 
 
-def keep_table(recipe: Recipe, spec: Spec, out: Path, measure: Measure | None, say: Callable[[str], None]) -> None:
-    """Puts the latency table of a search into its directory, if it needs one: that of the recipe, or a new one.
+def find_table(
+    recipe: Recipe, spec: MobileSpec, measure: Measure | None, say: Callable[[str], None]
+) -> LatencyTable | None:
+    """The latency table of a search that begins, if it needs one: that of the recipe, or a new one.
 
     Args:
         recipe: Says what is limited.
         spec: The space.
-        out: The directory.
         measure: Makes a new one.
         say: Tells what is going on.
 
@@ -147,21 +152,28 @@ def keep_table(recipe: Recipe, spec: Spec, out: Path, measure: Measure | None, s
     """
     budget = recipe.budget
     if budget.latency_ms is None or budget.measured:
-        return
-    assert isinstance(spec, MobileSpec)
+        return None
     if budget.table:
         table = LatencyTable.load(budget.table)
         table.check_serves(spec, budget.table)
-    elif measure is not None:
-        say(f"measuring the operations of {recipe.supernet.name} on this device")
-        table = measure(spec, runtime=budget.runtime, threads=budget.threads)
+        return table
+    if measure is not None:
+        table = measure(spec, runtime=budget.runtime, threads=budget.threads, say=say)
         say(f"half of {table.check['networks']} other networks are predicted within {table.check['median_error']:.1%}")
-    else:
-        raise UserError("budget.latency_ms needs budget.table: make it with supertickets latency-table")
-    table.save(out / _TABLE)
+        return table
+    raise UserError("budget.latency_ms needs budget.table: make it with supertickets latency-table")
 
 
-def budget_of(recipe: Recipe, spec: Spec, out: Path) -> Budget:
+def known_budget(recipe: Recipe, spec: MobileSpec, out: Path) -> Budget:
+    """The budget of a search whose target was found possible.
+
+    Raises:
+        UserError: Its latency table is missing or damaged.
+    """
+    return make_budget(recipe.budget, spec, out / TABLE)
+
+
+def budget_of(recipe: Recipe, spec: MobileSpec, out: Path) -> Budget:
     """The budget of a search.
 
     Args:
@@ -172,8 +184,7 @@ def budget_of(recipe: Recipe, spec: Spec, out: Path) -> Budget:
     Raises:
         UserError: Networks of the space cost more, or less.
     """
-    assert isinstance(spec, MobileSpec)
-    budget = make_budget(recipe.budget, spec, out / _TABLE)
+    budget = known_budget(recipe, spec, out)
     space = Space(spec.decisions())
     drawn = space.sample(8 if recipe.budget.measured else 200, torch.Generator().manual_seed(0))
     # The smallest and the largest come first; of times they need not be the least and the most.

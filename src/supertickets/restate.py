@@ -55,7 +55,8 @@ def check_target(recipe: Recipe) -> None:
 
 def one_network(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
     """A recipe with a space, restated for training one network of it from fresh weights."""
-    settings = {**recipe.supernet.settings, "choices": dict(choices)}
+    given = recipe.supernet.settings
+    settings = {**given, "choices": {**given.get("choices", {}), **choices}}
     supernet = dataclasses.replace(recipe.supernet, settings=settings)
     return dataclasses.replace(fixed_network(recipe), supernet=supernet)
 

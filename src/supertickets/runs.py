@@ -23,12 +23,14 @@ from .errors import UserError
 from .files import check_recipe, recipe_from_json
 from .one_shot import prune_once
 from .opening import (
+    TABLE,
     Beginning,
     Measure,
     as_it_is,
     budget_of,
     check_data,
-    keep_table,
+    find_table,
+    known_budget,
     make_task,
     open_session,
     space_for,
@@ -39,7 +41,7 @@ from .pruning import WITHOUT_DATA, find_criterion
 from .recipe import Recipe
 from .restate import check_target, fixed_network, lineage, recipe_of, refuse_budget
 from .schedule import check_schedule
-from .supernets import HRNetSpec, KnownSpec, Spec, spec_from_json
+from .supernets import HRNetSpec, KnownSpec, MobileSpec, Spec, spec_from_json
 from .ticket import Ticket
 from .training import (
     RunDir,
@@ -287,7 +289,8 @@ def _go_on(out: str | Path) -> Ticket | None:
             )
         state = load_checkpoint(session.run.checkpoint, recipe, session.runtime.device)
         if command == "search":
-            session = _with_budget(session)
+            assert isinstance(supernet, MobileSpec)
+            session = dataclasses.replace(session, budget=known_budget(recipe, supernet, session.run.path))
         session.run.truncate_log(state.position.log_size)
         session.reporter.resume(state.position.epoch)
         session.reporter.say(f"resuming {out} at epoch {state.position.epoch + 1}, step {state.position.step}")
@@ -336,9 +339,7 @@ def _begin(
         else:
             state = initial_state(first, recipe, session.runtime.device)
         if command == "search":
-            if session.runtime.is_main:
-                keep_table(recipe, state.spec, session.run.path, measure, session.reporter.say)
-            session, state.policy = _with_budget(session), policy_of(state.spec, recipe)
+            session, state.policy = _with_budget(session, measure), policy_of(state.spec, recipe)
         if command in ("draw", "prune") and recipe.prune.ratio:
             check_prune(state, recipe)
         if command == "draw" and (warning := search_warning(session)):
@@ -370,9 +371,17 @@ def _finish(command: Command, session: Session, state: TrainState, made: Mapping
     return emit(command, session, state, made)
 
 
-def _with_budget(session: Session) -> Session:
-    session.runtime.barrier()  # the first process may have measured a table
-    return dataclasses.replace(session, budget=budget_of(session.recipe, session.supernet, session.run.path))
+def _with_budget(session: Session, measure: Measure | None) -> Session:
+    """The session of a search that begins."""
+    recipe, space, out = session.recipe, session.supernet, session.run.path
+    assert isinstance(space, MobileSpec)
+    if session.runtime.world > 1 and recipe.budget.latency_ms is not None and recipe.budget.table is None:
+        raise UserError("several processes cannot measure latencies; make a table first (supertickets latency-table)")
+    table = find_table(recipe, space, measure, session.reporter.say)
+    if table is not None and session.runtime.is_main:
+        table.save(out / TABLE)
+    session.runtime.barrier()
+    return dataclasses.replace(session, budget=budget_of(recipe, space, out))
 
 
 def emit(command: Command, session: Session, state: TrainState, made: Mapping[str, Any]) -> Ticket:
@@ -419,7 +428,7 @@ def found_by(session: Session, state: TrainState) -> dict[str, Any]:
         "budget": session.budget.name,
         "target": session.budget.target,
         "cost": session.budget.cost(best),
-        "choices": best,
+        "choices": {**session.recipe.supernet.settings.get("choices", {}), **best},
         "indices": state.policy.most_probable(),
     }
     return {"found": found}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from .errors import UserError
 from .recipe import Recipe
 from .schedule import last_search_epoch
 from .search import lr_for, reach
@@ -62,7 +63,13 @@ def settle(recipe: Recipe, samples: int, side: int) -> tuple[Recipe, list[str]]:
         recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=rho))
         said.append(f"chosen: penalty {rho:.3g} (--search.reach or --search.rho; more removes more)")
     if recipe.budget.given and recipe.policy.lr is None:
-        lr = lr_for(recipe.epochs * max(1, samples // recipe.data.batch), recipe.policy)
+        steps = recipe.epochs * max(1, samples // recipe.data.batch)
+        lr = lr_for(steps, recipe.policy)
+        if not lr:
+            raise UserError(
+                f"in {steps} steps the controller has none to learn in (policy.delay {recipe.policy.delay:g}); "
+                "set more epochs"
+            )
         recipe = dataclasses.replace(recipe, policy=dataclasses.replace(recipe.policy, lr=lr))
         said.append(f"chosen: learning rate {lr:.3g} of the policy (--policy.lr)")
     return recipe, said

@@ -232,8 +232,10 @@ class Ticket:
             said = said.replace("searched and pruned", "pruned")  # there was nothing to search
             network = [("network", recipe.get("supernet", {}).get("name", str(self.spec)))]
         if found := about.get("found"):
-            unit = {"latency_ms": "ms", "macs": "MACs", "params": "parameters"}[found["budget"]]
-            network.append(("found for", f"{found['target']:,g} {unit}; costs {found['cost']:,.7g}"))
+            unit, form = {"latency_ms": ("ms", ",.4g"), "macs": ("MACs", ",.0f"), "params": ("parameters", ",.0f")}[
+                found["budget"]
+            ]
+            network.append(("found for", f"{found['target']:{form}} {unit}; costs {found['cost']:{form}}"))
         rows = [
             *_history(about),
             *network,

@@ -101,7 +101,7 @@ def test_a_budget_of_predicted_latency(tmp_path: Path) -> None:
     ]
     other = create_spec("tunas_proxyless", image_size=(32, 32), num_classes=3)
     assert isinstance(other, MobileSpec)
-    with pytest.raises(UserError, match=r"was measured for another space.*--size 32 32 --classes 3"):
+    with pytest.raises(UserError, match=r"was measured for another space, size of pictures \(32 x 32 are wanted\)"):
         make_budget(BudgetSettings(latency_ms=3.0), other, tmp_path / "table.json")
 
 

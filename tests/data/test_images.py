@@ -99,19 +99,20 @@ def test_evaluation_has_every_sample_exactly_once_as_it_is(splits: Splits, world
 def test_judging_goes_through_the_validation_split_again_and_again(splits: Splits, world: int) -> None:
     """In random orders, as they are; every process has others, and resuming goes on behind those judged."""
     size, known = 20, sorted(label for _, labels in of(splits, 0, 1).evaluation(splits.validation) for label in labels)
-    shares = [list(of(splits, rank, world).judging(0, size)) for rank in range(world)]
+    shares = [list(of(splits, rank, world).judging(0, size, networks=2)) for rank in range(world)]
     steps = of(splits, 0, 1).steps_per_epoch
-    assert [len(share) for share in shares] == [steps] * world
-    seen = [label for step in zip(*shares, strict=True) for _, labels in step for label in labels.tolist()]
+    assert [len(share) for share in shares] == [2 * steps] * world
+    rows = [[labels.tolist() for _, labels in share] for share in shares]
+    seen = [label for i in range(steps) for row in rows for labels in row[2 * i : 2 * i + 2] for label in labels]
     whole = [seen[i : i + len(known)] for i in range(0, len(seen) - len(known) + 1, len(known))]
-    assert len(seen) == steps * size * world
+    assert len(seen) == 2 * steps * size * world
     assert len(whole) >= 1
     assert all(sorted(part) == known for part in whole)
     assert seen[: len(known)] != next(iter(of(splits, 0, 1).judging(1, len(known))))[1].tolist()
     images, labels = shares[0][0]
     assert isinstance(splits.validation, ImageSet)
     assert torch.equal(images, splits.preprocessing(splits.validation.images)[labels])
-    assert same(list(of(splits, 0, world).judging(0, size, skip=2)), shares[0][2:])
+    assert same(list(of(splits, 0, world).judging(0, size, 2, skip=2)), shares[0][4:])
 
 
 def of(splits: Splits, rank: int, world: int) -> Batches:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -26,7 +28,10 @@ def test_at_the_target_it_is_the_quality(kind: RewardKind) -> None:
 def test_trend() -> None:
     cost = torch.tensor([40.0, 50.0, 60.0, 70.0])
     assert trend(0.5 + 0.003 * cost, cost, 50.0) == pytest.approx((0.15, 0), abs=1e-6)
-    assert trend(torch.tensor([0.1, 0.9]), torch.tensor([5.0, 5.0]), 50.0) == (0, 0)
+    for unknown in ([5.0, 5.0, 5.0], [1.0, 2.0], []):
+        found = trend(torch.tensor([0.1, 0.9, 0.3][: len(unknown)]), torch.tensor(unknown), 50.0)
+        assert found == (0, math.inf)
+        assert not found.exceeds(-1e-9)
 
 
 def test_the_error_of_a_trend_is_that_of_textbooks() -> None:

@@ -16,7 +16,7 @@ from supertickets.study import rival_search
 _SHORT = """
 --threads 1 --epochs 1 --recalibrate_batches 1 --data.validation 0.5 --data.batch 32 --data.limit 64
 --supernet.name tunas_proxyless --supernet.settings.width 0.1 --supernet.settings.strides [1,1,2,1,2,1,2,1,1]
---search.interval 0 --prune.ratio 0 --budget.macs 2e5
+--budget.macs 2e5
 """
 WORDS = _SHORT.split()
 
@@ -66,6 +66,27 @@ def test_evolution_goes_on_with_what_was_interrupted(tmp_path: Path, cli: Cli, m
     assert len(taken_up) == 1
     assert rows(tmp_path / "run") == rows(tmp_path / "whole")
     assert json.loads(whole.out)["by"] == "evolution"
+
+
+def test_a_directory_is_for_one_search(run_of_two: Path, toy_run: Path, cli: Cli) -> None:
+    """Other settings, or a run of another kind, are not mixed up with it."""
+    words = (*WORDS, "--by", "random", "--networks", "2", "--tolerance", "0.2", "--out")
+    for more in (("--epochs", "2"), ("--seed", "5"), ("--data.limit", "96")):
+        refused = cli("search", "digits", *words, run_of_two, *more)
+        assert refused.status == 2
+        assert "holds a search with other settings or data; choose another --out" in refused.err
+    before = (toy_run / "result.json").read_text()
+    refused = cli("search", "digits", *words, toy_run)
+    assert refused.status == 2
+    assert "holds a finished run" in refused.err
+    assert (toy_run / "result.json").read_text() == before
+
+
+@pytest.fixture
+def run_of_two(tmp_path: Path, cli: Cli) -> Path:
+    words = (*WORDS, "--by", "random", "--networks", "2", "--tolerance", "0.2", "--out", tmp_path / "two")
+    assert cli("search", "digits", *words).status == 0
+    return tmp_path / "two"
 
 
 @pytest.mark.parametrize(

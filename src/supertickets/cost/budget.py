@@ -50,10 +50,19 @@ def make_budget(settings: BudgetSettings, spec: MobileSpec, table: Path) -> Budg
     if name == "params":
         return Budget(name, target, adding_up(spec, lambda operation: size_of(operation, spec).params))
     if settings.measured:
-        return Budget(name, target, lambda choices: timed(spec.narrow(choices), settings.threads))
+        known: dict[MobileSpec, float] = {}  # one figure per network and process
+
+        def measured(choices: Mapping[str, Choice]) -> float:
+            network = spec.narrow(choices)
+            if network not in known:
+                known[network] = timed(network, settings.threads)
+            return known[network]
+
+        return Budget(name, target, measured)
     predicted = LatencyTable.load(table)
     predicted.check_serves(spec, str(table))
-    return Budget(name, target, predicted.predict)
+    total = adding_up(spec, lambda operation: predicted.ms[str(operation)])
+    return Budget(name, target, lambda choices: predicted.bias + predicted.scale * total(choices))
 
 
 def timed(spec: MobileSpec, threads: int) -> float:

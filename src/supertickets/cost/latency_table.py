@@ -7,6 +7,7 @@ The features are those of TuNAS (released code): which layer stands at which pla
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -72,9 +73,9 @@ class LatencyTable:
         if not same or any(str(operation) not in self.ms for operation in all_operations(spec)):
             height, width = spec.image_size
             raise UserError(
-                f"{name} was measured for another space, size of pictures or number of classes; measure one with "
-                f"supertickets latency-table SPACE --size {height} {width} --classes {spec.num_classes}, or leave out "
-                "budget.table"
+                f"{name} was measured for another space, size of pictures ({height} x {width} are wanted), number of "
+                f"channels or of classes ({spec.in_channels}, {spec.num_classes}); leave out budget.table, then the "
+                "search measures one"
             )
 
     def predict(self, choices: Mapping[str, Choice]) -> float:
@@ -100,7 +101,10 @@ class LatencyTable:
         """
         try:
             data = json.loads(Path(path).read_text())
-            return LatencyTable(**data | {"spec": MobileSpec.from_json(data["spec"])})
+            table = LatencyTable(**data | {"spec": MobileSpec.from_json(data["spec"])})
+            if not all(map(math.isfinite, (*table.ms.values(), table.bias, table.scale))):
+                raise ValueError("a figure is not finite")
+            return table
         except OSError as error:
             raise UserError(
                 f"{path} cannot be read ({error.strerror}); make it with supertickets latency-table"

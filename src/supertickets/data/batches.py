@@ -63,20 +63,25 @@ class Batches:
         plan = [order[i * size : (i + 1) * size][self.rank :: self.world] for i in range(count)]
         return _load(self._fetch(Variation(self.augment, self.seed, epoch)), plan, 0)
 
-    def judging(self, epoch: int, size: int, skip: int = 0) -> Iterator[Batch]:
-        """Validation batches of ``size`` for this process, one per training step of an epoch behind ``skip`` steps.
+    def judging(self, epoch: int, size: int, networks: int = 1, skip: int = 0) -> Iterator[Batch]:
+        """Validation batches that networks are judged by in an epoch; they go through the split in random orders.
 
-        They go through the validation split in random orders, one after the other.
+        Args:
+            epoch: From 0.
+            size: Of a batch; broken pictures are missing.
+            networks: Batches per training step and process.
+            skip: Steps that are done.
         """
         data, steps = self.splits.validation, self.steps_per_epoch
-        needed = steps * size * self.world
+        needed = steps * self.world * networks * size
         orders = [
             np.random.default_rng(mix(self.seed, epoch, 4, i)).permutation(len(data))
             for i in range(-(-needed // len(data)))
         ]
-        mine = np.concatenate(orders)[:needed].reshape(steps, self.world, size)[:, self.rank]
+        every = np.concatenate(orders)[:needed].reshape(steps, self.world, networks, size)
+        mine = every[skip:, self.rank].reshape(-1, size)
         workers = self.settings.workers if data.slow else 0
-        return _load(_Fetch(data, self.splits.preprocessing, None), list(mine[skip:]), workers)
+        return _load(_Fetch(data, self.splits.preprocessing, None), list(mine), workers)
 
     def evaluation(self, data: Samples) -> Iterator[Batch]:
         """Every sample once over all processes, as it is; broken pictures are left out, or refused."""

@@ -27,7 +27,14 @@ _TOGETHER = 64  # calls of a round, so that a round's calls meet the machine in 
 
 
 def measure_table(
-    spec: MobileSpec, *, runtime: str = "torch", threads: int = 1, repeats: int = 30, networks: int = 50, seed: int = 0
+    spec: MobileSpec,
+    *,
+    runtime: str = "torch",
+    threads: int = 1,
+    repeats: int = 30,
+    networks: int = 50,
+    seed: int = 0,
+    say: Callable[[str], None] | None = None,
 ) -> LatencyTable:
     """Times every operation of a space, then whole networks drawn at random.
 
@@ -38,6 +45,7 @@ def measure_table(
         repeats: Calls per operation and network; medians count.
         networks: Networks for the check, which bias and scale have not seen; a third as many more fit these.
         seed: Of the networks.
+        say: Tells how far it is, some ten times.
 
     Raises:
         UserError: The spec is one network, or a number is impossible.
@@ -59,7 +67,7 @@ def measure_table(
     try:
         with tempfile.TemporaryDirectory() as folder:
             prepare = partial(_prepared, runtime=runtime, threads=threads, folder=Path(folder))
-            ms = _times({str(o): partial(prepare, *alone(o, spec)) for o in all_operations(spec)}, repeats)
+            ms = _times({str(o): partial(prepare, *alone(o, spec)) for o in all_operations(spec)}, repeats, say)
             table = LatencyTable(spec=spec, device=device_name(), runtime=runtime, threads=threads, ms=ms, check={})
             space = Space(spec.decisions())
             fitted = max(2, networks // 3)
@@ -96,10 +104,15 @@ def spearman(x: Tensor, y: Tensor) -> float:
     return float(torch.corrcoef(ranks)[0, 1])
 
 
-def _times(preparations: Mapping[str, Callable[[], Call]], repeats: int) -> dict[str, float]:
+def _times(
+    preparations: Mapping[str, Callable[[], Call]], repeats: int, say: Callable[[str], None] | None = None
+) -> dict[str, float]:
     """Median times in ms; what is timed together is prepared together."""
     found: dict[str, float] = {}
-    for names in np.array_split(list(preparations), -(-len(preparations) // _TOGETHER)):
+    groups = np.array_split(list(preparations), -(-len(preparations) // _TOGETHER))
+    for i, names in enumerate(groups):
+        if say is not None and i % max(1, len(groups) // 10) == 0:
+            say(f"measuring on this device: {len(found):,} of {len(preparations):,} operations")
         calls = {str(name): preparations[str(name)]() for name in names}
         found |= {name: latency.median_ms for name, latency in time_interleaved(calls, repeats).items()}
     return found

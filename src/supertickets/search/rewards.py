@@ -46,13 +46,13 @@ class Trend(NamedTuple):
 
 
 def trend(quality: Tensor, cost: Tensor, target: float) -> Trend:
-    """The least-squares line through networks; without a slope where all cost the same."""
+    """The least-squares line through networks; unknown of fewer than three, and where all cost the same."""
     ratio = (cost / target).double()
     centred = ratio - ratio.mean()
     deviation = quality.double() - quality.double().mean()
     spread = float(centred.square().sum())
-    if not spread > 0:
-        return Trend(0.0, 0.0)
+    if len(ratio) < 3 or not spread > 0:
+        return Trend(0.0, math.inf)
     slope = float((centred * deviation).sum()) / spread
-    residual = float((deviation - slope * centred).square().sum()) / max(len(ratio) - 2, 1)
+    residual = float((deviation - slope * centred).square().sum()) / (len(ratio) - 2)
     return Trend(slope, math.sqrt(residual / spread))

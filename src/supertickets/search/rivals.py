@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import UserError
 from .space import Space
 
-Measure = Callable[[Tensor], Tensor]  # index lists (N, D) -> (N,)
+Figure = Callable[[Tensor], Tensor]  # index lists (N, D) -> (N,)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Window:
 
 
 def random_networks(
-    space: Space, cost: Measure, window: Window, count: int, generator: torch.Generator, tries: int = 1_000_000
+    space: Space, cost: Figure, window: Window, count: int, generator: torch.Generator, tries: int = 1_000_000
 ) -> Tensor:
     """Draws networks until enough lie in the window (rejection sampling, Sec. 3.2); (count, D).
 
@@ -58,8 +58,8 @@ def random_networks(
 
 def evolve(
     space: Space,
-    quality: Measure,
-    cost: Measure,
+    quality: Figure,
+    cost: Figure,
     window: Window,
     evaluations: int,
     generator: torch.Generator,
@@ -85,7 +85,7 @@ def evolve(
     return torch.stack(networks), torch.tensor(scores)
 
 
-def _mutated(space: Space, parent: Tensor, cost: Measure, window: Window, generator: torch.Generator) -> Tensor:
+def _mutated(space: Space, parent: Tensor, cost: Figure, window: Window, generator: torch.Generator) -> Tensor:
     """Answers one decision that means something anew; more of them where that alone leaves the window."""
     most = 4 * len(space.decisions)  # ever more of a network may change before it is given up
     for changes in range(1, most):

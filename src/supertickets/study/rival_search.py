@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from ..data import load_splits
 from ..errors import UserError
-from ..opening import Measure, budget_of, keep_table, space_for
+from ..opening import TABLE, Measure, budget_of, find_table, space_for
 from ..recipe import Recipe
 from ..restate import check_target, one_network
 from ..runs import resume, train
@@ -29,13 +30,15 @@ from ..ticket import Ticket, load
 from ..training import RunDir, write_json
 
 By = Literal["random", "evolution"]
+_RECORD = "search.json"  # what a directory was begun with
+_TRIES = 50_000  # random networks until enough are so close to the target
 
 
 def rival_search(
     recipe: Recipe,
     out: Path,
     by: By,
-    networks: int,
+    networks: int = 20,
     tolerance: float = 0.02,
     measure: Measure | None = None,
     say: Callable[[str], None] = print,
@@ -59,11 +62,39 @@ def rival_search(
         raise UserError(f"--networks is {networks}; the nearest possible is 1")
     if not 0 < tolerance < 1:
         raise UserError(f"--tolerance is {tolerance:g}; it is a share of the target, e.g. 0.02")
-    spec = space_for(recipe, load_splits(recipe.data))
-    assert isinstance(spec, MobileSpec)
-    out.mkdir(parents=True, exist_ok=True)
-    if not (out / "latency.json").exists():
-        keep_table(recipe, spec, out, measure, say)
+    if recipe.budget.measured:
+        raise UserError("budget.measured finds another figure every time; leave it out, for a table")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(f"--by {by} trains one network after the other; start it without torchrun")
+    splits = load_splits(recipe.data)
+    spec = space_for(recipe, splits)
+    about = {
+        "by": by,
+        "networks": networks,
+        "tolerance": tolerance,
+        "recipe": recipe.to_json(),
+        "data": splits.digest(),
+    }
+    with RunDir(out) as run:
+        _take_up(run, json.loads(json.dumps(about)))
+        table = find_table(recipe, spec, measure, say) if not (out / TABLE).exists() else None
+        if table is not None:
+            table.save(out / TABLE)
+        return _search(recipe, spec, run, about, say)
+
+
+def _take_up(run: RunDir, about: dict[str, Any]) -> None:
+    """Begins a search in a directory, or goes on with the same one."""
+    record = run.path / _RECORD
+    if not record.exists():
+        run.check_free()
+        write_json(record, about)
+    elif json.loads(record.read_text()) != about:
+        raise UserError(f"{run.path} holds a search with other settings or data; choose another --out")
+
+
+def _search(recipe: Recipe, spec: MobileSpec, run: RunDir, about: dict[str, Any], say: Callable[[str], None]) -> Ticket:
+    out, networks, tolerance = run.path, about["networks"], about["tolerance"]
     budget, space, rows = budget_of(recipe, spec, out), Space(spec.decisions()), list[dict[str, Any]]()
 
     def cost(indices: Tensor) -> Tensor:
@@ -81,8 +112,8 @@ def rival_search(
 
     window = Window((1 - tolerance) * budget.target, (1 + tolerance) * budget.target)
     generator = torch.Generator().manual_seed(recipe.seed)
-    if by == "random":
-        quality(random_networks(space, cost, window, networks, generator))
+    if about["by"] == "random":
+        quality(random_networks(space, cost, window, networks, generator, _TRIES))
     else:
         evolve(space, quality, cost, window, networks, generator, population=max(2, networks // 4), tournament=2)
     best = max(rows, key=lambda row: row["validation"])
@@ -93,7 +124,7 @@ def rival_search(
     shutil.rmtree(out / "ticket", ignore_errors=True)
     shutil.copytree(out / best["network"] / "ticket", out / "ticket")
     passes = {row["network"]: row["samples"] for row in rows}  # evolution may come back to a network
-    write_json(out / "result.json", {"by": by, **best, "samples": sum(passes.values())})
+    write_json(out / "result.json", {"by": about["by"], **best, "samples": sum(passes.values())})
     return load(out / "ticket")
 
 

@@ -174,10 +174,12 @@ MOBILE: Mapping[str, Callable[[], MobileSpec]] = {
 
 
 _SHORTHANDS = {"width", "activation", "strides", "choices"}  # settings that are no fields of the spec
-_NAMED = {
+_NAMED: Mapping[str, tuple[Any, ...]] = {
     "activation": get_args(Activation),
     "padding": ("same_tf", "symmetric"),
     "gate": ("sigmoid", "hard_sigmoid"),
+    "last_activation": get_args(Activation),
+    "collapsed": (True, False),
     "statistics": ("batch", "running", "recalibrated"),
 }
 
@@ -195,12 +197,7 @@ def create_mobile(name: str, **overrides: Any) -> MobileSpec:
         UserError: An override is unknown or impossible.
     """
     spec = MOBILE[name]()
-    known = {f.name for f in dataclasses.fields(spec)} - {"blocks", "last_filters"} | {
-        "width",
-        "activation",
-        "strides",
-        "choices",
-    }
+    known = {f.name for f in dataclasses.fields(spec)} - {"blocks", "last_filters"} | _SHORTHANDS
     for key in overrides:
         if key not in known:
             raise UserError(f"unknown supernet setting '{key}'{nearest(key, known)}")
@@ -214,7 +211,7 @@ def create_mobile(name: str, **overrides: Any) -> MobileSpec:
     if "activation" in overrides:
         spec = with_activation(spec, overrides.pop("activation"))
     if "strides" in overrides:
-        spec = _strided(spec, overrides.pop("strides"))
+        spec = _with_strides(spec, overrides.pop("strides"))
     if width != 1:
         spec = _widened(spec, width)
     if "choices" in overrides:
@@ -234,7 +231,7 @@ def _answered(spec: MobileSpec, choices: Mapping[str, Any]) -> MobileSpec:
     return spec.narrow(choices)
 
 
-def _strided(spec: MobileSpec, strides: Sequence[int]) -> MobileSpec:
+def _with_strides(spec: MobileSpec, strides: Sequence[int]) -> MobileSpec:
     usual = [block.layers[0].stride for block in spec.blocks]
     if not isinstance(strides, list | tuple) or len(strides) != len(usual) or any(s not in (1, 2) for s in strides):
         raise UserError(f"supernet.settings.strides is {strides}; give a 1 or 2 for every block, usual is {usual}")

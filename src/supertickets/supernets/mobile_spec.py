@@ -151,7 +151,7 @@ class MobileSpec(WithoutUnits):
                             kernels=only(f"{at}.kernel", layer.kernels),
                             expansions=only(f"{at}.expansion", layer.expansions),
                             se=only(f"{at}.se", layer.se),
-                            skips=() if skips == (False,) else skips,
+                            skips=() if f"{at}.skip" in choices else skips,
                         )
                     )
             if layers:

@@ -43,8 +43,9 @@ def recalibrate(module: nn.Module, batches: Iterable[Batch], runtime: Runtime) -
 
 
 def average_statistics(module: nn.Module, runtime: Runtime) -> None:
-    """Makes running means and variances those of all processes together."""
-    runtime.average_([b for name, b in module.named_buffers() if name.endswith(("running_mean", "running_var"))])
+    """Makes what batch norms count and measure that of all processes together."""
+    counted = ("running_mean", "running_var", "num_batches_tracked")
+    runtime.average_([b for name, b in module.named_buffers() if name.endswith(counted)])
 
 
 @torch.no_grad()

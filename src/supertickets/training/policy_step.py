@@ -5,6 +5,7 @@ As in the released code the shared weights move first; the same networks are the
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from ..supernets import Choices, MobileSpec, Network
 from ..tasks import Task, headline
 from .evaluate import recalibrate
 from .runtime import Runtime
+from .state import Judged
 from .step import Stepper
 
 _DRAWN = 100  # networks whose mean is the expected cost that an epoch tells
@@ -58,25 +60,23 @@ class PolicyStep:
         rewards = reward(recipe.policy.reward, quality, cost, self.budget.target, recipe.policy.beta)
         average = self.runtime.average_ if self.runtime.world > 1 else None
         self.policy.update(draws, rewards, lr_at(done, self.steps, recipe.policy), average)
-        self.state.judged += zip(quality.tolist(), cost.tolist(), rewards.tolist(), strict=True)
+        plain = (~(draws.replaced & draws.active).any(dim=1)).tolist()
+        self.state.judged += map(Judged, quality.tolist(), cost.tolist(), rewards.tolist(), plain)
         return loss
 
     def _qualities(self, choices: Sequence[Choices], epoch: int, step: int) -> list[float]:
         """Quality of every network on held-out images of its own, from 0 to 1."""
-        size = len(choices) * self.recipe.policy.images
         if self.judging is None:
-            self.judging = self.batches.judging(epoch, size, step)
-        images, targets = next(self.judging)
-        parts = zip(images.chunk(len(choices)), targets.chunk(len(choices)), strict=True)
+            self.judging = self.batches.judging(epoch, self.recipe.policy.images, len(choices), step)
         module, data = self.state.module, self.batches.splits.validation
         found = []
-        for chosen, part in zip(choices, parts, strict=True):
+        for chosen in choices:
             network = Chosen(module, chosen)
             if isinstance(self.state.spec, MobileSpec) and self.state.spec.statistics == "recalibrated":
                 calibration = self.batches.calibration(epoch, self.recipe.recalibrate_batches)
                 recalibrate(network, calibration, Runtime(self.runtime.device))
             module.eval()
-            totals = self.task.totals(network, [part], data, self.runtime.device)
+            totals = self.task.totals(network, [next(self.judging)], data, self.runtime.device)
             metric = headline(self.task.metrics(totals, data))
             assert metric is not None
             found.append(metric[1] / 100)
@@ -97,21 +97,23 @@ class Chosen(nn.Module):
 
 
 def search_record(
-    policy: Policy, judged: list[tuple[float, float, float]], budget: Budget, recipe: Recipe, done: int, steps: int
+    policy: Policy, judged: list[Judged], budget: Budget, recipe: Recipe, done: int, steps: int
 ) -> dict[str, Any]:
     """What an epoch of a policy search tells.
 
     Args:
         policy: After the epoch.
-        judged: Quality, cost and reward of the networks that were sampled in it.
+        judged: The networks that were sampled in it.
         budget: What networks cost, and should.
         recipe: The settings.
         done: Steps so far.
         steps: Of the whole search.
     """
     drawn = policy.sample(_DRAWN, torch.Generator().manual_seed(0)).indices
-    quality, cost, rewards = zip(*judged, strict=True)
-    found = trend(torch.tensor(quality), torch.tensor(cost), budget.target)
+    quality, cost, rewards, _ = zip(*judged, strict=True)
+    # Under warm-up, quality is that of averaged options, but cost that of one of them.
+    plain = [(quality, cost) for quality, cost, _, is_plain in judged if is_plain]
+    found = trend(torch.tensor([q for q, _ in plain]), torch.tensor([c for _, c in plain]), budget.target)
     return {
         "entropy": policy.entropy(),
         "mean_probability": policy.mean_probability(),
@@ -122,7 +124,7 @@ def search_record(
         "sampled_cost": statistics.fmean(cost),
         "sampled_reward": statistics.fmean(rewards),
         "slope": found.slope,
-        "slope_error": found.error,
+        "slope_error": found.error if math.isfinite(found.error) else None,
         "lr": lr_at(done - 1, steps, recipe.policy),
         "warmup": warmup_at(done - 1, steps, recipe.policy),
     }
@@ -130,6 +132,8 @@ def search_record(
 
 def steepness_warning(record: Mapping[str, Any], recipe: Recipe) -> str | None:
     """Tells when an absolute reward does not hold a search at its target."""
+    if record["slope_error"] is None:
+        return None
     beta, found = recipe.policy.beta, Trend(record["slope"], record["slope_error"])
     if recipe.policy.reward != "absolute" or not found.exceeds(beta):
         return None

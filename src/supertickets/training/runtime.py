@@ -44,10 +44,10 @@ class Runtime:
         return self.rank == 0
 
     def average_(self, tensors: Sequence[Tensor]) -> None:
-        """Replaces tensors by their mean over all processes; bit-equal on every one."""
+        """Replaces tensors, wherever they are, by their mean over all processes, in float32; bit-equal on every one."""
         if self.world == 1 or not tensors:
             return
-        flat = torch.cat([t.detach().reshape(-1).to(torch.float32) for t in tensors])
+        flat = torch.cat([t.detach().reshape(-1).to(torch.float32) for t in tensors]).to(self.device)
         dist.all_reduce(flat)
         flat /= self.world
         with torch.no_grad():

@@ -63,6 +63,22 @@ class Outcome(NamedTuple):
     mask: Tensors
 
 
+class Judged(NamedTuple):
+    """A network that a policy sampled, with shared weights.
+
+    Attributes:
+        quality: From 0 to 1.
+        cost: Of its answers.
+        reward: Of both.
+        is_plain: Whether warm-up put nothing in the place of an answer.
+    """
+
+    quality: float
+    cost: float
+    reward: float
+    is_plain: bool
+
+
 @dataclass
 class TrainState:
     """A network in training; with a policy, the one whose weights all networks of a space share.
@@ -71,7 +87,7 @@ class TrainState:
 
     Attributes:
         policy: What a policy search has learned.
-        judged: Quality, cost and reward of the networks that it sampled in the epoch under way.
+        judged: The networks that it sampled in the epoch under way.
     """
 
     spec: Spec
@@ -81,7 +97,7 @@ class TrainState:
     sparse: SparseState = field(default_factory=SparseState)
     position: Position = field(default_factory=Position)
     policy: Policy | None = None
-    judged: list[tuple[float, float, float]] = field(default_factory=list)
+    judged: list[Judged] = field(default_factory=list)
 
     def tensors(self) -> dict[str, Tensors]:
         """All tensors, by room and name; but for the policy's, named and shaped like the network's own."""
@@ -160,7 +176,7 @@ def restore_state(
     spec = spec_from_json(meta["spec"])
     state = initial_state(spec, recipe, device)
     if "policy" in meta:
-        state.policy, state.judged = policy_of(spec, recipe), [tuple(row) for row in meta["judged"]]
+        state.policy, state.judged = policy_of(spec, recipe), [Judged(*row) for row in meta["judged"]]
         state.policy.restore(rooms["policy"], meta["policy"])
     state.module.load_state_dict(rooms["weights"])
     if state.ema is not None:

@@ -24,6 +24,7 @@ _FIXED = ("search.interval", "search.last_epoch", "search.rho", "prune.ratio")
 _NOT_TAKEN = {
     "draw": ((), ()),
     "trunk": ((), ()),
+    "search": (("search.", "prune."), ()),
     "train": (_FIXED, ()),
     "retrain": (("search.", "prune.", "supernet.", "epochs"), ()),
     "transfer": (("search.", "prune.", "supernet."), ("supernet.settings.",)),
