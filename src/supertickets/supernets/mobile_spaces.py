@@ -203,7 +203,8 @@ def create_mobile(name: str, **overrides: Any) -> MobileSpec:
             raise UserError(f"unknown supernet setting '{key}'{nearest(key, known)}")
     for key, options in _NAMED.items():
         if key in overrides and overrides[key] not in options:
-            hint = nearest(str(overrides[key]), options, f"; take one of {', '.join(options)}")
+            named = [str(option).lower() if isinstance(option, bool) else option for option in options]
+            hint = nearest(str(overrides[key]), named, f"; take one of {', '.join(named)}")
             raise UserError(f"unknown supernet.settings.{key} '{overrides[key]}'{hint}")
     width = overrides.pop("width", 1.0)
     if not isinstance(width, int | float) or not 0 < width < 100:
