@@ -255,8 +255,8 @@ def _latency_table(options: argparse.Namespace) -> None:
 
     if options.space not in list_spaces():
         raise UserError(f"unknown space '{options.space}'{nearest(options.space, list_spaces())}")
-    size = tuple(options.size)
-    spec = create_mobile(options.space, width=options.width, image_size=size, num_classes=options.classes)
+    settings = {"width": options.width, "head": options.head, "num_classes": options.classes}
+    spec = create_mobile(options.space, image_size=tuple(options.size), **settings)
     out = Path(options.out or f"latency-{options.space}.json")
     if out.is_dir() or not os.access(out.parent, os.W_OK):  # before minutes of measuring
         raise UserError(f"{out} cannot be written; choose another --out")

@@ -33,6 +33,12 @@ Measure = Callable[..., LatencyTable]
 # What a run begins with, given its recipe and its data: a full supernet, or a network with weights and mask.
 Beginning = Callable[[Recipe, Splits], Spec | Ticket]
 _TABLE = "latency.json"  # in the directory of a search
+# What networks of a family may be for.
+_HEADS: Mapping[type, tuple[str, ...]] = {
+    HRNetSpec: ("classification", "segmentation", "keypoints"),
+    MobileSpec: ("classification", "detection"),
+}
+_FIXED = {"blocks", "last_filters", "extra_filters", "style", "units"}  # fields that are no settings
 _INSTEAD = {"in_channels": "", "image_size": " and set data.size", "num_classes": ""}
 
 
@@ -99,7 +105,7 @@ def _network(recipe: Recipe, splits: Splits) -> Spec:
         why = " ".join(str(error).split())
         raise UserError(f"the settings supernet.settings {settings} make no network ({why})") from None
     if spec.head != (wanted := make_task(recipe, splits).head):
-        other = f"set supernet.settings.head to {wanted}, or " if isinstance(spec, HRNetSpec) else ""
+        other = f"set supernet.settings.head to {wanted}, or " if wanted in _HEADS.get(type(spec), ()) else ""
         raise UserError(
             f"supernet.name {recipe.supernet.name} has a head for {spec.head}, the data is for {wanted}; "
             f"{other}take another supernet"
@@ -120,7 +126,7 @@ def architecture_of(name: str, settings: Mapping[str, Any]) -> Spec:
     spec = Ticket.from_pretrained(name.partition(":")[2]).spec
     if not isinstance(spec, HRNetSpec | MobileSpec):
         raise UserError(f"supernet.name {name}: {spec} is a library's network; give its own name")
-    known = {field.name for field in dataclasses.fields(spec)} - {"blocks", "last_filters", "style", "units"}
+    known = {field.name for field in dataclasses.fields(spec)} - _FIXED
     for key in settings:
         if key not in known:
             raise UserError(f"supernet.settings.{key} is not for the architecture of a ticket{nearest(key, known)}")

@@ -68,13 +68,15 @@ class LatencyTable:
             spec: The space.
             name: What the table is called, for the message.
         """
-        same = (self.spec.num_classes, self.spec.in_channels) == (spec.num_classes, spec.in_channels)
+        same = all(
+            getattr(self.spec, name) == getattr(spec, name)
+            for name in ("head", "num_classes", "in_channels", "extra_filters")
+        )
         if not same or any(str(operation) not in self.ms for operation in all_operations(spec)):
-            height, width = spec.image_size
+            told = "--size {} {} --classes {} --head {}".format(*spec.image_size, spec.num_classes, spec.head)
             raise UserError(
                 f"{name} was measured for another space, size of pictures or number of classes; measure one with "
-                f"supertickets latency-table SPACE --size {height} {width} --classes {spec.num_classes}, or leave out "
-                "budget.table"
+                f"supertickets latency-table SPACE {told}, or leave out budget.table"
             )
 
     def predict(self, choices: Mapping[str, Choice]) -> float:
