@@ -103,8 +103,14 @@ def test_predict_finds_objects_and_draws_them(cli: Cli, run: Path, tmp_path: Pat
     assert " x " in plain.out or "no object is clear" in plain.out
 
 
-def test_the_exported_network_predicts_like_the_ticket(run: Path, tmp_path: Path) -> None:
-    ticket, model = st.load(run), onnx_file(run, tmp_path)
+@pytest.fixture(scope="module")
+def model(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ONNX file of the ticket."""
+    return onnx_file(run, tmp_path_factory.mktemp("onnx"))
+
+
+def test_the_exported_network_predicts_like_the_ticket(run: Path, model: Path, tmp_path: Path) -> None:
+    ticket = st.load(run)
     metadata = {entry.key: json.loads(entry.value) for entry in onnx.load(model).metadata_props}
     assert metadata["classes"] == list(NAMES)
     count = ticket.module(torch.zeros(1, 3, 64, 64)).shape[1]
@@ -112,8 +118,8 @@ def test_the_exported_network_predicts_like_the_ticket(run: Path, tmp_path: Path
     assert export(ticket, tmp_path / "model.pt2", "torch").parity < 1e-4
 
 
-def test_the_example_script_finds_what_the_ticket_finds(run: Path, tmp_path: Path) -> None:
-    model, ticket = onnx_file(run, tmp_path), st.load(run)
+def test_the_example_script_finds_what_the_ticket_finds(run: Path, model: Path, tmp_path: Path) -> None:
+    ticket = st.load(run)
     for i in range(4):
         picture_with_boxes(3000 + i)[0].save(tmp_path / "picture.png")
         wanted = [entry for entry in ticket.predict([tmp_path / "picture.png"])[0] if entry[1] >= 0.3]
