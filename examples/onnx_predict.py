@@ -2,8 +2,9 @@
 
 Use: python onnx_predict.py model.onnx picture.jpg ...
 
-A line per picture: its likely classes, the classes of its pixels with their shares, or the joints of the person in it
-(x and y in pixels, score). The file says how pictures are fitted to the network, and so what it was drawn for.
+A line per picture: its likely classes, the classes of its pixels with their shares, the joints of the person in it
+(x and y in pixels, score), or its objects (score, and x, y, width, height in pixels). The file says how pictures are
+fitted to the network and whether it has anchors, and so what it was drawn for.
 """
 
 import json
@@ -20,7 +21,7 @@ height, width = how["size"]
 
 
 def scores_of(picture: Image.Image) -> np.ndarray:
-    """What the network says of a picture that fits: (classes,), or maps (classes, rows, columns)."""
+    """What the network says of a picture that fits: (classes,), maps (classes, rows, columns), or a row per anchor."""
     pixels = np.asarray(picture, np.float32).reshape(picture.height, picture.width, -1) / 255
     image = ((pixels - how["mean"]) / how["std"]).transpose(2, 0, 1)[None].astype(np.float32)
     return session.run(None, {"images": image})[0][0]
@@ -69,7 +70,37 @@ def nudge(line: np.ndarray, peak: int) -> float:
     return 0.25 * np.sign(line[peak + 1] - line[peak - 1]) if 0 < peak < len(line) - 1 else 0
 
 
-SAY = {"stretch": likely_classes, "crop": likely_classes, "shorter": classes_of_pixels, "pad": joints}
+def objects(picture: Image.Image) -> list[str]:
+    """Anchors moved and stretched as the network says, of whose boxes the best of several similar ones is told."""
+    rows = scores_of(picture.resize((width, height), Image.Resampling[how["resample"].upper()]))
+    low, high = np.hsplit(np.array(json.loads(about["anchors"])), 2)
+    shares = np.exp(rows[:, :-4] - rows[:, :-4].max(1, keepdims=True))
+    shares = (shares / shares.sum(1, keepdims=True))[:, 1:]
+    center = (low + high) / 2 + rows[:, -4:-2] / 10 * (high - low)
+    size = np.exp(np.minimum(rows[:, -2:] / 5, np.log(1000 / 16))) * (high - low)
+    boxes = np.hstack((center - size / 2, center + size / 2)).clip(0, 1) * np.tile(picture.size, 2)
+    left = sorted(((s, k, i) for (i, k), s in np.ndenumerate(shares) if s >= 0.3), reverse=True)
+    found = []
+    while left:
+        (score, kind, best), *left = left
+        x, y, right, down = boxes[best]
+        found.append(f"{classes[kind]} {score:.6f} {x:.2f} {y:.2f} {right - x:.2f} {down - y:.2f}")
+        left = [(s, k, i) for s, k, i in left if k != kind or overlap(boxes[best], boxes[i]) <= 0.55]
+    return found
+
+
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """What two boxes share, over what they cover together."""
+    shared = np.prod(np.maximum(np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]), 0))
+    return shared / (np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2]) - shared)
+
+
+SAY = {
+    "stretch": objects if "anchors" in about else likely_classes,
+    "crop": likely_classes,
+    "shorter": classes_of_pixels,
+    "pad": joints,
+}
 if how["fit"] not in SAY:
     sys.exit(f"{sys.argv[1]} fits pictures by '{how['fit']}'; this example shows {', '.join(SAY)}")
 for path in sys.argv[2:]:

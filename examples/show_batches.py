@@ -3,7 +3,8 @@
 Use: python examples/show_batches.py RECIPE --data DIR --out FILE.png [--any.setting VALUE]
 
 Scenes are shown plain and, below, under the colours of their classes (what is ignored stays plain); people with their
-marked joints and limbs, orange on their left and blue on their right; all others with their label.
+marked joints and limbs, orange on their left and blue on their right; objects with their boxes and classes; all others
+with their label.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from supertickets import Recipe, UserError, load_recipe
 from supertickets.data import Batches, Splits, load_splits
 from supertickets.data.scene_layouts import colors_of
 from supertickets.study.paint import tinted
+from supertickets.tasks.boxes import draw_boxes
 from supertickets.tasks.keypoints import draw_skeletons
 
 SHOWN, COLUMNS = 12, 4  # pictures of a batch, and in a row
@@ -65,6 +67,11 @@ def tile(task: str, splits: Splits, pixels: Tensor, target: Tensor) -> Image.Ima
     if task == "pose":  # joints are in shares of the picture
         joints = target.numpy() * [width, height, 1] - [0.5, 0.5, 0]
         return draw_skeletons(picture, [joints], splits.classes, splits.limbs, at_least=0.5)
+    if task == "detection":  # boxes likewise
+        colors = dict(zip(splits.classes, colors_of(splits.classes), strict=True))
+        rows = [(splits.classes[int(kind)], place) for kind, *place in target.tolist() if kind >= 0]
+        found = [(name, (x * width, y * height, (r - x) * width, (d - y) * height)) for name, (x, y, r, d) in rows]
+        return draw_boxes(picture, [(name, 1.0, box) for name, box in found], colors)
     sheet = Image.new("RGB", (width, height + (height if task == "segmentation" else LINE)), "white")
     sheet.paste(picture, (0, 0))
     if task == "segmentation":

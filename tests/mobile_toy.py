@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from supertickets.supernets import MobileSpec
 from supertickets.supernets.mobile_spec import Block, Layer
 
@@ -19,3 +21,4 @@ SPACE = MobileSpec(
     num_classes=3,
     image_size=(15, 12),
 )
+DETECTOR = dataclasses.replace(SPACE, head="detection", image_size=(64, 64), extra_filters=(16, 12, 8, 8))

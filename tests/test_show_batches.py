@@ -50,6 +50,13 @@ def test_marked_joints_are_drawn_in_their_places() -> None:
     assert (page[:50] == 100).all()  # the head is not marked
 
 
+def test_boxes_are_drawn_in_their_places() -> None:
+    boxes = torch.tensor([[1, 0.25, 0.5, 0.5, 0.75], [-1.0] * 5])
+    page = np.asarray(SHOW["tile"]("detection", splits(("sky", "road")), GREY, boxes)).astype(int)
+    assert page[90, 90].tolist() == page[75, 60].tolist() == list(spread_colors(2)[1])
+    assert (page[100:] == 100).all()
+
+
 def test_labels_are_told_with_their_shares() -> None:
     assert SHOW["label"](("cat", "dog"), torch.tensor(1)) == "dog"
     assert SHOW["label"](("cat", "dog", "cow"), torch.tensor([0.3, 0.7, 0.0])) == "dog 70%, cat 30%"

@@ -133,6 +133,7 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
     table.add_argument("--width", type=float, default=1.0, help="multiplies all widths (default: 1)")
     table.add_argument("--size", type=int, nargs=2, default=(224, 224), metavar=("HEIGHT", "WIDTH"), help="of pictures")
     table.add_argument("--classes", type=int, default=1000)
+    table.add_argument("--head", default="classification", help="or detection (default: classification)")
     table.add_argument("--runtime", default="torch", help="torch or onnxruntime (default: torch)")
     table.add_argument("--threads", type=int, default=1)
     table.add_argument("--repeats", type=int, default=30, help="calls of each; medians count (default: 30)")

@@ -179,7 +179,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    """say what is in pictures, or in all pictures of folders: a class, the class of every pixel, or people's joints"""
+    """say what is in pictures, or in folders of them: a class, the class of every pixel, people's joints, or objects"""
     from .data import list_pictures
     from .data.coco import read_boxes
     from .study.paint import lines, predictions
@@ -262,8 +262,8 @@ def _latency_table(options: argparse.Namespace) -> None:
 
     if options.space not in list_spaces():
         raise UserError(f"unknown space '{options.space}'{nearest(options.space, list_spaces())}")
-    size = tuple(options.size)
-    spec = create_mobile(options.space, width=options.width, image_size=size, num_classes=options.classes)
+    settings = {"width": options.width, "head": options.head, "num_classes": options.classes}
+    spec = create_mobile(options.space, image_size=tuple(options.size), **settings)
     out = Path(options.out or f"latency-{options.space}.json")
     if out.is_dir() or not os.access(out.parent, os.W_OK):  # before minutes of measuring
         raise UserError(f"{out} cannot be written; choose another --out")

@@ -20,11 +20,15 @@ from .schedule import check_schedule
 from .training.optim import check_optimizer
 
 # Sources of other tasks than classification, and what may vary in which task.
-_TASKS = {**dict.fromkeys(("cityscapes", "ade20k", "voc", "masks"), "segmentation"), "coco": "pose"}
+_TASKS = {
+    **dict.fromkeys(("cityscapes", "ade20k", "voc", "masks"), "segmentation"),
+    **{"coco": "pose", "coco_boxes": "detection"},
+}
 _VARIES = {
     "classification": {"crop", "flip", "jitter", "randaugment", "mixup", "cutmix", "shift", "rotate", "scale"},
     "segmentation": {"resize", "class_share", "photometric", "flip"},
     "pose": {"flip", "jitter", "rotate", "rotate_share", "scale", "half_body"},
+    "detection": {"flip", "jitter", "scale"},
 }
 
 
@@ -206,8 +210,8 @@ def _check_task(recipe: Recipe) -> None:
             raise UserError(
                 f"augment.{name} is not for {task}; leave it out ({task} takes {', '.join(sorted(_VARIES[task]))})"
             )
-    if task == "pose" and recipe.distill.teacher is not None:
-        raise UserError("distill.teacher needs classes, which pose has not; leave it out")
+    if task in ("pose", "detection") and recipe.distill.teacher is not None:
+        raise UserError(f"distill.teacher needs classes of pictures or pixels, which {task} has not; leave it out")
     if task != "pose" and recipe.data.boxes != "truth":
         raise UserError(f"data.boxes is not for {task}; leave it out")
 

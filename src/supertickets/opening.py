@@ -33,6 +33,11 @@ Measure = Callable[..., LatencyTable]
 # What a run begins with, given its recipe and its data: a full supernet, or a network with weights and mask.
 Beginning = Callable[[Recipe, Splits], Spec | Ticket]
 TABLE = "latency.json"  # in the directory of a search
+# What networks of a family may be for.
+_HEADS: Mapping[type, tuple[str, ...]] = {
+    HRNetSpec: ("classification", "segmentation", "keypoints"),
+    MobileSpec: ("classification", "detection"),
+}
 _INSTEAD = {"in_channels": "", "image_size": " and set data.size", "num_classes": ""}
 
 
@@ -102,7 +107,7 @@ def _network(recipe: Recipe, splits: Splits) -> Spec:
         why = " ".join(str(error).split())
         raise UserError(f"the settings supernet.settings {settings} make no network ({why})") from None
     if spec.head != (wanted := make_task(recipe, splits).head):
-        other = f"set supernet.settings.head to {wanted}, or " if isinstance(spec, HRNetSpec) else ""
+        other = f"set supernet.settings.head to {wanted}, or " if wanted in _HEADS.get(type(spec), ()) else ""
         raise UserError(
             f"supernet.name {recipe.supernet.name} has a head for {spec.head}, the data is for {wanted}; "
             f"{other}take another supernet"

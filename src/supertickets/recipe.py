@@ -18,7 +18,8 @@ class DataSettings:
         source: For classification "digits" (embedded, offline), "idx" (the files of MNIST and Fashion-MNIST), "cifar10"
             or "cifar100" (their Python version), "tiny_imagenet" (its published layout) or "folders" (pictures in
             folders by class); for segmentation "cityscapes", "ade20k", "voc" (their published layouts) or "masks"
-            (folders of pictures and of masks); for pose "coco" (its layout for keypoints).
+            (folders of pictures and of masks); for pose "coco" (its layout for keypoints); for detection "coco_boxes"
+            (its layout for boxes).
         dir: Folder with the data set.
         size: Side that pictures are made to, in pixels, or height and width of a scene's crops or of the regions around
             people; null keeps the size of the data set, and chooses one for "folders".
@@ -53,6 +54,7 @@ class DataSettings:
         "voc",
         "masks",
         "coco",
+        "coco_boxes",
     ] = "digits"
     dir: str | None = None
     size: int | tuple[int, int] | None = None
@@ -88,7 +90,7 @@ class AugmentSettings:
         shift: Largest random translation, in pixels.
         rotate: Largest random rotation, in degrees.
         rotate_share: Share of people that are rotated at all.
-        scale: Largest relative change of size.
+        scale: Largest relative change of size; of the part of a picture that is shown, for detection.
         half_body: Share of the people with more than eight marked joints of whom only the upper or the lower half is
             shown.
     """
@@ -343,7 +345,7 @@ class Recipe:
 
     name: str = "recipe"
     description: str = ""
-    task: Literal["classification", "segmentation", "pose"] = "classification"
+    task: Literal["classification", "segmentation", "pose", "detection"] = "classification"
     epochs: int = 40
     seed: int = 0
     label_smoothing: float = 0.0

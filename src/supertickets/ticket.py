@@ -31,6 +31,7 @@ _HUB_TAGS = {
     "classification": "image-classification",
     "segmentation": "image-segmentation",
     "keypoints": "keypoint-detection",
+    "detection": "object-detection",
 }
 # What a card begins with.
 _SAID = {
@@ -104,7 +105,7 @@ class Ticket:
         Returns:
             Per image, of a classification (class, probability) from likely to unlikely, five at most; of a
             segmentation the class of every pixel, uint8 (height, width); of poses x, y in pixels and score of every
-            joint, float32 (people, joints, 3).
+            joint, float32 (people, joints, 3); of a detection class, score and box of every object, the best first.
 
         Raises:
             UserError: A file is missing or not a picture, there are boxes for another task than pose, or there is no

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mobile_toy import SPACE
+from mobile_toy import DETECTOR, SPACE
 from supertickets import UserError
 from supertickets.cost import count
 from supertickets.cost.budget import make_budget
@@ -21,7 +21,11 @@ NOWHERE = Path("none.json")
 
 
 def some(count: int) -> list[dict[str, Choice]]:
-    space = Space(SPACE.decisions())
+    return some_of(SPACE, count)
+
+
+def some_of(spec: MobileSpec, count: int) -> list[dict[str, Choice]]:
+    space = Space(spec.decisions())
     return space.genotypes(space.sample(count, torch.Generator().manual_seed(0)))
 
 
@@ -67,6 +71,24 @@ def test_operations_hold_all_of_a_network() -> None:
         cost = count(network)
         sizes = [size_of(operation, SPACE) for operation in operations(network)]
         assert tuple(map(sum, zip(*sizes, strict=True))) == (cost.params, cost.macs)
+
+
+def test_a_detector_is_the_last_operation() -> None:
+    """It looks at the map in front of the last halving too; both widths may be open."""
+    network = DETECTOR.narrow(some_of(DETECTOR, 1)[0])
+    width = network.blocks[1].filters[0]
+    assert str(operations(network)[-1]) == f"detector 8+{width} at 32x32"
+    known = all_operations(DETECTOR)
+    assert [str(operation) for operation in known[-2:]] == ["detector 8+8 at 32x32", "detector 8+16 at 32x32"]
+    space = create_spec("tunas_mobilenetv3", head="detection", width=0.25, image_size=(96, 96), num_classes=3)
+    assert isinstance(space, MobileSpec)
+    for spec in (DETECTOR, space):
+        known = all_operations(spec)
+        for choices in some_of(spec, 4):
+            network, cost = spec.narrow(choices), count(spec.narrow(choices))
+            assert set(operations(network)) <= set(known)
+            sizes = [size_of(operation, spec) for operation in operations(network)]
+            assert tuple(map(sum, zip(*sizes, strict=True))) == (cost.params, cost.macs)
 
 
 def test_what_adds_up_is_asked_once() -> None:

@@ -27,7 +27,8 @@ from supertickets.data.coco import (
     read_people,
     read_truth,
 )
-from supertickets.data.people import PeopleSet, half_body, load_people, open_annotated, random_region
+from supertickets.data.coco_files import open_annotated
+from supertickets.data.people import PeopleSet, half_body, load_people, random_region
 from supertickets.data.pictures import BrokenPicture, Preprocessing
 from supertickets.data.samples import Variation
 from supertickets.recipe import AugmentSettings, DataSettings

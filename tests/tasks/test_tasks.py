@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from supertickets.data import Preprocessing
-from supertickets.tasks import Classification, Pose, Segmentation, Task
+from supertickets.tasks import Classification, Detection, Pose, Segmentation, Task
 
 NAMES = ("left_hand", "right_hand")
 
@@ -27,7 +27,12 @@ class Elsewhere(nn.Module):
 
 @pytest.mark.parametrize(
     ("task", "shape"),
-    [(Classification(NAMES), (2,)), (Segmentation(NAMES), (2, 4, 4)), (Pose(NAMES), (2, 4, 4))],
+    [
+        (Classification(NAMES), (2,)),
+        (Segmentation(NAMES), (2, 4, 4)),
+        (Pose(NAMES), (2, 4, 4)),
+        (Detection(NAMES), (36, 7)),
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_inputs_go_to_the_network(task: Task, shape: tuple[int, ...]) -> None:

@@ -69,13 +69,16 @@ class LatencyTable:
             spec: The space.
             name: What the table is called, for the message.
         """
-        same = (self.spec.num_classes, self.spec.in_channels) == (spec.num_classes, spec.in_channels)
+        same = all(
+            getattr(self.spec, name) == getattr(spec, name)
+            for name in ("head", "num_classes", "in_channels", "extra_filters")
+        )
         if not same or any(str(operation) not in self.ms for operation in all_operations(spec)):
-            height, width = spec.image_size
+            told = "{} x {} are wanted".format(*spec.image_size)
             raise UserError(
-                f"{name} was measured for another space, size of pictures ({height} x {width} are wanted), number of "
-                f"channels or of classes ({spec.in_channels}, {spec.num_classes}); leave out budget.table, then the "
-                "search measures one"
+                f"{name} was measured for another space, size of pictures ({told}) or number of channels or classes "
+                f"({spec.in_channels}, {spec.num_classes}), or another head ({spec.head}); leave out budget.table, "
+                "then the search measures one"
             )
 
     def predict(self, choices: Mapping[str, Choice]) -> float:

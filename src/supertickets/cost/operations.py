@@ -1,7 +1,7 @@
 """Mobile networks as a list of operations, so that a cost that adds up is known without building a network.
 
 An *operation* is a layer with one option each, its widths and the size of its map; the last one is what follows the
-last map.
+last map: pooling and linear layers, or a detector.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from torch import nn
 
 from ..errors import UserError
 from ..supernets import MobileSpec
+from ..supernets.first_channels import Style
 from ..supernets.mobile import OneLayer
 from ..supernets.mobile_spec import Layer, options_of
 from ..supernets.spec import Choice
+from ..supernets.ssdlite import OneDetector
 from ..supernets.trace import products
 
 
@@ -29,18 +31,22 @@ class Operation:
     """A part of a network that is timed by itself.
 
     Attributes:
-        layer: One option each; None for what follows the last map: pooling and linear layers.
+        layer: One option each; None for what follows the last map.
         width_in: Channels of its input.
         width_out: Of its output; behind the last map the width of the pointwise layer there, 0 if there is none.
-        size: Height and width of its input map.
+        size: Height and width of its input map; of a detector's larger one.
+        fine: Channels of the larger map that a detector looks at; 0 for all else.
     """
 
     layer: Layer | None
     width_in: int
     width_out: int
     size: tuple[int, int]
+    fine: int = 0
 
     def __str__(self) -> str:
+        if self.fine:
+            return f"detector {self.fine}+{self.width_in} at {self.size[0]}x{self.size[1]}"
         at = f"{self.width_in}->{self.width_out} at {self.size[0]}x{self.size[1]}"
         if self.layer is None:
             return f"tail {at}"
@@ -59,12 +65,17 @@ def operations(spec: MobileSpec) -> list[Operation]:
         spec: Without open decisions.
     """
     found, size, width = [], spec.image_size, spec.in_channels
+    fine, fine_size = width, size
     for block in spec.blocks:
         for layer in block.layers:
+            if layer.stride > 1:
+                fine, fine_size = width, size
             found.append(
                 Operation(layer=replace(layer, skips=()), width_in=width, width_out=block.filters[0], size=size)
             )
             size, width = _strided(size, layer.stride), block.filters[0]
+    if spec.head == "detection":
+        return [*found, Operation(layer=None, width_in=width, width_out=0, size=fine_size, fine=fine)]
     last = spec.last_filters[0] if spec.last_filters else 0
     return [*found, Operation(layer=None, width_in=width, width_out=last, size=size)]
 
@@ -72,7 +83,7 @@ def operations(spec: MobileSpec) -> list[Operation]:
 def all_operations(spec: MobileSpec) -> list[Operation]:
     """The operations of all networks of a space, each once."""
     found: dict[Operation, None] = {}
-    size = spec.image_size
+    size = fine_size = spec.image_size
     widths: tuple[int, ...] = (spec.in_channels,)
     for block in spec.blocks:
         for place, layer in enumerate(block.layers):
@@ -81,8 +92,13 @@ def all_operations(spec: MobileSpec) -> list[Operation]:
                 found[Operation(layer=replace(single, skips=()), width_in=width_in, width_out=width_out, size=size)] = (
                     None
                 )
+            fine_size = size if layer.stride > 1 else fine_size
             size = _strided(size, layer.stride)
         widths = block.filters
+    if spec.head == "detection":
+        for fine, width_in in itertools.product(spec.fine_filters(), widths):
+            found[Operation(layer=None, width_in=width_in, width_out=0, size=fine_size, fine=fine)] = None
+        return list(found)
     for width_in, width_out in itertools.product(widths, spec.last_filters or (0,)):
         found[Operation(layer=None, width_in=width_in, width_out=width_out, size=size)] = None
     return list(found)
@@ -100,6 +116,10 @@ def alone(operation: Operation, spec: MobileSpec) -> tuple[Callable[[], nn.Modul
         operation: Of a network of the spec.
         spec: Says what all layers share.
     """
+    if operation.fine:
+        style = Style(spec, stateless=False)
+        make = partial(OneDetector, operation.fine, operation.width_in, style)
+        return make, (operation.fine + operation.width_in, *operation.size)
     shape = (operation.width_in, *operation.size)
     if operation.layer is None:
         last = (operation.width_out,) if operation.width_out else ()

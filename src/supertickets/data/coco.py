@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UserError
+from .coco_files import clipped, entries_of, integer, is_known, listed_images, load, numbers_of, refuse, some
 from .regions import Box
 
 # Names and, per joint, how far annotators differ, as a share of the square root of the person's area (published).
@@ -30,7 +29,6 @@ COCO_NAMES = ("nose", *(f"{side}_{part}" for part in _PARTS for side in ("left",
 COCO_SIGMAS = (0.026, *(sigma for sigma in _PARTS.values() for _ in ("left", "right")))
 _OTHER_SIGMA = 0.05
 AREA_OF_BOX = 0.53  # share of a box that its person fills on average, for files without areas
-_NAMED = 3  # offenders that a message names
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,28 +94,28 @@ def read_people(
     Raises:
         UserError: The file is no such JSON, or contradicts itself or the folder.
     """
-    data = _load(annotations)
-    pictures = _images(data, annotations)
+    data = load(annotations)
+    pictures = listed_images(data, annotations)
     joints = _joints(data, annotations)
-    wanted = [a for a in _entries(data, "annotations", annotations) if a.get("category_id") == joints.category_id]
-    unknown = [f"image {a.get('image_id')}" for a in wanted if not _is_known(a.get("image_id"), pictures)]
-    _refuse(unknown, annotations, "annotates unknown images", "add them to its images, or remove their annotations")
+    wanted = [a for a in entries_of(data, "annotations", annotations) if a.get("category_id") == joints.category_id]
+    unknown = [f"image {a.get('image_id')}" for a in wanted if not is_known(a.get("image_id"), pictures)]
+    refuse(unknown, annotations, "annotates unknown images", "add them to its images, or remove their annotations")
     single = [a for a in wanted if not a.get("iscrowd")]
     listed = [a for a in single if a.get("num_keypoints") != 0]
     count = len(joints.names)
-    marks = _numbers(listed, "keypoints", 3 * count, annotations).reshape(len(listed), count, 3)
+    marks = numbers_of(listed, "keypoints", 3 * count, annotations).reshape(len(listed), count, 3)
     is_marked = np.any(marks[:, :, 2] > 0, axis=1)
     marked = [{"area": None} | a for a, keep in zip(listed, is_marked.tolist(), strict=True) if keep]
-    boxes = _numbers(marked, "bbox", 4, annotations)
+    boxes = numbers_of(marked, "bbox", 4, annotations)
     for annotation, box in zip(marked, boxes, strict=True):
         annotation["area"] = annotation["area"] or AREA_OF_BOX * float(box[2] * box[3])
-    areas = _numbers(marked, "area", 1, annotations)[:, 0].tolist()
+    areas = numbers_of(marked, "area", 1, annotations)[:, 0].tolist()
     people: list[Person] = []
     outside: list[str] = []
     no_area = 0
     for annotation, box, area, marks_K3 in zip(marked, boxes.tolist(), areas, marks[is_marked], strict=True):
-        number, picture = _integer(annotation, "id", annotations), pictures[annotation["image_id"]]
-        inside = _clipped(box, picture["width"], picture["height"])
+        number, picture = integer(annotation, "id", annotations), pictures[annotation["image_id"]]
+        inside = clipped(box, picture["width"], picture["height"])
         if inside is None:
             no_area += 1
             continue
@@ -131,12 +129,12 @@ def read_people(
             people.append(Person(image, size, annotation["image_id"], inside, joints_K3, area, 1.0, number))
     what = "has joints outside the picture by more than a pixel"
     if broken == "refuse":
-        _refuse(outside, annotations, what, "mend them, or take these joints for unmarked: set data.broken to skip")
+        refuse(outside, annotations, what, "mend them, or take these joints for unmarked: set data.broken to skip")
     if not people:
         raise UserError(f"{annotations} has nobody with a marked joint inside a picture; give another file")
     files = {person.image for person in people}
     missing = sorted(str(path) for path in files if not path.is_file())
-    _refuse(missing, images, f"lacks {len(missing)} of {len(files)} pictures", "give their folder, or fetch them")
+    refuse(missing, images, f"lacks {len(missing)} of {len(files)} pictures", "give their folder, or fetch them")
     for count, reason in (
         (len(wanted) - len(single), "are crowds"),
         (len(single) - len(marked), "have no marked joint"),
@@ -145,7 +143,7 @@ def read_people(
         if count:
             notes.append(f"{count} of {len(wanted)} annotations of {annotations} {reason}; they are left out")
     if outside:
-        notes.append(f"{annotations} {what}: {_some(outside)}; these joints are taken for unmarked")
+        notes.append(f"{annotations} {what}: {some(outside)}; these joints are taken for unmarked")
     return joints, tuple(people)
 
 
@@ -155,7 +153,7 @@ def read_images(annotations: Path, images: Path) -> dict[int, tuple[Path, tuple[
     Raises:
         UserError: The file is no such JSON.
     """
-    pictures = _images(_load(annotations), annotations)
+    pictures = listed_images(load(annotations), annotations)
     return {
         number: (images / picture["file_name"], (int(picture["width"]), int(picture["height"])))
         for number, picture in pictures.items()
@@ -175,16 +173,16 @@ def read_truth(annotations: Path, people: Sequence[Person], category_id: int) ->
     Returns:
         COCO's ground truth with the fields that an evaluation needs.
     """
-    data = _load(annotations)
+    data = load(annotations)
     known = {person.annotation_id for person in people}
     fields = ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "num_keypoints", "keypoints")
     kept = []
-    for entry in _entries(data, "annotations", annotations):
+    for entry in entries_of(data, "annotations", annotations):
         ignored = entry.get("iscrowd") or not any(v > 0 for v in entry.get("keypoints", [])[2::3])
         if entry.get("category_id") == category_id and (ignored or entry["id"] in known) and "bbox" in entry:
             kept.append({field: entry[field] for field in fields if entry.get(field) is not None})
-    categories = [c for c in _entries(data, "categories", annotations) if c["id"] == category_id]
-    return {"images": [{"id": number} for number in _images(data, annotations)], "categories": categories} | {
+    categories = [c for c in entries_of(data, "categories", annotations) if c["id"] == category_id]
+    return {"images": [{"id": number} for number in listed_images(data, annotations)], "categories": categories} | {
         "annotations": kept
     }
 
@@ -204,25 +202,25 @@ def read_boxes(path: Path, pictures: Sequence[Path], score_at_least: float = 0.5
     Raises:
         UserError: The file is no such JSON, or has a box of none of the pictures.
     """
-    data = _load(path)
+    data = load(path)
     if isinstance(data, dict):
-        names = {number: Path(image["file_name"]).name for number, image in _images(data, path).items()}
-        entries = [e for e in _entries(data, "annotations", path) if not e.get("iscrowd")]
+        names = {number: Path(image["file_name"]).name for number, image in listed_images(data, path).items()}
+        entries = [e for e in entries_of(data, "annotations", path) if not e.get("iscrowd")]
         people = [c["id"] for c in data.get("categories", []) if c.get("keypoints") or c.get("name") == "person"]
-        known = [(names[e["image_id"]], e) for e in entries if _is_known(e.get("image_id"), names)]
+        known = [(names[e["image_id"]], e) for e in entries if is_known(e.get("image_id"), names)]
     elif isinstance(data, list) and all(isinstance(entry, dict) for entry in data):
         numbers = {int(picture.stem): picture.name for picture in pictures if picture.stem.isdecimal()}
         people = [1]
         known = [
             (numbers[e["image_id"]], {**e, "id": i})
             for i, e in enumerate(data, 1)
-            if _is_known(e.get("image_id"), numbers) and e.get("score", 1) >= score_at_least
+            if is_known(e.get("image_id"), numbers) and e.get("score", 1) >= score_at_least
         ]
     else:
         raise UserError(f"{path} has no boxes; give COCO's annotations or a list of detections")
     wanted = [(name, e) for name, e in known if e.get("category_id", 1) in people or not people]
     boxes: dict[str, list[Box]] = {picture.name: [] for picture in pictures}
-    for (name, _), box in zip(wanted, _numbers([e for _, e in wanted], "bbox", 4, path).tolist(), strict=True):
+    for (name, _), box in zip(wanted, numbers_of([e for _, e in wanted], "bbox", 4, path).tolist(), strict=True):
         if name in boxes and min(box[2:]) > 0:
             boxes[name].append((box[0], box[1], box[2], box[3]))
     if not any(boxes.values()):
@@ -254,16 +252,16 @@ def read_detections(
     Raises:
         UserError: The file is no such JSON, or all its boxes are of other pictures.
     """
-    data = _load(path)
+    data = load(path)
     if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
         raise UserError(f"{path} is no list of detections; give a file like COCO's person_detection_results")
     listed = [{**entry, "id": number} for number, entry in enumerate(data, 1)]
-    known = [entry for entry in listed if _is_known(entry.get("image_id"), images)]
+    known = [entry for entry in listed if is_known(entry.get("image_id"), images)]
     if data and not known:
         raise UserError(f"{path} has no box of these {len(images)} images; give the detections that belong to them")
     wanted = [entry for entry in known if entry.get("category_id") == category_id]
-    boxes = _numbers(wanted, "bbox", 4, path)
-    scores = _numbers(wanted, "score", 1, path)[:, 0]
+    boxes = numbers_of(wanted, "bbox", 4, path)
+    scores = numbers_of(wanted, "score", 1, path)[:, 0]
     has_area = np.all(boxes[:, 2:] > 0, axis=1)
     if notes is not None and len(known) < len(data):
         notes.append(f"{len(data) - len(known)} of {len(data)} boxes of {path} are of other images; they are left out")
@@ -296,7 +294,7 @@ def mirrored(names: Sequence[str], where: str = "this data set") -> tuple[int, .
 
 
 def _joints(data: Mapping[str, Any], path: Path) -> Joints:
-    named = [c for c in _entries(data, "categories", path) if c.get("keypoints")]
+    named = [c for c in entries_of(data, "categories", path) if c.get("keypoints")]
     if not named:
         raise UserError(f"{path} has no category with keypoints; give a file like COCO's person_keypoints_train2017")
     if len(named) > 1:
@@ -317,19 +315,8 @@ def _joints(data: Mapping[str, Any], path: Path) -> Joints:
         mirrored(names, str(path)),
         tuple((int(a) - 1, int(b) - 1) for a, b in pairs),
         tuple(sigma_of[name] if is_coco else _OTHER_SIGMA for name in names),
-        _integer(category, "id", path),
+        integer(category, "id", path),
     )
-
-
-def _images(data: Any, path: Path) -> dict[int, dict[str, Any]]:
-    found = {}
-    for picture in _entries(data, "images", path):
-        number = _integer(picture, "id", path)
-        sides = [picture.get("width") or 0, picture.get("height") or 0]
-        if not isinstance(picture.get("file_name"), str) or not all(type(n) in (int, float) and n > 0 for n in sides):
-            raise UserError(f"image {number} of {path} lacks a file_name, width or height; add them")
-        found[number] = picture
-    return found
 
 
 def _are_outside(joints_K3: npt.NDArray[np.float64], width: float, height: float) -> npt.NDArray[np.bool_]:
@@ -337,67 +324,3 @@ def _are_outside(joints_K3: npt.NDArray[np.float64], width: float, height: float
     x, y, v = joints_K3.T
     found: npt.NDArray[np.bool_] = (v > 0) & ((x < -1) | (x > width) | (y < -1) | (y > height))
     return found
-
-
-def _clipped(box: Sequence[float], width: float, height: float) -> Box | None:
-    """The part of a box that is inside the picture."""
-    x, y = max(0.0, box[0]), max(0.0, box[1])
-    right, lower = min(float(width), box[0] + box[2]), min(float(height), box[1] + box[3])
-    return (x, y, right - x, lower - y) if right > x and lower > y else None
-
-
-def _is_known(image_id: Any, images: Mapping[int, Any]) -> bool:
-    return type(image_id) is int and image_id in images
-
-
-def _load(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); give a JSON file of COCO's format") from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{path} is not JSON; give a file of COCO's format, or fetch it again") from None
-
-
-def _entries(data: Any, key: str, path: Path) -> list[dict[str, Any]]:
-    found = data.get(key) if isinstance(data, dict) else None
-    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
-        raise UserError(f"{path} has no list of {key}; give a file like COCO's person_keypoints_train2017")
-    return found
-
-
-def _integer(entry: Mapping[str, Any], key: str, path: Path) -> int:
-    value = entry.get(key)
-    if type(value) is not int:
-        raise UserError(f"{key} {value!r} in {path} is not a whole number; number the entries")
-    return value
-
-
-def _numbers(entries: Sequence[Mapping[str, Any]], key: str, count: int, path: Path) -> npt.NDArray[np.float64]:
-    """What all entries hold under a key: float64 of shape (entries, count)."""
-    rows = np.zeros((len(entries), count))
-    lengths: list[str] = []
-    values: list[str] = []
-    for row, entry in zip(rows, entries, strict=True):
-        found = entry.get(key)
-        found = found if isinstance(found, list) else [] if found is None else [found]
-        if len(found) != count:
-            lengths.append(f"entry {entry.get('id')} has {len(found)}")
-        elif not all(type(value) in (int, float) and math.isfinite(value) for value in found):
-            values.append(f"entry {entry.get('id')}")
-        else:
-            row[:] = found
-    _refuse(lengths, path, f"needs {key} of {count} number{'s' * (count > 1)}", "mend these entries")
-    _refuse(values, path, f"has {key} that are not finite numbers", "mend these entries")
-    return rows
-
-
-def _refuse(offenders: Sequence[str], where: Path, what: str, remedy: str) -> None:
-    if offenders:
-        raise UserError(f"{where} {what}: {_some(offenders)}; {remedy}")
-
-
-def _some(offenders: Sequence[str]) -> str:
-    """The first few, and how many there are."""
-    shown = ", ".join(offenders[:_NAMED])
-    return f"{shown}, ... ({len(offenders)} in all)" if len(offenders) > _NAMED else shown

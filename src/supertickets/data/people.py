@@ -17,13 +17,15 @@ from torchvision.transforms import v2
 from ..errors import UserError
 from ..recipe import AugmentSettings, DataSettings
 from .coco import Joints, Person, read_detections, read_images, read_people, read_truth
-from .files import divide, first_readable, read_all
+from .coco_files import annotation_files, keep_pictures, open_annotated, pictures_folder
+from .files import divide, first_readable
 from .folders import data_folder
-from .pictures import BrokenPicture, Preprocessing, open_picture, to_channels, to_tensor
+from .pictures import BrokenPicture, Preprocessing, to_tensor
 from .randomness import mix
 from .regions import Floats, Values, as_shares, box_region, cut_out, mirror_joints, region_matrix, transform
 from .samples import Batch, Index, Splits, Variation, height_and_width, sha256
 
+_KIND = ("person_keypoints", "keypoints")  # of annotations
 _SHARE = 0.8  # of its region that a box fills: COCO's usual margin of 1.25
 _HALF_SHARE = 1 / 1.5  # the same for half a body
 _HALF_NEEDS = 8  # more joints than these must be marked
@@ -144,7 +146,7 @@ def load_people(settings: DataSettings) -> Splits:
         nearest = max(16, round(height / 4) * 4), max(16, round(width / 4) * 4)
         raise UserError(f"data.size is {height} x {width}; the nearest possible is {nearest[0]} x {nearest[1]}")
     notes: list[str] = []
-    files = _files(root)
+    files = annotation_files(root, *_KIND)
     sets = {name: _people(path, root, settings, notes) for name, path in files.items()}
     names = {name: part.joints.names for name, part in sets.items()}
     if other := [name for name in names if names[name] != names["train"]]:
@@ -158,22 +160,6 @@ def load_people(settings: DataSettings) -> Splits:
     notes.append(f"{len(train)} people for training, {len(validation)} for validation, {len(test)} boxes for testing")
     notes.append(f"regions around people are made to {width} x {height} pixels")
     return Splits(train, validation, test, joints.names, _measured(train, (height, width)), tuple(notes), joints.limbs)
-
-
-def open_annotated(path: Path, size: tuple[int, int]) -> Image.Image:
-    """A picture, RGB, as its annotations mean it: upright, or as it is stored if only that has the size they give.
-
-    Raises:
-        BrokenPicture: It cannot be read, or has another size.
-    """
-    picture = open_picture(path)
-    if picture.size != size and (stored := open_picture(path, upright=False)).size == size:
-        picture = stored
-    if picture.size != size:
-        raise BrokenPicture(
-            f"{path} has {picture.width} x {picture.height} pixels, but its annotations are for {size[0]} x {size[1]}"
-        )
-    return to_channels(picture, 3)
 
 
 def box_matrix(box: tuple[float, float, float, float], prepare: Preprocessing) -> Floats:
@@ -237,45 +223,18 @@ def truth_of(truth: Mapping[str, Any], images: set[int]) -> dict[str, Any]:
     }
 
 
-def _files(root: Path) -> dict[str, Path]:
-    """The annotations of every part."""
-    folder = root / "annotations"
-    found: dict[str, Path] = {}
-    for name in ("train", "val", "test"):
-        paths = sorted(folder.glob(f"person_keypoints_{name}*.json"))
-        if len(paths) > 1:
-            raise UserError(f"{folder} has {paths[0].name} and {paths[1].name}; keep one of them")
-        if paths:
-            found[name] = paths[0]
-    if "train" not in found:
-        raise UserError(
-            f"{root} is not laid out like COCO's keypoints: file annotations/person_keypoints_train2017.json is missing"
-        )
-    return found
-
-
-def _images(path: Path, root: Path) -> Path:
-    """The folder of the pictures that annotations speak of."""
-    name = path.stem.removeprefix("person_keypoints_")
-    folder = next((f for f in (root / name, root / "images" / name) if f.is_dir()), None)
-    if folder is None:
-        raise UserError(f"{root} is not laid out like COCO's keypoints: folder {name}, or images/{name}, is missing")
-    return folder
-
-
 def _people(path: Path, root: Path, settings: DataSettings, notes: list[str]) -> PeopleSet:
-    joints, people = read_people(path, _images(path, root), notes, settings.broken)
+    joints, people = read_people(path, pictures_folder(path, root, *_KIND), notes, settings.broken)
     truth = read_truth(path, people, joints.category_id)
     return PeopleSet(people, joints, truth, {}, settings.broken == "skip")
 
 
 def _kept(sets: Mapping[str, PeopleSet], settings: DataSettings, notes: list[str]) -> dict[str, PeopleSet]:
     """Reads all pictures if they fit into memory, and leaves broken ones out, or refuses them."""
-    paths = list(dict.fromkeys(path for part in sets.values() for path in part.pictures))
-    if len(paths) * _bytes_of_one(paths) > settings.keep_gb * 1e9:
-        return dict(sets)
     sizes = {person.image: person.size for part in sets.values() for person in part.people}
-    kept = read_all(paths, lambda path: open_annotated(path, sizes[path]), settings, notes)
+    kept = keep_pictures(sizes, settings, notes)
+    if kept is None:
+        return dict(sets)
     made = {}
     for name, part in sets.items():
         lost = {person.image_id for person in part.people if person.image not in kept}
@@ -285,28 +244,21 @@ def _kept(sets: Mapping[str, PeopleSet], settings: DataSettings, notes: list[str
     return made
 
 
-def _bytes_of_one(paths: list[Path]) -> int:
-    """Memory of the first picture that can be read."""
-    for path in paths:
-        try:
-            width, height = open_picture(path).size
-        except BrokenPicture:
-            continue
-        return 4 * width * height
-    return 0
-
-
 def _detected(
     test: PeopleSet, root: Path, files: Mapping[str, Path], settings: DataSettings, notes: list[str]
 ) -> PeopleSet:
     """The test split with the boxes of a detector in place of the true ones."""
     source = files.get("test", files.get("val", files["train"]))
     listed = {image["id"] for image in test.truth["images"]}
-    images = {number: image for number, image in read_images(source, _images(source, root)).items() if number in listed}
+    images = {
+        number: image
+        for number, image in read_images(source, pictures_folder(source, root, *_KIND)).items()
+        if number in listed
+    }
     boxes = Path(settings.boxes)
     if settings.boxes == "detected":
         found = sorted((root / "person_detection_results").glob("*.json"))
-        fitting = [path for path in found if source.stem.removeprefix("person_keypoints_") in path.name] or found
+        fitting = [path for path in found if source.stem.removeprefix(f"{_KIND[0]}_") in path.name] or found
         if len(fitting) != 1:
             raise UserError(
                 f"{root / 'person_detection_results'} has {len(fitting)} JSON files with boxes for {source.name}; "

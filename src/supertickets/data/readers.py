@@ -18,6 +18,7 @@ from ..recipe import DataSettings
 from .cifar import load_cifar
 from .folders import data_folder, load_folders, load_tiny_imagenet
 from .images import ImageSet, make_splits, stratified
+from .objects import load_objects
 from .people import load_people
 from .samples import Splits, limited
 from .segments import load_scenes
@@ -40,15 +41,17 @@ _PUBLISHED = {
     "ade20k": (3, (512, 512), 150),
     "voc": (3, (512, 512), 21),
     "coco": (3, (256, 192), 17),
+    "coco_boxes": (3, (320, 320), 80),
 }
 
-# By recipe: pictures, scenes, and of COCO persons with joints, that are published for training.
+# By recipe: pictures, scenes, and of COCO persons with joints or pictures with boxes, that are published for training.
 _PUBLISHED_SAMPLES = {
     "imagenet": 1_281_167,
     "tiny_imagenet": 100_000,
     "cityscapes": 2_975,
     "ade20k": 20_210,
     "coco": 149_813,
+    "coco_boxes": 117_266,
 }
 
 
@@ -101,6 +104,7 @@ def load_splits(settings: DataSettings) -> Splits:
         "tiny_imagenet": load_tiny_imagenet,
         "folders": load_folders,
         "coco": load_people,
+        "coco_boxes": load_objects,
         **dict.fromkeys(("cityscapes", "ade20k", "voc", "masks"), load_scenes),
     }
     return limited(readers[settings.source](settings), settings)

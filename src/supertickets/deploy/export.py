@@ -19,6 +19,7 @@ import torch
 
 from ..errors import UserError
 from ..supernets import HRNetSpec, Spec
+from ..supernets.ssdlite import anchors
 from ..ticket import Ticket
 from .compact import compact
 from .folded import folded
@@ -149,6 +150,9 @@ def _write_onnx(
     made.model.metadata_props.update(
         classes=json.dumps(ticket.classes), preprocessing=json.dumps(asdict(ticket.preprocessing))
     )
+    if ticket.spec.head == "detection":  # what its predictions are relative to
+        boxes = anchors(ticket.module(images[:1]).shape[1], images.device)
+        made.model.metadata_props["anchors"] = json.dumps(boxes.double().numpy().round(6).tolist())
     if ticket.limbs:
         made.model.metadata_props["limbs"] = json.dumps(ticket.limbs)
     made.save(str(path))

@@ -1,4 +1,4 @@
-"""Predictions as pictures and as JSON: a class, every pixel painted with a legend beside it, or skeletons."""
+"""Predictions as pictures and as JSON: a class, every pixel painted with a legend beside it, skeletons, or boxes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from ..data.pictures import BrokenPicture, to_channels
 from ..data.scene_layouts import colors_of
 from ..data.scenes import IGNORED
 from ..errors import UserError
+from ..tasks.boxes import draw_boxes
 from ..tasks.keypoints import draw_skeletons
 from ..ticket import Ticket
 
 _INK = "#1f2933"
 JOINT_SEEN = 0.2  # score from which on a joint is shown
+OBJECT_SEEN = 0.3  # the same for an object
 _COVER = 140  # of 255, of a class's colour over the picture
 _SEEN = 0.002  # share of the pixels from which on a class is in the legend
 
@@ -72,22 +74,31 @@ def shown(ticket: Ticket, picture: Image.Image, said: Any) -> Image.Image:
         return captioned(picture, said)
     if ticket.spec.head == "segmentation":
         return painted(picture, said, ticket.classes)
+    if ticket.spec.head == "detection":
+        colors = dict(zip(ticket.classes, colors_of(ticket.classes), strict=True))
+        return draw_boxes(picture, [found for found in said if found[1] >= OBJECT_SEEN], colors)
     return draw_skeletons(picture, said, ticket.classes, ticket.limbs, JOINT_SEEN)
 
 
 def described(ticket: Ticket, said: Any) -> dict[str, Any]:
-    """What a ticket said of a picture, as plain JSON: classes, shares of the pixels, or joints of people."""
+    """What a ticket said of a picture, as plain JSON: classes, shares of the pixels, objects, or joints of people."""
     if ticket.spec.head == "classification":
         return {"classes": [{"name": name, "probability": share} for name, share in said]}
     if ticket.spec.head == "segmentation":
         return {"classes": [{"name": name, "share": share} for name, share in pixel_shares(said, ticket.classes)]}
+    if ticket.spec.head == "detection":
+        return {"objects": [{"name": name, "score": score, "box": list(box)} for name, score, box in said]}
     rows = [zip(ticket.classes, person, strict=True) for person in said.tolist()]
     people = [[{"name": name, "x": x, "y": y, "score": score} for name, (x, y, score) in row] for row in rows]
     return {"people": [{"joints": joints} for joints in people]}
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
-    """The same in a line for a person to read, or in one for each person that was found."""
+    """The same in a line for a person to read, or in one for each person or object that was found."""
+    if "objects" in found:
+        seen = [entry for entry in found["objects"] if entry["score"] >= OBJECT_SEEN]
+        told = "{name} {score:.0%} at ({0:.0f}, {1:.0f}), {2:.0f} x {3:.0f}"
+        return [told.format(*entry["box"], **entry) for entry in seen] or ["no object is clear"]
     if "people" in found:
         shown = [[joint for joint in person["joints"] if joint["score"] >= JOINT_SEEN] for person in found["people"]]
         texts = [", ".join(f"{j['name']} ({j['x']:.0f}, {j['y']:.0f})" for j in joints) for joints in shown]

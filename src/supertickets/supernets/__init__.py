@@ -164,6 +164,8 @@ def _with_style(spec: HRNetSpec, overrides: Mapping[str, Any]) -> HRNetSpec:
     for key in overrides:
         if key not in style_names | spec_names:
             raise UserError(f"unknown supernet setting '{key}'{nearest(key, style_names | spec_names)}")
+    if overrides.get("head") == "detection":
+        raise UserError("a multi-resolution supernet has no detector; take a mobile network, e.g. mobilenet_v3_large")
     overrides = {k: as_tuples(v) for k, v in overrides.items()}
     own = {k: v for k, v in overrides.items() if k in style_names}
     rest = {k: v for k, v in overrides.items() if k in spec_names}

@@ -11,7 +11,6 @@ Shapes: B batch, C channels, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -19,8 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from .first_channels import Style, conv_first, linear_first
 from .mobile_spec import Layer, MobileSpec, options_of, scale_filters, squeezed
 from .spec import Choice, Network
+from .ssdlite import SSDLite
 
 # Answers to decisions; None means all options at once, averaged (op warm-up).
 Choices = Mapping[str, Choice | None]
@@ -37,13 +38,13 @@ _ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 class MobileNetwork(Network):
     """The network of a `MobileSpec`.
 
-    Shapes: input (B, in_channels, H, W); output (B, num_classes).
+    Shapes: input (B, in_channels, H, W); output (B, num_classes), or for detection that of `SSDLite`.
     """
 
     def __init__(self, spec: MobileSpec) -> None:
         super().__init__()
         self.spec: MobileSpec = spec
-        style = _Style(spec, stateless=spec.is_open() and spec.statistics == "batch")
+        style = Style(spec, stateless=spec.is_open() and spec.statistics == "batch")
         width = spec.in_channels
         self.blocks = nn.ModuleDict()
         for block in spec.blocks:
@@ -53,12 +54,16 @@ class MobileNetwork(Network):
                 layers.append(kind(layer, width, max(block.filters), style))
                 width = max(block.filters)
             self.blocks[block.name] = layers
-        self.last: nn.Linear | None = None
-        if spec.last_filters:
-            self.last = nn.Linear(width, max(spec.last_filters))
-            width = max(spec.last_filters)
-        self.dropout = nn.Dropout(spec.dropout)
-        self.classifier = nn.Linear(width, spec.num_classes)
+        if spec.head == "detection":
+            self.last_halving = spec.last_halving()
+            self.detector = SSDLite(max(spec.fine_filters()), width, style)
+        else:
+            self.last: nn.Linear | None = None
+            if spec.last_filters:
+                self.last = nn.Linear(width, max(spec.last_filters))
+                width = max(spec.last_filters)
+            self.dropout = nn.Dropout(spec.dropout)
+            self.classifier = nn.Linear(width, spec.num_classes)
         self._initialise()
 
     def forward(self, x_BCHW: Tensor, choices: Choices | None = None) -> Tensor:
@@ -69,22 +74,34 @@ class MobileNetwork(Network):
             choices: Answers to the spec's decisions; what is absent is the largest option.
         """
         spec, chosen = self.spec, choices or {}
+        fine_BCHW = x_BCHW
         for block in spec.blocks:
             width = _only(chosen, f"{block.name}.filters", block.filters)
             layers = self.blocks[block.name]
             assert isinstance(layers, nn.ModuleList)
             for i, layer in enumerate(layers):
+                if spec.head == "detection" and (block.name, i) == self.last_halving:
+                    fine_BCHW = x_BCHW
                 x_BCHW = layer(x_BCHW, f"{block.name}.{i}", chosen, width)
+        if spec.head == "detection":
+            predictions: Tensor = self.detector(fine_BCHW, x_BCHW)
+            return predictions
         x_BC = x_BCHW.mean((2, 3))
         if self.last is not None:
-            x_BC = _linear(self.last, x_BC, _only(chosen, "last.filters", spec.last_filters))
+            x_BC = linear_first(self.last, x_BC, _only(chosen, "last.filters", spec.last_filters))
             x_BC = _ACTIVATIONS[spec.last_activation](x_BC)
-        return _linear(self.classifier, self.dropout(x_BC), spec.num_classes)
+        return linear_first(self.classifier, self.dropout(x_BC), spec.num_classes)
 
     def maskable_weights(self, *, transformer: bool = False, classifier: bool = False) -> list[str]:
-        """Names of the weights that pruning covers: all of convolutions and linear layers but the classifier's."""
+        """Names of the weights that pruning covers: all of convolutions and linear layers but the classifier's.
+
+        What makes a detector's predictions counts as its classifier; the rest of its head is pruned like any layer.
+        """
         found = [f"{name}.weight" for name, m in self.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-        return [name for name in found if classifier or name != "classifier.weight"]
+        last = {"classifier.weight"}
+        if self.spec.head == "detection":
+            last = {f"detector.{name}" for name in self.detector.outputs()}
+        return [name for name in found if classifier or name not in last]
 
     def cut(self, choices: Mapping[str, Choice]) -> MobileNetwork:
         """Copies the network of these choices out of the shared weights; random numbers stay as they are.
@@ -96,58 +113,29 @@ class MobileNetwork(Network):
             choices: An answer to every decision that means anything.
         """
         with torch.random.fork_rng(devices=[]):
-            network = self.spec.narrow(choices).build().to(self.classifier.weight)
+            network = self.spec.narrow(choices).build().to(next(self.parameters()))
         network.load_state_dict(cut_tensors(self.spec, choices, self.state_dict()))
         return network
 
     def _initialise(self) -> None:
-        """He-normal by the inputs of an output, truncated; the classifier's weights have a deviation of 0.01."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
+        """He-normal by the inputs of an output, truncated; the classifier's weights have a deviation of 0.01.
+
+        A detector's stay as torchvision has them.
+        """
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d | nn.Linear) and not name.startswith("detector."):
                 deviation = 0.01
-                if module is not self.classifier:
+                if name != "classifier":
                     deviation = (2 / module.weight[0].numel()) ** 0.5 / 0.87962566  # what truncation takes away
                 nn.init.trunc_normal_(module.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
 
-@dataclass(frozen=True)
-class _Style:
-    """What all layers share."""
-
-    spec: MobileSpec
-    stateless: bool
-
-    def batch_norm(self, channels: int) -> nn.BatchNorm2d:
-        return nn.BatchNorm2d(channels, eps=self.spec.bn_eps, momentum=self.spec.bn_momentum)
-
-    def normalise(self, bn: nn.BatchNorm2d, x_BCHW: Tensor) -> Tensor:
-        """Batch norm of the first channels."""
-        channels = x_BCHW.shape[1]
-        weight, bias = bn.weight[:channels], bn.bias[:channels]
-        if self.stateless:
-            # Not `F.batch_norm`, which refuses a single value per channel.
-            return torch.batch_norm(x_BCHW, weight, bias, None, None, True, 0.0, bn.eps, torch.backends.cudnn.enabled)
-        if channels == bn.num_features:
-            whole: Tensor = bn(x_BCHW)
-            return whole
-        assert bn.running_mean is not None
-        assert bn.running_var is not None
-        assert bn.num_batches_tracked is not None
-        momentum = bn.momentum or 0.0
-        if bn.training:
-            bn.num_batches_tracked.add_(1)
-            if bn.momentum is None:  # cumulative mean
-                momentum = 1 / float(bn.num_batches_tracked)
-        mean, var = bn.running_mean[:channels], bn.running_var[:channels]
-        return F.batch_norm(x_BCHW, mean, var, weight, bias, bn.training, momentum, bn.eps)
-
-
 class _Layer(nn.Module):
     """A layer with all its options."""
 
-    def __init__(self, layer: Layer, width_in: int, width_out: int, style: _Style) -> None:
+    def __init__(self, layer: Layer, width_in: int, width_out: int, style: Style) -> None:
         super().__init__()
         self.layer, self.style = layer, style
         self.activation = _ACTIVATIONS[layer.activation]
@@ -187,7 +175,7 @@ class _Layer(nn.Module):
         out = x_BCHW
         if layer.kind == "bottleneck":
             hidden = scale_filters(x_BCHW.shape[1], _only(chosen, f"{at}.expansion", layer.expansions))
-            out = self.activation(self.style.normalise(self.expand_bn, _conv(self.expand, out, hidden)))
+            out = self.activation(self.style.normalise(self.expand_bn, conv_first(self.expand, out, hidden)))
         mixed = width if layer.kind == "conv" else out.shape[1]
         kernel = chosen.get(f"{at}.kernel", max(layer.kernels))
         kernels = layer.kernels if kernel is None else (kernel,)
@@ -199,7 +187,7 @@ class _Layer(nn.Module):
         elif se:
             out = self.se(out)
         if layer.kind != "conv":
-            out = self.style.normalise(self.project_bn, _conv(self.project, out, width))
+            out = self.style.normalise(self.project_bn, conv_first(self.project, out, width))
         if skip is None:  # averaged with nothing
             out = out / 2
         return x_BCHW + out if layer.residual else out
@@ -212,7 +200,7 @@ class _Layer(nn.Module):
         assert isinstance(norm, nn.BatchNorm2d)
         if self.pads_apart:
             x_BCHW = _padded(x_BCHW, kernel, self.layer.stride)
-        return self.activation(self.style.normalise(norm, _conv(conv, x_BCHW, width)))
+        return self.activation(self.style.normalise(norm, conv_first(conv, x_BCHW, width)))
 
 
 def _averaged(options: Sequence[Callable[[Tensor], Tensor]], x_BCHW: Tensor, *, again: bool) -> Tensor:
@@ -230,7 +218,7 @@ def _averaged(options: Sequence[Callable[[Tensor], Tensor]], x_BCHW: Tensor, *, 
 class _Apart(nn.Module):
     """A layer whose options share nothing: a whole layer for each."""
 
-    def __init__(self, layer: Layer, width_in: int, width_out: int, style: _Style) -> None:
+    def __init__(self, layer: Layer, width_in: int, width_out: int, style: Style) -> None:
         super().__init__()
         self.layer, self.style = layer, style
         self.options = nn.ModuleDict(
@@ -269,7 +257,7 @@ class OneLayer(nn.Module):
 
     def __init__(self, layer: Layer, width_in: int, width_out: int, spec: MobileSpec) -> None:
         super().__init__()
-        self.layer, self.width_out = _Layer(layer, width_in, width_out, _Style(spec, stateless=False)), width_out
+        self.layer, self.width_out = _Layer(layer, width_in, width_out, Style(spec, stateless=False)), width_out
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         out: Tensor = self.layer(x_BCHW, "", {}, self.width_out)
@@ -287,8 +275,8 @@ class _SqueezeExcite(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         hidden = x_BCHW.shape[1]
-        small = F.relu(_conv(self.squeeze, x_BCHW.mean((2, 3), keepdim=True), squeezed(hidden)))
-        return x_BCHW * self.gate(_conv(self.excite, small, hidden))
+        small = F.relu(conv_first(self.squeeze, x_BCHW.mean((2, 3), keepdim=True), squeezed(hidden)))
+        return x_BCHW * self.gate(conv_first(self.excite, small, hidden))
 
 
 def cut_tensors(spec: MobileSpec, choices: Mapping[str, Choice], shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -326,25 +314,6 @@ def _only(chosen: Choices, name: str, options: tuple[float, ...]) -> int:
     """The width, or multiple, that was chosen; the largest if nothing was."""
     found = chosen.get(name)
     return max(options) if found is None else found  # type: ignore[return-value]
-
-
-def _conv(conv: nn.Conv2d, x_BCHW: Tensor, width: int) -> Tensor:
-    """A convolution from the first channels to the first channels."""
-    if (width, x_BCHW.shape[1]) == (conv.out_channels, conv.in_channels):
-        whole: Tensor = conv(x_BCHW)
-        return whole
-    depthwise = conv.groups > 1
-    weight = conv.weight[:width] if depthwise else conv.weight[:width, : x_BCHW.shape[1]]
-    bias = None if conv.bias is None else conv.bias[:width]
-    return F.conv2d(x_BCHW, weight, bias, conv.stride, conv.padding, groups=width if depthwise else 1)
-
-
-def _linear(linear: nn.Linear, x_BC: Tensor, width: int) -> Tensor:
-    """A linear layer from the first channels to the first channels."""
-    if (width, x_BC.shape[1]) == (linear.out_features, linear.in_features):
-        whole: Tensor = linear(x_BC)
-        return whole
-    return F.linear(x_BC, linear.weight[:width, : x_BC.shape[1]], linear.bias[:width])
 
 
 def _padded(x_BCHW: Tensor, kernel: int, stride: int) -> Tensor:

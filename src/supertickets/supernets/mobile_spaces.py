@@ -176,6 +176,7 @@ MOBILE: Mapping[str, Callable[[], MobileSpec]] = {
 _SHORTHANDS = {"width", "activation", "strides", "choices"}  # settings that are no fields of the spec
 _NAMED: Mapping[str, tuple[Any, ...]] = {
     "activation": get_args(Activation),
+    "head": ("classification", "detection"),
     "padding": ("same_tf", "symmetric"),
     "gate": ("sigmoid", "hard_sigmoid"),
     "last_activation": get_args(Activation),
@@ -197,7 +198,7 @@ def create_mobile(name: str, **overrides: Any) -> MobileSpec:
         UserError: An override is unknown or impossible.
     """
     spec = MOBILE[name]()
-    known = {f.name for f in dataclasses.fields(spec)} - {"blocks", "last_filters"} | _SHORTHANDS
+    known = {f.name for f in dataclasses.fields(spec)} - {"blocks", "last_filters", "extra_filters"} | _SHORTHANDS
     for key in overrides:
         if key not in known:
             raise UserError(f"unknown supernet setting '{key}'{nearest(key, known)}")
@@ -217,7 +218,10 @@ def create_mobile(name: str, **overrides: Any) -> MobileSpec:
         spec = _widened(spec, width)
     if "choices" in overrides:
         spec = _answered(spec, overrides.pop("choices"))
-    return dataclasses.replace(spec, **{key: as_tuples(value) for key, value in overrides.items()})
+    spec = dataclasses.replace(spec, **{key: as_tuples(value) for key, value in overrides.items()})
+    if spec.head == "detection" and len(set(spec.image_size)) > 1:
+        raise UserError("a detector takes square pictures, not {} x {}".format(*spec.image_size))
+    return spec
 
 
 def _answered(spec: MobileSpec, choices: Mapping[str, Any]) -> MobileSpec:
@@ -248,4 +252,5 @@ def _widened(spec: MobileSpec, width: float) -> MobileSpec:
         return tuple(sorted({scale_filters(f, width) for f in filters}))
 
     blocks = tuple(dataclasses.replace(block, filters=scaled(block.filters)) for block in spec.blocks)
-    return dataclasses.replace(spec, blocks=blocks, last_filters=scaled(spec.last_filters))
+    extra = tuple(scale_filters(f, width) for f in spec.extra_filters)
+    return dataclasses.replace(spec, blocks=blocks, last_filters=scaled(spec.last_filters), extra_filters=extra)

@@ -11,9 +11,10 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from .spec import Choice, Decision, Head, WithoutUnits, as_tuples
+from ..errors import UserError
+from .spec import Choice, Decision, WithoutUnits, as_tuples
 
 if TYPE_CHECKING:
     from .mobile import MobileNetwork
@@ -69,9 +70,12 @@ class MobileSpec(WithoutUnits):
     """Exact description of a mobile network, or of a space of them.
 
     Attributes:
-        blocks: From the image to the map that is pooled.
+        blocks: From the image to the last map.
+        head: What follows: pooling and linear layers, or a detector (`ssdlite.SSDLite`).
         last_filters: Options of the width of a pointwise layer with bias behind the pooling; empty if there is none.
+            A detector has none.
         last_activation: Behind that layer.
+        extra_filters: Widths of the maps that a detector makes of the last one.
         num_classes: Classes.
         in_channels: Channels of the input image.
         image_size: Height and width that costs refer to, in pixels.
@@ -89,8 +93,10 @@ class MobileSpec(WithoutUnits):
     """
 
     blocks: tuple[Block, ...]
+    head: Literal["classification", "detection"] = "classification"
     last_filters: tuple[int, ...] = ()
     last_activation: Activation = "swish6"
+    extra_filters: tuple[int, ...] = (512, 256, 256, 128)
     num_classes: int = 1000
     in_channels: int = 3
     image_size: tuple[int, int] = (224, 224)
@@ -101,7 +107,6 @@ class MobileSpec(WithoutUnits):
     collapsed: bool = True
     bn_eps: float = 1e-3
     bn_momentum: float = 0.01
-    head: ClassVar[Head] = "classification"
 
     def __str__(self) -> str:
         layers = sum(len(block.layers) for block in self.blocks)
@@ -125,9 +130,27 @@ class MobileSpec(WithoutUnits):
             for i, layer in enumerate(block.layers):
                 found += _decisions(f"{block.name}.{i}", layer, self.collapsed)
             found.append(Decision(f"{block.name}.filters", block.filters, "filters"))
-        if self.last_filters:
+        if self.last_filters and self.head == "classification":
             found.append(Decision("last.filters", self.last_filters, "filters"))
         return tuple(found)
+
+    def last_halving(self) -> tuple[str, int]:
+        """Block and place of the last layer with a stride; a detector also looks at the map in front of it.
+
+        Raises:
+            UserError: There is none.
+        """
+        found = [(block.name, i) for block in self.blocks for i, layer in enumerate(block.layers) if layer.stride > 1]
+        if not found:
+            raise UserError("a detector needs a map and its half; give a block a stride (supernet.settings.strides)")
+        return found[-1]
+
+    def fine_filters(self) -> tuple[int, ...]:
+        """Options of the width of the map in front of `last_halving`."""
+        name, place = self.last_halving()
+        widths = [(self.in_channels,), *(block.filters for block in self.blocks)]
+        at = [block.name for block in self.blocks].index(name)
+        return widths[at + 1] if place else widths[at]
 
     def narrow(self, choices: Mapping[str, Choice]) -> MobileSpec:
         """Returns the spec with one option for every decision that ``choices`` names, layers that are skipped left out.

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, Self
 
 from torch import Tensor, nn
 
-Head = Literal["classification", "segmentation", "keypoints"]
+Head = Literal["classification", "segmentation", "keypoints", "detection"]
 
 
 Choice = bool | int | float
@@ -105,7 +105,7 @@ class Spec(Protocol):
     """What the spec of a network of any family offers to the other rooms.
 
     Attributes:
-        head: What the last layers make: class scores, or maps.
+        head: What the last layers make: class scores, maps, or predictions for the anchors of a detector.
         num_classes: Classes or joints.
         in_channels: Channels of the input image.
         image_size: Height and width that costs refer to, in pixels.

@@ -13,13 +13,14 @@ from ..data.pictures import Preprocessing
 from ..data.samples import Samples
 from ..supernets import Head, as_tuples
 from .classification import Classification
+from .detection import Detection
 from .pose import Pose
 from .segmentation import Segmentation
 
-__all__ = ["Classification", "Pose", "Segmentation", "Task", "headline", "task_of_head"]
+__all__ = ["Classification", "Detection", "Pose", "Segmentation", "Task", "headline", "task_of_head"]
 
 # The figure of every task that is shown first, in percent, and what people call it.
-_HEADLINES = {"top1": "accuracy", "miou": "mIoU", "ap": "AP"}
+_HEADLINES = {"top1": "accuracy", "miou": "mIoU", "ap": "AP", "map": "mAP"}
 
 
 class Task(Protocol):
@@ -68,6 +69,8 @@ def task_of_head(head: Head, classes: tuple[str, ...], recipe: Mapping[str, Any]
         settings = recipe.get("segmentation", {})
         own = {name: as_tuples(value) for name, value in settings.items() if name != "balance"}
         return Segmentation(classes, **own)
+    if head == "detection":
+        return Detection(classes)
     return Pose(classes, **recipe.get("pose", {}))
 
 

@@ -1,0 +1,110 @@
+"""Object detection: SSD's loss; COCO's mean average precision over the boxes that are found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ..data.objects import ObjectSet, filled_up
+from ..data.pictures import Preprocessing
+from ..data.regions import Box
+from ..data.samples import Samples
+from ..supernets.ssdlite import anchors
+from .boxes import MOST, box_losses, box_metrics, found_boxes
+
+
+@dataclass(frozen=True)
+class Detection:
+    """The task of finding objects.
+
+    Attributes:
+        classes: Names, in the order of the network's outputs behind that for nothing.
+    """
+
+    classes: tuple[str, ...]
+    head: ClassVar[Literal["detection"]] = "detection"
+
+    def loss(self, scores: Tensor, target: Tensor) -> Tensor:
+        """SSD's loss, divided by the number of anchors that answer for an object.
+
+        Args:
+            scores: What the network answered: (B, A, 1 + K + 4).
+            target: Objects (B, M, 5): class and x1, y1, x2, y2 in shares of the input; rows of -1 are none.
+        """
+        losses, positives = box_losses(scores, target, anchors(scores.shape[1], scores.device))
+        return losses.sum() / positives.sum().clamp_min(1)
+
+    @torch.no_grad()
+    def totals(
+        self, module: nn.Module, batches: Iterable[tuple[Tensor, Any]], data: Samples, device: torch.device
+    ) -> Tensor:
+        """A row per picture of the split; those that another process looks at are zero.
+
+        Columns: 1 for a picture that was looked at, its loss, the number of anchors that it is divided by, and class,
+        score and place in shares of every box that was found; a score of 0 is none.
+        """
+        assert isinstance(data, ObjectSet)
+        table = torch.zeros(len(data), 3 + 6 * MOST, dtype=torch.float64, device=device)
+        for images, positions in batches:
+            if not len(images):
+                continue
+            predictions = module(images.to(device)).float()
+            boxes = anchors(predictions.shape[1], device)
+            objects = filled_up([data.samples[i].boxes() for i in positions.tolist()]).to(device)
+            losses, positives = box_losses(predictions, objects, boxes)
+            table[positions.to(device), :3] = torch.stack((torch.ones_like(losses), losses, positives), 1).double()
+            for i, own in zip(positions.tolist(), predictions, strict=True):
+                found = found_boxes(own, boxes).flatten().double()
+                table[i, 3 : 3 + len(found)] = found
+        return table
+
+    def metrics(self, totals: Tensor, data: Samples) -> dict[str, float]:
+        """``loss``, and in percent ``map``, ``ap50``, ``ap75``, ``ap_s``, ``ap_m``, ``ap_l`` and ``ar``.
+
+        What no object counts for is left out. Pictures that nobody looked at do not count.
+        """
+        assert isinstance(data, ObjectSet)
+        table = totals.cpu().numpy()
+        looked = np.flatnonzero(table[:, 0]).tolist()
+        truth: dict[str, list[dict[str, Any]]] = {
+            "images": [{"id": i} for i in looked],
+            "categories": [{"id": kind, "name": name} for kind, name in enumerate(self.classes)],
+            "annotations": [],
+        }
+        detections = []
+        for i in looked:
+            for kind, *box, area, crowd in data.samples[i].objects.tolist():
+                known = {"image_id": i, "category_id": int(kind), "bbox": box, "area": area, "iscrowd": int(crowd)}
+                truth["annotations"].append(known)
+            for kind, score, box in _in_pixels(table[i, 3:].reshape(-1, 6), data.samples[i].size):
+                detections.append({"image_id": i, "category_id": kind, "bbox": list(box), "score": score})
+        loss = {"loss": float(table[:, 1].sum() / max(table[:, 2].sum(), 1))}
+        figures = box_metrics(truth, detections)
+        return loss | {name: value for name, value in figures.items() if not np.isnan(value)}
+
+    @torch.no_grad()
+    def predict(
+        self, module: nn.Module, prepare: Preprocessing, picture: Image.Image, *, device: torch.device | str = "cpu"
+    ) -> list[tuple[str, float, Box]]:
+        """Class, score and box of objects, the best first, 100 at most.
+
+        Boxes are x, y of the upper left corner, width and height, in pixels of the picture.
+        """
+        predictions = module(prepare(prepare.pixels(picture)[None]).to(device))[0]
+        found = found_boxes(predictions, anchors(len(predictions), predictions.device))
+        return [(self.classes[kind], score, box) for kind, score, box in _in_pixels(found.cpu().numpy(), picture.size)]
+
+
+def _in_pixels(found_N6: Any, size: tuple[int, int]) -> list[tuple[int, float, Box]]:
+    """Class, score and box in pixels of the boxes that have a score."""
+    made = []
+    for kind, score, left, top, right, low in found_N6[found_N6[:, 1] > 0].tolist():
+        box = (left * size[0], top * size[1], (right - left) * size[0], (low - top) * size[1])
+        made.append((int(kind), score, box))
+    return made
