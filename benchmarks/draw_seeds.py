@@ -7,6 +7,7 @@ Further flags are settings of the recipe. Runs that are finished are not repeate
 import argparse
 import json
 import statistics
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,7 @@ def main() -> None:
     for seed in options.seeds:
         recipe = st.load_recipe(options.recipe, [*settings, "--seed", str(seed)])
         out = options.runs / f"{options.to.stem}-seed{seed}"
-        if not (out / "result.json").exists():
-            st.resume(out) if (out / "run.json").exists() else st.draw(recipe, out)
+        st.runs.once(out, partial(st.draw, recipe))
         rows.append(row(out, seed))
     result = {
         "command": command(),

@@ -26,10 +26,9 @@ from supertickets.data import load_splits
 from supertickets.deploy import measure_table
 from supertickets.opening import space_for
 from supertickets.restate import OFF
-from supertickets.runs import search
+from supertickets.runs import once, search
 from supertickets.study.rival_search import rival_search
 from supertickets.supernets import Spec
-from supertickets.training import RunDir
 
 RECIPE = Path(__file__).with_name("tunas_tiny.yaml")
 WAYS = {"search": [], "search without warm-up": ["--policy.op_warmup", "false", "--policy.filter_warmup", "false"]}
@@ -63,7 +62,7 @@ def main() -> None:
             elif part == "random":
                 ticket, row = random(out, [*words, *budget], told.networks)
             else:
-                ticket = done(out, st.train, [*words, "--supernet.name", "mobilenet_v2"])
+                ticket = run(out, st.train, [*words, "--supernet.name", "mobilenet_v2"])
                 row = {"samples": ticket.about["samples"]}
             networks[name] = ticket
             scores = {split: ticket.about[split]["top1"] for split in ("validation", "test")}
@@ -77,6 +76,7 @@ def main() -> None:
         taken = time_interleaved(calls, REPEATS)
     for row in rows:
         row["measured_ms"] = taken[row["name"]].median_ms
+        row["undisturbed_ms"] = taken[row["name"]].low_ms
     result = {
         "command": command().replace(str(told.data), "DIR"),
         "device": device_name(),
@@ -99,8 +99,8 @@ def space(words: list[str]) -> Spec:
 
 def searched(out: Path, words: list[str], plain: list[str]) -> tuple[st.Ticket, dict[str, Any]]:
     """What a policy finds, trained alone."""
-    found = done(out, search, words)
-    ticket = done(out.with_name(f"{out.name}-alone"), st.train, [*plain, "--supernet.name", f"ticket:{out}"])
+    found = run(out, search, words)
+    ticket = run(out.with_name(f"{out.name}-alone"), st.train, [*plain, "--supernet.name", f"ticket:{out}"])
     shared = {"shared_validation": found.about["validation"]["top1"], "epochs": course(out)}
     return ticket, {**found.about["found"], **shared, "samples": found.about["samples"] + ticket.about["samples"]}
 
@@ -113,12 +113,9 @@ def random(out: Path, words: list[str], networks: int) -> tuple[st.Ticket, dict[
     return ticket, {"networks": rows, "samples": sum(row["samples"] for row in rows)}
 
 
-def done(out: Path, begin: Callable[[st.Recipe, Path], st.Ticket], words: list[str]) -> st.Ticket:
-    """The ticket of a run that is done, is gone on with, or begins."""
-    run = RunDir(out)
-    if run.result.exists():
-        return st.load(out)
-    return st.resume(out) if run.is_unfinished() else begin(st.load_recipe(str(RECIPE), [*OFF, *words]), out)
+def run(out: Path, begin: Callable[[st.Recipe, Path], st.Ticket], words: list[str]) -> st.Ticket:
+    """The ticket of a run by the recipe."""
+    return once(out, lambda out: begin(st.load_recipe(str(RECIPE), [*OFF, *words]), out))
 
 
 def course(out: Path) -> dict[str, list[float]]:
@@ -132,7 +129,7 @@ def course(out: Path) -> dict[str, list[float]]:
 def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Means and deviations over seeds."""
     found = {}
-    for key in ("validation", "test", "measured_ms", "macs", "samples"):
+    for key in ("validation", "test", "measured_ms", "undisturbed_ms", "macs", "samples"):
         values = [row[key] for row in rows]
         found[key] = statistics.mean(values)
         if len(values) > 1:

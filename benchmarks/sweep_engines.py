@@ -29,7 +29,7 @@ from supertickets.runs import versions
 from supertickets.study.sweep import Plan, read_sweep
 
 _NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}
-_PARTS = ("local", "one", "two", "disturbed")
+_PARTS = ("one", "two", "local", "disturbed")
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def main() -> None:
         seconds[part] = sweep(options.sweep, out, "ray", 1 if part == "one" else 2)
         with_two_nodes.shutdown()
     found = {part: results(options.runs / part) for part in options.parts}
-    reference = found[options.parts[0]]
+    reference = "local" if "local" in found else options.parts[0]
     result: dict[str, Any] = {
         "command": command(),
         "device": device_name(),
@@ -72,7 +72,7 @@ def main() -> None:
         "went_on_from_checkpoints": {part: went_on(plan, options.runs / part) for part in options.parts},
         "jobs_done": {part: len(list((options.runs / part).glob("*/result.json"))) for part in options.parts},
         "rows": {part: len(rows) for part, rows in found.items()},
-        "equal_to_" + options.parts[0]: {part: rows == reference for part, rows in found.items()},
+        f"equal_to_{reference}": {part: rows == found[reference] for part, rows in found.items()},
     }
     if {"one", "two"} <= seconds.keys():
         result["two_workers_of_one"] = round(seconds["two"] / seconds["one"], 3)

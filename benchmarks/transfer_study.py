@@ -76,7 +76,7 @@ class Study:
         """Does a cell unless it is there, and writes all of them."""
         if any((c["method"], c["ratio"], c["seed"]) == (method, ratio, self.seed) for c in self.cells):
             return
-        ticket = done(self.at(method, ratio), run)
+        ticket = st.runs.once(self.at(method, ratio), run)
         self.cells.append({"method": method, "ratio": ratio, "seed": self.seed, **row(ticket)})
         write(self.options.to, self.cells)
 
@@ -99,7 +99,7 @@ class Study:
         for method, criterion in CRITERIA.items():
 
             def pruned(out: Path, criterion: str = criterion) -> st.Ticket:
-                ticket = done(self.at("searched", 0.0), self.searched)
+                ticket = st.runs.once(self.at("searched", 0.0), self.searched)
                 recipe = st.restate.prune_recipe(ticket, ratio, criterion, self.exempt)
                 return st.prune(ticket, recipe, out, criterion, self.options.batches)
 
@@ -144,13 +144,6 @@ def parted(words: list[str]) -> tuple[list[str], list[str]]:
 
 def ticket_at(pattern: str, ratio: float) -> st.Ticket:
     return st.load(pattern.replace("{percent}", f"{100 * ratio:g}"))
-
-
-def done(out: Path, run: Callable[[Path], st.Ticket]) -> st.Ticket:
-    """The ticket of a run: finished already, taken up again or done now."""
-    if (out / "result.json").exists():
-        return st.load(out)
-    return st.resume(out) if (out / "run.json").exists() else run(out)
 
 
 def fresh(ticket: st.Ticket, seed: int) -> st.Ticket:

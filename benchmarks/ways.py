@@ -8,6 +8,7 @@ ways collects them.
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,29 +51,18 @@ def main() -> None:
 def run(way: str, options: argparse.Namespace, settings: list[str]) -> Path:
     """Trains in one way, unless that was done before."""
     out: Path = options.runs / f"{options.to.stem}-{way}"
-    if not goes_on(out):
-        ratio = "0" if way in _UNPRUNED else way
-        recipe = st.load_recipe(options.recipe, [*settings, "--prune.ratio", ratio])
-        (st.train if way == "dense" else st.draw)(recipe, out)
+    ratio = "0" if way in _UNPRUNED else way
+    recipe = st.load_recipe(options.recipe, [*settings, "--prune.ratio", ratio])
+    st.runs.once(out, partial(st.train if way == "dense" else st.draw, recipe))
     return out
 
 
 def retrained(way: str, options: argparse.Namespace) -> Path:
     """Trains the ticket of one way further, unless that was done before."""
     out: Path = options.runs / f"{options.to.stem}-{way}-retrained"
-    if not goes_on(out):
-        ticket = st.load(options.runs / f"{options.to.stem}-{way}")
-        st.retrain(ticket, st.restate.retrain_recipe(ticket, options.retrain), out)
+    ticket = st.load(options.runs / f"{options.to.stem}-{way}")
+    st.runs.once(out, partial(st.retrain, ticket, st.restate.retrain_recipe(ticket, options.retrain)))
     return out
-
-
-def goes_on(out: Path) -> bool:
-    """Whether there is such a run; if it is not finished, it is finished now."""
-    if not (out / "run.json").exists():
-        return False
-    if not (out / "result.json").exists():
-        st.resume(out)
-    return True
 
 
 def row(way: str, out: Path) -> dict[str, Any]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import supertickets as st
 from people import SEVENTEEN, crowd
 from streets import published
 from supertickets.recipe import flatten
+from supertickets.runs import search
+from supertickets.supernets import MobileSpec
 from supertickets.training import read_events
 
 # Sizes, epochs, intervals and widths alone; all else is what the recipes say.
@@ -65,3 +69,53 @@ def test_a_full_recipe_is_drawn_to_its_end(name: str, tmp_path: Path) -> None:
     for part in ("validation", "test"):
         assert {"loss", *(("ap", "ap50", "ar") if name == "coco" else ("miou", "macc", "aacc"))} <= set(result[part])
         assert all(0 <= value < 100.1 for value in result[part].values())
+
+
+# Images in class folders, of 8 colours; nothing is learned, but it is the same search and the same training.
+SMALL = {
+    **{"threads": 1, "epochs": 8, "evaluate_every": 8, "recalibrate_batches": 1},
+    **{"data.size": 32, "data.batch": 16, "data.workers": 0, "data.validation": 0.25},
+    **{"accumulate": 4, "optimizer.lr": 0.01, "lr.warmup_epochs": 0.2},
+    "supernet.settings": {"width": 0.25, "strides": [1, 1, 2, 2, 1, 2, 1]},
+}
+BUDGET = {"policy.images": 4, "policy.lr": 0.1, "budget.macs": 4e5}
+
+
+def colours(root: Path) -> Path:
+    """64 training and 8 validation pictures, one plain colour per class with some noise."""
+    generator = np.random.default_rng(0)
+    for part, number in (("train", 8), ("val", 1)):
+        for label in range(8):
+            folder = root / part / f"colour{label}"
+            folder.mkdir(parents=True)
+            for i in range(number):
+                plain = np.array([label & 1, label >> 1 & 1, label >> 2 & 1]) * 200
+                pixels = plain + generator.integers(0, 55, (40, 36, 3))
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    return root
+
+
+@pytest.mark.parametrize("epochs", [90, 360])
+@pytest.mark.parametrize("what", ["search", "train"])
+def test_a_recipe_of_imagenet_runs_to_its_end(what: str, epochs: int, tmp_path: Path) -> None:
+    name = f"imagenet_{what}_{epochs}"
+    written = st.load_recipe(name)
+    assert (written.epochs, written.data.batch // written.accumulate) == (epochs, 128)
+    toy = SMALL | {"supernet.settings": {**written.supernet.settings, **SMALL["supernet.settings"]}}
+    toy |= BUDGET if what == "search" else {}
+    words = [word for setting, value in toy.items() for word in (f"--{setting}", json.dumps(value))]
+    recipe = st.load_recipe(name, ["--data.dir", str(colours(tmp_path / "data")), *words])
+    ticket = (search if what == "search" else st.train)(recipe, tmp_path / "run")
+
+    before, used = (flatten(r) for r in (written.to_json(), ticket.about["recipe"]))
+    changed = {setting for setting, value in used.items() if value != before[setting]}
+    assert changed == {*toy, "data.dir"}
+    assert isinstance(ticket.spec, MobileSpec)
+    assert not ticket.spec.is_open()
+    assert (ticket.spec.num_classes, ticket.spec.dropout) == (8, 0.25 if epochs == 360 else 0.0)
+    records = [event for event in read_events(tmp_path / "run" / "events.jsonl") if event["event"] == "epoch"]
+    assert records[-1]["train_loss"] < records[0]["train_loss"]
+    if what == "search":
+        assert ticket.about["found"]["cost"] == ticket.cost.macs
+        assert records[-1]["entropy"] < records[0]["entropy"]
+        assert records[-1]["sampled_networks"] == 3 * 4  # batches of an epoch, and parts of each

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import supertickets as st
 from outcome import Cli
+from powercut import cut_before_ticket
 from supertickets import Ticket
 from supertickets.data import Batches, load_splits
 from supertickets.one_shot import prune_once, ratios
@@ -257,20 +258,10 @@ def test_the_command_and_what_follows(cli: Cli, searched: Path, tmp_path: Path) 
     assert all(not more.weights[name][~flags].any() for name, flags in more.mask.items())
 
 
-def test_a_killed_pruning_goes_on_to_the_same_end(
-    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Crash(BaseException):
-        """What takes the place of a power cut."""
-
-    def save(self: Ticket, folder: Path) -> None:
-        raise Crash
-
+def test_a_killed_pruning_goes_on_to_the_same_end(searched: Path, tmp_path: Path) -> None:
     pruned(searched, tmp_path / "whole", 0.5, "snip", batches=2)
-    with monkeypatch.context() as patch:
-        patch.setattr(Ticket, "save_pretrained", save)
-        with pytest.raises(Crash):
-            pruned(searched, tmp_path / "cut", 0.5, "snip", batches=2)
+    with cut_before_ticket():
+        pruned(searched, tmp_path / "cut", 0.5, "snip", batches=2)
     st.resume(tmp_path / "cut")
     for name in ("ticket/model.safetensors", "ticket/mask.safetensors", "ticket/config.json", "events.jsonl"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -12,6 +12,7 @@ from PIL import Image
 
 import supertickets as st
 from outcome import Cli, onnx_file
+from powercut import cut_at_step
 from supertickets.cost import count
 from supertickets.cost.latency_table import LatencyTable
 from supertickets.cost.operations import all_operations, size_of
@@ -19,7 +20,7 @@ from supertickets.restate import OFF
 from supertickets.runs import search
 from supertickets.search import Space
 from supertickets.supernets import MobileSpec, create_mobile
-from supertickets.training import Reporter, load_checkpoint, read_events, restore_state
+from supertickets.training import load_checkpoint, read_events, restore_state
 
 # Three steps of two networks per epoch, at 8x8 pixels. It learns nothing, but everything happens to it.
 _SHORT = """
@@ -53,7 +54,7 @@ def test_the_ticket_is_the_most_probable_network(run: Path) -> None:
     ]
     card = ticket.card()
     assert "A small network that a policy found" in card
-    assert f"| found for | 300,000 MACs; costs {found['cost']:,} |" in card
+    assert f"| found for | 300,000 MACs; costs {found['cost']:,} MACs |" in card
     assert "| network | tunas_proxyless |" in card
 
 
@@ -71,31 +72,14 @@ def test_what_epochs_tell(run: Path) -> None:
         assert event["mean_probability"] > 0
     ticket = st.load(run)
     assert epochs[-1]["cost"] == epochs[-1]["macs"] == ticket.about["found"]["cost"]
-    assert (run / "picture.png").exists() is False  # the command draws it
+    assert ticket.about["samples"] == 4 * 96  # of 96 images; several networks share a batch, and judging is no training
 
 
-def test_as_many_images_pass_as_in_any_training(run: Path) -> None:
-    assert st.load(run).about["samples"] == EPOCHS * STEPS * 32
-
-
-class Crash(BaseException):
-    """What a test raises in the place of a power cut."""
-
-
-@pytest.mark.parametrize("stop", [1, 5, 6])
-def test_it_goes_on_as_if_nothing_had_happened(
-    stop: int, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("stop", [(0, 2), (1, 3), (2, 1)])
+def test_it_goes_on_as_if_nothing_had_happened(stop: tuple[int, int], run: Path, tmp_path: Path) -> None:
     """Behind some step, in the warm-up and after it; checkpoints are written after every step."""
-
-    def step(self: Reporter, epoch: int, number: int) -> None:
-        if epoch * STEPS + number > stop:
-            raise Crash
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Reporter, "step", step)
-        with pytest.raises(Crash):
-            search(recipe("--checkpoint_seconds", "0"), tmp_path / "run")
+    with cut_at_step(*stop):
+        search(recipe("--checkpoint_seconds", "0"), tmp_path / "run")
     st.resume(tmp_path / "run")
     told = [
         [event["sha256"] for event in read_events(folder / "events.jsonl") if event["event"] == "digest"]
@@ -169,7 +153,7 @@ def test_the_command(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) 
     ("words", "named"),
     [
         (["--supernet.name", "mobilenet_v2"], "supernet.name mobilenet_v2 leaves nothing open that a policy could"),
-        (["--budget.macs", "1e9"], "budget.macs is 1e+09, but networks of tunas_proxyless have"),
+        (["--budget.macs", "1e9"], "budget.macs is 1000000000, but networks of tunas_proxyless have"),
         (["--budget.macs", "10"], "budget.macs is 10, but networks of tunas_proxyless have"),
         (["--budget.params", "5"], "a budget limits one cost, here are macs and params"),
         (["--budget.macs", "-1"], "budget.macs is -1; it must be above 0"),

@@ -17,12 +17,12 @@ from PIL import Image
 
 import supertickets as st
 from outcome import Cli
+from powercut import cut_at_step
 from streets import COLORS, scene, street
 from supertickets import Ticket, UserError
 from supertickets.data import Preprocessing
 from supertickets.recipe import Recipe, SupernetSettings
 from supertickets.supernets import HRNet, HRNetSpec, create_spec
-from supertickets.training import Reporter
 from supertickets.transfer import check_join, graft, joined_settings
 
 # Stem and stages of all networks here; heads differ by task.
@@ -223,16 +223,7 @@ def test_within_a_task_only_the_classifier_is_new(quick_run: Path, idx_folder: P
 # Taken up again ------------------------------------------------------------------------------------------------------
 
 
-def test_a_killed_transfer_goes_on_to_the_same_end(
-    named: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Crash(BaseException):
-        """What takes the place of a power cut."""
-
-    def step(self: Reporter, epoch: int, step: int) -> None:
-        if (epoch, step) == (1, 2):
-            raise Crash
-
+def test_a_killed_transfer_goes_on_to_the_same_end(named: Path, scenes: Path, tmp_path: Path) -> None:
     def digests(run: Path) -> list[str]:
         events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
         return [event["sha256"] for event in events if event["event"] == "digest"]
@@ -242,10 +233,8 @@ def test_a_killed_transfer_goes_on_to_the_same_end(
     words = [*scenes_words(scenes, "2"), "--checkpoint_seconds", "0", "--evaluate_every", "2"]
     recipe = st.restate.transfer_recipe(st.load(source), "camvid", words)
     st.transfer(st.load(source), recipe, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        patch.setattr(Reporter, "step", step)
-        with pytest.raises(Crash):
-            st.transfer(st.load(source), recipe, tmp_path / "cut")
+    with cut_at_step(1, 2):
+        st.transfer(st.load(source), recipe, tmp_path / "cut")
     shutil.rmtree(source)
     torch.manual_seed(12345)
     st.resume(tmp_path / "cut")

@@ -136,7 +136,7 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
     table.add_argument("--head", default="classification", help="or detection (default: classification)")
     table.add_argument("--runtime", default="torch", help="torch or onnxruntime (default: torch)")
     table.add_argument("--threads", type=int, default=1)
-    table.add_argument("--repeats", type=int, default=30, help="calls of each; medians count (default: 30)")
+    table.add_argument("--repeats", type=int, default=60, help="calls of each (default: 60)")
     table.add_argument("--networks", type=int, default=50, help="whole networks for the check (default: 50)")
     table.add_argument("--out", metavar="FILE", help="default: latency-SPACE.json")
     return parser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 
 from .cost import count
-from .cost.budget import Budget, make_budget
+from .cost.budget import Budget, plain, told
 from .cost.latency_table import LatencyTable
 from .data import Batches, Splits, load_splits
 from .errors import UserError
@@ -169,40 +170,31 @@ def find_table(
     raise UserError("budget.latency_ms needs budget.table: make it with supertickets latency-table")
 
 
-def known_budget(recipe: Recipe, spec: MobileSpec, out: Path) -> Budget:
-    """The budget of a search whose target was found possible.
-
-    Raises:
-        UserError: Its latency table is missing or damaged.
-    """
-    return make_budget(recipe.budget, spec, out / TABLE)
-
-
-def budget_of(recipe: Recipe, spec: MobileSpec, out: Path) -> Budget:
-    """The budget of a search.
+def check_reach(budget: Budget, spec: MobileSpec, recipe: Recipe) -> None:
+    """Refuses a target that no network of a space is likely to meet.
 
     Args:
-        recipe: Says what is limited.
+        budget: The target.
         spec: The space.
-        out: Directory with the latency table, if one is needed.
+        recipe: Says what the space is called, and whether its networks are timed.
 
     Raises:
         UserError: Networks of the space cost more, or less.
     """
-    budget = known_budget(recipe, spec, out)
     space = Space(spec.decisions())
     drawn = space.sample(8 if recipe.budget.measured else 200, torch.Generator().manual_seed(0))
     # The smallest and the largest come first; of times they need not be the least and the most.
     some = [spec.extreme(largest=False), spec.extreme(largest=True), *space.genotypes(drawn)]
     costs = [budget.cost(choices) for choices in some]
-    if not min(costs) <= budget.target <= max(costs):
-        nearest_cost = min(max(budget.target, min(costs)), max(costs))
+    low, high = min(costs), max(costs)
+    if not low <= budget.target <= high:
+        digits = 10**3 if budget.name == "latency_ms" else 1
+        nearest = math.ceil(low * digits) / digits if budget.target < low else math.floor(high * digits) / digits
         raise UserError(
-            f"budget.{budget.name} is {budget.target:g}, but networks of {recipe.supernet.name} have "
-            f"{min(costs):.4g} to {max(costs):.4g}; the nearest possible is {nearest_cost:.4g}, or set "
+            f"budget.{budget.name} is {plain(budget.target)}, but networks of {recipe.supernet.name} have "
+            f"{told(budget.name, low)} to {told(budget.name, high)}; the nearest possible is {plain(nearest)}, or set "
             "supernet.settings.width"
         )
-    return budget
 
 
 def weighted(task: Task, recipe: Recipe, splits: Splits) -> Task:

@@ -7,7 +7,7 @@ import json
 import platform
 import shutil
 from argparse import ArgumentError
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ import numpy
 import torch
 
 from . import __version__
+from .cost.budget import make_budget
 from .data import Batches, Samples, Splits, load_splits
 from .device import find_device
 from .draw import check_prune, search_warning, two_in_one
@@ -27,10 +28,9 @@ from .opening import (
     Beginning,
     Measure,
     as_it_is,
-    budget_of,
     check_data,
+    check_reach,
     find_table,
-    known_budget,
     make_task,
     open_session,
     space_for,
@@ -42,7 +42,7 @@ from .recipe import Recipe
 from .restate import check_target, fixed_network, lineage, recipe_of, refuse_budget
 from .schedule import check_schedule
 from .supernets import HRNetSpec, KnownSpec, MobileSpec, Spec, spec_from_json
-from .ticket import Ticket
+from .ticket import Ticket, load
 from .training import (
     RunDir,
     Runtime,
@@ -75,7 +75,7 @@ def draw(recipe: Recipe, out: str | Path | None = None) -> Ticket:
     """
     check_schedule(recipe)
     refuse_budget(recipe, "draw")
-    return _run("draw", recipe, out or f"runs/{recipe.name}", supernet_for)
+    return _ticket(_begin("draw", recipe, out or f"runs/{recipe.name}", supernet_for))
 
 
 def search(recipe: Recipe, out: str | Path | None = None, measure: Measure | None = None) -> Ticket:
@@ -92,13 +92,13 @@ def search(recipe: Recipe, out: str | Path | None = None, measure: Measure | Non
     """
     check_target(recipe)
     recipe = dataclasses.replace(fixed_network(recipe), budget=recipe.budget)
-    return _run("search", recipe, out or f"runs/{recipe.name}", space_for, measure=measure)
+    return _ticket(_begin("search", recipe, out or f"runs/{recipe.name}", space_for, measure=measure))
 
 
 def train(recipe: Recipe, out: str | Path | None = None) -> Ticket:
     """Trains the recipe's network as it is: no search, no pruning (the dense supernet)."""
     refuse_budget(recipe, "train")
-    return _run("train", fixed_network(recipe), out or f"runs/{recipe.name}-dense", supernet_for)
+    return _ticket(_begin("train", fixed_network(recipe), out or f"runs/{recipe.name}-dense", supernet_for))
 
 
 def retrain(ticket: Ticket, recipe: Recipe, out: str | Path) -> Ticket:
@@ -109,7 +109,7 @@ def retrain(ticket: Ticket, recipe: Recipe, out: str | Path) -> Ticket:
         recipe: The settings, e.g. from `restate.retrain_recipe`.
         out: Run directory.
     """
-    return _run("retrain", recipe, out, as_it_is(ticket), {"lineage": lineage(ticket)})
+    return _ticket(_begin("retrain", recipe, out, as_it_is(ticket), {"lineage": lineage(ticket)}))
 
 
 def transfer(ticket: Ticket, recipe: Recipe, out: str | Path | None = None, head: Ticket | None = None) -> Ticket:
@@ -145,7 +145,7 @@ def transfer(ticket: Ticket, recipe: Recipe, out: str | Path | None = None, head
         return graft(full, ticket, head, splits.classes, splits.preprocessing, recipe.seed)
 
     made = {"lineage": lineage(ticket), "head": whose}
-    return _run("transfer", fixed_network(recipe), out or f"runs/{recipe.name}", beginning, made)
+    return _ticket(_begin("transfer", fixed_network(recipe), out or f"runs/{recipe.name}", beginning, made))
 
 
 def prune(
@@ -182,7 +182,7 @@ def prune(
     rounds = rounds or (100 if criterion == "synflow" else 1)
     if rounds > 1:
         made["rounds"] = rounds
-    return _run("prune", recipe, out, as_it_is(ticket), made)
+    return _ticket(_begin("prune", recipe, out, as_it_is(ticket), made))
 
 
 def trunk(recipe: Recipe, out: str | Path, until: int) -> None:
@@ -273,6 +273,27 @@ def resume(out: str | Path) -> Ticket:
     return ticket
 
 
+def once(out: str | Path, begin: Callable[[Path], Ticket]) -> Ticket:
+    """The ticket of a run that is done, or is gone on with, or begins: a script that is started again repeats nothing.
+
+    Args:
+        out: Run directory.
+        begin: Makes the run, if there is none.
+
+    Raises:
+        UserError: As `resume` and what begins the run.
+    """
+    run = RunDir(Path(out))
+    if run.result.exists():
+        return load(run.ticket)
+    return resume(out) if run.is_unfinished() else begin(run.path)
+
+
+def _ticket(made: Ticket | None) -> Ticket:
+    assert made is not None  # only a trunk has none
+    return made
+
+
 def _go_on(out: str | Path) -> Ticket | None:
     about = RunDir(Path(out)).about()
     try:
@@ -290,24 +311,12 @@ def _go_on(out: str | Path) -> Ticket | None:
         state = load_checkpoint(session.run.checkpoint, recipe, session.runtime.device)
         if command == "search":
             assert isinstance(supernet, MobileSpec)
-            session = dataclasses.replace(session, budget=known_budget(recipe, supernet, session.run.path))
+            budget = make_budget(recipe.budget, supernet, session.run.path / TABLE)
+            session = dataclasses.replace(session, budget=budget)
         session.run.truncate_log(state.position.log_size)
         session.reporter.resume(state.position.epoch)
         session.reporter.say(f"resuming {out} at epoch {state.position.epoch + 1}, step {state.position.step}")
         return _finish(command, session, state, made)
-
-
-def _run(
-    command: Command,
-    recipe: Recipe,
-    out: str | Path,
-    beginning: Beginning,
-    made: Mapping[str, Any] | None = None,
-    measure: Measure | None = None,
-) -> Ticket:
-    ticket = _begin(command, recipe, out, beginning, made, measure)
-    assert ticket is not None  # only a trunk has none
-    return ticket
 
 
 def _begin(
@@ -381,7 +390,9 @@ def _with_budget(session: Session, measure: Measure | None) -> Session:
     if table is not None and session.runtime.is_main:
         table.save(out / TABLE)
     session.runtime.barrier()
-    return dataclasses.replace(session, budget=budget_of(recipe, space, out))
+    budget = make_budget(recipe.budget, space, out / TABLE)
+    check_reach(budget, space, recipe)
+    return dataclasses.replace(session, budget=budget)
 
 
 def emit(command: Command, session: Session, state: TrainState, made: Mapping[str, Any]) -> Ticket:

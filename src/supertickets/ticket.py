@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .cost import Cost, count
+from .cost.budget import told
 from .data import Box, Preprocessing, open_picture
 from .device import find_device
 from .errors import UserError
@@ -233,10 +234,8 @@ class Ticket:
             said = said.replace("searched and pruned", "pruned")  # there was nothing to search
             network = [("network", recipe.get("supernet", {}).get("name", str(self.spec)))]
         if found := about.get("found"):
-            unit, form = {"latency_ms": ("ms", ",.4g"), "macs": ("MACs", ",.0f"), "params": ("parameters", ",.0f")}[
-                found["budget"]
-            ]
-            network.append(("found for", f"{found['target']:{form}} {unit}; costs {found['cost']:{form}}"))
+            target, cost_found = (told(found["budget"], found[name]) for name in ("target", "cost"))
+            network.append(("found for", f"{target}; costs {cost_found}"))
         rows = [
             *_history(about),
             *network,

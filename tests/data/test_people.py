@@ -88,7 +88,7 @@ def test_people_of_one_picture_stay_on_one_side(tmp_path: Path) -> None:
     assert sum(map(len, parts)) == len(set.union(*parts)) == 20
     assert isinstance(splits.validation, PeopleSet)
     assert {image["id"] for image in splits.validation.truth["images"]} == {
-        p.image_id for p in splits.validation.people
+        p.image_id for p in splits.validation.samples
     }
     assert len(splits.validation.truth["annotations"]) == 8
 
@@ -180,7 +180,7 @@ def test_regions_of_an_evaluation_lead_back_to_the_picture(tmp_path: Path) -> No
     assert images.shape == (2, 3, 32, 24)
     assert regions.positions.tolist() == [2, 0]
     for i, position in enumerate((2, 0)):
-        matrix, someone = regions.matrices[i], splits.test.people[position]
+        matrix, someone = regions.matrices[i], splits.test.samples[position]
         there = someone.joints[:, :2] @ matrix[:, :2].T + matrix[:, 2]
         assert (there + 0.5) / [24, 32] == pytest.approx(regions.joints[i, :, :2].numpy(), abs=1e-5)
         x, y, width, height = someone.box
@@ -212,8 +212,8 @@ def test_boxes_of_a_detector_in_the_test_split(tmp_path: Path) -> None:
     (root / "boxes.json").write_text(json.dumps(entries))
     splits = read(root, boxes=str(root / "boxes.json"))
     assert isinstance(splits.test, PeopleSet)
-    assert [p.image_id for p in splits.test.people] == [7, 7, 9]
-    assert not any(p.joints.any() for p in splits.test.people)
+    assert [p.image_id for p in splits.test.samples] == [7, 7, 9]
+    assert not any(p.joints.any() for p in splits.test.samples)
     assert len(splits.test.truth["images"]) == 3
     assert any("1 of 4 boxes" in note for note in splits.notes)
     assert splits.validation.batch(np.arange(1), splits.preprocessing, None)[1].joints.any()  # these stay true
@@ -281,7 +281,7 @@ def test_a_limit_leaves_what_is_true_of_the_rest(tmp_path: Path) -> None:
     _, regions = splits.train.batch(np.arange(4), splits.preprocessing, None)
     assert regions.positions.tolist() == [0, 1, 2, 3]
     rows = torch.ones(4, 3 + 3 * len(NAMES), dtype=torch.float64)
-    rows[:, 3:] = torch.from_numpy(np.stack([person.joints for person in splits.train.people])).reshape(4, -1)
+    rows[:, 3:] = torch.from_numpy(np.stack([person.joints for person in splits.train.samples])).reshape(4, -1)
     assert Pose(NAMES).metrics(rows, splits.train)["ap"] == pytest.approx(100)
 
 
@@ -356,4 +356,4 @@ def test_real_data(name: str, counts: tuple[int, ...], outside: int) -> None:
     images, joints = splits.train.batch(np.arange(8), splits.preprocessing, Variation(VARIED, 0, 0))
     assert images.shape == (8, 3, 128, 96)
     assert joints.isfinite().all()
-    assert Image.open(splits.train.people[0].image).size  # type: ignore[attr-defined]
+    assert Image.open(splits.train.samples[0].image).size  # type: ignore[attr-defined]

@@ -85,8 +85,8 @@ def test_a_network_that_knows_scores_everything(root: Path, flip_test: bool) -> 
     assert found["loss"] == pytest.approx(0, abs=1e-12)
     assert (found["ap50"], found["ar"] > 90) == (pytest.approx(100), True)
     # A quarter of a cell is one pixel of the input.
-    xy, marks = totals[:, 3:].reshape(7, 5, 3)[..., :2].numpy(), np.stack([p.joints[:, :2] for p in data.people])
-    widths = np.array([p.box[2] for p in data.people])
+    xy, marks = totals[:, 3:].reshape(7, 5, 3)[..., :2].numpy(), np.stack([p.joints[:, :2] for p in data.samples])
+    widths = np.array([p.box[2] for p in data.samples])
     assert np.abs(xy - marks).max() <= 1.1 * max(widths) / 72 / 0.8 * 1.5
 
 
@@ -138,7 +138,7 @@ def test_one_person_found_twice_counts_once(root: Path, tmp_path: Path) -> None:
     assert isinstance(true, PeopleSet)
     totals = torch.zeros(14, 3 + 15, dtype=torch.float64)
     totals[:, 0] = 1
-    totals[:, 3:] = torch.from_numpy(np.stack([p.joints for p in true.people])).repeat_interleave(2, 0).flatten(1)
+    totals[:, 3:] = torch.from_numpy(np.stack([p.joints for p in true.samples])).repeat_interleave(2, 0).flatten(1)
     found = TASK.metrics(totals, data)
     assert found["ap"] == pytest.approx(100)
     assert "loss" not in found
@@ -155,7 +155,7 @@ def test_figures_equal_those_of_the_whole_file(name: str) -> None:
     random = np.random.default_rng(0)
     totals = np.ones((len(data), 3 + 51))
     results = []
-    for row, someone in zip(totals, data.people, strict=True):
+    for row, someone in zip(totals, data.samples, strict=True):
         pose = someone.joints + random.normal(0, 0.03 * np.sqrt(someone.area), (17, 3)) * [1, 1, 0]
         pose[:, 2] = random.uniform(0.3, 1)
         row[3:] = pose.reshape(-1)

@@ -9,61 +9,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 import supertickets as st
-from supertickets import Ticket, load_recipe
+from powercut import Crash, Cut, cut_at_evaluation, cut_at_step, cut_before_ticket, cut_by
+from supertickets import load_recipe
 from supertickets.cli import main
 from supertickets.training import Reporter, RunDir, state
 
 STEPS, EPOCHS = 5, 4
 # Units are removed after epochs 1 and 2, weights pruned after every epoch and reactivated after epoch 2.
-
-
-class Crash(BaseException):
-    """What a test raises in the place of a power cut."""
-
-
-Interrupt = Callable[[pytest.MonkeyPatch], None]
-
-
-def at_step(total: int) -> Interrupt:
-    """Stops behind a step of the run (from 1), before its checkpoint."""
-
-    def patch(monkeypatch: pytest.MonkeyPatch) -> None:
-        def step(self: Reporter, epoch: int, step: int) -> None:
-            if epoch * STEPS + step >= total:
-                raise Crash
-
-        monkeypatch.setattr(Reporter, "step", step)
-
-    return patch
-
-
-def at_evaluation(number: int) -> Interrupt:
-    """Stops behind shrink, prune, evaluation and log of an epoch (from 1), before its checkpoint."""
-
-    def patch(monkeypatch: pytest.MonkeyPatch) -> None:
-        def epoch(self: Reporter, found: int, record: object) -> None:
-            if found == number:
-                raise Crash
-
-        monkeypatch.setattr(Reporter, "epoch", epoch)
-
-    return patch
-
-
-def at_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stops before the ticket is written."""
-
-    def save(self: Ticket, folder: Path) -> None:
-        raise Crash
-
-    monkeypatch.setattr(Ticket, "save_pretrained", save)
 
 
 def digests(run: Path) -> list[str]:
@@ -118,19 +77,19 @@ def test_workers_change_nothing(reference: Path, helped_reference: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("every_step", "workers", "interrupt"),
+    ("every_step", "workers", "cut"),
     [
-        pytest.param(True, 0, at_step(1), id="first step"),
-        pytest.param(True, 0, at_step(3), id="amid the first epoch"),
-        pytest.param(True, 0, at_step(STEPS), id="last step of an epoch"),
-        pytest.param(True, 0, at_step(STEPS + 1), id="first step behind shrink and prune"),
-        pytest.param(True, 0, at_evaluation(2), id="between shrink, prune, reactivation and their checkpoint"),
-        pytest.param(True, 0, at_step(2 * STEPS + 3), id="amid an epoch with a mask"),
-        pytest.param(False, 0, at_step(STEPS + 3), id="amid an epoch without a checkpoint of its own"),
-        pytest.param(False, 0, at_evaluation(1), id="at the end of an epoch without a checkpoint of its own"),
-        pytest.param(False, 0, at_ticket, id="before the ticket"),
-        pytest.param(True, 2, at_step(STEPS + 3), id="amid an epoch with workers"),
-        pytest.param(True, 2, at_evaluation(2), id="at the end of an epoch with workers"),
+        pytest.param(True, 0, partial(cut_at_step, 0, 1), id="first step"),
+        pytest.param(True, 0, partial(cut_at_step, 0, 3), id="amid the first epoch"),
+        pytest.param(True, 0, partial(cut_at_step, 0, STEPS), id="last step of an epoch"),
+        pytest.param(True, 0, partial(cut_at_step, 1, 1), id="first step behind shrink and prune"),
+        pytest.param(True, 0, partial(cut_at_evaluation, 2), id="between shrink, prune and their checkpoint"),
+        pytest.param(True, 0, partial(cut_at_step, 2, 3), id="amid an epoch with a mask"),
+        pytest.param(False, 0, partial(cut_at_step, 1, 3), id="amid an epoch without a checkpoint of its own"),
+        pytest.param(False, 0, partial(cut_at_evaluation, 1), id="at the end of such an epoch"),
+        pytest.param(False, 0, cut_before_ticket, id="before the ticket"),
+        pytest.param(True, 2, partial(cut_at_step, 1, 3), id="amid an epoch with workers"),
+        pytest.param(True, 2, partial(cut_at_evaluation, 2), id="at the end of an epoch with workers"),
     ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(
@@ -138,18 +97,15 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     reference: Path,
     helped_reference: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     every_step: bool,
     workers: int,
-    interrupt: Interrupt,
+    cut: Cut,
 ) -> None:
     words = [*quick_words, "--data.workers", str(workers)]
     if every_step:
         words += ["--checkpoint_seconds", "0"]
-    with monkeypatch.context() as patch:
-        interrupt(patch)
-        with pytest.raises(Crash):
-            st.draw(load_recipe("digits", words), tmp_path / "run")
+    with cut():
+        st.draw(load_recipe("digits", words), tmp_path / "run")
     torch.manual_seed(12345)  # a resumed run finds the process's own generator anywhere
     resumed = st.resume(tmp_path / "run")
     compared = helped_reference if workers else reference
@@ -215,31 +171,22 @@ def test_a_checkpoint_is_the_old_or_the_new(
 
 
 def test_a_draw_that_was_killed_before_its_first_checkpoint_starts_again(
-    quick_words: list[str], reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quick_words: list[str], reference: Path, tmp_path: Path
 ) -> None:
-    def create(self: RunDir, about: object) -> None:
-        raise Crash
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunDir, "create", create)
-        with pytest.raises(Crash):
-            st.draw(load_recipe("digits", quick_words), tmp_path / "run")
+    with cut_by(RunDir, "create", lambda about: True):
+        st.draw(load_recipe("digits", quick_words), tmp_path / "run")
     with pytest.raises(st.UserError, match="not a run directory"):
         st.resume(tmp_path / "run")
     st.draw(load_recipe("digits", quick_words), tmp_path / "run")
     assert_same(tmp_path / "run", reference)
 
 
-def test_resuming_does_not_depend_on_the_threads_of_the_process(
-    quick_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resuming_does_not_depend_on_the_threads_of_the_process(quick_words: list[str], tmp_path: Path) -> None:
     """Whoever gave no number of threads gets the same one again, and the recipe in the ticket stays as it was."""
     words = [*quick_words, "--threads", "null"]
     whole = st.draw(load_recipe("digits", words), tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        at_step(STEPS + 2)(patch)
-        with pytest.raises(Crash):
-            st.draw(load_recipe("digits", words), tmp_path / "run")
+    with cut_at_step(1, 2):
+        st.draw(load_recipe("digits", words), tmp_path / "run")
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(threads + 1)

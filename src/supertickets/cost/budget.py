@@ -61,8 +61,17 @@ def make_budget(settings: BudgetSettings, spec: MobileSpec, table: Path) -> Budg
         return Budget(name, target, measured)
     predicted = LatencyTable.load(table)
     predicted.check_serves(spec, str(table))
-    total = adding_up(spec, lambda operation: predicted.ms[str(operation)])
-    return Budget(name, target, lambda choices: predicted.bias + predicted.scale * total(choices))
+    return Budget(name, target, predicted.predictor(spec))
+
+
+def told(name: str, cost: float) -> str:
+    """A cost of a kind of budget, for reading."""
+    return f"{cost:,.4g} ms" if name == "latency_ms" else f"{cost:,.0f} {'MACs' if name == 'macs' else 'parameters'}"
+
+
+def plain(cost: float) -> str:
+    """A cost as it is typed."""
+    return f"{cost:.0f}" if cost >= 1000 else f"{cost:.4g}"
 
 
 def timed(spec: MobileSpec, threads: int) -> float:

@@ -47,20 +47,25 @@ class LatencyTable:
     networks: int = 0
     check: Mapping[str, float]
 
-    def total(self, choices: Mapping[str, Choice]) -> float:
-        """ms of the operations of a network of the space.
+    def predict(self, choices: Mapping[str, Choice]) -> float:
+        """ms that a network of the space takes.
 
         Raises:
             UserError: The choices leave something open, or name what the space has not.
         """
         try:
-            return self._total(choices)
+            return self._predict(choices)
         except KeyError as error:
             raise UserError(f"the space has no {error.args[0]}; see its decisions()") from None
 
     @cached_property
-    def _total(self) -> Callable[[Mapping[str, Choice]], float]:
-        return adding_up(self.spec, lambda operation: self.ms[str(operation)])
+    def _predict(self) -> Callable[[Mapping[str, Choice]], float]:
+        return self.predictor(self.spec)
+
+    def predictor(self, spec: MobileSpec) -> Callable[[Mapping[str, Choice]], float]:
+        """Tells the ms of networks of a space that the table serves."""
+        total = adding_up(spec, lambda operation: self.ms[str(operation)])
+        return lambda choices: self.bias + self.scale * total(choices)
 
     def check_serves(self, spec: MobileSpec, name: str) -> None:
         """Refuses another space than that of the table.
@@ -70,8 +75,8 @@ class LatencyTable:
             name: What the table is called, for the message.
         """
         same = all(
-            getattr(self.spec, name) == getattr(spec, name)
-            for name in ("head", "num_classes", "in_channels", "extra_filters")
+            getattr(self.spec, field) == getattr(spec, field)
+            for field in ("head", "num_classes", "in_channels", "extra_filters")
         )
         if not same or any(str(operation) not in self.ms for operation in all_operations(spec)):
             told = "{} x {} are wanted".format(*spec.image_size)
@@ -80,10 +85,6 @@ class LatencyTable:
                 f"({spec.in_channels}, {spec.num_classes}), or another head ({spec.head}); leave out budget.table, "
                 "then the search measures one"
             )
-
-    def predict(self, choices: Mapping[str, Choice]) -> float:
-        """ms that a network of the space takes."""
-        return self.bias + self.scale * self.total(choices)
 
     def save(self, path: Path) -> None:
         """Writes JSON; the file is the old one or the new one, whole."""

@@ -1,24 +1,91 @@
-"""What all readers of COCO's files share: JSON that says what is wrong with it, and where the files are."""
+"""What all readers of COCO's files share: samples in pictures, JSON whose faults are told, and where files are."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
+from torch import Tensor
 
 from ..errors import UserError
 from ..recipe import DataSettings
-from .files import read_all
-from .pictures import BrokenPicture, open_picture, to_channels
+from .files import first_readable, read_all
+from .pictures import BrokenPicture, Preprocessing, open_picture, to_channels, to_tensor
 from .regions import Box
 
 _NAMED = 3  # offenders that a message names
+
+
+class Annotated(Protocol):
+    """What annotations tell of something in a picture, or of all of it."""
+
+    @property
+    def image(self) -> Path: ...
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+
+Known = TypeVar("Known", bound=Annotated)
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedSet(Generic[Known]):
+    """Samples that annotations tell of.
+
+    Attributes:
+        samples: What is known of them.
+        kept: What was read before; a picture that is not in it is read every time.
+        skip: Whether a broken picture gives its place to another (training) or does not count (evaluation), instead of
+            being refused.
+    """
+
+    samples: tuple[Known, ...]
+    kept: Mapping[Path, Image.Image]
+    skip: bool
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def slow(self) -> bool:
+        """Pictures are read, or at least resized or cut out."""
+        return True
+
+    @property
+    def pictures(self) -> tuple[Path, ...]:
+        """The picture of every sample."""
+        return tuple(one.image for one in self.samples)
+
+    def picture(self, position: int) -> tuple[Known, Image.Image]:
+        """A sample, and the picture it is in, RGB."""
+        one = self.samples[position]
+        found = self.kept.get(one.image)
+        return one, open_annotated(one.image, one.size) if found is None else found
+
+    def picture_or_another(self, position: int) -> tuple[Known, Image.Image]:
+        """A sample; one in a broken picture gives its place to the next that can be read."""
+        order = [position, *range(position + 1, len(self)), *range(position)]
+        return first_readable(self.picture, order, self.skip, "picture")
+
+    def files(self) -> bytes:
+        """Names of the pictures, for a digest."""
+        return "\0".join(f"{path.parent.name}/{path.name}" for path in self.pictures).encode()
+
+
+def inputs_of(pictures: Sequence[Image.Image], prepare: Preprocessing) -> Tensor:
+    """The network's inputs, of pictures that have their size."""
+    if not pictures:
+        return torch.empty(0, 3, *prepare.size)
+    return prepare(torch.stack([to_tensor(picture) for picture in pictures]))
 
 
 def annotation_files(root: Path, kind: str, what: str) -> dict[str, Path]:

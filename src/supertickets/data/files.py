@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
@@ -63,6 +63,28 @@ def read_all(
     if len(broken) > _SHOWN:
         notes.append(f"left out: {len(broken) - _SHOWN} more that cannot be read")
     return {key: found for key, found in results.items() if not isinstance(found, BrokenPicture)}
+
+
+def readable(read: Callable[[int], Found], index: Index, skip: bool) -> Iterator[tuple[int, Found]]:
+    """Yields positions with what is read there.
+
+    Args:
+        read: Reads the sample at a position.
+        index: Positions.
+        skip: Whether a broken sample is left out, with a warning.
+
+    Raises:
+        BrokenPicture: A sample is broken and must not be left out.
+    """
+    for position in index.tolist():
+        try:
+            found = read(position)
+        except BrokenPicture as error:
+            if not skip:
+                raise
+            warnings.warn(f"left out: {error}", stacklevel=2)
+            continue
+        yield position, found
 
 
 def first_readable(read: Callable[[int], Found], positions: Iterable[int], skip: bool, what: str) -> Found:

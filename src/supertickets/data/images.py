@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +15,8 @@ from torchvision.transforms.v2 import functional as TF
 from ..errors import UserError
 from ..recipe import DataSettings
 from .augment import move, random_picture, soft_mix
-from .files import first_readable
-from .pictures import BrokenPicture, Preprocessing, open_picture, to_channels, to_tensor
+from .files import first_readable, readable
+from .pictures import Preprocessing, open_picture, to_channels, to_tensor
 from .randomness import mix, uniform
 from .samples import Batch, Index, Splits, Variation, sha256, square_side
 
@@ -102,14 +101,9 @@ class PictureSet:
         if vary is not None:
             return _inputs(_varied(self.picture_or_another, index, prepare, vary), self.labels, index, prepare, vary)
         parts, found = [torch.empty(0, prepare.channels, *prepare.size, dtype=torch.uint8)], []
-        for i in index.tolist():
-            try:
-                parts.append(prepare.pixels(self.picture(i))[None])
-                found.append(i)
-            except BrokenPicture as error:
-                if not self.skip:
-                    raise
-                warnings.warn(f"left out: {error}", stacklevel=2)
+        for i, picture in readable(self.picture, index, self.skip):
+            parts.append(prepare.pixels(picture)[None])
+            found.append(i)
         return _inputs(torch.cat(parts), self.labels, np.asarray(found, dtype=np.int64), prepare, None)
 
     def picture_or_another(self, position: int) -> Image.Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,22 +17,23 @@ from torchvision.transforms import v2
 from ..errors import UserError
 from ..recipe import AugmentSettings, DataSettings
 from .coco_files import (
+    AnnotatedSet,
     annotation_files,
     clipped,
     entries_of,
+    inputs_of,
     integer,
     is_known,
     keep_pictures,
     listed_images,
     load,
     numbers_of,
-    open_annotated,
     pictures_folder,
     refuse,
 )
-from .files import divide, first_readable
+from .files import divide, readable
 from .folders import data_folder
-from .pictures import BrokenPicture, Preprocessing, to_tensor
+from .pictures import Preprocessing
 from .randomness import mix
 from .regions import Floats, cut_out, region_matrix
 from .samples import Batch, Index, Splits, Variation, sha256, square_side
@@ -68,79 +68,37 @@ class BoxedPicture:
 
 
 @dataclass(frozen=True, eq=False)
-class ObjectSet:
-    """Pictures with objects in boxes.
-
-    Attributes:
-        samples: The pictures.
-        kept: What was read before; a picture that is not in it is read every time.
-        skip: Whether a broken picture gives its place to another (training) or does not count (evaluation), instead of
-            being refused.
-    """
-
-    samples: tuple[BoxedPicture, ...]
-    kept: Mapping[Path, Image.Image]
-    skip: bool
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    @property
-    def slow(self) -> bool:
-        """Pictures are read, or at least resized."""
-        return True
-
-    @property
-    def pictures(self) -> tuple[Path, ...]:
-        """The file of every picture."""
-        return tuple(one.image for one in self.samples)
+class ObjectSet(AnnotatedSet[BoxedPicture]):
+    """Pictures with objects in boxes."""
 
     def subset(self, index: Index) -> ObjectSet:
         """The pictures at some positions."""
         return replace(self, samples=tuple(self.samples[i] for i in index))
-
-    def picture(self, position: int) -> tuple[BoxedPicture, Image.Image]:
-        """What is known of a picture, and the picture itself, RGB."""
-        one = self.samples[position]
-        found = self.kept.get(one.image)
-        return one, open_annotated(one.image, one.size) if found is None else found
 
     def batch(self, index: Index, prepare: Preprocessing, vary: Variation | None) -> Batch:
         """Inputs, and in training boxes (B, M, 5): class and x1, y1, x2, y2 in shares of the input.
 
         Rows of -1 fill up. An evaluation gets positions in the split instead, int64 (B,).
         """
-        pixels: list[Tensor] = []
+        images: list[Image.Image] = []
+        if vary is None:
+            positions: list[int] = []
+            for i, (_, picture) in readable(self.picture, index, self.skip):
+                images.append(prepare.fitted(picture))
+                positions.append(i)
+            return inputs_of(images, prepare), torch.tensor(positions, dtype=torch.int64)
         boxes: list[Boxes] = []
-        positions: list[int] = []
         for i in index.tolist():
-            try:
-                if vary is None:
-                    image = prepare.fitted(self.picture(i)[1])
-                else:
-                    torch.manual_seed(mix(vary.seed, vary.epoch, 5, i))
-                    one, picture = self.picture_or_another(i)
-                    image, found = random_view(picture, one.boxes(), prepare, vary.settings)
-                    boxes.append(found)
-            except BrokenPicture as error:
-                if vary is not None or not self.skip:
-                    raise
-                warnings.warn(f"left out: {error}", stacklevel=2)
-                continue
-            pixels.append(to_tensor(image))
-            positions.append(i)
-        inputs = prepare(torch.stack(pixels)) if pixels else torch.empty(0, 3, *prepare.size)
-        return inputs, torch.tensor(positions, dtype=torch.int64) if vary is None else filled_up(boxes)
+            torch.manual_seed(mix(vary.seed, vary.epoch, 5, i))
+            one, picture = self.picture_or_another(i)
+            image, found = random_view(picture, one.boxes(), prepare, vary.settings)
+            images.append(image)
+            boxes.append(found)
+        return inputs_of(images, prepare), filled_up(boxes)
 
     def digest(self) -> str:
         """A hash of file names and objects; what is in the pictures is not looked at."""
-        names = "\0".join(f"{path.parent.name}/{path.name}" for path in self.pictures)
-        return sha256(names.encode(), *(one.objects.tobytes() for one in self.samples))
-
-    def picture_or_another(self, position: int) -> tuple[BoxedPicture, Image.Image]:
-        """A picture; a broken one gives its place to the next that can be read."""
-        order = [position, *range(position + 1, len(self)), *range(position)]
-        return first_readable(self.picture, order, self.skip, "picture")
+        return sha256(self.files(), *(one.objects.tobytes() for one in self.samples))
 
 
 def load_objects(settings: DataSettings) -> Splits:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,10 +16,10 @@ from torchvision.transforms import v2
 from ..errors import UserError
 from ..recipe import AugmentSettings, DataSettings
 from .coco import Joints, Person, read_detections, read_images, read_people, read_truth
-from .coco_files import annotation_files, keep_pictures, open_annotated, pictures_folder
-from .files import divide, first_readable
+from .coco_files import AnnotatedSet, annotation_files, inputs_of, keep_pictures, pictures_folder
+from .files import divide, readable
 from .folders import data_folder
-from .pictures import BrokenPicture, Preprocessing, to_tensor
+from .pictures import Preprocessing, to_tensor
 from .randomness import mix
 from .regions import Floats, Values, as_shares, box_region, cut_out, mirror_joints, region_matrix, transform
 from .samples import Batch, Index, Splits, Variation, height_and_width, sha256
@@ -48,87 +47,49 @@ class Regions(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class PeopleSet:
-    """People in pictures.
+class PeopleSet(AnnotatedSet[Person]):
+    """People in pictures, whose joints are known; or boxes of a detector, with joints of zero.
 
     Attributes:
-        people: Whose joints are known; or boxes of a detector, with joints of zero.
         joints: What the joints are.
         truth: COCO's ground truth for their pictures; an evaluation compares with it.
-        kept: What was read before; a picture that is not in it is read every time.
-        skip: Whether a broken picture gives its place to another (training) or does not count (evaluation), instead of
-            being refused.
     """
 
-    people: tuple[Person, ...]
     joints: Joints
     truth: Mapping[str, Any]
-    kept: Mapping[Path, Image.Image]
-    skip: bool
-
-    def __len__(self) -> int:
-        return len(self.people)
-
-    @property
-    def slow(self) -> bool:
-        """Pictures are read, or at least regions cut out."""
-        return True
-
-    @property
-    def pictures(self) -> tuple[Path, ...]:
-        """The picture of every person."""
-        return tuple(person.image for person in self.people)
 
     def subset(self, index: Index) -> PeopleSet:
         """The people at some positions, and what is true of their pictures."""
-        people = tuple(self.people[i] for i in index)
-        return replace(self, people=people, truth=truth_of(self.truth, {person.image_id for person in people}))
-
-    def picture(self, position: int) -> tuple[Person, Image.Image]:
-        """A person, and the picture it is in, RGB."""
-        person = self.people[position]
-        found = self.kept.get(person.image)
-        return person, open_annotated(person.image, person.size) if found is None else found
+        people = tuple(self.samples[i] for i in index)
+        return replace(self, samples=people, truth=truth_of(self.truth, {person.image_id for person in people}))
 
     def batch(self, index: Index, prepare: Preprocessing, vary: Variation | None) -> Batch:
         """Inputs, and in training joints (B, K, 3): x, y in shares of the input, and v; else `Regions`."""
-        pixels: list[Tensor] = []
-        joints, matrices, positions = [], [], []
-        for i in index.tolist():
-            try:
-                if vary is None:
-                    person, picture = self.picture(i)
-                    matrix = box_matrix(person.box, prepare)
-                    image, found = cut_out(picture, matrix, prepare.size), mapped(person.joints, matrix)
-                    matrices.append(matrix)
-                else:
-                    torch.manual_seed(mix(vary.seed, vary.epoch, 5, i))
-                    person, picture = self.person_or_another(i)
-                    image, found = random_region(person, picture, self.joints, prepare, vary.settings)
-            except BrokenPicture as error:
-                if vary is not None or not self.skip:
-                    raise
-                warnings.warn(f"left out: {error}", stacklevel=2)
-                continue
-            pixels.append(to_tensor(image))
-            joints.append(as_shares(found, prepare.size))
-            positions.append(i)
-        inputs = prepare(torch.stack(pixels)) if pixels else torch.empty(0, 3, *prepare.size)
-        target = torch.from_numpy(np.array(joints, np.float32).reshape(-1, len(self.joints.names), 3))
+        images, joints = [], []
         if vary is not None:
-            return inputs, target
-        return inputs, Regions(np.array(positions, np.int64), np.array(matrices).reshape(-1, 2, 3), target)
+            for i in index.tolist():
+                torch.manual_seed(mix(vary.seed, vary.epoch, 5, i))
+                image, found = random_region(*self.picture_or_another(i), self.joints, prepare, vary.settings)
+                images.append(image)
+                joints.append(as_shares(found, prepare.size))
+            return inputs_of(images, prepare), self._targets(joints)
+        positions, matrices = [], []
+        for i, (person, picture) in readable(self.picture, index, self.skip):
+            matrix = box_matrix(person.box, prepare)
+            images.append(cut_out(picture, matrix, prepare.size))
+            joints.append(as_shares(mapped(person.joints, matrix), prepare.size))
+            positions.append(i)
+            matrices.append(matrix)
+        places = np.array(positions, np.int64), np.array(matrices).reshape(-1, 2, 3)
+        return inputs_of(images, prepare), Regions(*places, self._targets(joints))
 
     def digest(self) -> str:
         """A hash of file names, boxes and joints; what is in the pictures is not looked at."""
-        names = "\0".join(f"{person.image.parent.name}/{person.image.name}" for person in self.people)
-        boxes = np.array([person.box for person in self.people], np.float64)
-        return sha256(names.encode(), boxes.tobytes(), *(person.joints.tobytes() for person in self.people))
+        boxes = np.array([person.box for person in self.samples], np.float64)
+        return sha256(self.files(), boxes.tobytes(), *(person.joints.tobytes() for person in self.samples))
 
-    def person_or_another(self, position: int) -> tuple[Person, Image.Image]:
-        """A person; one in a broken picture gives its place to the next that can be read."""
-        order = [position, *range(position + 1, len(self)), *range(position)]
-        return first_readable(self.picture, order, self.skip, "person")
+    def _targets(self, joints: Sequence[Values]) -> Tensor:
+        return torch.from_numpy(np.array(joints, np.float32).reshape(-1, len(self.joints.names), 3))
 
 
 def load_people(settings: DataSettings) -> Splits:
@@ -226,21 +187,21 @@ def truth_of(truth: Mapping[str, Any], images: set[int]) -> dict[str, Any]:
 def _people(path: Path, root: Path, settings: DataSettings, notes: list[str]) -> PeopleSet:
     joints, people = read_people(path, pictures_folder(path, root, *_KIND), notes, settings.broken)
     truth = read_truth(path, people, joints.category_id)
-    return PeopleSet(people, joints, truth, {}, settings.broken == "skip")
+    return PeopleSet(people, {}, settings.broken == "skip", joints, truth)
 
 
 def _kept(sets: Mapping[str, PeopleSet], settings: DataSettings, notes: list[str]) -> dict[str, PeopleSet]:
     """Reads all pictures if they fit into memory, and leaves broken ones out, or refuses them."""
-    sizes = {person.image: person.size for part in sets.values() for person in part.people}
+    sizes = {person.image: person.size for part in sets.values() for person in part.samples}
     kept = keep_pictures(sizes, settings, notes)
     if kept is None:
         return dict(sets)
     made = {}
     for name, part in sets.items():
-        lost = {person.image_id for person in part.people if person.image not in kept}
+        lost = {person.image_id for person in part.samples if person.image not in kept}
         truth = truth_of(part.truth, {image["id"] for image in part.truth["images"]} - lost)
-        people = tuple(person for person in part.people if person.image in kept)
-        made[name] = replace(part, people=people, truth=truth, kept=kept)
+        people = tuple(person for person in part.samples if person.image in kept)
+        made[name] = replace(part, samples=people, truth=truth, kept=kept)
     return made
 
 
@@ -269,14 +230,14 @@ def _detected(
     people = read_detections(boxes, images, notes=notes, **kinds)
     if not people:
         raise UserError(f"{boxes} has no box of a person in the test pictures; give another file")
-    return replace(test, people=people)
+    return replace(test, samples=people)
 
 
 def _measured(train: PeopleSet, size: tuple[int, int]) -> Preprocessing:
     """The preprocessing, with mean and deviation over the regions of some training people."""
     plain = Preprocessing(3, size, (0.0,) * 3, (1.0,) * 3, "pad", _SHARE)
     some = np.sort(np.random.default_rng(mix(0, 6)).permutation(len(train))[:_MEASURED])
-    found = [train.person_or_another(int(i)) for i in some]
+    found = [train.picture_or_another(int(i)) for i in some]
     cuts = [cut_out(picture, box_matrix(person.box, plain), size) for person, picture in found]
     values = plain(torch.stack([to_tensor(cut) for cut in cuts]))
     mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3), correction=0).clamp_min(1e-3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +17,9 @@ from torchvision.transforms.v2 import functional as TF
 
 from ..errors import UserError
 from ..recipe import AugmentSettings, DataSettings
-from .files import divide, first_readable, read_all
+from .files import divide, first_readable, read_all, readable
 from .folders import data_folder
-from .pictures import BrokenPicture, Preprocessing, to_tensor
+from .pictures import Preprocessing, to_tensor
 from .randomness import mix
 from .samples import Batch, Index, Splits, Variation, height_and_width, sha256
 from .scene_layouts import read_ade20k, read_cityscapes, read_pairs, read_voc
@@ -74,18 +73,12 @@ class SceneSet:
     def batch(self, index: Index, prepare: Preprocessing, vary: Variation | None) -> Batch:
         """Inputs, and int64 class indices: (B, H, W) in training, else a list of (H, W), each of its file's size."""
         images, masks = [], []
-        for i in index.tolist():
-            if vary is None:
-                try:
-                    picture, mask = self.scene(i)
-                except BrokenPicture as error:
-                    if not self.skip:
-                        raise
-                    warnings.warn(f"left out: {error}", stacklevel=2)
-                    continue
+        if vary is None:
+            for _, (picture, mask) in readable(self.scene, index, self.skip):
                 images.append(prepare(prepare.resized(picture)[None])[0])
                 masks.append(mask.to(torch.int64))
-                continue
+            return torch.stack(images) if images else torch.empty(0, 3, *prepare.size), masks
+        for i in index.tolist():
             torch.manual_seed(mix(vary.seed, vary.epoch, 5, i))
             picture, mask = random_crop(*self.scene_or_another(i), prepare, vary.settings)
             image = prepare(picture[None])[0]
@@ -93,8 +86,7 @@ class SceneSet:
             gap = (0, prepare.size[1] - image.shape[2], 0, prepare.size[0] - image.shape[1])
             images.append(F.pad(image, gap))
             masks.append(F.pad(mask.to(torch.int64), gap, value=IGNORED))
-        inputs = torch.stack(images) if images else torch.empty(0, 3, *prepare.size)
-        return inputs, masks if vary is None else torch.stack(masks)
+        return torch.stack(images), torch.stack(masks)
 
     def digest(self) -> str:
         """A hash of file names; what is in the files is not looked at."""

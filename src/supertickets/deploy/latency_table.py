@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..cost.latency import device_name, time_interleaved
+from ..cost.latency import Latency, device_name, time_interleaved
 from ..cost.latency_table import LatencyTable
 from ..cost.operations import all_operations, alone
 from ..errors import UserError
@@ -23,7 +23,9 @@ from .export import onnx_runner, write_plain_onnx
 Call = Callable[[], object]
 RUNTIMES = ("torch", "onnxruntime")
 _LARGEST = 4096  # pixels of a side
-_TOGETHER = 64  # calls of a round, so that a round's calls meet the machine in one state
+_TOGETHER = (
+    256  # calls of a round, prepared together: all of a narrow space, so that they meet the machine in one state
+)
 
 
 def measure_table(
@@ -31,7 +33,7 @@ def measure_table(
     *,
     runtime: str = "torch",
     threads: int = 1,
-    repeats: int = 30,
+    repeats: int = 60,
     networks: int = 50,
     seed: int = 0,
     say: Callable[[str], None] | None = None,
@@ -42,7 +44,8 @@ def measure_table(
         spec: The space.
         runtime: "torch" or "onnxruntime".
         threads: Of the runtime.
-        repeats: Calls per operation and network; medians count.
+        repeats: Calls per operation and network. Of an operation the 10th percentile counts, since what disturbs a
+            machine would otherwise decide which operation is dear; of a network the median, which is to be predicted.
         networks: Networks for the check, which bias and scale have not seen; a third as many more fit these.
         seed: Of the networks.
         say: Tells how far it is, some ten times.
@@ -67,16 +70,18 @@ def measure_table(
     try:
         with tempfile.TemporaryDirectory() as folder:
             prepare = partial(_prepared, runtime=runtime, threads=threads, folder=Path(folder))
-            ms = _times({str(o): partial(prepare, *alone(o, spec)) for o in all_operations(spec)}, repeats, say)
-            table = LatencyTable(spec=spec, device=device_name(), runtime=runtime, threads=threads, ms=ms, check={})
+            single = {str(o): partial(prepare, *alone(o, spec)) for o in all_operations(spec)}
             space = Space(spec.decisions())
             fitted = max(2, networks // 3)
             drawn = space.genotypes(space.sample(fitted + networks, torch.Generator().manual_seed(seed)))
             whole = {str(i): partial(prepare, *_whole(spec.narrow(choices))) for i, choices in enumerate(drawn)}
-            taken = torch.tensor(list(_times(whole, repeats).values()), dtype=torch.float64)
+            times = _times(single | whole, repeats, say)
     finally:
         torch.set_num_threads(before)
-    totals = torch.tensor([table.total(choices) for choices in drawn], dtype=torch.float64)
+    ms = {name: times[name].low_ms for name in single}
+    table = LatencyTable(spec=spec, device=device_name(), runtime=runtime, threads=threads, ms=ms, check={})
+    totals = torch.tensor([table.predict(choices) for choices in drawn], dtype=torch.float64)  # the plain sums
+    taken = torch.tensor([times[name].median_ms for name in whole], dtype=torch.float64)
     bias, scale = line(totals[:fitted], taken[:fitted])
     found = bias + scale * totals[fitted:]
     error = (found / taken[fitted:] - 1).abs()
@@ -106,15 +111,15 @@ def spearman(x: Tensor, y: Tensor) -> float:
 
 def _times(
     preparations: Mapping[str, Callable[[], Call]], repeats: int, say: Callable[[str], None] | None = None
-) -> dict[str, float]:
-    """Median times in ms; what is timed together is prepared together."""
-    found: dict[str, float] = {}
+) -> dict[str, Latency]:
+    """Times calls in turn; what is timed together is prepared together."""
+    found: dict[str, Latency] = {}
     groups = np.array_split(list(preparations), -(-len(preparations) // _TOGETHER))
     for i, names in enumerate(groups):
         if say is not None and i % max(1, len(groups) // 10) == 0:
-            say(f"measuring on this device: {len(found):,} of {len(preparations):,} operations")
+            say(f"measuring on this device: {len(found):,} of {len(preparations):,} operations and networks")
         calls = {str(name): preparations[str(name)]() for name in names}
-        found |= {name: latency.median_ms for name, latency in time_interleaved(calls, repeats).items()}
+        found |= time_interleaved(calls, repeats)
     return found
 
 

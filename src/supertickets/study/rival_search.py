@@ -11,18 +11,20 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from ..cost.budget import make_budget, told
 from ..data import load_splits
 from ..errors import UserError
-from ..opening import TABLE, Measure, budget_of, find_table, space_for
+from ..opening import TABLE, Measure, check_reach, find_table, space_for
 from ..recipe import Recipe
 from ..restate import check_target, one_network
-from ..runs import resume, train
+from ..runs import once, train
 from ..search import Space, Window, evolve, random_networks
 from ..supernets import MobileSpec
 from ..tasks import headline
@@ -95,7 +97,8 @@ def _take_up(run: RunDir, about: dict[str, Any]) -> None:
 
 def _search(recipe: Recipe, spec: MobileSpec, run: RunDir, about: dict[str, Any], say: Callable[[str], None]) -> Ticket:
     out, networks, tolerance = run.path, about["networks"], about["tolerance"]
-    budget, space, rows = budget_of(recipe, spec, out), Space(spec.decisions()), list[dict[str, Any]]()
+    budget, space, rows = make_budget(recipe.budget, spec, out / TABLE), Space(spec.decisions()), list[dict[str, Any]]()
+    check_reach(budget, spec, recipe)
 
     def cost(indices: Tensor) -> Tensor:
         return torch.tensor([budget.cost(choices) for choices in space.genotypes(indices)])
@@ -103,11 +106,13 @@ def _search(recipe: Recipe, spec: MobileSpec, run: RunDir, about: dict[str, Any]
     def quality(indices: Tensor) -> Tensor:
         for choices in space.genotypes(indices):
             name = hashlib.sha256(json.dumps(choices).encode()).hexdigest()[:12]
-            say(f"network {len(rows) + 1} of {networks}: {name}, {budget.name} {budget.cost(choices):.4g}")
-            ticket = _trained(one_network(recipe, choices), out / name)
-            scores = [headline(ticket.about[split]) for split in ("validation", "test")]
-            called = {s: value[1] for s, value in zip(("validation", "test"), scores, strict=True) if value}
-            rows.append({"network": name, "cost": budget.cost(choices), **called, "samples": ticket.about["samples"]})
+            say(f"network {len(rows) + 1} of {networks}: {name}, {told(budget.name, budget.cost(choices))}")
+            ticket = once(out / name, partial(train, one_network(recipe, choices)))
+            scores = {split: headline(ticket.about[split]) for split in ("validation", "test")}
+            told_scores = {split: score[1] for split, score in scores.items() if score is not None}
+            rows.append(
+                {"network": name, "cost": budget.cost(choices), **told_scores, "samples": ticket.about["samples"]}
+            )
         return torch.tensor([row["validation"] for row in rows[-len(indices) :]])
 
     window = Window((1 - tolerance) * budget.target, (1 + tolerance) * budget.target)
@@ -126,11 +131,3 @@ def _search(recipe: Recipe, spec: MobileSpec, run: RunDir, about: dict[str, Any]
     passes = {row["network"]: row["samples"] for row in rows}  # evolution may come back to a network
     write_json(out / "result.json", {"by": about["by"], **best, "samples": sum(passes.values())})
     return load(out / "ticket")
-
-
-def _trained(recipe: Recipe, out: Path) -> Ticket:
-    """The ticket of a run that is done, is gone on with, or begins."""
-    run = RunDir(out)
-    if run.result.exists():
-        return load(run.ticket)
-    return resume(out) if run.is_unfinished() else train(recipe, out)

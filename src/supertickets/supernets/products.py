@@ -60,7 +60,11 @@ def normalise(bn: nn.BatchNorm2d, x_CN: Tensor) -> Tensor:
     return out[0, :, :, 0]
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def mark_constants() -> None:
+    """Tells PyTorch's compiler what it need not trace. That imports it, which takes a second: only for who compiles."""
+    torch.compiler.assume_constant_result(_taps)
+
+
 def _taps(kernel: int, stride: int, height: int, width: int, dtype: torch.dtype) -> Tensor:
     """Which weight connects which pixels: a 0/1 matrix of shape (kernel * kernel, S * T)."""
     return _made_taps(kernel, stride, height, width, dtype)

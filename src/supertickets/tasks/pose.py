@@ -75,14 +75,14 @@ class Pose:
         """
         assert isinstance(data, PeopleSet)
         table = totals.cpu().numpy()
-        unread = {person.image_id for person, row in zip(data.people, table, strict=True) if not row[0]}
+        unread = {person.image_id for person, row in zip(data.samples, table, strict=True) if not row[0]}
         by_image: dict[int, list[int]] = {}
-        for i, person in enumerate(data.people):
+        for i, person in enumerate(data.samples):
             if person.image_id not in unread:
                 by_image.setdefault(person.image_id, []).append(i)
         poses = table[:, 3:].reshape(len(table), len(self.classes), 3)
-        scores = pose_scores(np.array([person.score for person in data.people]), poses[..., 2])
-        areas, sigmas = np.array([person.area for person in data.people]), data.joints.sigmas
+        scores = pose_scores(np.array([person.score for person in data.samples]), poses[..., 2])
+        areas, sigmas = np.array([person.area for person in data.samples]), data.joints.sigmas
         results = []
         for image_id, rows in by_image.items():
             for kept in oks_nms(poses[rows], scores[rows], areas[rows], sigmas):

@@ -109,19 +109,20 @@ def search_record(
         steps: Of the whole search.
     """
     drawn = policy.sample(_DRAWN, torch.Generator().manual_seed(0)).indices
-    quality, cost, rewards, _ = zip(*judged, strict=True)
     # Under warm-up, quality is that of averaged options, but cost that of one of them.
-    plain = [(quality, cost) for quality, cost, _, is_plain in judged if is_plain]
-    found = trend(torch.tensor([q for q, _ in plain]), torch.tensor([c for _, c in plain]), budget.target)
+    plain = [row for row in judged if row.is_plain]
+    qualities, costs = torch.tensor([row.quality for row in plain]), torch.tensor([row.cost for row in plain])
+    found = trend(qualities, costs, budget.target)
     return {
         "entropy": policy.entropy(),
         "mean_probability": policy.mean_probability(),
         "expected_cost": statistics.fmean(map(budget.cost, policy.space.genotypes(drawn))),
+        "budget": budget.name,
         "cost": budget.cost(policy.best()),
         "sampled_networks": len(judged),
-        "sampled_quality": statistics.fmean(quality),
-        "sampled_cost": statistics.fmean(cost),
-        "sampled_reward": statistics.fmean(rewards),
+        "sampled_quality": statistics.fmean(row.quality for row in judged),
+        "sampled_cost": statistics.fmean(row.cost for row in judged),
+        "sampled_reward": statistics.fmean(row.reward for row in judged),
         "slope": found.slope,
         "slope_error": found.error if math.isfinite(found.error) else None,
         "lr": lr_at(done - 1, steps, recipe.policy),

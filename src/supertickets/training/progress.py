@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..cost.budget import told
 from ..tasks import headline
 
 
@@ -56,14 +58,14 @@ class Reporter:
         """One more step is done."""
         self.bar.update(self.task, completed=epoch * self.steps + step, description=f"epoch {epoch + 1}/{self.epochs}")
 
-    def epoch(self, number: int, record: Mapping[str, float | int | None]) -> None:
+    def epoch(self, number: int, record: Mapping[str, Any]) -> None:
         """An epoch is complete; shows its figures."""
         found = headline(record)
         units = f"{record['units']} units, " if record["units"] else ""
-        macs = f"{units}{record['macs'] / 1e6:.2f} M MACs"  # type: ignore[operator]
+        macs = f"{units}{record['macs'] / 1e6:.2f} M MACs"
         state = f"{macs}, sparsity {record['sparsity']:.0%}"
         if "entropy" in record:  # a policy search
-            state = f"{macs}, cost {record['cost']:.4g}, entropy {record['entropy']:.1f}"
+            state = f"{macs}, cost {told(record['budget'], record['cost'])}, entropy {record['entropy']:.1f}"
         self.bar.update(self.task, state=state)
         accuracy = "" if found is None else f", validation {found[1]:.2f}%"
         self.say(f"epoch {number:3d}/{self.epochs}: loss {record['train_loss']:.4f}{accuracy}, {state}")

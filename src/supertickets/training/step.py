@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from ..pruning import Enforcer
 from ..recipe import Recipe
 from ..search import Penalty, unit_weights
 from ..supernets import Choices, Spec
+from ..supernets.products import mark_constants
 from ..tasks import Task
 from .optim import lr_factor, momentum_at, set_step
 from .runtime import Runtime
@@ -45,7 +47,10 @@ class Stepper:
         self.recipe, self.state, self.task, self.runtime = recipe, state, task, runtime
         self.steps_per_epoch = steps_per_epoch
         # Compiled once per network, however many steppers it sees; evaluation goes on without.
-        self.forward = torch.compile(state.module, dynamic=False) if recipe.compile else state.module
+        self.forward: Callable[..., Any] = state.module
+        if recipe.compile:
+            mark_constants()
+            self.forward = torch.compile(state.module, dynamic=False)
         self.named = state.parameters()
         self.params = list(self.named.values())
         self.enforcer = Enforcer(self.named, state.sparse.mask)
