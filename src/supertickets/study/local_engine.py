@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from .starter import Starter
 from .sweep import Job
-from .work import WorkerLost, check_end, log_since
+from .work import WorkerLost, check_end, log_since, new_log
 
 
 class LocalWorkers:
@@ -27,7 +23,8 @@ class LocalWorkers:
     def __init__(self, root: Path, workers: int = 1, threads: int = 1) -> None:
         self.root, self.threads = root, threads
         self._pool = ThreadPoolExecutor(workers)
-        self._children: set[subprocess.Popen[bytes]] = set()
+        self._idle: list[Starter] = []
+        self._busy: set[Starter] = set()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -39,25 +36,23 @@ class LocalWorkers:
         """Stops all processes; each saves a checkpoint first, as on Ctrl-C."""
         with self._lock:
             self._closed = True
-            for child in self._children:
-                child.send_signal(signal.SIGINT)
+            for starter in self._busy:
+                starter.stop()
         self._pool.shutdown(cancel_futures=True)
+        for starter in self._idle:
+            starter.close()
 
     def _run(self, job: Job) -> None:
-        words = [sys.executable, "-m", "supertickets.study.worker", str(self.root), json.dumps(job.to_json())]
-        environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
-        path = self.root / job.key / "log.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as log:
-            begins = log.tell()
-            with self._lock:
-                if self._closed:
-                    raise WorkerLost
-                child = subprocess.Popen(
-                    words, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-                )
-                self._children.add(child)
-            child.wait()
+        log, begins = new_log(self.root, job)
         with self._lock:
-            self._children.discard(child)
-        check_end(child.returncode, log_since(path, begins))
+            if self._closed:
+                raise WorkerLost
+            starter = self._idle.pop() if self._idle else Starter({"OMP_NUM_THREADS": str(self.threads)})
+            self._busy.add(starter)
+            starter.begin(job, self.root, self.threads, {})
+        status = starter.wait()
+        with self._lock:
+            self._busy.discard(starter)
+            if starter.is_alive:
+                self._idle.append(starter)
+        check_end(status, log_since(log, begins))

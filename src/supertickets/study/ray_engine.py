@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
 import socket
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from .starter import Starter
 from .sweep import Job
-from .work import WorkerLost, check_end, mark
-from .worker import attempt
+from .work import WorkerLost, check_end, log_since, mark, new_log
+from .worker import why_unseen
 
 _GRACE = 60  # seconds that stopped jobs have for their checkpoints
 _STARTS = 3  # Ray gives its processes 15 seconds, which is short on a busy machine
@@ -21,7 +24,7 @@ _STORE = 100_000_000  # bytes; results go through files, so that Ray's own store
 
 
 class RayWorkers:
-    """Tasks of a Ray cluster, one process per job: that of ``ray start`` or RAY_ADDRESS, else one that lives as long.
+    """Tasks of a Ray cluster, a process per job: that of ``ray start`` or RAY_ADDRESS, else one that lives as long.
 
     Ray itself takes nothing up again: what is lost is told, so that attempts are counted in one place.
 
@@ -48,9 +51,8 @@ class RayWorkers:
         _connect(ray, None if workers is None else workers * cpus)
         _check_room(ray, cpus, gpus)
         environment = {"OMP_NUM_THREADS": str(threads)} | ({} if gpus else {"CUDA_VISIBLE_DEVICES": ""})
-        # A process ends with its job (max_calls): none begins with the global state of another.
         self._attempt: Any = ray.remote(
-            num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=0, runtime_env={"env_vars": environment}
+            num_cpus=cpus, num_gpus=gpus, max_retries=0, runtime_env={"env_vars": environment}
         )(attempt)
         self._open: set[Any] = set()
 
@@ -91,6 +93,32 @@ class RayWorkers:
         if isinstance(error, errors.RuntimeEnvSetupError):
             raise UserError(" ".join(lines))
         raise WorkerLost(lines[0].strip())
+
+
+def attempt(job: Mapping[str, Any], root: str, mark: str, directory: str, threads: int) -> tuple[int, str]:
+    """Does one job in a process of its own, on whatever machine Ray calls this; see `worker.attempt`."""
+    if unseen := why_unseen(root, mark):
+        return 2, unseen
+    if Path(directory).is_dir():
+        os.chdir(directory)
+    told, starter = Job.from_json(job), _starter()
+    log, begins = new_log(Path(root), told)
+    gpus = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
+    starter.begin(told, Path(root), threads, gpus)
+    try:
+        status = starter.wait()
+    except KeyboardInterrupt:
+        starter.stop()
+        status = starter.wait()
+    if not starter.is_alive or status == 130:
+        _starter.cache_clear()
+    return status, log_since(log, begins)
+
+
+@functools.cache
+def _starter() -> Starter:
+    """Ray's processes do one job after the other; what they begin jobs with stays."""
+    return Starter({})
 
 
 def _connect(ray: Any, cpus: int | None) -> None:

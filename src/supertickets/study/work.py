@@ -170,6 +170,13 @@ def _appears(path: Path) -> bool:
     return True
 
 
+def new_log(root: Path, job: Job) -> tuple[Path, int]:
+    """A job's log, in a directory that there is now, and the bytes that it has before an attempt."""
+    path = root / job.key / "log.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path, path.stat().st_size if path.exists() else 0
+
+
 def log_since(path: Path, begins: int) -> str:
     """What was logged after a log had some bytes; of long ones the end, which says what was wrong."""
     with path.open("rb") as log:

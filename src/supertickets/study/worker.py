@@ -1,9 +1,8 @@
-"""A worker of a sweep: a process (``python -m supertickets.study.worker ROOT JOB``), or a call that engines make."""
+"""A worker of a sweep: does one job in the process that an engine has made for it."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import sys
@@ -17,7 +16,7 @@ import torch
 from ..errors import UserError
 from ..training import Interrupted
 from .sweep import Job
-from .work import do, log_since
+from .work import do, log_since, new_log
 
 
 def run(job: Job, root: Path) -> int:
@@ -39,6 +38,14 @@ def run(job: Job, root: Path) -> int:
     return 0
 
 
+def why_unseen(root: str, mark: str) -> str | None:
+    """Says that this machine does not see the directory of a sweep, if so; ``mark`` is what `work.mark` says of it."""
+    seen = Path(root, ".sweep")
+    if seen.exists() and seen.read_text() == mark:
+        return None
+    return f"machine {socket.gethostname()} does not see {root}; put --out on storage that all machines share"
+
+
 def attempt(job: Mapping[str, Any], root: str, mark: str, directory: str, threads: int) -> tuple[int, str]:
     """Does one job in a process that an engine has made on some machine.
 
@@ -52,25 +59,13 @@ def attempt(job: Mapping[str, Any], root: str, mark: str, directory: str, thread
     Returns:
         Exit status and end of the log, for `work.check_end`.
     """
-    seen = Path(root, ".sweep")
-    if not seen.exists() or seen.read_text() != mark:
-        return 2, f"machine {socket.gethostname()} does not see {root}; put --out on storage that all machines share"
+    if unseen := why_unseen(root, mark):
+        return 2, unseen
     if Path(directory).is_dir():
         os.chdir(directory)
     torch.set_num_threads(threads)
     told = Job.from_json(job)
-    path = Path(root, told.key, "log.txt")
-    path.parent.mkdir(exist_ok=True)
+    path, begins = new_log(Path(root), told)
     with path.open("a", buffering=1) as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-        begins = log.tell()
         status = run(told, Path(root))
     return status, log_since(path, begins)
-
-
-def main(words: list[str]) -> int:
-    """Does one job; the exit status is that of `run`."""
-    return run(Job.from_json(json.loads(words[1])), Path(words[0]))
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
