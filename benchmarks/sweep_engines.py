@@ -3,7 +3,8 @@
 Example: python benchmarks/sweep_engines.py --to benchmarks/results/sweep_engines.json
 "local" is the reference: processes of this machine, one at a time. "one" and "two" are workers of the cluster. In
 "disturbed" one of two workers is killed in mid-run, then a node is removed while it has a job in mid-run. Every worker
-has one thread. The times of "one" and "two" are compared, so the machine should be quiet until these are done. Parts may be left out (--parts local disturbed); what an earlier call left under --runs is deleted.
+has one thread. The times of "one" and "two" are compared, so the machine should be quiet until these are done. Parts
+may be left out (--parts local disturbed); what an earlier call left under --runs is deleted.
 """
 
 import argparse

@@ -128,7 +128,7 @@ def architecture_of(name: str, settings: Mapping[str, Any], fitted: Mapping[str,
         UserError: There is no such ticket, or nothing else may be replaced.
     """
     spec = Ticket.from_pretrained(name.partition(":")[2]).spec
-    if not isinstance(spec, HRNetSpec | MobileSpec):
+    if not isinstance(spec, HRNetSpec | MobileSpec | ResNetSpec):
         raise UserError(f"supernet.name {name}: {spec} is a library's network; give its own name")
     known = {*fitted, *({"dropout", "bn_eps", "bn_momentum"} if isinstance(spec, MobileSpec) else ())}
     for key, value in settings.items():

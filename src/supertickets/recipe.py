@@ -117,10 +117,11 @@ class SupernetSettings:
 
     Attributes:
         name: A supernet that ``create_supernet`` knows; or a network that is pruned, but has nothing to search: one of
-            the mobile ones (``mobilenet_v2``), "timm:NAME" or "torchvision:NAME".
+            the mobile ones (``mobilenet_v2``), a ResNet (``resnet38``), "timm:NAME" or "torchvision:NAME".
         transformer: Whether identity blocks of a supernet hold a Transformer path with searchable tokens.
-        settings: Further fields of the spec, e.g. ``{tokens: 8, expansion: 4}`` or, for mobile networks,
-            ``{width: 0.5}``; for a network of a library what its constructor takes, e.g. ``{drop_rate: 0.2}``.
+        settings: Further fields of the spec, e.g. ``{tokens: 8, expansion: 4}``, for mobile networks ``{width: 0.5}``,
+            for ResNets ``{attention: se}``; for a network of a library what its constructor takes, e.g.
+            ``{drop_rate: 0.2}``.
     """
 
     name: str = "hrnet_tiny"
@@ -129,9 +130,10 @@ class SupernetSettings:
 
     @property
     def family(self) -> str:
-        """Whose settings ``settings`` are: "hrnet", "mobile", or a library."""
+        """Whose settings ``settings`` are: "hrnet", "resnet", "mobile", or a library."""
         library, colon, _ = self.name.partition(":")
-        return library if colon else "hrnet" if self.name.startswith("hrnet") else "mobile"
+        own = (family for family in ("hrnet", "resnet") if self.name.startswith(family))
+        return library if colon else next(own, "mobile")
 
     @property
     def has_units(self) -> bool:

@@ -126,6 +126,7 @@ def test_a_job_ends_with_whoever_wanted_it(tmp_path: Path) -> None:
     maker.kill()
     maker.wait()
     assert gone(pid)
+    assert log.with_name("checkpoint.safetensors").exists()
 
 
 def test_without_forks(tmp_path: Path) -> None:

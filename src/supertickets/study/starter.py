@@ -28,7 +28,7 @@ _FORKS = sys.platform == "linux"  # elsewhere libraries take it badly
 
 
 class Starter:
-    """Begins jobs, one at a time; it ends with the process that made it, and so does its job.
+    """Begins jobs, one at a time; it ends with the process that made it, and stops its job then.
 
     Args:
         environment: Variables of its jobs, besides those of this process.
@@ -121,13 +121,15 @@ def _begin(request: str) -> int:
 
 
 def _end_of(child: int, parent: int) -> int:
-    """Exit status of a job, which ends with whoever wanted it."""
+    """Exit status of a job; it is stopped when whoever wanted it has gone."""
+    wanted = True
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
-        if os.getppid() != parent:
-            os.kill(child, signal.SIGKILL)
+        if wanted and os.getppid() != parent:
+            os.kill(child, signal.SIGINT)
+            wanted = False
         time.sleep(_WATCH)
 
 

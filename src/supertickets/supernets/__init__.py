@@ -12,6 +12,7 @@ from .known import LIBRARIES, KnownNetwork, KnownSpec, create_known, library_net
 from .mobile import Choices, MobileNetwork, cut_tensors
 from .mobile_spaces import MOBILE, create_mobile
 from .mobile_spec import MobileSpec
+from .resnet import RESNETS, ResNet, ResNetSpec, create_resnet
 from .spec import Choice, Decision, Fold, Head, Network, Slice, Spec, UnitGroup, Units, as_tuples
 
 __all__ = [
@@ -28,12 +29,15 @@ __all__ = [
     "MobileNetwork",
     "MobileSpec",
     "Network",
+    "ResNet",
+    "ResNetSpec",
     "Slice",
     "Spec",
     "UnitGroup",
     "Units",
     "as_tuples",
     "create_mobile",
+    "create_resnet",
     "create_spec",
     "create_supernet",
     "cut_tensors",
@@ -107,7 +111,7 @@ _SUPERNETS: Mapping[str, Callable[..., HRNetSpec]] = {
 
 def list_supernets() -> list[str]:
     """Names that `create_supernet` knows."""
-    return sorted((*_SUPERNETS, *MOBILE))
+    return sorted((*_SUPERNETS, *MOBILE, *RESNETS))
 
 
 def list_spaces() -> list[str]:
@@ -122,7 +126,7 @@ def create_spec(name: str, *, transformer: bool = True, **overrides: Any) -> Spe
         name: One of `list_supernets`, or "timm:NAME" or "torchvision:NAME".
         transformer: Whether identity blocks of a supernet hold a Transformer path.
         **overrides: Fields of `HRNetSpec` or of its `BlockStyle`, e.g. ``num_classes=100, grid=4``; of mobile networks
-            see `create_mobile`; of a known network also what its constructor takes.
+            see `create_mobile`, of ResNets `create_resnet`; of a known network also what its constructor takes.
 
     Raises:
         UserError: The name or an override is unknown.
@@ -131,6 +135,8 @@ def create_spec(name: str, *, transformer: bool = True, **overrides: Any) -> Spe
         return create_known(name, **overrides)
     if name in MOBILE:
         return create_mobile(name, **overrides)
+    if name in RESNETS:
+        return create_resnet(name, **overrides)
     if name not in _SUPERNETS:
         raise UserError(f"unknown supernet '{name}'{nearest(name, list_supernets())} (or timm:NAME, torchvision:NAME)")
     return _SUPERNETS[name](**overrides, **({} if transformer else {"tokens": 0}))
@@ -148,7 +154,11 @@ def spec_from_json(data: Mapping[str, Any]) -> Spec:
         UserError: The family is unknown or fields are missing.
     """
     family = data.get("family")
-    families: dict[Any, type[HRNetSpec | MobileSpec | KnownSpec]] = {"hrnet": HRNetSpec, "mobile": MobileSpec}
+    families: dict[Any, type[HRNetSpec | MobileSpec | ResNetSpec | KnownSpec]] = {
+        "hrnet": HRNetSpec,
+        "mobile": MobileSpec,
+        "resnet": ResNetSpec,
+    }
     families |= dict.fromkeys(LIBRARIES, KnownSpec)
     if family not in families:
         raise UserError(f"unknown network family '{family}' in the spec; this version reads {', '.join(families)}")

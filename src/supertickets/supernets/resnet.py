@@ -1,0 +1,291 @@
+"""ResNets with self-attention modules on their residual branches, and which of them are connected (LTH4SA).
+
+A *connection scheme* a in {0, 1}^m says for each of the m blocks whether its module scales the branch (Eq. 3). A
+network holds the modules of all blocks that its spec connects, and can be run with any scheme within these; the cut of
+a scheme has no other modules.
+
+Shapes: B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import UserError, nearest
+from .attention import State, make_attention
+from .spec import Choice, Decision, Head, Network, WithoutUnits, as_tuples
+
+EXPANSION = 4  # of a bottleneck: channels out per channel inside
+_BETWEEN = "|"  # of a scheme's stages
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetSpec(WithoutUnits):
+    """Exact description of a bottleneck ResNet, activation behind the addition.
+
+    Attributes:
+        blocks: Per stage; its first block has a 1x1 convolution on the shortcut, and halves the map but in the first
+            stage.
+        widths: Channels inside the blocks of a stage; four times as many leave them.
+        stem: 3x3 on small pictures; or 7x7 with stride 2 and max-pooling.
+        bias: Whether convolutions have biases, as in the paper's networks for ImageNet.
+        attention: Kind of module (`attention.make_attention`); None for none.
+        sharing: Whether every block has a module of its own (Full-SA), or those of a stage share one (Full-Share).
+        ratio: See `attention.make_attention`.
+        groups: See `attention.make_attention`.
+        connected: The scheme, a flag per block.
+        head: What follows.
+        num_classes: Classes.
+        in_channels: Channels of the input image.
+        image_size: Height and width that costs refer to, in pixels.
+    """
+
+    blocks: tuple[int, ...]
+    widths: tuple[int, ...]
+    stem: Literal["small", "large"]
+    bias: bool = False
+    attention: str | None = None
+    sharing: Literal["none", "stage"] = "none"
+    ratio: int = 16
+    groups: int = 4
+    connected: tuple[bool, ...] = ()
+    head: Head = "classification"
+    num_classes: int = 100
+    in_channels: int = 3
+    image_size: tuple[int, int] = (32, 32)
+
+    def __str__(self) -> str:
+        if self.attention is None:
+            return f"a ResNet of {sum(self.blocks)} blocks"
+        return f"a ResNet of {sum(self.blocks)} blocks, {self.attention} on {sum(self.connected)}"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return (self.in_channels, *self.image_size)
+
+    def names(self) -> list[list[str]]:
+        """Blocks by stage, as decisions name them."""
+        return [[f"s{stage}.b{i}" for i in range(number)] for stage, number in enumerate(self.blocks, start=1)]
+
+    def decisions(self) -> tuple[Decision, ...]:
+        """Whether each connected block stays so, in the order of the blocks."""
+        names = (name for stage in self.names() for name in stage)
+        return tuple(
+            Decision(name, (False, True))
+            for name, is_connected in zip(names, self.connected, strict=True)
+            if is_connected
+        )
+
+    def narrow(self, choices: Mapping[str, Choice]) -> ResNetSpec:
+        """Returns the spec with fewer connections: blocks that ``choices`` names stay connected only if it says so."""
+        names = [name for stage in self.names() for name in stage]
+        kept = (flag and bool(choices.get(name, True)) for name, flag in zip(names, self.connected, strict=True))
+        return dataclasses.replace(self, connected=tuple(kept))
+
+    @property
+    def scheme(self) -> str:
+        """The connection scheme as text: a digit per block, stages apart, e.g. ``100|1011|010011|011``."""
+        digits = iter("1" if flag else "0" for flag in self.connected)
+        return _BETWEEN.join("".join(next(digits) for _ in range(number)) for number in self.blocks)
+
+    def build(self) -> ResNet:
+        """Makes the network with fresh weights."""
+        return ResNet(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON with the family's name."""
+        return {"family": "resnet", **dataclasses.asdict(self)}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> ResNetSpec:
+        """Reads what `to_json` wrote."""
+        return ResNetSpec(**{name: as_tuples(value) for name, value in data.items() if name != "family"})
+
+
+class ResNet(Network):
+    """The network of a `ResNetSpec`.
+
+    Shapes: input (B, in_channels, H, W); output (B, num_classes).
+    """
+
+    def __init__(self, spec: ResNetSpec) -> None:
+        super().__init__()
+        self.spec: ResNetSpec = spec
+        width = spec.widths[0]
+        if spec.stem == "small":
+            self.stem = nn.Conv2d(spec.in_channels, width, 3, 1, 1, bias=spec.bias)
+        else:
+            self.stem = nn.Conv2d(spec.in_channels, width, 7, 2, 3, bias=spec.bias)
+        self.stem_bn = nn.BatchNorm2d(width)
+        self.blocks = nn.ModuleDict()
+        self.attention = nn.ModuleDict()  # by block, or by stage if shared
+        flags = iter(spec.connected)
+        for stage, (names, inside) in enumerate(zip(spec.names(), spec.widths, strict=True), start=1):
+            for i, name in enumerate(names):
+                stride = 2 if i == 0 and stage > 1 else 1
+                self.blocks[_key(name)] = _Block(width, inside, stride, shortcut=i == 0, bias=spec.bias)
+                width = EXPANSION * inside
+                if next(flags) and (place := self._place(name)) not in self.attention:
+                    assert spec.attention is not None
+                    self.attention[place] = make_attention(spec.attention, width, spec.ratio, spec.groups)
+        self.classifier = nn.Linear(width, spec.num_classes)
+        self._initialise()
+
+    def forward(self, x_BCHW: Tensor, choices: Mapping[str, Choice] | None = None) -> Tensor:
+        """Runs the network with a connection scheme.
+
+        Args:
+            x_BCHW: Images.
+            choices: By block, whether its module is connected; those that are not named are connected if they have one.
+        """
+        x_BCHW = F.relu(self.stem_bn(self.stem(x_BCHW)))
+        if self.spec.stem == "large":
+            x_BCHW = F.max_pool2d(x_BCHW, 3, 2, 1)
+        flags, chosen = iter(self.spec.connected), choices or {}
+        for names in self.spec.names():
+            state: State = None
+            for name in names:
+                connected = next(flags) and bool(chosen.get(name, True))
+                x_BCHW, state = self.run_block(name, x_BCHW, state, connected=connected)
+        out: Tensor = self.classifier(x_BCHW.mean((2, 3)))
+        return out
+
+    def run_block(self, name: str, x_BCHW: Tensor, state: State, *, connected: bool) -> tuple[Tensor, State]:
+        """Runs one block; returns the map behind it, and what the attention module of its stage remembers (Eq. 3)."""
+        branch_BCHW, shortcut_BCHW = self.blocks[_key(name)](x_BCHW)
+        if connected:
+            branch_BCHW, state = self.attention[self._place(name)](branch_BCHW, state)
+        return F.relu(branch_BCHW + shortcut_BCHW), state
+
+    def maskable_weights(self, *, transformer: bool = False, classifier: bool = False) -> list[str]:
+        """Names of the weights that pruning covers: all of convolutions and linear layers but the classifier's."""
+        found = [f"{name}.weight" for name, m in self.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+        return [name for name in found if classifier or name != "classifier.weight"]
+
+    def _place(self, name: str) -> str:
+        """Where a block's module is kept."""
+        return name.partition(".")[0] if self.spec.sharing == "stage" else _key(name)
+
+    def _initialise(self) -> None:
+        """Convolutions of the blocks and the stem He-normal by their outputs; biases, norms and modules as usual."""
+        convs = [self.stem, *(m for m in self.blocks.modules() if isinstance(m, nn.Conv2d))]
+        for conv in convs:
+            nn.init.normal_(conv.weight, std=math.sqrt(2 / (conv.weight[0, 0].numel() * conv.out_channels)))
+
+
+class _Block(nn.Module):
+    """A bottleneck: 1x1, 3x3 with the stride, 1x1; returns the branch and the shortcut, to be added."""
+
+    def __init__(self, width: int, inside: int, stride: int, *, shortcut: bool, bias: bool) -> None:
+        super().__init__()
+        out = EXPANSION * inside
+        self.branch = nn.Sequential(
+            nn.Conv2d(width, inside, 1, bias=bias),
+            nn.BatchNorm2d(inside),
+            nn.ReLU(),
+            nn.Conv2d(inside, inside, 3, stride, 1, bias=bias),
+            nn.BatchNorm2d(inside),
+            nn.ReLU(),
+            nn.Conv2d(inside, out, 1, bias=bias),
+            nn.BatchNorm2d(out),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if shortcut:
+            self.shortcut = nn.Sequential(nn.Conv2d(width, out, 1, stride, bias=bias), nn.BatchNorm2d(out))
+
+    def forward(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        return self.branch(x_BCHW), self.shortcut(x_BCHW)
+
+
+_CIFAR = {"widths": (16, 32, 64), "stem": "small", "num_classes": 100, "image_size": (32, 32)}
+_IMAGENET = {
+    "widths": (64, 128, 256, 512),
+    "stem": "large",
+    "bias": True,
+    "num_classes": 1000,
+    "image_size": (224, 224),
+}
+RESNETS: Mapping[str, Mapping[str, Any]] = {
+    "resnet38": {"blocks": (4, 4, 4), **_CIFAR},
+    "resnet164": {"blocks": (18, 18, 18), **_CIFAR},
+    "resnet50": {"blocks": (3, 4, 6, 3), "groups": 64, **_IMAGENET},
+}
+_RATIOS = {"small": 4, "large": 20}  # of "dia", by the stem
+_NAMED = {"sharing": ("none", "stage"), "head": ("classification",)}
+_SETTINGS = ("attention", "sharing", "ratio", "groups", "scheme", "widths", "bias")
+_FITTED = ("head", "num_classes", "in_channels", "image_size")
+
+
+def create_resnet(name: str, *, scheme: str | None = None, **overrides: Any) -> ResNetSpec:
+    """Makes the spec of a ResNet.
+
+    Args:
+        name: One of `RESNETS`.
+        scheme: The connection scheme as `ResNetSpec.scheme` writes it, with or without strokes between the stages; all
+            blocks are connected if it is absent.
+        **overrides: ``attention``, ``sharing``, ``ratio``, ``groups``, ``widths``, ``bias``; and what the data fits.
+
+    Raises:
+        UserError: An override is unknown or impossible.
+    """
+    known = {*_SETTINGS, *_FITTED}
+    for key in overrides:
+        if key not in known:
+            raise UserError(f"unknown supernet setting '{key}'{nearest(key, known)}")
+    for key, options in _NAMED.items():
+        if key in overrides and overrides[key] not in options:
+            hint = nearest(str(overrides[key]), options, f"; take one of {', '.join(options)}")
+            raise UserError(f"unknown supernet.settings.{key} '{overrides[key]}'{hint}")
+    spec = ResNetSpec(**{**RESNETS[name], **{key: as_tuples(value) for key, value in overrides.items()}})
+    if len(spec.widths) != len(spec.blocks):
+        raise UserError(
+            f"supernet.settings.widths has {len(spec.widths)} numbers; give one per stage, {len(spec.blocks)}"
+        )
+    if spec.attention == "dia":
+        if spec.sharing != "stage":
+            raise UserError("attention dia is shared by a stage; set supernet.settings.sharing to stage")
+        if "ratio" not in overrides:
+            spec = dataclasses.replace(spec, ratio=_RATIOS[spec.stem])
+    if spec.attention is None:
+        if scheme is not None:
+            raise UserError("supernet.settings.scheme connects attention modules; set supernet.settings.attention too")
+        return dataclasses.replace(spec, connected=(False,) * sum(spec.blocks))
+    for width in spec.widths:
+        make_attention(spec.attention, EXPANSION * width, spec.ratio, spec.groups)
+    return dataclasses.replace(spec, connected=_flags(scheme, spec))
+
+
+def _flags(scheme: str | None, spec: ResNetSpec) -> tuple[bool, ...]:
+    """Reads a scheme."""
+    if scheme is None:
+        return (True,) * sum(spec.blocks)
+    stages = str(scheme).split(_BETWEEN)
+    digits = "".join(stages)
+    fits = tuple(map(len, stages)) == spec.blocks or len(stages) == 1
+    if not fits or len(digits) != sum(spec.blocks) or set(digits) - {"0", "1"}:
+        usual = _BETWEEN.join("1" * number for number in spec.blocks)
+        raise UserError(f"supernet.settings.scheme is {scheme}; give a 0 or 1 per block, e.g. {usual}")
+    return tuple(digit == "1" for digit in digits)
+
+
+def stage_numbers(spec: ResNetSpec) -> tuple[int, ...]:
+    """The scheme as the released code has it: a number per stage, whose highest bit is the first block."""
+    return tuple(int(stage, 2) for stage in spec.scheme.split(_BETWEEN))
+
+
+def scheme_of(numbers: Sequence[int], spec: ResNetSpec) -> str:
+    """The scheme that `stage_numbers` wrote as numbers."""
+    return _BETWEEN.join(f"{number:0{blocks}b}" for number, blocks in zip(numbers, spec.blocks, strict=True))
+
+
+def _key(name: str) -> str:
+    """A block's name among modules."""
+    return name.replace(".", "_")
