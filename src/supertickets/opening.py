@@ -21,7 +21,7 @@ from .recipe import Recipe
 from .schedule import check_schedule
 from .search import Space
 from .settle import settle
-from .supernets import HRNetSpec, MobileSpec, Spec, create_spec, list_spaces
+from .supernets import HRNetSpec, MobileSpec, ResNetSpec, Spec, create_spec, list_spaces
 from .tasks import Segmentation, Task, task_of_head
 from .tasks.segmentation import balanced, pixel_shares
 from .ticket import Ticket
