@@ -26,8 +26,8 @@ from released_step import released_step
 from supertickets.cost import count
 from supertickets.cost.latency import device_name
 from supertickets.data import published_samples, published_shape
+from supertickets.emit import versions
 from supertickets.files import load_recipe
-from supertickets.runs import versions
 from supertickets.study.tables import TERA_FLOPS, Description
 from supertickets.supernets import create_spec
 from supertickets.training.runtime import start

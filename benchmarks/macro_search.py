@@ -21,8 +21,8 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-import supertickets as st
 from commands import command
+from supertickets.emit import versions
 from supertickets.policy_settings import PolicySettings, RewardKind
 from supertickets.search import Policy, Space, Window, evolve, lr_at, random_networks, reward, trend
 from supertickets.supernets import Decision
@@ -159,7 +159,7 @@ def main() -> None:
             print({name: value for name, value in rows[-1].items() if isinstance(value, float | int | str)}, flush=True)
     result = {
         "command": command().replace(str(told.data), "DIR"),
-        "versions": st.runs.versions(),
+        "versions": versions(),
         "slope": {f"{t:g}": trend(table.quality, table.cost, t).slope for t in told.targets},
         "policy": rows,
         "rivals": [rival(table, target, told) for target in told.targets],

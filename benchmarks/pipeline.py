@@ -19,8 +19,8 @@ from commands import command
 from generated import generate
 from supertickets.cost.latency import device_name
 from supertickets.data import Batches, load_splits
+from supertickets.emit import versions
 from supertickets.opening import make_task, supernet_for
-from supertickets.runs import versions
 from supertickets.settle import settle
 from supertickets.training.runtime import start
 from supertickets.training.state import initial_state

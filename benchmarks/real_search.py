@@ -24,6 +24,7 @@ from commands import command
 from supertickets.cost.latency import device_name, time_interleaved
 from supertickets.data import load_splits
 from supertickets.deploy import measure_table
+from supertickets.emit import versions
 from supertickets.opening import space_for
 from supertickets.restate import OFF
 from supertickets.runs import once, search
@@ -81,7 +82,7 @@ def main() -> None:
         "command": command().replace(str(told.data), "DIR"),
         "device": device_name(),
         "threads": 1,
-        "versions": st.runs.versions(),
+        "versions": versions(),
         "target_ms": told.latency_ms,
         "table": json.loads(table.read_text())["check"],
         "summary": {part: summary([row for row in rows if row["part"] == part]) for part in told.parts},

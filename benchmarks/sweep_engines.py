@@ -26,7 +26,7 @@ from ray.cluster_utils import Cluster
 
 from commands import command
 from supertickets.cost.latency import device_name
-from supertickets.runs import versions
+from supertickets.emit import versions
 from supertickets.study.sweep import Plan, read_sweep
 
 _NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}

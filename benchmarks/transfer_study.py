@@ -24,6 +24,7 @@ import torch
 import supertickets as st
 from commands import command
 from supertickets.cost.latency import device_name
+from supertickets.emit import versions
 from supertickets.tasks import headline
 
 CRITERIA = {"mag": "magnitude", "grad": "snip"}
@@ -182,7 +183,7 @@ def write(path: Path, cells: list[dict[str, Any]]) -> None:
         "command": command(),
         "device": device_name(),
         "threads": torch.get_num_threads(),
-        "versions": st.runs.versions(),
+        "versions": versions(),
         "test_mean": {name: statistics.mean(values) for name, values in groups.items()},
         "cells": cells,
     }

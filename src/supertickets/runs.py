@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
 import shutil
 from argparse import ArgumentError
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy
 import torch
 
-from . import __version__
 from .cost.budget import make_budget
 from .data import Batches, Samples, Splits, load_splits
 from .device import find_device
 from .draw import check_prune, search_warning, two_in_one
+from .emit import emit, versions
 from .errors import UserError
 from .files import check_recipe, recipe_from_json
 from .one_shot import prune_once
@@ -41,7 +38,7 @@ from .pruning import WITHOUT_DATA, find_criterion
 from .recipe import Recipe
 from .restate import check_target, fixed_network, lineage, recipe_of, refuse_budget
 from .schedule import check_schedule
-from .supernets import HRNetSpec, KnownSpec, MobileSpec, Spec, spec_from_json
+from .supernets import HRNetSpec, MobileSpec, Spec, spec_from_json
 from .ticket import Ticket, load
 from .training import (
     RunDir,
@@ -50,7 +47,6 @@ from .training import (
     TrainState,
     checkpoint,
     evaluate,
-    evaluated_module,
     fit,
     initial_state,
     load_checkpoint,
@@ -393,64 +389,3 @@ def _with_budget(session: Session, measure: Measure | None) -> Session:
     budget = make_budget(recipe.budget, space, out / TABLE)
     check_reach(budget, space, recipe)
     return dataclasses.replace(session, budget=budget)
-
-
-def emit(command: Command, session: Session, state: TrainState, made: Mapping[str, Any]) -> Ticket:
-    """The ticket (line 16): final weights, recalibrated, and measured once on the test split."""
-    recipe = session.recipe
-    module = evaluated_module(session, state, recipe.epochs)
-    splits = session.batches.splits
-    scores = {
-        name: evaluate(module, session.batches.evaluation(data), data, session.task, session.runtime)
-        for name, data in (("validation", splits.validation), ("test", splits.test))
-    }
-    outcome = state.outcome()
-    about: dict[str, Any] = {
-        "command": command,
-        "recipe": recipe.to_json(),
-        "data": splits.digest(),
-        **made,
-        **found_by(session, state),
-        **scores,
-        "samples": state.position.samples,
-        "steps": state.position.total_steps,
-        "processes": session.runtime.world,
-        "versions": versions(outcome.spec),
-    }
-    weights = {name: value.cpu() for name, value in module.state_dict().items()}
-    mask = {name: flags.cpu() for name, flags in outcome.mask.items()}
-    ticket = Ticket(outcome.spec, weights, mask, splits.classes, splits.preprocessing, about, splits.limbs)
-    if session.runtime.is_main:
-        ticket.save_pretrained(session.run.ticket)
-        seconds = round(state.position.seconds, 3)
-        write_json(
-            session.run.result, {**scores, **ticket.cost.to_json(), "samples": about["samples"], "seconds": seconds}
-        )
-    session.runtime.barrier()
-    return ticket
-
-
-def found_by(session: Session, state: TrainState) -> dict[str, Any]:
-    """What a policy search decided, as the ticket tells it."""
-    if state.policy is None or session.budget is None:
-        return {}
-    best = state.policy.best()
-    found = {
-        "budget": session.budget.name,
-        "target": session.budget.target,
-        "cost": session.budget.cost(best),
-        "choices": {**session.recipe.supernet.settings.get("choices", {}), **best},
-        "indices": state.policy.most_probable(),
-    }
-    return {"found": found}
-
-
-def versions(spec: Spec | None = None) -> dict[str, str]:
-    """What a result depends on; that of a known network also on the library that makes it."""
-    found = {
-        "supertickets": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-    }
-    return found | ({spec.library: version(spec.library)} if isinstance(spec, KnownSpec) else {})
