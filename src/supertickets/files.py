@@ -15,6 +15,7 @@ import jsonargparse
 import yaml
 
 from .errors import UserError, nearest
+from .policy_settings import ConnectSettings
 from .recipe import AugmentSettings, Recipe, SupernetSettings, flatten, setting_names
 from .schedule import check_schedule
 from .training.optim import check_optimizer
@@ -152,6 +153,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
     if recipe.distill.teacher == "ema" and not recipe.ema_decay:
         raise UserError("distill.teacher is 'ema' but ema_decay is 0: set it to, e.g., 0.99")
     _check_policy(recipe)
+    _check_connect(recipe.connect)
     if not 0 <= recipe.seed < 2**63:
         raise UserError(f"seed is {recipe.seed}; it must be from 0 to {2**63 - 1}")
     return recipe
@@ -197,6 +199,23 @@ def _check_policy(recipe: Recipe) -> None:
         )
     if budget.given and recipe.compile:
         raise UserError("compile cannot serve a policy search, where every step has another network; set it to false")
+
+
+def _check_connect(connect: ConnectSettings) -> None:
+    """Refuses what cannot work in a search for connections."""
+    if not 0 <= connect.probability <= 1:
+        raise UserError(f"connect.probability is {connect.probability:g}; it is from 0 to 1, e.g. 0.5")
+    for name in ("steps", "samples", "candidates"):
+        if getattr(connect, name) < 1:
+            raise UserError(f"connect.{name} is {getattr(connect, name)}; the nearest possible is 1")
+    for name in ("lr", "temperature"):
+        if not getattr(connect, name) > 0:
+            raise UserError(f"connect.{name} is {getattr(connect, name):g}; it must be above 0")
+    for name in ("sparsity", "accuracy", "curiosity"):
+        if getattr(connect, name) < 0:
+            raise UserError(f"connect.{name} is {getattr(connect, name):g}; the nearest possible is 0")
+    if connect.baseline is not None and not 0 <= connect.baseline < 1:
+        raise UserError(f"connect.baseline is {connect.baseline:g}; it is a share: from 0 to below 1, or null")
 
 
 def _check_task(recipe: Recipe) -> None:

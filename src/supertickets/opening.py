@@ -91,6 +91,18 @@ def space_for(recipe: Recipe, splits: Splits) -> MobileSpec:
     return spec
 
 
+def connected_for(recipe: Recipe, splits: Splits) -> ResNetSpec:
+    """The ResNet whose connection schemes are searched, fitted to the data."""
+    spec = _network(recipe, splits)
+    assert isinstance(spec, ResNetSpec)
+    if not any(spec.connected):
+        raise UserError(
+            f"supernet.name {recipe.supernet.name} has no attention module to connect; set "
+            "supernet.settings.attention, e.g. to se"
+        )
+    return spec
+
+
 def _network(recipe: Recipe, splits: Splits) -> Spec:
     shape = splits.preprocessing
     fitted = {"in_channels": shape.channels, "image_size": shape.size, "num_classes": len(splits.classes)}

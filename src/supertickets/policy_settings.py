@@ -1,4 +1,4 @@
-"""Settings of a policy search (TuNAS): how the controller learns, and what the network that it finds may cost."""
+"""Settings of policy searches: of a space to a budget (TuNAS), and of connection schemes (LTH4SA)."""
 
 from __future__ import annotations
 
@@ -72,3 +72,40 @@ class BudgetSettings:
         """The costs that are limited, by name."""
         costs = {"latency_ms": self.latency_ms, "macs": self.macs, "params": self.params}
         return {name: value for name, value in costs.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectSettings:
+    """How a connection scheme of attention modules is found (LTH4SA, Algorithm 1).
+
+    Attributes:
+        probability: Of every connection in a step of the pre-training.
+        statistics: What batch norms use while schemes are judged: the running ones that all share (the paper), those
+            measured anew for every scheme, or those of the batch.
+        steps: Of the controller.
+        samples: Schemes of a step.
+        sparsity: Weight of the share of blocks without a module (lambda 1; released code: 2 per 100% of accuracy).
+        accuracy: Weight of the quality on the validation split, from 0 to 1 (lambda 2).
+        curiosity: Weight of the distance between the two networks of the random network distillation (lambda 3).
+        optimizer: Of controller and distillation: "adam" (released code), or "sgd" with momentum 0.9 (paper).
+        lr: Of both.
+        temperature: What the controller's logits are divided by.
+        baseline: Momentum of the moving average that is taken from rewards; null takes nothing (Eq. 6).
+        reuse: Whether every step learns from an earlier one too: "none"; "paper" (Eq. 31); "clipped", a tenth of it
+            with ratios from 0.9 to 1.1 (released code).
+        candidates: Schemes with the highest rewards that are told.
+    """
+
+    probability: float = 0.5
+    statistics: Literal["running", "recalibrated", "batch"] = "running"
+    steps: int = 1000
+    samples: int = 3
+    sparsity: float = 0.02
+    accuracy: float = 1.0
+    curiosity: float = 0.01
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: float = 0.05
+    temperature: float = 5.0
+    baseline: float | None = 0.95
+    reuse: Literal["none", "paper", "clipped"] = "clipped"
+    candidates: int = 3

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .policy_settings import BudgetSettings, PolicySettings
+from .policy_settings import BudgetSettings, ConnectSettings, PolicySettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -371,6 +371,7 @@ class Recipe:
     prune: PruneSettings = field(default_factory=PruneSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
     budget: BudgetSettings = field(default_factory=BudgetSettings)
+    connect: ConnectSettings = field(default_factory=ConnectSettings)
     distill: DistillSettings = field(default_factory=DistillSettings)
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     pose: PoseSettings = field(default_factory=PoseSettings)

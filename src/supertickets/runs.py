@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 
+from .connect import connect
 from .cost.budget import make_budget
 from .data import Batches, Samples, Splits, load_splits
 from .device import find_device
@@ -27,6 +28,7 @@ from .opening import (
     as_it_is,
     check_data,
     check_reach,
+    connected_for,
     find_table,
     make_task,
     open_session,
@@ -38,7 +40,7 @@ from .pruning import WITHOUT_DATA, find_criterion
 from .recipe import Recipe
 from .restate import check_target, fixed_network, lineage, recipe_of, refuse_budget
 from .schedule import check_schedule
-from .supernets import HRNetSpec, MobileSpec, Spec, spec_from_json
+from .supernets import HRNetSpec, MobileSpec, ResNetSpec, Spec, spec_from_json
 from .ticket import Ticket, load
 from .training import (
     RunDir,
@@ -77,8 +79,10 @@ def draw(recipe: Recipe, out: str | Path | None = None) -> Ticket:
 def search(recipe: Recipe, out: str | Path | None = None, measure: Measure | None = None) -> Ticket:
     """Searches a space by a policy, to a budget; the ticket is the most probable network, with the shared weights.
 
+    Of a ResNet with attention modules it searches the connection scheme with the highest reward instead (`connect`).
+
     Args:
-        recipe: The settings; ``supernet.name`` is a space, ``budget`` limits one cost.
+        recipe: The settings; ``supernet.name`` is a space, ``budget`` limits one cost; or it is a ResNet.
         out: Run directory; default ``runs/<recipe name>``.
         measure: Makes a latency table where the budget needs one and the recipe names none (`deploy.measure_table`).
 
@@ -86,6 +90,11 @@ def search(recipe: Recipe, out: str | Path | None = None, measure: Measure | Non
         UserError: A setting, the data or the directory cannot work.
         Interrupted: Ctrl-C; `resume` goes on.
     """
+    if recipe.supernet.family == "resnet":
+        refuse_budget(recipe, "a search for connections")
+        if recipe.compile:
+            raise UserError("compile cannot serve a search, where every step has another network; set it to false")
+        return _ticket(_begin("search", fixed_network(recipe), out or f"runs/{recipe.name}", connected_for))
     check_target(recipe)
     recipe = dataclasses.replace(fixed_network(recipe), budget=recipe.budget)
     return _ticket(_begin("search", recipe, out or f"runs/{recipe.name}", space_for, measure=measure))
@@ -305,7 +314,9 @@ def _go_on(out: str | Path) -> Ticket | None:
                 "put them back, or begin anew with another --out"
             )
         state = load_checkpoint(session.run.checkpoint, recipe, session.runtime.device)
-        if command == "search":
+        if command == "search" and isinstance(supernet, ResNetSpec):
+            session = dataclasses.replace(session, connects=True)
+        elif command == "search":
             assert isinstance(supernet, MobileSpec)
             budget = make_budget(recipe.budget, supernet, session.run.path / TABLE)
             session = dataclasses.replace(session, budget=budget)
@@ -343,7 +354,9 @@ def _begin(
             state = state_of(first, session)
         else:
             state = initial_state(first, recipe, session.runtime.device)
-        if command == "search":
+        if command == "search" and isinstance(state.spec, ResNetSpec):
+            session = dataclasses.replace(session, connects=True)
+        elif command == "search":
             session, state.policy = _with_budget(session, measure), policy_of(state.spec, recipe)
         if command in ("draw", "prune") and recipe.prune.ratio:
             check_prune(state, recipe)
@@ -373,6 +386,9 @@ def _finish(command: Command, session: Session, state: TrainState, made: Mapping
         return None
     else:
         state = fit(session, state, two_in_one if command == "draw" else (lambda session, state, epoch: state))
+        if session.connects:
+            state, told = connect(session, state)
+            made = {**made, **told}
     return emit(command, session, state, made)
 
 

@@ -236,6 +236,8 @@ class Ticket:
         if found := about.get("found"):
             target, cost_found = (told(found["budget"], found[name]) for name in ("target", "cost"))
             network.append(("found for", f"{target}; costs {cost_found}"))
+        if connected := about.get("connected"):
+            network.append(("connection scheme", f"{connected['scheme']}, the best of {connected['judged']:,}"))
         rows = [
             *_history(about),
             *network,

@@ -1,4 +1,4 @@
-"""Rewards that weigh quality against cost (TuNAS, Sec. 4.2), on any cost: MACs, parameters, latency."""
+"""Rewards that weigh quality against cost (TuNAS, Sec. 4.2), on any cost: MACs, parameters, latency; or connections."""
 
 from __future__ import annotations
 
@@ -27,6 +27,18 @@ def reward(kind: RewardKind, quality: Tensor, cost: Tensor, target: float, beta:
         return quality + beta * (ratio - 1).abs()
     factor = ratio.pow(beta)
     return quality * (factor if kind == "soft" else factor.clamp(max=1.0))
+
+
+def connection_reward(schemes: Tensor, quality: Tensor, sparsity: float, accuracy: float) -> Tensor:
+    """Rewards connection schemes without curiosity: lambda 1 (1 - |a| / m) + lambda 2 quality (LTH4SA, Eq. 29).
+
+    Args:
+        schemes: a, a flag per block, (S, M).
+        quality: From 0 to 1, (S,).
+        sparsity: lambda 1.
+        accuracy: lambda 2.
+    """
+    return sparsity * (1 - schemes.double().mean(1)) + accuracy * quality
 
 
 class Trend(NamedTuple):

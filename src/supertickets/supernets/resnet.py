@@ -64,7 +64,7 @@ class ResNetSpec(WithoutUnits):
     def __str__(self) -> str:
         if self.attention is None:
             return f"a ResNet of {sum(self.blocks)} blocks"
-        return f"a ResNet of {sum(self.blocks)} blocks, {self.attention} on {sum(self.connected)}"
+        return f"a ResNet of {sum(self.blocks)} blocks, {self.attention} on {self.scheme}"
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

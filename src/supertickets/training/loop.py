@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..cost import count
 from ..cost.budget import Budget
@@ -26,6 +26,7 @@ from .policy_step import PolicyStep, search_record, steepness_warning
 from .progress import Reporter
 from .rundir import RunDir
 from .runtime import Runtime, digest
+from .scheme_step import SchemeStep
 from .state import TrainState, build_module, save_checkpoint
 from .step import Stepper
 from .teacher import Teacher
@@ -60,6 +61,7 @@ class Session:
     reporter: Reporter
     teacher: Teacher | None = None
     budget: Budget | None = None
+    connects: bool = False
 
 
 EpochEnd = Callable[[Session, TrainState, int], TrainState]
@@ -122,7 +124,11 @@ def _train_epoch(session: Session, state: TrainState, stop: threading.Event) -> 
     recipe, runtime, steps = session.recipe, session.runtime, session.batches.steps_per_epoch
     stepper = Stepper(recipe, state, session.supernet, session.task, runtime, steps, session.teacher)
     budget = session.budget
-    take = stepper if budget is None else PolicyStep(stepper, session.batches, session.task, budget)
+    take: Callable[..., Tensor] = stepper
+    if budget is not None:
+        take = PolicyStep(stepper, session.batches, session.task, budget)
+    elif session.connects:
+        take = SchemeStep(stepper, recipe.connect.probability)
     epoch = state.position.epoch
     # The loss stays on the device; it is read once per epoch or checkpoint, so that no step waits for it.
     loss_sum = torch.tensor(state.position.loss_sum, dtype=torch.float64, device=runtime.device)

@@ -1,0 +1,168 @@
+"""Which blocks stay connected to their attention modules: a policy with curiosity (LTH4SA, Sec. IV and Algorithm 1).
+
+Shapes: S schemes, M blocks.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, Optimizer
+
+from ..policy_settings import ConnectSettings
+from .policy import Baseline
+from .rewards import connection_reward
+
+_HIDDEN, _INPUTS = 50, 20  # of the controller (released code)
+_INSIDE = 32  # of the networks of the distillation
+_KEPT, _FIRST = 30, 10  # steps that are kept for reuse, and that pass before it begins
+_SHARE, _CLIP = 0.1, 0.1  # of the clipped reuse
+
+Judge = Callable[[Tensor], Tensor]  # bool (S, M) -> quality from 0 to 1, float64 (S,)
+
+
+class Controller(nn.Module):
+    """Two logits per block, from an input of zeros, divided by a temperature."""
+
+    def __init__(self, blocks: int, temperature: float) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(_INPUTS, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, 2 * blocks)).double()
+        self.temperature = temperature
+
+    def forward(self) -> Tensor:
+        """Log-probabilities of no connection and of a connection, (M, 2)."""
+        logits = self.body(torch.zeros(_INPUTS, dtype=torch.float64)) / self.temperature
+        return torch.log_softmax(logits.unflatten(0, (-1, 2)), dim=1)
+
+
+class Curiosity:
+    """Random network distillation: a scheme is new as far as a network has not learned what a fixed one says of it."""
+
+    def __init__(self, blocks: int, settings: ConnectSettings) -> None:
+        self.target = nn.Sequential(*_layers(blocks, _INSIDE, _INSIDE, 4 * blocks)).requires_grad_(False)
+        self.predictor = nn.Sequential(*_layers(blocks, _INSIDE, 4 * blocks))
+        self.optimizer = make_optimizer(self.predictor, settings)
+
+    def bonus(self, schemes: Tensor) -> Tensor:
+        """Squared distances (S,), from which the predictor has learned afterwards."""
+        distances = (self.predictor(schemes.double()) - self.target(schemes.double())).square().sum(1)
+        self.optimizer.zero_grad()
+        distances.sum().backward()
+        self.optimizer.step()
+        return distances.detach()
+
+
+class Step(NamedTuple):
+    """What a step of the controller saw.
+
+    Attributes:
+        schemes: bool, (S, M).
+        quality: (S,).
+        reward: Of sparsity and quality, (S,).
+        bonus: Of curiosity, with its weight, (S,).
+        probability: Mean over blocks of the probability of what was sampled, which tells how sure the controller is.
+    """
+
+    schemes: Tensor
+    quality: Tensor
+    reward: Tensor
+    bonus: Tensor
+    probability: float
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A step that may be learned from again: the log-probability of every answer then, (S, M)."""
+
+    schemes: Tensor
+    reward: Tensor
+    log_p: Tensor
+
+
+def explore(blocks: int, judge: Judge, settings: ConnectSettings, seed: int) -> list[Step]:
+    """Lets the controller learn; random numbers are its own.
+
+    Args:
+        blocks: M.
+        judge: Tells the quality of schemes.
+        settings: How to learn.
+        seed: Of all random numbers.
+
+    Returns:
+        What the steps saw, in order.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        controller, curiosity = Controller(blocks, settings.temperature), Curiosity(blocks, settings)
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = make_optimizer(controller, settings)
+    baseline: Baseline | None = None
+    seen: list[Step] = []
+    stored: list[_Stored] = []
+    for number in range(settings.steps):
+        log_p = controller()
+        chances = log_p.detach()[:, 1].exp().expand(settings.samples, -1)
+        schemes = torch.bernoulli(chances, generator=generator).bool()
+        quality = judge(schemes)
+        reward = connection_reward(schemes, quality, settings.sparsity, settings.accuracy)
+        bonus = settings.curiosity * curiosity.bonus(schemes)
+        total = reward + bonus
+        own = _answers(log_p, schemes)
+        average = 0.0
+        if settings.baseline is not None:
+            baseline = baseline or Baseline(settings.baseline, float(total.mean()), 1.0)
+            average = baseline.update(float(total.mean()))
+        _climb(optimizer, ((total - average) * own.sum(1)).mean())
+        seen.append(Step(schemes, quality, reward, bonus, float(own.detach().exp().mean())))
+        stored = [*stored, _Stored(schemes, reward, own.detach())][-_KEPT:]
+        if settings.reuse != "none" and number >= _FIRST:
+            past = stored[int(torch.randint(len(stored), (), generator=generator))]
+            _climb(optimizer, reused(_answers(controller(), past.schemes), past.log_p, past.reward - average, settings))
+    return seen
+
+
+def reused(log_p: Tensor, before: Tensor, advantage: Tensor, settings: ConnectSettings) -> Tensor:
+    """What is climbed when a step is learned from again: its answers count by how much likelier they are now (Eq. 31).
+
+    Args:
+        log_p: Log-probabilities of the answers now, with their graph, (S, M).
+        before: The same when they were sampled, (S, M).
+        advantage: Of the schemes, (S,).
+        settings: Whether ratios are clipped.
+    """
+    ratio = (log_p.detach() - before).exp()
+    plain = (advantage * (ratio * log_p).sum(1)).mean()
+    if settings.reuse == "paper":
+        return plain
+    clipped = (advantage * (ratio.clamp(1 - _CLIP, 1 + _CLIP) * log_p).sum(1)).mean()
+    return _SHARE * torch.minimum(plain, clipped)
+
+
+def make_optimizer(module: nn.Module, settings: ConnectSettings) -> Optimizer:
+    """The optimizer of controller and distillation."""
+    if settings.optimizer == "adam":
+        return Adam(module.parameters(), lr=settings.lr)
+    return SGD(module.parameters(), lr=settings.lr, momentum=0.9)
+
+
+def _layers(*widths: int) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for narrow, wide in itertools.pairwise(widths):
+        layers += [nn.Linear(narrow, wide).double(), nn.ReLU()]
+    return layers[:-1]
+
+
+def _answers(log_p: Tensor, schemes: Tensor) -> Tensor:
+    """Log-probability of every answer, (S, M)."""
+    return torch.where(schemes, log_p[:, 1], log_p[:, 0])
+
+
+def _climb(optimizer: Optimizer, height: Tensor) -> None:
+    optimizer.zero_grad()
+    (-height).backward()
+    optimizer.step()
