@@ -78,7 +78,7 @@ SMALL = {
     **{"accumulate": 4, "optimizer.lr": 0.01, "lr.warmup_epochs": 0.2},
     "supernet.settings": {"width": 0.25, "strides": [1, 1, 2, 2, 1, 2, 1]},
 }
-BUDGET = {"policy.images": 4, "policy.lr": 0.1, "budget.macs": 4e5}
+BUDGET = {"policy.images": 4, "policy.lr": 0.1, "budget.macs": 2e6}
 
 
 def colours(root: Path) -> Path:

@@ -15,7 +15,6 @@ import jsonargparse
 import yaml
 
 from .errors import UserError, nearest
-from .policy_settings import ConnectSettings
 from .recipe import AugmentSettings, Recipe, SupernetSettings, flatten, setting_names
 from .schedule import check_schedule
 from .training.optim import check_optimizer
@@ -153,7 +152,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
     if recipe.distill.teacher == "ema" and not recipe.ema_decay:
         raise UserError("distill.teacher is 'ema' but ema_decay is 0: set it to, e.g., 0.99")
     _check_policy(recipe)
-    _check_connect(recipe.connect)
+    _check_connect(recipe)
     if not 0 <= recipe.seed < 2**63:
         raise UserError(f"seed is {recipe.seed}; it must be from 0 to {2**63 - 1}")
     return recipe
@@ -201,8 +200,9 @@ def _check_policy(recipe: Recipe) -> None:
         raise UserError("compile cannot serve a policy search, where every step has another network; set it to false")
 
 
-def _check_connect(connect: ConnectSettings) -> None:
+def _check_connect(recipe: Recipe) -> None:
     """Refuses what cannot work in a search for connections."""
+    connect = recipe.connect
     if not 0 <= connect.probability <= 1:
         raise UserError(f"connect.probability is {connect.probability:g}; it is from 0 to 1, e.g. 0.5")
     for name in ("steps", "samples", "candidates"):

@@ -10,6 +10,7 @@ import pytest
 
 import supertickets as st
 from outcome import Cli
+from supertickets import runs
 from supertickets.cost import count
 from supertickets.study import rival_search
 
@@ -40,7 +41,7 @@ def test_the_best_of_some_random_networks(tmp_path: Path, cli: Cli, monkeypatch:
     assert ticket.about["test"]["top1"] == float(best["test"])
 
     # Called again it trains nothing anew.
-    monkeypatch.setattr(rival_search, "train", None)
+    monkeypatch.setattr(rival_search, "train", lambda *_: pytest.fail("trained anew"))
     assert json.loads(cli("search", "digits", *words, "--json").out) == found
 
 
@@ -59,8 +60,8 @@ def test_evolution_goes_on_with_what_was_interrupted(tmp_path: Path, cli: Cli, m
         with pytest.raises(Crash):
             cli("search", "digits", *words, "--out", tmp_path / "run")
     taken_up = []
-    resume = rival_search.resume
-    monkeypatch.setattr(rival_search, "resume", lambda out: taken_up.append(out) or resume(out))
+    resume = runs.resume
+    monkeypatch.setattr(runs, "resume", lambda out: taken_up.append(out) or resume(out))
     done = cli("search", "digits", *words, "--out", tmp_path / "run")
     assert "best     validation" in done.out
     assert len(taken_up) == 1
@@ -94,7 +95,7 @@ def run_of_two(tmp_path: Path, cli: Cli) -> Path:
     [
         (["--networks", "0"], "--networks is 0; the nearest possible is 1"),
         (["--tolerance", "0"], "--tolerance is 0; it is a share of the target"),
-        (["--budget.macs", "1e9"], "budget.macs is 1e+09, but networks of tunas_proxyless have"),
+        (["--budget.macs", "1e9"], "budget.macs is 1000000000, but networks of tunas_proxyless have"),
     ],
 )
 def test_what_cannot_be_done(words: list[str], named: str, tmp_path: Path, cli: Cli) -> None:
