@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 from torch import Tensor
 
+from ..connect import SCHEMES
 from ..cost import LayerCost, count
 from ..supernets import HRNetSpec, MobileSpec
 from ..supernets.mobile_spec import scale_filters
@@ -61,11 +63,16 @@ def run_picture(run: Path, ticket: Ticket) -> Path:
             _certainty_over_epochs(low_left, epochs)
         elif epochs:
             accuracy_over_epochs(top_left, epochs)
-            size_over_epochs(top_right, epochs, sum(map(len, supernet.unit_groups())), full.macs)
+            if connected := ticket.about.get("connected"):
+                _connections_of_blocks(top_right, run / SCHEMES, connected["scheme"])
+            else:
+                size_over_epochs(top_right, epochs, sum(map(len, supernet.unit_groups())), full.macs)
         else:  # a pruning in one shot
             for axis in (top_left, top_right):
                 axis.set_axis_off()
-        if not found:
+        if "connected" in ticket.about:
+            _schemes_over_steps(low_left, run / SCHEMES)
+        elif not found:
             layers = [row.weight for row in cost.layers if row.weight in ticket.mask]
             density_per_layer(low_left, [ticket.mask[name] for name in layers if name])
         if isinstance(ticket.spec, HRNetSpec):
@@ -117,6 +124,37 @@ def _certainty_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> N
     other = axis.twinx()
     other.plot(x, [100 * r["mean_probability"] for r in epochs], color=GREEN)
     other.set(ylim=(0, 103), ylabel="mean probability of the best answers, %")
+    other.yaxis.label.set_color(GREEN)
+    clean(axis, other)
+
+
+def _connections_of_blocks(axis: Axes, table: Path, found: str) -> None:
+    """How often the best schemes connect a block: its connection score (LTH4SA, Eq. 5)."""
+    with table.open() as file:
+        rewards = {row["scheme"].replace("|", ""): float(row["reward"]) for row in csv.DictReader(file)}
+    best = sorted(rewards, key=lambda scheme: -rewards[scheme])[: -(-len(rewards) // 10)]
+    axis.set_title(
+        f"Blocks that the best {len(best)} of {len(rewards)} schemes connect (green: the ticket's)", loc="left"
+    )
+    shares = [100 * sum(digits[i] == "1" for digits in best) / len(best) for i in range(len(best[0]))]
+    colors = [GREEN if digit == "1" else MUTED for digit in found.replace("|", "")]
+    axis.bar(range(1, len(shares) + 1), shares, color=colors)
+    axis.set(ylim=(0, 103), xlabel="block", ylabel="of these schemes, %")
+    clean(axis)
+
+
+def _schemes_over_steps(axis: Axes, table: Path) -> None:
+    """What the controller of a search for connections sampled, and how sure it was (LTH4SA, Fig. 5)."""
+    axis.set_title("Rewards of connection schemes, and how sure the controller is", loc="left")
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    x = [int(row["step"]) for row in rows]
+    axis.scatter(x, [100 * float(row["reward"]) for row in rows], 6, color=BLUE, alpha=0.4, linewidths=0)
+    axis.set(xlabel="step", ylabel="reward without curiosity, %")
+    axis.yaxis.label.set_color(BLUE)
+    other = axis.twinx()
+    other.plot(x, [100 * float(row["probability"]) for row in rows], color=GREEN)
+    other.set(ylim=(0, 103), ylabel="mean probability of what was sampled, %")
     other.yaxis.label.set_color(GREEN)
     clean(axis, other)
 
