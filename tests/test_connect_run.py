@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,11 +16,12 @@ from outcome import Cli, onnx_file
 from powercut import cut_at_step, cut_before_ticket
 from supertickets import UserError
 from supertickets.connect import batch_statistics, ranked
+from supertickets.data import Batches, load_splits
 from supertickets.restate import OFF
 from supertickets.runs import search
 from supertickets.search import Step
-from supertickets.supernets import ResNetSpec
-from supertickets.training import read_events
+from supertickets.supernets import ResNetSpec, Spec, create_spec
+from supertickets.training import Runtime, evaluate, load_checkpoint, read_events
 
 _SHORT = """
 --threads 1 --epochs 2 --evaluate_every 2 --recalibrate_batches 2 --accumulate 2 --data.batch 32 --data.limit 96
@@ -110,9 +112,38 @@ def test_what_is_done_with_what_was_found(run: Path, tmp_path: Path, cli: Cli) -
 def test_other_statistics(statistics: str, run: Path, tmp_path: Path) -> None:
     """Schemes are judged otherwise, by weights that are the same."""
     search(recipe("--connect.statistics", statistics), tmp_path / "run")
-    one, other = ((folder / "schemes.csv").read_text().splitlines()[1] for folder in (run, tmp_path / "run"))
-    assert one.split(",")[1] == other.split(",")[1]  # the first scheme
-    assert one.split(",")[2] != other.split(",")[2]  # its quality
+    tables = []
+    for folder in (run, tmp_path / "run"):
+        with (folder / "schemes.csv").open() as file:
+            tables.append({row["scheme"]: row["quality"] for row in csv.DictReader(file)})
+    both = [(tables[0][scheme], tables[1][scheme]) for scheme in tables[0] if scheme in tables[1]]
+    assert len(both) >= 3  # those of the first step at least
+    assert any(one != other for one, other in both)
+
+
+@pytest.mark.parametrize("kind", ["se", "dia"])
+@pytest.mark.parametrize("ema", ["0", "0.9"])
+def test_the_quality_is_that_of_the_network_alone(kind: str, ema: str, tmp_path: Path) -> None:
+    """With modules shared by a stage: the cut of the trained network has the quality that the search told."""
+    shared = ("--supernet.settings.attention", kind, "--supernet.settings.sharing", "stage", "--ema_decay", ema)
+    made = recipe(*shared, "--connect.steps", "2", "--connect.candidates", "6")
+    ticket = search(made, tmp_path / "run")
+    state = load_checkpoint(tmp_path / "run" / "checkpoint.safetensors", made, torch.device("cpu"))
+    splits = load_splits(made.data)
+    batches = Batches(splits, made.data, made.augment, made.seed)
+    for told in ticket.about["connected"]["candidates"]:
+        spec = create_spec(**{**_named(state.spec), "attention": kind, "sharing": "stage", "scheme": told["scheme"]})
+        alone = spec.build()
+        alone.load_state_dict({name: state.module.state_dict()[name] for name in alone.state_dict()})
+        data = splits.validation
+        found = evaluate(alone, batches.evaluation(data), data, ticket.task, Runtime(torch.device("cpu")))
+        assert found["top1"] == pytest.approx(100 * told["quality"])
+
+
+def _named(spec: Spec) -> dict[str, Any]:
+    assert isinstance(spec, ResNetSpec)
+    fitted = {name: getattr(spec, name) for name in ("num_classes", "in_channels", "image_size", "widths", "ratio")}
+    return {"name": "resnet38", **fitted}
 
 
 def test_statistics_of_the_batch() -> None:
@@ -136,6 +167,7 @@ def test_equals_are_ranked_by_sparsity() -> None:
 @pytest.mark.parametrize(
     ("words", "named"),
     [
+        (["--supernet.settings.scheme", "0" * 12], "scheme connects no block; leave it out"),
         (["--supernet.settings", "{}"], "no attention module to connect; set supernet.settings.attention"),
         (["--budget.macs", "1e6"], "a search for connections takes no budget.macs"),
         (["--connect.probability", "1.5"], "connect.probability is 1.5"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .data import Batch
 from .search import Step, explore
 from .supernets import ResNetSpec
 from .tasks import headline
-from .training import Session, TrainState, evaluate, recalibrate
+from .training import Session, TrainState, digest, evaluate, recalibrate
+from .training.evaluate import BatchNorm
 from .training.policy_step import Chosen
 from .training.state import build_module
 
@@ -47,7 +50,7 @@ def connect(session: Session, state: TrainState) -> tuple[TrainState, dict[str, 
     if session.runtime.is_main:
         write_steps(session.run.path / SCHEMES, spec, names, steps)
     session.run.append({"event": "connect", "schemes": len(best), "steps": settings.steps, "found": rows[0]["scheme"]})
-    session.reporter.say(f"judged {len(best)} connection schemes; the best is {rows[0]['scheme']}")
+    session.reporter.say(f"judged {len(best):,} connection schemes; the best is {rows[0]['scheme']}")
     found = spec.narrow(dict(zip(names, next(iter(best)), strict=True)))
     told = {"connected": {**rows[0], "judged": len(best), "candidates": rows}}
     return _cut(session, state, found), told
@@ -79,11 +82,25 @@ class _Judge:
 
     def __init__(self, session: Session, module: nn.Module, names: list[str]) -> None:
         self.session, self.module, self.names = session, module, names
-        self.batches = list(session.batches.evaluation(session.batches.splits.validation))
         self.known: dict[tuple[bool, ...], float] = {}
+        self.steps = 0
+        data = session.batches.splits.validation
+        pixels = len(data) * math.prod(session.batches.splits.preprocessing.size) * 3
+        self.kept: list[Batch] | None = None
+        if 4 * pixels < 1e9 * session.recipe.data.keep_gb:  # prepared once
+            self.kept = list(session.batches.evaluation(data))
 
     def __call__(self, schemes: Tensor) -> Tensor:
-        return torch.tensor([self._quality(tuple(row)) for row in schemes.tolist()], dtype=torch.float64)
+        session, settings = self.session, self.session.recipe.connect
+        session.runtime.check_equal(digest([("schemes", schemes)]), "sampled schemes")
+        found = torch.tensor([self._quality(tuple(row)) for row in schemes.tolist()], dtype=torch.float64)
+        self.steps += 1
+        if self.steps % max(1, settings.steps // 10) == 0:
+            best = max(self.known.values())
+            session.reporter.say(
+                f"step {self.steps:,} of {settings.steps:,}: {len(self.known):,} schemes judged, the best at {best:.2%}"
+            )
+        return found
 
     def _quality(self, flags: tuple[bool, ...]) -> float:
         if flags not in self.known:
@@ -91,9 +108,10 @@ class _Judge:
             network = Chosen(self.module, dict(zip(self.names, flags, strict=True)))  # type: ignore[arg-type]
             if recipe.connect.statistics == "recalibrated":
                 recalibrate(network, session.batches.calibration(0, recipe.recalibrate_batches), session.runtime)
+            data = session.batches.splits.validation
             with batch_statistics(self.module) if recipe.connect.statistics == "batch" else contextlib.nullcontext():
-                data = session.batches.splits.validation
-                found = headline(evaluate(network, self.batches, data, session.task, session.runtime))
+                batches = session.batches.evaluation(data) if self.kept is None else self.kept
+                found = headline(evaluate(network, batches, data, session.task, session.runtime))
             self.known[flags] = found[1] / 100 if found else 0.0
         return self.known[flags]
 
@@ -101,7 +119,7 @@ class _Judge:
 @contextlib.contextmanager
 def batch_statistics(module: nn.Module) -> Iterator[None]:
     """Batch norms use the statistics of their batch meanwhile, also in evaluations; their running ones stay."""
-    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = [m for m in module.modules() if isinstance(m, BatchNorm)]
     running = [(norm.running_mean, norm.running_var) for norm in norms]
     for norm in norms:
         norm.running_mean = norm.running_var = None
@@ -113,9 +131,10 @@ def batch_statistics(module: nn.Module) -> Iterator[None]:
 
 
 def _shared(session: Session, state: TrainState) -> nn.Module:
-    """The network of all schemes, with averaged weights if there are any."""
+    """The network of all schemes; with averaged weights, if there are any, but where statistics are not theirs."""
     module = build_module(state.spec, session.recipe, session.runtime.device)
-    module.load_state_dict(state.outcome().weights)
+    own = session.recipe.connect.statistics == "running"
+    module.load_state_dict(state.module.state_dict() if own else state.outcome().weights)
     return module.eval()
 
 

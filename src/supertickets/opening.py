@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .cost import count
-from .cost.budget import Budget, plain, told
+from .cost.budget import Budget, as_text, as_typed
 from .cost.latency_table import LatencyTable
 from .data import Batches, Splits, load_splits
 from .errors import UserError
@@ -95,7 +95,9 @@ def connected_for(recipe: Recipe, splits: Splits) -> ResNetSpec:
     """The ResNet whose connection schemes are searched, fitted to the data."""
     spec = _network(recipe, splits)
     assert isinstance(spec, ResNetSpec)
-    if not any(spec.connected):
+    if spec.attention is not None and not any(spec.connected):
+        raise UserError("supernet.settings.scheme connects no block; leave it out, then all schemes are searched")
+    if spec.attention is None:
         raise UserError(
             f"supernet.name {recipe.supernet.name} has no attention module to connect; set "
             "supernet.settings.attention, e.g. to se"
@@ -200,12 +202,12 @@ def check_reach(budget: Budget, spec: MobileSpec, recipe: Recipe) -> None:
     costs = [budget.cost(choices) for choices in some]
     low, high = min(costs), max(costs)
     if not low <= budget.target <= high:
-        digits = 10**3 if budget.name == "latency_ms" else 1
-        nearest = math.ceil(low * digits) / digits if budget.target < low else math.floor(high * digits) / digits
+        places = 3 if budget.name == "latency_ms" else 0
+        nearest = math.ceil(low * 10**places) if budget.target < low else math.floor(high * 10**places)
+        reach = f"{as_text(budget.name, low)} to {as_text(budget.name, high)}"
         raise UserError(
-            f"budget.{budget.name} is {plain(budget.target)}, but networks of {recipe.supernet.name} have "
-            f"{told(budget.name, low)} to {told(budget.name, high)}; the nearest possible is {plain(nearest)}, or set "
-            "supernet.settings.width"
+            f"budget.{budget.name} is {as_typed(budget.target)}, but networks of {recipe.supernet.name} have {reach}; "
+            f"the nearest possible is {nearest / 10**places:.{places}f}, or set supernet.settings.width"
         )
 
 

@@ -43,6 +43,7 @@ from .schedule import check_schedule
 from .supernets import HRNetSpec, MobileSpec, ResNetSpec, Spec, spec_from_json
 from .ticket import Ticket, load
 from .training import (
+    Interrupted,
     RunDir,
     Runtime,
     Session,
@@ -387,8 +388,11 @@ def _finish(command: Command, session: Session, state: TrainState, made: Mapping
     else:
         state = fit(session, state, two_in_one if command == "draw" else (lambda session, state, epoch: state))
         if session.connects:
-            state, told = connect(session, state)
-            made = {**made, **told}
+            try:
+                state, found = connect(session, state)
+            except KeyboardInterrupt:
+                raise Interrupted from None
+            made = {**made, **found}
     return emit(command, session, state, made)
 
 

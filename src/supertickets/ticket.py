@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .cost import Cost, count
-from .cost.budget import told
+from .cost.budget import as_text
 from .data import Box, Preprocessing, open_picture
 from .device import find_device
 from .errors import UserError
@@ -234,7 +234,7 @@ class Ticket:
             said = said.replace("searched and pruned", "pruned")  # there was nothing to search
             network = [("network", recipe.get("supernet", {}).get("name", str(self.spec)))]
         if found := about.get("found"):
-            target, cost_found = (told(found["budget"], found[name]) for name in ("target", "cost"))
+            target, cost_found = (as_text(found["budget"], found[name]) for name in ("target", "cost"))
             network.append(("found for", f"{target}; costs {cost_found}"))
         if connected := about.get("connected"):
             network.append(("connection scheme", f"{connected['scheme']}, the best of {connected['judged']:,}"))

@@ -20,6 +20,18 @@ from supertickets.study.starter import Starter
 from supertickets.study.sweep import Job
 from supertickets.study.work import new_log
 
+# A process that wants a job.
+MAKER = """
+import json, sys
+from pathlib import Path
+from supertickets.study.starter import Starter
+from supertickets.study.sweep import Job
+starter = Starter({})
+starter.begin(Job.from_json(json.loads(sys.argv[1])), Path(sys.argv[2]), 1, {})
+print(starter._process.pid, flush=True)
+starter.wait()
+"""
+
 
 def job(*words: str) -> Job:
     recipe: Recipe = load_recipe("digits", ["--threads", "1", *words])
@@ -102,26 +114,48 @@ def test_a_stopped_job_saves_a_checkpoint(tmp_path: Path) -> None:
     assert not starter.is_alive
 
 
-def test_a_starter_that_was_killed(tmp_path: Path) -> None:
+def test_a_starter_that_was_killed_alone(tmp_path: Path) -> None:
+    """Whoever waits is told at once, and the job saves a checkpoint and ends."""
     starter = Starter({})
     log = begun(starter, job("--epochs", "500"), tmp_path)
     pid = process(log)
-    os.killpg(os.getsid(pid), signal.SIGKILL)
+    os.kill(os.getsid(pid), signal.SIGKILL)
     assert starter.wait() == -signal.SIGKILL
     assert not starter.is_alive
+    assert gone(pid)
+    assert log.with_name("checkpoint.safetensors").exists()
     begun(starter, job(), tmp_path)
     assert starter.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_a_starter_that_ends_before_its_first_job(end: int, tmp_path: Path) -> None:
+    """While it imports: killed, the job is lost; stopped, it is not begun, without a word about it."""
+    starter = Starter({})
+    log = begun(starter, job("--epochs", "500"), tmp_path)
+    os.kill(starter._process.pid, end)
+    assert starter.wait() == (-end if end == signal.SIGKILL else 130)
+    assert log.read_text() == ""
+    assert not log.with_name("run.json").exists()
+
+
+def test_nothing_begins_for_who_has_gone(tmp_path: Path) -> None:
+    """The maker is killed while the starter imports."""
+    wanted = job("--epochs", "500")
+    log, _ = new_log(tmp_path, wanted)
+    maker = subprocess.Popen([sys.executable, "-c", MAKER, json.dumps(wanted.to_json()), str(tmp_path)], stdout=-1)
+    assert maker.stdout is not None
+    starter = int(maker.stdout.readline())
+    maker.kill()
+    maker.wait()
+    assert gone(starter)
+    assert not log.with_name("run.json").exists()
 
 
 def test_a_job_ends_with_whoever_wanted_it(tmp_path: Path) -> None:
     wanted = job("--epochs", "500")
     log, _ = new_log(tmp_path, wanted)
-    code = (
-        "import json, sys; from pathlib import Path; from supertickets.study.starter import Starter; "
-        "from supertickets.study.sweep import Job; starter = Starter({}); "
-        "starter.begin(Job.from_json(json.loads(sys.argv[1])), Path(sys.argv[2]), 1, {}); starter.wait()"
-    )
-    maker = subprocess.Popen([sys.executable, "-c", code, json.dumps(wanted.to_json()), str(tmp_path)])
+    maker = subprocess.Popen([sys.executable, "-c", MAKER, json.dumps(wanted.to_json()), str(tmp_path)], stdout=-1)
     pid = process(log)
     maker.kill()
     maker.wait()
@@ -134,6 +168,6 @@ def test_without_forks(tmp_path: Path) -> None:
     wanted = job("--device", "cuda:99")
     log, _ = new_log(tmp_path, wanted)
     told = {"job": wanted.to_json(), "root": str(tmp_path), "directory": "none", "threads": 1, "environment": {}}
-    ran = subprocess.run([sys.executable, "-m", rooms.__name__, json.dumps(told)], check=False)
+    ran = subprocess.run([sys.executable, "-m", rooms.__name__, "job", json.dumps(told)], check=False)
     assert ran.returncode == 2
     assert log.read_text().startswith("error: device cuda:99")

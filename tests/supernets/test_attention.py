@@ -55,6 +55,12 @@ def test_spatial_group_enhance() -> None:
     assert state is None
 
 
+def test_a_map_of_one_place() -> None:
+    """It is like itself: what is left is the shift."""
+    module, x = SpatialGroupEnhance(2, 1), torch.tensor([[[[3.0]], [[-2.0]]]])
+    assert module(x)[0].flatten().tolist() == pytest.approx([3 * sigmoid(1), -2 * sigmoid(1)])
+
+
 def test_groups_do_not_mix() -> None:
     module = SpatialGroupEnhance(4, 2)
     filled(module, [1, -2], [0.1, 0.2])
@@ -109,6 +115,8 @@ def test_a_module_of_ones_own() -> None:
     [
         ("sse", 16, 4, "unknown supernet.settings.attention 'sse'.*se"),
         ("no.such.Module", 16, 4, "no.such.Module cannot be imported"),
+        ("builtins.print", 16, 4, "builtins.print is no class of torch.nn.Module"),
+        ("torch.nn.Conv2d", 16, 4, "torch.nn.Conv2d is not made of a number of channels"),
         ("sge", 16, 5, "groups is 5, which does not divide 64 channels"),
         ("se", 65, 4, "ratio is 65; with 64 channels take 1 to 64"),
         ("dia", 0, 4, "ratio is 0; with 64 channels take 1 to 64"),

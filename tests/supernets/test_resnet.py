@@ -14,10 +14,19 @@ from torch import Tensor, nn
 from supertickets import UserError, create_supernet
 from supertickets.cost import count
 from supertickets.supernets import ResNet, ResNetSpec, create_resnet, create_spec, spec_from_json
-from supertickets.supernets.resnet import scheme_of, stage_numbers
 
 NARROW: dict[str, Any] = {"widths": (4, 8, 16), "ratio": 4, "num_classes": 10, "image_size": (8, 8)}
 SHARED: dict[str, Any] = {"attention": "se", "sharing": "stage"}
+
+
+def stage_numbers(spec: ResNetSpec) -> tuple[int, ...]:
+    """The scheme as the released code has it: a number per stage, whose highest bit is the first block."""
+    return tuple(int(stage, 2) for stage in spec.scheme.split("|"))
+
+
+def scheme_of(numbers: tuple[int, ...], spec: ResNetSpec) -> str:
+    """The scheme that `stage_numbers` wrote as numbers."""
+    return "|".join(f"{number:0{blocks}b}" for number, blocks in zip(numbers, spec.blocks, strict=True))
 
 
 def narrow(**more: Any) -> ResNet:
@@ -145,6 +154,7 @@ def test_schemes_are_written_and_read(data: some.DataObject) -> None:
     spec = create_resnet(name, attention="se", scheme=digits)
     assert spec.connected == flags
     assert create_resnet(name, attention="se", scheme=spec.scheme) == spec
+    assert create_resnet(name, attention="se", scheme=int(digits)) == spec  # what a command line makes of digits
     assert create_resnet(name, attention="se", scheme=scheme_of(stage_numbers(spec), spec)) == spec
     assert spec_from_json(spec.to_json()) == spec
 
@@ -181,7 +191,7 @@ def test_what_pruning_covers() -> None:
     [
         ({"attention": "dia"}, "attention dia is shared by a stage; set supernet.settings.sharing to stage"),
         ({"scheme": "1" * 12}, "set supernet.settings.attention too"),
-        ({"attention": "se", "scheme": "1" * 11}, r"give a 0 or 1 per block, e.g. 1111\|1111\|1111"),
+        ({"attention": "se", "scheme": "1" * 11}, r"give a 0 or 1 per block, in quotes, e.g. \"1111\\|1111\\|1111\""),
         ({"attention": "se", "scheme": "111|11111|1111"}, "give a 0 or 1 per block"),
         ({"attention": "se", "scheme": "2" * 12}, "give a 0 or 1 per block"),
         ({"attention": "se", "sharing": "stages"}, "unknown supernet.settings.sharing 'stages'"),

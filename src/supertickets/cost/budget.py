@@ -64,12 +64,12 @@ def make_budget(settings: BudgetSettings, spec: MobileSpec, table: Path) -> Budg
     return Budget(name, target, predicted.predictor(spec))
 
 
-def told(name: str, cost: float) -> str:
+def as_text(name: str, cost: float) -> str:
     """A cost of a kind of budget, for reading."""
     return f"{cost:,.4g} ms" if name == "latency_ms" else f"{cost:,.0f} {'MACs' if name == 'macs' else 'parameters'}"
 
 
-def plain(cost: float) -> str:
+def as_typed(cost: float) -> str:
     """A cost as it is typed."""
     return f"{cost:.0f}" if cost >= 1000 else f"{cost:.4g}"
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -114,11 +113,13 @@ def _times(
 ) -> dict[str, Latency]:
     """Times calls in turn; what is timed together is prepared together."""
     found: dict[str, Latency] = {}
-    groups = np.array_split(list(preparations), -(-len(preparations) // _TOGETHER))
+    # Every group has its share of the operations and of the networks, which come last.
+    number = -(-len(preparations) // _TOGETHER)
+    groups = [list(preparations)[i::number] for i in range(number)]
     for i, names in enumerate(groups):
         if say is not None and i % max(1, len(groups) // 10) == 0:
             say(f"measuring on this device: {len(found):,} of {len(preparations):,} operations and networks")
-        calls = {str(name): preparations[str(name)]() for name in names}
+        calls = {name: preparations[name]() for name in names}
         found |= time_interleaved(calls, repeats)
     return found
 

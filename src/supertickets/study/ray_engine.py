@@ -15,8 +15,8 @@ from typing import Any
 from ..errors import UserError
 from .starter import Starter
 from .sweep import Job
-from .work import WorkerLost, check_end, log_since, mark, new_log
-from .worker import why_unseen
+from .work import WorkerLost, check_end, mark
+from .worker import attempt
 
 _GRACE = 60  # seconds that stopped jobs have for their checkpoints
 _STARTS = 3  # Ray gives its processes 15 seconds, which is short on a busy machine
@@ -53,7 +53,7 @@ class RayWorkers:
         environment = {"OMP_NUM_THREADS": str(threads)} | ({} if gpus else {"CUDA_VISIBLE_DEVICES": ""})
         self._attempt: Any = ray.remote(
             num_cpus=cpus, num_gpus=gpus, max_retries=0, runtime_env={"env_vars": environment}
-        )(attempt)
+        )(attempt_apart)
         self._open: set[Any] = set()
 
     def submit(self, job: Job) -> Future[None]:
@@ -95,16 +95,15 @@ class RayWorkers:
         raise WorkerLost(lines[0].strip())
 
 
-def attempt(job: Mapping[str, Any], root: str, mark: str, directory: str, threads: int) -> tuple[int, str]:
-    """Does one job in a process of its own, on whatever machine Ray calls this; see `worker.attempt`."""
-    if unseen := why_unseen(root, mark):
-        return 2, unseen
-    if Path(directory).is_dir():
-        os.chdir(directory)
-    told, starter = Job.from_json(job), _starter()
-    log, begins = new_log(Path(root), told)
+def attempt_apart(job: Mapping[str, Any], root: str, mark: str, directory: str, threads: int) -> tuple[int, str]:
+    """`attempt` with a process of its own for the job, which Ray's may outlive."""
+    return attempt(job, root, mark, directory, threads, _run_apart)
+
+
+def _run_apart(job: Job, root: Path, threads: int) -> int:
+    starter = _starter()
     gpus = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
-    starter.begin(told, Path(root), threads, gpus)
+    starter.begin(job, root, threads, gpus)
     try:
         status = starter.wait()
     except KeyboardInterrupt:
@@ -112,7 +111,7 @@ def attempt(job: Mapping[str, Any], root: str, mark: str, directory: str, thread
         status = starter.wait()
     if not starter.is_alive or status == 130:
         _starter.cache_clear()
-    return status, log_since(log, begins)
+    return status
 
 
 @functools.cache

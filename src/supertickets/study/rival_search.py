@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..cost.budget import make_budget, told
+from ..cost.budget import as_text, make_budget
 from ..data import load_splits
 from ..errors import UserError
 from ..opening import TABLE, Measure, check_reach, find_table, space_for
@@ -59,6 +59,10 @@ def rival_search(
     Raises:
         UserError: A setting cannot work, or the space has too few networks so close to the target.
     """
+    if recipe.supernet.family == "resnet":
+        raise UserError(
+            f"--by {by} trains networks of a space; connections of a ResNet are found by a policy: leave it out"
+        )
     check_target(recipe)
     if networks < 1:
         raise UserError(f"--networks is {networks}; the nearest possible is 1")
@@ -106,7 +110,7 @@ def _search(recipe: Recipe, spec: MobileSpec, run: RunDir, about: dict[str, Any]
     def quality(indices: Tensor) -> Tensor:
         for choices in space.genotypes(indices):
             name = hashlib.sha256(json.dumps(choices).encode()).hexdigest()[:12]
-            say(f"network {len(rows) + 1} of {networks}: {name}, {told(budget.name, budget.cost(choices))}")
+            say(f"network {len(rows) + 1} of {networks}: {name}, {as_text(budget.name, budget.cost(choices))}")
             ticket = once(out / name, partial(train, one_network(recipe, choices)))
             scores = {split: headline(ticket.about[split]) for split in ("validation", "test")}
             told_scores = {split: score[1] for split, score in scores.items() if score is not None}

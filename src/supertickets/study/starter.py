@@ -6,6 +6,7 @@ Importing PyTorch takes seconds and slows what runs beside it, while a job of a 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import select
@@ -25,6 +26,8 @@ from .worker import run
 _WATCH = 0.05  # seconds between looks at whether a job has ended, or whoever wanted it has gone
 _INTERRUPT = {signal.SIGINT}
 _FORKS = sys.platform == "linux"  # elsewhere libraries take it badly
+_WHEN_PARENT_ENDS = 1  # Linux: PR_SET_PDEATHSIG
+_JOB = "job"
 
 
 class Starter:
@@ -35,13 +38,18 @@ class Starter:
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **environment},
-            start_new_session=True,
-        )
+        # An interrupt waits until the new process, which inherits this, knows what to do with it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__, str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, **environment},
+                start_new_session=True,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     @property
     def is_alive(self) -> bool:
@@ -68,13 +76,13 @@ class Starter:
         """Waits for the job's end.
 
         Returns:
-            Its exit status, as of `worker.run`; negative for a signal, which may have ended the starter too.
+            Its exit status, as of `worker.run`; negative for a signal. If the starter itself has ended, that of it.
         """
         assert self._process.stdout is not None
         while not select.select([self._process.stdout], [], [], 0.2)[0]:
             pass  # an interrupt is noticed in between
         answer = self._process.stdout.readline()
-        return int(answer) if answer else -signal.SIGKILL
+        return int(answer) if answer else self._process.wait() or -signal.SIGKILL
 
     def stop(self) -> None:
         """Stops the job, which saves a checkpoint first, as on Ctrl-C; no other is begun."""
@@ -85,58 +93,79 @@ class Starter:
         self._process.communicate()
 
 
+class _Server:
+    """What runs in a starter's process.
+
+    Args:
+        wanted_by: Process of the `Starter`.
+    """
+
+    def __init__(self, wanted_by: int) -> None:
+        self.wanted_by = wanted_by
+        self.child = 0
+        self.is_stopped = False
+
+    def stop(self, *_: object) -> None:
+        """Stops the job, once, and begins no other."""
+        if self.child and not self.is_stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.child, signal.SIGINT)
+        self.is_stopped = True
+
+    def serve(self) -> int:
+        """Begins what standard input asks for, a line each, and answers with exit statuses."""
+        own, answers = os.getpid(), os.fdopen(os.dup(1), "w", buffering=1)
+        os.dup2(2, 1)  # nothing else goes there
+        signal.signal(signal.SIGINT, self.stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
+        while (request := sys.stdin.readline()) and os.getppid() == self.wanted_by:
+            signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)  # until it is known whom to tell
+            if not self.is_stopped and not (child := _begin(request)):
+                answers.close()  # else nobody would notice when the starter ends
+                return _work(json.loads(request), own)
+            self.child = 0 if self.is_stopped else child
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
+            status = self._end() if self.child else 130
+            self.child = 0
+            with contextlib.suppress(BrokenPipeError):
+                answers.write(f"{status}\n")
+        return 0
+
+    def _end(self) -> int:
+        """Exit status of the job; it is stopped when whoever wanted it has gone."""
+        while True:
+            ended, status = os.waitpid(self.child, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            if os.getppid() != self.wanted_by:
+                self.stop()
+            time.sleep(_WATCH)
+
+
 def main(words: list[str]) -> int:
-    """Begins what standard input asks for, a line each, and answers with exit statuses; or does one job itself."""
-    if words:
-        return _work(json.loads(words[0]))
+    """Serves a `Starter`, or does one job itself."""
+    if words[0] == _JOB:
+        return _work(json.loads(words[1]), os.getppid())
     import torch._dynamo  # noqa: F401  # optimizers import it at their first step
 
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # nothing else goes there
-    parent, child, stopped = os.getppid(), 0, False
-
-    def stop(*_: object) -> None:
-        nonlocal stopped
-        stopped = True
-        if child:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGINT)
-
-    signal.signal(signal.SIGINT, stop)
-    while request := sys.stdin.readline():
-        signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)  # until it is known whom to tell
-        if not stopped and not (child := _begin(request)):
-            return _work(json.loads(request))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
-        answers.write(f"{_end_of(child, parent) if child else 130}\n")
-        child = 0
-    return 0
+    return _Server(int(words[0])).serve()
 
 
 def _begin(request: str) -> int:
     """Begins a job; returns its process, and 0 in that process if it was forked."""
     if _FORKS:
         return os.fork()
-    return subprocess.Popen([sys.executable, "-m", __name__, request]).pid
+    return subprocess.Popen([sys.executable, "-m", __name__, _JOB, request]).pid
 
 
-def _end_of(child: int, parent: int) -> int:
-    """Exit status of a job; it is stopped when whoever wanted it has gone."""
-    wanted = True
-    while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        if wanted and os.getppid() != parent:
-            os.kill(child, signal.SIGINT)
-            wanted = False
-        time.sleep(_WATCH)
-
-
-def _work(request: Mapping[str, Any]) -> int:
+def _work(request: Mapping[str, Any], starter: int) -> int:
     """Does a job in this process."""
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if _FORKS:  # a starter may be killed alone
+            ctypes.CDLL(None).prctl(_WHEN_PARENT_ENDS, signal.SIGINT)
+        if os.getppid() != starter:
+            return 130
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
         job, root = Job.from_json(request["job"]), Path(request["root"])
         os.environ.update(request["environment"])
@@ -144,9 +173,9 @@ def _work(request: Mapping[str, Any]) -> int:
             os.chdir(request["directory"])
         torch.set_num_threads(request["threads"])
         log = os.open(root / job.key / "log.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        sys.stdin = open(os.devnull)  # noqa: SIM115
+        for place in (1, 2):
+            os.dup2(log, place)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         return run(job, root)
     except KeyboardInterrupt:
         return 130

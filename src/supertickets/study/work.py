@@ -171,10 +171,11 @@ def _appears(path: Path) -> bool:
 
 
 def new_log(root: Path, job: Job) -> tuple[Path, int]:
-    """A job's log, in a directory that there is now, and the bytes that it has before an attempt."""
+    """A job's log, which there is now, and the bytes that it has before an attempt."""
     path = root / job.key / "log.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path, path.stat().st_size if path.exists() else 0
+    path.touch()
+    return path, path.stat().st_size
 
 
 def log_since(path: Path, begins: int) -> str:

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +38,15 @@ def run(job: Job, root: Path) -> int:
     return 0
 
 
-def why_unseen(root: str, mark: str) -> str | None:
-    """Says that this machine does not see the directory of a sweep, if so; ``mark`` is what `work.mark` says of it."""
-    seen = Path(root, ".sweep")
-    if seen.exists() and seen.read_text() == mark:
-        return None
-    return f"machine {socket.gethostname()} does not see {root}; put --out on storage that all machines share"
-
-
-def attempt(job: Mapping[str, Any], root: str, mark: str, directory: str, threads: int) -> tuple[int, str]:
-    """Does one job in a process that an engine has made on some machine.
+def attempt(
+    job: Mapping[str, Any],
+    root: str,
+    mark: str,
+    directory: str,
+    threads: int,
+    run_job: Callable[[Job, Path, int], int] | None = None,
+) -> tuple[int, str]:
+    """Does one job on whatever machine an engine calls this.
 
     Args:
         job: As `Job.to_json` tells it.
@@ -55,17 +54,31 @@ def attempt(job: Mapping[str, Any], root: str, mark: str, directory: str, thread
         mark: What `work.mark` says of it where the sweep was started.
         directory: Where the sweep was started; paths in its recipes may be relative to it.
         threads: CPU threads.
+        run_job: Does the job, in a directory and with threads; it is done in this process if that is absent.
 
     Returns:
         Exit status and end of the log, for `work.check_end`.
     """
-    if unseen := why_unseen(root, mark):
+    if unseen := _why_unseen(root, mark):
         return 2, unseen
     if Path(directory).is_dir():
         os.chdir(directory)
-    torch.set_num_threads(threads)
     told = Job.from_json(job)
-    path, begins = new_log(Path(root), told)
+    log, begins = new_log(Path(root), told)
+    status = (run_job or _run_here)(told, Path(root), threads)
+    return status, log_since(log, begins)
+
+
+def _why_unseen(root: str, mark: str) -> str | None:
+    """Says that this machine does not see the directory of a sweep, if so."""
+    seen = Path(root, ".sweep")
+    if seen.exists() and seen.read_text() == mark:
+        return None
+    return f"machine {socket.gethostname()} does not see {root}; put --out on storage that all machines share"
+
+
+def _run_here(job: Job, root: Path, threads: int) -> int:
+    torch.set_num_threads(threads)
+    path = root / job.key / "log.txt"
     with path.open("a", buffering=1) as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-        status = run(told, Path(root))
-    return status, log_since(path, begins)
+        return run(job, root)

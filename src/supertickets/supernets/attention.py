@@ -51,7 +51,8 @@ class SpatialGroupEnhance(nn.Module):
         grouped = x_BCHW.unflatten(1, (self.groups, -1))
         like_BGHW = (grouped * grouped.mean((3, 4), keepdim=True)).sum(2)
         centered = like_BGHW - like_BGHW.mean((2, 3), keepdim=True)
-        like_BGHW = centered / (like_BGHW.std((2, 3), keepdim=True) + 1e-5)
+        correction = min(1, x_BCHW.shape[2] * x_BCHW.shape[3] - 1)  # a single place is like itself
+        like_BGHW = centered / (like_BGHW.std((2, 3), correction=correction, keepdim=True) + 1e-5)
         gate_BGHW = torch.sigmoid(like_BGHW * self.weight + self.bias)
         return (grouped * gate_BGHW[:, :, None]).flatten(1, 2), state
 
@@ -95,8 +96,8 @@ def make_attention(kind: str, channels: int, ratio: int, groups: int) -> nn.Modu
     """Makes a module.
 
     Args:
-        kind: One of `KINDS`, or "package.module.Name" of a user's own: called with the number of channels it makes an
-            ``nn.Module`` that takes and returns maps (B, C, H, W).
+        kind: One of `KINDS`, or "package.module.Name" of a user's own class of ``nn.Module``: made of the number of
+            channels, it takes and returns maps (B, C, H, W).
         channels: Of the maps.
         ratio: By how much "se" and "dia" are narrower inside.
         groups: Of "sge".
@@ -112,10 +113,14 @@ def make_attention(kind: str, channels: int, ratio: int, groups: int) -> nn.Modu
         if not 1 <= ratio <= channels:
             raise UserError(f"supernet.settings.ratio is {ratio}; with {channels} channels take 1 to {channels}")
         return (SqueezeExcite if kind == "se" else DenseImplicitAttention)(channels, ratio)
-    return Plain(_own(kind)(channels))
+    try:
+        return Plain(_own(kind)(channels))
+    except TypeError as error:
+        raise UserError(f"supernet.settings.attention {kind} is not made of a number of channels ({error})") from None
 
 
-def _own(kind: str) -> Any:
+def _own(kind: str) -> type[nn.Module]:
+    """A user's class. Files name it too, so nothing else is ever called."""
     room, _, name = kind.rpartition(".")
     if not room:
         raise UserError(
@@ -123,9 +128,12 @@ def _own(kind: str) -> Any:
             "package.module.Name"
         )
     try:
-        return getattr(importlib.import_module(room), name)
+        found: Any = getattr(importlib.import_module(room), name)
     except (ImportError, AttributeError) as error:
         raise UserError(f"supernet.settings.attention {kind} cannot be imported ({error})") from None
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UserError(f"supernet.settings.attention {kind} is no class of torch.nn.Module")
+    return found
 
 
 def _narrow(channels: int, inside: int) -> nn.Sequential:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -224,7 +224,7 @@ _SETTINGS = ("attention", "sharing", "ratio", "groups", "scheme", "widths", "bia
 _FITTED = ("head", "num_classes", "in_channels", "image_size")
 
 
-def create_resnet(name: str, *, scheme: str | None = None, **overrides: Any) -> ResNetSpec:
+def create_resnet(name: str, *, scheme: str | int | None = None, **overrides: Any) -> ResNetSpec:
     """Makes the spec of a ResNet.
 
     Args:
@@ -263,27 +263,19 @@ def create_resnet(name: str, *, scheme: str | None = None, **overrides: Any) -> 
     return dataclasses.replace(spec, connected=_flags(scheme, spec))
 
 
-def _flags(scheme: str | None, spec: ResNetSpec) -> tuple[bool, ...]:
+def _flags(scheme: str | int | None, spec: ResNetSpec) -> tuple[bool, ...]:
     """Reads a scheme."""
     if scheme is None:
         return (True,) * sum(spec.blocks)
-    stages = str(scheme).split(_BETWEEN)
+    # A command line makes a number of digits without strokes.
+    text = str(scheme).zfill(sum(spec.blocks)) if isinstance(scheme, int) else str(scheme)
+    stages = text.split(_BETWEEN)
     digits = "".join(stages)
     fits = tuple(map(len, stages)) == spec.blocks or len(stages) == 1
     if not fits or len(digits) != sum(spec.blocks) or set(digits) - {"0", "1"}:
         usual = _BETWEEN.join("1" * number for number in spec.blocks)
-        raise UserError(f"supernet.settings.scheme is {scheme}; give a 0 or 1 per block, e.g. {usual}")
+        raise UserError(f'supernet.settings.scheme is {scheme}; give a 0 or 1 per block, in quotes, e.g. "{usual}"')
     return tuple(digit == "1" for digit in digits)
-
-
-def stage_numbers(spec: ResNetSpec) -> tuple[int, ...]:
-    """The scheme as the released code has it: a number per stage, whose highest bit is the first block."""
-    return tuple(int(stage, 2) for stage in spec.scheme.split(_BETWEEN))
-
-
-def scheme_of(numbers: Sequence[int], spec: ResNetSpec) -> str:
-    """The scheme that `stage_numbers` wrote as numbers."""
-    return _BETWEEN.join(f"{number:0{blocks}b}" for number, blocks in zip(numbers, spec.blocks, strict=True))
 
 
 def _key(name: str) -> str:

@@ -50,6 +50,7 @@ class Session:
         reporter: Where it is shown.
         teacher: A trained network to learn from; the running average is made anew in every epoch instead.
         budget: What the network that a policy search finds may cost.
+        connects: Whether every step has random connection schemes.
     """
 
     recipe: Recipe

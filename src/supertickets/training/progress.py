@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..cost.budget import told
+from ..cost.budget import as_text
 from ..tasks import headline
 
 
@@ -65,7 +65,7 @@ class Reporter:
         macs = f"{units}{record['macs'] / 1e6:.2f} M MACs"
         state = f"{macs}, sparsity {record['sparsity']:.0%}"
         if "entropy" in record:  # a policy search
-            state = f"{macs}, cost {told(record['budget'], record['cost'])}, entropy {record['entropy']:.1f}"
+            state = f"{macs}, cost {as_text(record['budget'], record['cost'])}, entropy {record['entropy']:.1f}"
         self.bar.update(self.task, state=state)
         accuracy = "" if found is None else f", validation {found[1]:.2f}%"
         self.say(f"epoch {number:3d}/{self.epochs}: loss {record['train_loss']:.4f}{accuracy}, {state}")
