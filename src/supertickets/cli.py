@@ -73,7 +73,7 @@ def _draw(options: argparse.Namespace) -> None:
 
 
 def _search(options: argparse.Namespace) -> None:
-    """search a space of networks to a budget, by a policy (TuNAS) or by training many -> RUN/ticket"""
+    """search a space to a budget, by a policy (TuNAS) or by training many; or a ResNet's attention -> RUN/ticket"""
     from .deploy import measure_table
     from .restate import OFF, refuse
     from .runs import search
