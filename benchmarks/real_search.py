@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=float, required=True)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds-without", type=int, nargs="+", help="of searches without warm-up; default: --seeds")
     parser.add_argument("--networks", type=int, default=15)
     parser.add_argument("--runs", type=Path, default=Path("runs/real-search"))
     parser.add_argument("--to", type=Path, required=True)
@@ -54,8 +55,9 @@ def main() -> None:
         measure_table(space(words)).save(table)
     budget = ["--budget.latency_ms", str(told.latency_ms), "--budget.table", str(table)]
     rows, networks = [], {}
+    seeds = dict(zip(WAYS, (told.seeds, told.seeds_without or told.seeds), strict=True))
     for part in told.parts:
-        for seed in told.seeds if part in WAYS else [0]:
+        for seed in seeds.get(part, [0]):
             name = f"{part.replace(' ', '-')}-{seed}"
             out = told.runs / name
             if part in WAYS:
