@@ -36,6 +36,7 @@ from supertickets.study.slurm_engine import SlurmWorkers, read_parameters
 from supertickets.study.sweep import Plan, read_sweep
 from supertickets.study.work import Engine, WorkerLost, do, mark, run_sweep
 from supertickets.study.worker import attempt
+from sweep_engines import ancestors
 
 
 @pytest.fixture(scope="module")
@@ -384,7 +385,7 @@ def test_ray_on_two_nodes(
                 for told in root.glob("*/worker.json"):
                     folder, pid = told.parent, json.loads(told.read_text())["pid"]
                     done = (folder / "result.json").exists()
-                    if not done and (folder / "events.jsonl").exists() and raylet in _ancestors(pid):
+                    if not done and (folder / "events.jsonl").exists() and raylet in ancestors(pid):
                         cluster.remove_node(second, allow_graceful=False)
                         killed.append(folder.name)
                         return
@@ -411,17 +412,6 @@ def test_ray_on_two_nodes(
         assert "resuming" in capsys.readouterr().err
     finally:
         cluster.shutdown()
-
-
-def _ancestors(pid: int) -> list[int]:
-    found = []
-    while pid > 1:
-        try:
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        except FileNotFoundError:
-            break
-        found.append(pid)
-    return found
 
 
 # What cannot work is told before anything begins ----------------------------------------------------------------------
