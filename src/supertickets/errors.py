@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
@@ -20,3 +22,22 @@ def nearest(word: str, known: Iterable[str], otherwise: str | None = None) -> st
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; known: {', '.join(words)}" if otherwise is None else otherwise
+
+
+def imported(name: str, what: str) -> Any:
+    """What a user's own dotted name stands for.
+
+    Args:
+        name: ``package.module.name`` of something on the Python path.
+        what: What it is for, for the message.
+
+    Raises:
+        UserError: There is no such thing.
+    """
+    place, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(place), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"{what} {name} cannot be imported ({error}); add its folder to PYTHONPATH, or check the name"
+        ) from None

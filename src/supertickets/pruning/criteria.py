@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..errors import UserError, nearest
+from ..errors import UserError, imported, nearest
 from ..recipe import PruneSettings
 from .masks import magnitudes, sensitivities
 
@@ -139,15 +138,9 @@ def find_criterion(name: str) -> Criterion:
     """
     if name in CRITERIA:
         return CRITERIA[name]
-    place, _, attribute = name.rpartition(".")
-    if not place:
+    if "." not in name:
         raise UserError(f"unknown criterion '{name}'{nearest(name, CRITERIA)} (your own: package.module.name)")
-    try:
-        found = getattr(importlib.import_module(place), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"criterion {name} cannot be imported ({error}); add its folder to PYTHONPATH, or check the name"
-        ) from None
+    found = imported(name, "criterion")
     criterion: Criterion = found() if isinstance(found, type) else found
     return criterion
 

@@ -6,14 +6,13 @@ scaled, and what they remember now (only "dia" remembers anything).
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import UserError, nearest
+from ..errors import UserError, imported, nearest
 
 State = tuple[Tensor, Tensor] | None
 KINDS = ("se", "sge", "dia")
@@ -121,16 +120,12 @@ def make_attention(kind: str, channels: int, ratio: int, groups: int) -> nn.Modu
 
 def _own(kind: str) -> type[nn.Module]:
     """A user's class. Files name it too, so nothing else is ever called."""
-    room, _, name = kind.rpartition(".")
-    if not room:
+    if "." not in kind:
         raise UserError(
             f"unknown supernet.settings.attention '{kind}'{nearest(kind, KINDS)}; take one of {', '.join(KINDS)} or "
             "package.module.Name"
         )
-    try:
-        found: Any = getattr(importlib.import_module(room), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"supernet.settings.attention {kind} cannot be imported ({error})") from None
+    found: Any = imported(kind, "supernet.settings.attention")
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise UserError(f"supernet.settings.attention {kind} is no class of torch.nn.Module")
     return found
