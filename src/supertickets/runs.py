@@ -315,10 +315,7 @@ def _go_on(out: str | Path) -> Ticket | None:
                 "put them back, or begin anew with another --out"
             )
         state = load_checkpoint(session.run.checkpoint, recipe, session.runtime.device)
-        if command == "search" and isinstance(supernet, ResNetSpec):
-            session = dataclasses.replace(session, connects=True)
-        elif command == "search":
-            assert isinstance(supernet, MobileSpec)
+        if command == "search" and isinstance(supernet, MobileSpec):
             budget = make_budget(recipe.budget, supernet, session.run.path / TABLE)
             session = dataclasses.replace(session, budget=budget)
         session.run.truncate_log(state.position.log_size)
@@ -355,9 +352,7 @@ def _begin(
             state = state_of(first, session)
         else:
             state = initial_state(first, recipe, session.runtime.device)
-        if command == "search" and isinstance(state.spec, ResNetSpec):
-            session = dataclasses.replace(session, connects=True)
-        elif command == "search":
+        if command == "search" and isinstance(state.spec, MobileSpec):
             session, state.policy = _with_budget(session, measure), policy_of(state.spec, recipe)
         if command in ("draw", "prune") and recipe.prune.ratio:
             check_prune(state, recipe)
@@ -386,6 +381,7 @@ def _finish(command: Command, session: Session, state: TrainState, made: Mapping
             write_json(session.run.result, {"until": made["until"]})
         return None
     else:
+        session = dataclasses.replace(session, connects=command == "search" and isinstance(state.spec, ResNetSpec))
         state = fit(session, state, two_in_one if command == "draw" else (lambda session, state, epoch: state))
         if session.connects:
             try:
