@@ -15,10 +15,11 @@ import supertickets as st
 from outcome import Cli, onnx_file
 from powercut import cut_at_step, cut_before_ticket
 from supertickets import UserError
-from supertickets.connect import batch_statistics, ranked
+from supertickets.connect import ranked
 from supertickets.data import Batches, load_splits
 from supertickets.restate import OFF
 from supertickets.runs import search
+from supertickets.scheme_judge import batch_statistics
 from supertickets.search import Step
 from supertickets.supernets import ResNetSpec, Spec, create_spec
 from supertickets.training import Runtime, evaluate, load_checkpoint, read_events

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from . import __version__
 from .errors import UserError
 from .files import list_sweeps, settings_parser
+from .policy_settings import ConnectBy
 from .recipe import setting_names
 
 # Commands that take settings of a recipe; those that mean something else to them.
@@ -58,7 +59,12 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
         )
     made["search"].add_argument("recipe", metavar="RECIPE", help="a shipped name or a YAML file")
     made["search"].add_argument(
-        "--by", choices=("policy", "random", "evolution"), default="policy", help="how (default: policy)"
+        "--by",
+        choices=("evolution", *get_args(ConnectBy)),
+        help="how (default: policy); of a space policy, random, evolution, of connections all but evolution",
+    )
+    made["search"].add_argument(
+        "--shared", metavar="RUN", help="take the trained network of another search for connections"
     )
     made["search"].add_argument("--networks", type=int, help="random, evolution: networks to train (default: 20)")
     made["search"].add_argument(

@@ -75,29 +75,35 @@ def _draw(options: argparse.Namespace) -> None:
 def _search(options: argparse.Namespace) -> None:
     """search a space to a budget, by a policy (TuNAS) or by training many; or a ResNet's attention -> RUN/ticket"""
     from .deploy import measure_table
-    from .restate import OFF, refuse
+    from .opening import searches_connections
+    from .restate import OFF, found_by, refuse
     from .runs import search
 
     refuse(
         options.settings, ("prune.", "search."), "search", "a policy decides, and nothing is pruned; draw what it finds"
     )
     recipe = load_recipe(options.recipe, [*OFF, *_with_data(options)])
-    if options.by == "policy":
+    if connections := searches_connections(recipe):
+        recipe = found_by(recipe, options.by)
+    by: Any = options.by or "policy"
+    if by == "policy" or connections:
         for name in ("networks", "tolerance"):
             if getattr(options, name) is not None:
-                raise UserError(f"--{name} is for --by random and evolution; leave it out")
-        out = Path(options.out or f"runs/{recipe.name}")
-        _trained(lambda: search(recipe, out, measure_table), out, options.json)
+                raise UserError(f"--{name} is for a space's --by random and evolution; leave it out")
+        out = Path(options.out or f"runs/{recipe.name}" + (f"-{by}" if by != "policy" else ""))
+        _trained(lambda: search(recipe, out, measure_table, options.shared), out, options.json)
         return
+    if options.shared is not None:
+        raise UserError("--shared is for searches for connections of a ResNet; leave it out")
     from .study.rival_search import rival_search
     from .study.tables import cost_lines
     from .training import Interrupted
 
-    out = Path(options.out or f"runs/{recipe.name}-{options.by}")
+    out = Path(options.out or f"runs/{recipe.name}-{by}")
     say = Console(stderr=True, highlight=False, soft_wrap=True).print
     try:
         asked = {name: value for name in ("networks", "tolerance") if (value := getattr(options, name)) is not None}
-        ticket = rival_search(recipe, out, options.by, measure=measure_table, say=say, **asked)
+        ticket = rival_search(recipe, out, by, measure=measure_table, say=say, **asked)
     except Interrupted:
         print("stopped; the same command goes on", file=sys.stderr)
         raise SystemExit(STOPPED) from None

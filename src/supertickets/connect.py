@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .data import Batch
-from .search import Step, explore
-from .supernets import ResNetSpec
-from .tasks import headline
-from .training import Session, TrainState, digest, evaluate, recalibrate
-from .training.evaluate import BatchNorm
-from .training.policy_step import Chosen
+from .errors import UserError
+from .relax import relax
+from .scheme_judge import SchemeJudge
+from .search import (
+    Step,
+    every_scheme,
+    explore,
+    genetic,
+    judged,
+    keep_largest,
+    module_scores,
+    periodic,
+    random_schemes,
+)
+from .supernets import ResNet, ResNetSpec
+from .ticket import Ticket
+from .training import Session, TrainState
 from .training.state import build_module
 
-SCHEMES = "schemes.csv"  # in the run's directory: what the controller saw
+SCHEMES = "schemes.csv"  # in the run's directory: what the search saw
+SHARED = "shared"  # in the run's directory: the network of all schemes, as a ticket
 
 
 def connect(session: Session, state: TrainState) -> tuple[TrainState, dict[str, Any]]:
-    """Finds a connection scheme by the policy.
+    """Finds a connection scheme.
 
     Nothing is trained, so that a scheme is judged once, on the validation split.
 
@@ -40,8 +48,10 @@ def connect(session: Session, state: TrainState) -> tuple[TrainState, dict[str, 
     spec, settings = state.spec, session.recipe.connect
     assert isinstance(spec, ResNetSpec)
     names = [decision.name for decision in spec.decisions()]
-    judged = _Judge(session, _shared(session, state), names)
-    steps = explore(len(names), judged, settings, session.recipe.seed)
+    module = _shared(session, state)
+    if session.runtime.is_main:
+        _as_ticket(session, module).save_pretrained(session.run.path / SHARED)
+    steps = find_schemes(session, module)
     best = ranked(steps)
     rows = [
         {"scheme": spec.narrow(dict(zip(names, scheme, strict=True))).scheme, "reward": reward, "quality": quality}
@@ -49,11 +59,49 @@ def connect(session: Session, state: TrainState) -> tuple[TrainState, dict[str, 
     ]
     if session.runtime.is_main:
         write_steps(session.run.path / SCHEMES, spec, names, steps)
-    session.run.append({"event": "connect", "schemes": len(best), "steps": settings.steps, "found": rows[0]["scheme"]})
+    session.run.append({"event": "connect", "schemes": len(best), "steps": len(steps), "found": rows[0]["scheme"]})
     session.reporter.say(f"judged {len(best):,} connection schemes; the best is {rows[0]['scheme']}")
     found = spec.narrow(dict(zip(names, next(iter(best)), strict=True)))
-    told = {"connected": {**rows[0], "judged": len(best), "candidates": rows}}
+    told = {"connected": {"by": settings.by, **rows[0], "judged": len(best), "candidates": rows}}
     return _cut(session, state, found), told
+
+
+def find_schemes(session: Session, module: ResNet) -> list[Step]:
+    """What a search saw, in order.
+
+    Args:
+        session: Its recipe's ``connect`` says how schemes are found, its validation split judges them.
+        module: The network of all schemes, in eval mode.
+
+    Raises:
+        UserError: The network has too many schemes, or its modules cannot be ranked.
+    """
+    settings, seed = session.recipe.connect, session.recipe.seed
+    judge, blocks = SchemeJudge(session, module), len(module.spec.decisions())
+    match settings.by:
+        case "policy":
+            return explore(blocks, judge, settings, seed)
+        case "enas":
+            return explore(blocks, judge, replace(settings, sparsity=0.0, curiosity=0.0, reuse="none"), seed)
+        case "darts":
+            return relax(session, module, judge)
+        case "genetic":
+            return genetic(blocks, judge, settings, seed)
+        case "random":
+            return random_schemes(blocks, judge, settings, seed)
+        case "every":
+            return [judged(periodic(blocks, settings.period), judge, settings)]
+        case "all":
+            judge.judge_all()
+            return [judged(every_scheme(blocks), judge, settings)]
+        case "l1" | "median":
+            if module.spec.sharing == "stage":
+                raise UserError(f"--by {settings.by} ranks modules, but the blocks of a stage share one; take another")
+            modules = [
+                dict(module.attention_of(decision.name).named_parameters()) for decision in module.spec.decisions()
+            ]
+            scheme = keep_largest(module_scores(modules, settings.by), settings.probability)
+            return [judged(scheme[None], judge, settings)]
 
 
 def ranked(steps: list[Step]) -> dict[tuple[bool, ...], tuple[float, float]]:
@@ -66,7 +114,7 @@ def ranked(steps: list[Step]) -> dict[tuple[bool, ...], tuple[float, float]]:
 
 
 def write_steps(path: Path, spec: ResNetSpec, names: list[str], steps: list[Step]) -> None:
-    """Writes what the controller saw as CSV: a row per sampled scheme."""
+    """Writes what the search saw as CSV: a row per scheme; no probability where no controller sampled it."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["step", "scheme", "quality", "reward", "bonus", "probability"])
@@ -77,65 +125,21 @@ def write_steps(path: Path, spec: ResNetSpec, names: list[str], steps: list[Step
                 writer.writerow([number, scheme, *figures, step.probability])
 
 
-class _Judge:
-    """Quality of schemes with the shared weights, each asked for once."""
-
-    def __init__(self, session: Session, module: nn.Module, names: list[str]) -> None:
-        self.session, self.module, self.names = session, module, names
-        self.known: dict[tuple[bool, ...], float] = {}
-        self.steps = 0
-        data = session.batches.splits.validation
-        pixels = len(data) * math.prod(session.batches.splits.preprocessing.size) * 3
-        self.kept: list[Batch] | None = None
-        if 4 * pixels < 1e9 * session.recipe.data.keep_gb:  # prepared once
-            self.kept = list(session.batches.evaluation(data))
-
-    def __call__(self, schemes: Tensor) -> Tensor:
-        session, settings = self.session, self.session.recipe.connect
-        session.runtime.check_equal(digest([("schemes", schemes)]), "sampled schemes")
-        found = torch.tensor([self._quality(tuple(row)) for row in schemes.tolist()], dtype=torch.float64)
-        self.steps += 1
-        if self.steps % max(1, settings.steps // 10) == 0:
-            best = max(self.known.values())
-            session.reporter.say(
-                f"step {self.steps:,} of {settings.steps:,}: {len(self.known):,} schemes judged, the best at {best:.2%}"
-            )
-        return found
-
-    def _quality(self, flags: tuple[bool, ...]) -> float:
-        if flags not in self.known:
-            session, recipe = self.session, self.session.recipe
-            network = Chosen(self.module, dict(zip(self.names, flags, strict=True)))  # type: ignore[arg-type]
-            if recipe.connect.statistics == "recalibrated":
-                recalibrate(network, session.batches.calibration(0, recipe.recalibrate_batches), session.runtime)
-            data = session.batches.splits.validation
-            with batch_statistics(self.module) if recipe.connect.statistics == "batch" else contextlib.nullcontext():
-                batches = session.batches.evaluation(data) if self.kept is None else self.kept
-                found = headline(evaluate(network, batches, data, session.task, session.runtime))
-            self.known[flags] = found[1] / 100 if found else 0.0
-        return self.known[flags]
-
-
-@contextlib.contextmanager
-def batch_statistics(module: nn.Module) -> Iterator[None]:
-    """Batch norms use the statistics of their batch meanwhile, also in evaluations; their running ones stay."""
-    norms = [m for m in module.modules() if isinstance(m, BatchNorm)]
-    running = [(norm.running_mean, norm.running_var) for norm in norms]
-    for norm in norms:
-        norm.running_mean = norm.running_var = None
-    try:
-        yield
-    finally:
-        for norm, (mean, variance) in zip(norms, running, strict=True):
-            norm.running_mean, norm.running_var = mean, variance
-
-
-def _shared(session: Session, state: TrainState) -> nn.Module:
+def _shared(session: Session, state: TrainState) -> ResNet:
     """The network of all schemes; with averaged weights, if there are any, but where statistics are not theirs."""
     module = build_module(state.spec, session.recipe, session.runtime.device)
+    assert isinstance(module, ResNet)
     own = session.recipe.connect.statistics == "running"
     module.load_state_dict(state.module.state_dict() if own else state.outcome().weights)
     return module.eval()
+
+
+def _as_ticket(session: Session, module: ResNet) -> Ticket:
+    """The network of all schemes, for other searches to begin with."""
+    splits, recipe = session.batches.splits, session.recipe
+    weights = {name: value.cpu() for name, value in module.state_dict().items()}
+    about = {"command": "search", "recipe": recipe.to_json(), "data": splits.digest()}
+    return Ticket(module.spec, weights, {}, splits.classes, splits.preprocessing, about)
 
 
 def _cut(session: Session, state: TrainState, spec: ResNetSpec) -> TrainState:

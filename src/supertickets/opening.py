@@ -91,6 +91,14 @@ def space_for(recipe: Recipe, splits: Splits) -> MobileSpec:
     return spec
 
 
+def searches_connections(recipe: Recipe) -> bool:
+    """Whether a search of the recipe's network is one for connections: that of a ResNet, by name or as a ticket."""
+    name, family = recipe.supernet.name, recipe.supernet.family
+    if family == "ticket":
+        return isinstance(Ticket.from_pretrained(name.partition(":")[2]).spec, ResNetSpec)
+    return family == "resnet"
+
+
 def connected_for(recipe: Recipe, splits: Splits) -> ResNetSpec:
     """The ResNet whose connection schemes are searched, fitted to the data."""
     spec = _network(recipe, splits)
@@ -239,6 +247,25 @@ def as_it_is(ticket: Ticket) -> Beginning:
         if ticket.preprocessing.size != splits.preprocessing.size:
             size = ticket.spec.image_size
             raise UserError("the ticket's size of pictures is {} x {}, set data.size to it".format(*size))
+        return ticket
+
+    return beginning
+
+
+def shared_by(folder: Path) -> Beginning:
+    """A search for connections that begins with the trained network of another one.
+
+    Args:
+        folder: Of that network.
+    """
+
+    def beginning(recipe: Recipe, splits: Splits) -> Ticket:
+        if not folder.is_dir():
+            raise UserError(f"{folder.parent} is no finished search for connections: it has no {folder.name}/")
+        ticket, spec = Ticket.from_pretrained(folder), connected_for(recipe, splits)
+        check_data(f"the network of {folder.parent}", ticket, splits)
+        if ticket.spec != spec:
+            raise UserError(f"{folder.parent} has trained {ticket.spec}, the recipe asks for {spec}; take its settings")
         return ticket
 
     return beginning

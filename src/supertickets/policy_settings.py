@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 RewardKind = Literal["absolute", "soft", "hard"]
+ConnectBy = Literal["policy", "enas", "darts", "genetic", "random", "l1", "median", "every", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,12 @@ class ConnectSettings:
     """How a connection scheme of attention modules is found (LTH4SA, Algorithm 1).
 
     Attributes:
-        probability: Of every connection in a step of the pre-training.
+        by: The "policy" with curiosity; or what it is compared with, on the same shared weights: "enas", a recurrent
+            controller that sees nothing but accuracy; "darts", connections as numbers that follow the gradient of the
+            validation loss; "genetic" and "random" search with as many evaluations; "l1" and "median" keep the share
+            ``probability`` of modules with the largest norms, or farthest from their geometric median; "every" connects
+            every ``period``-th block; "all" judges every scheme.
+        probability: Of every connection in a step of the pre-training, and in "random" and "genetic" search.
         statistics: What batch norms use while schemes are judged: the running ones that all share (the paper), those
             measured anew for every scheme, or those of the batch.
         steps: Of the controller.
@@ -93,9 +99,12 @@ class ConnectSettings:
         baseline: Momentum of the moving average that is taken from rewards; null takes nothing (Eq. 6).
         reuse: Whether every step learns from an earlier one too: "none"; "paper" (Eq. 31); "clipped", a tenth of it
             with ratios from 0.9 to 1.1 (released code).
+        epochs: Passes of "darts" over the validation split.
+        period: Of "every"; all places to begin are judged.
         candidates: Schemes with the highest rewards that are told.
     """
 
+    by: ConnectBy = "policy"
     probability: float = 0.5
     statistics: Literal["running", "recalibrated", "batch"] = "running"
     steps: int = 1000
@@ -108,4 +117,6 @@ class ConnectSettings:
     temperature: float = 5.0
     baseline: float | None = 0.95
     reuse: Literal["none", "paper", "clipped"] = "clipped"
+    epochs: int = 20
+    period: int = 2
     candidates: int = 3

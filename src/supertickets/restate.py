@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from argparse import ArgumentError
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast, get_args
 
 from .errors import UserError
 from .files import load_recipe, override, recipe_from_json
-from .policy_settings import BudgetSettings
+from .policy_settings import BudgetSettings, ConnectBy
 from .recipe import LrSettings, Recipe
 from .ticket import Ticket
 from .transfer import HEAD_SETTINGS
@@ -51,6 +51,19 @@ def check_target(recipe: Recipe) -> None:
     """Raises `UserError` if a search has nothing to aim at."""
     if not recipe.budget.given:
         raise UserError("a search needs a target: --budget.latency_ms, --budget.macs or --budget.params")
+
+
+def found_by(recipe: Recipe, by: str | None) -> Recipe:
+    """The recipe of a search for connections, with a way to find them in place of its own.
+
+    Raises:
+        UserError: There is no such way.
+    """
+    if by is None:
+        return recipe
+    if by not in get_args(ConnectBy):
+        raise UserError(f"--by {by} searches a space; connections are found by one of {', '.join(get_args(ConnectBy))}")
+    return dataclasses.replace(recipe, connect=dataclasses.replace(recipe.connect, by=cast(ConnectBy, by)))
 
 
 def one_network(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:

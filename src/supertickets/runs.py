@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from .connect import connect
+from .connect import SHARED, connect
 from .cost.budget import make_budget
 from .data import Batches, Samples, Splits, load_splits
 from .device import find_device
@@ -32,6 +32,8 @@ from .opening import (
     find_table,
     make_task,
     open_session,
+    searches_connections,
+    shared_by,
     space_for,
     state_of,
     supernet_for,
@@ -77,7 +79,12 @@ def draw(recipe: Recipe, out: str | Path | None = None) -> Ticket:
     return _ticket(_begin("draw", recipe, out or f"runs/{recipe.name}", supernet_for))
 
 
-def search(recipe: Recipe, out: str | Path | None = None, measure: Measure | None = None) -> Ticket:
+def search(
+    recipe: Recipe,
+    out: str | Path | None = None,
+    measure: Measure | None = None,
+    shared: str | Path | None = None,
+) -> Ticket:
     """Searches a space by a policy, to a budget; the ticket is the most probable network, with the shared weights.
 
     Of a ResNet with attention modules it searches the connection scheme with the highest reward instead (`connect`).
@@ -86,16 +93,18 @@ def search(recipe: Recipe, out: str | Path | None = None, measure: Measure | Non
         recipe: The settings; ``supernet.name`` is a space, ``budget`` limits one cost; or it is a ResNet.
         out: Run directory; default ``runs/<recipe name>``.
         measure: Makes a latency table where the budget needs one and the recipe names none (`deploy.measure_table`).
+        shared: Run directory of another search for connections, whose trained network is searched again.
 
     Raises:
         UserError: A setting, the data or the directory cannot work.
         Interrupted: Ctrl-C; `resume` goes on.
     """
-    if recipe.supernet.family == "resnet":
+    if searches_connections(recipe):
         refuse_budget(recipe, "a search for connections")
         if recipe.compile:
             raise UserError("compile cannot serve a search, where every step has another network; set it to false")
-        return _ticket(_begin("search", fixed_network(recipe), out or f"runs/{recipe.name}", connected_for))
+        beginning = connected_for if shared is None else shared_by(Path(shared) / SHARED)
+        return _ticket(_begin("search", fixed_network(recipe), out or f"runs/{recipe.name}", beginning))
     check_target(recipe)
     recipe = dataclasses.replace(fixed_network(recipe), budget=recipe.budget)
     return _ticket(_begin("search", recipe, out or f"runs/{recipe.name}", space_for, measure=measure))
@@ -350,6 +359,8 @@ def _begin(
         session.run.check_free()
         if isinstance(first, Ticket):
             state = state_of(first, session)
+            if command == "search":  # what is shared has been trained
+                state.position = dataclasses.replace(state.position, epoch=recipe.epochs)
         else:
             state = initial_state(first, recipe, session.runtime.device)
         if command == "search" and isinstance(state.spec, MobileSpec):

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from supertickets.policy_settings import ConnectSettings
 from supertickets.search import connection_reward, explore
-from supertickets.search.connections import Controller, Curiosity, reused
+from supertickets.search.connections import Curiosity, reused
+from supertickets.search.controllers import Controller
 
 SETTINGS = ConnectSettings(steps=300)
 WANTED = torch.tensor([True, False, False, True, False, True])

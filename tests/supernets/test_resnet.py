@@ -94,7 +94,7 @@ def test_a_module_scales_the_branch_behind_its_last_norm() -> None:
         branch, shortcut = block.branch(x), block.shortcut(x)
         gate: nn.Module = network.attention[name.replace(".", "_")]
         wanted = torch.relu((gate(branch)[0] if connected else branch) + shortcut)
-        found, _ = network.run_block(name, x, None, connected=connected)
+        found, _ = network.join(name, *network.run_branch(name, x), None, connected=connected)
         torch.testing.assert_close(found, wanted)
         x = found
 
@@ -133,8 +133,9 @@ def narrow_without(network: ResNet) -> ResNet:
 def test_what_dia_remembers_goes_from_connected_block_to_connected_block() -> None:
     """And begins anew in every stage: the second stage's output does not depend on the first's module."""
     network, x = narrow(**{**SHARED, "attention": "dia"}), torch.randn(2, 4, 8, 8)
-    _, first = network.run_block("s1.b0", x, None, connected=True)
-    _, passed = network.run_block("s1.b1", x[:, :1].expand(-1, 16, -1, -1), first, connected=False)
+    _, first = network.join("s1.b0", *network.run_branch("s1.b0", x), None, connected=True)
+    wide = network.run_branch("s1.b1", x[:, :1].expand(-1, 16, -1, -1))
+    _, passed = network.join("s1.b1", *wide, first, connected=False)
     assert passed is first
     states: list[Any] = []
     for module in network.attention.values():

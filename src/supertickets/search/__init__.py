@@ -1,10 +1,11 @@
 """Search: which units of a supernet stay, and which answers to open decisions are best."""
 
-from .connections import Step, explore
+from .connections import Judge, Step, explore
 from .penalty import Penalty, reach, rho_at, unit_weights
 from .policy import Baseline, Draws, Policy, lr_at, lr_for, warmup_at
 from .rewards import Trend, connection_reward, reward, trend
 from .rivals import Window, evolve, random_networks
+from .schemes import every_scheme, genetic, judged, keep_largest, module_scores, periodic, random_schemes
 from .shrink import fold_constants, select_units, slice_tensors, units_at_least
 from .space import Genotype, Space
 
@@ -12,6 +13,7 @@ __all__ = [
     "Baseline",
     "Draws",
     "Genotype",
+    "Judge",
     "Penalty",
     "Policy",
     "Space",
@@ -19,12 +21,19 @@ __all__ = [
     "Trend",
     "Window",
     "connection_reward",
+    "every_scheme",
     "evolve",
     "explore",
     "fold_constants",
+    "genetic",
+    "judged",
+    "keep_largest",
     "lr_at",
     "lr_for",
+    "module_scores",
+    "periodic",
     "random_networks",
+    "random_schemes",
     "reach",
     "reward",
     "rho_at",

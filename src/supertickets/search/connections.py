@@ -15,29 +15,15 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from ..policy_settings import ConnectSettings
+from .controllers import Controller, RecurrentController
 from .policy import Baseline
 from .rewards import connection_reward
 
-_HIDDEN, _INPUTS = 50, 20  # of the controller (released code)
 _INSIDE = 32  # of the networks of the distillation
 _KEPT, _FIRST = 30, 10  # steps that are kept for reuse, and that pass before it begins
 _SHARE, _CLIP = 0.1, 0.1  # of the clipped reuse
 
 Judge = Callable[[Tensor], Tensor]  # bool (S, M) -> quality from 0 to 1, float64 (S,)
-
-
-class Controller(nn.Module):
-    """Two logits per block, from an input of zeros, divided by a temperature."""
-
-    def __init__(self, blocks: int, temperature: float) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(_INPUTS, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, 2 * blocks)).double()
-        self.temperature = temperature
-
-    def forward(self) -> Tensor:
-        """Log-probabilities of no connection and of a connection, (M, 2)."""
-        logits = self.body(torch.zeros(_INPUTS, dtype=torch.float64)) / self.temperature
-        return torch.log_softmax(logits.unflatten(0, (-1, 2)), dim=1)
 
 
 class Curiosity:
@@ -65,14 +51,15 @@ class Step(NamedTuple):
         quality: (S,).
         reward: Of sparsity and quality, (S,).
         bonus: Of curiosity, with its weight, (S,).
-        probability: Mean over blocks of the probability of what was sampled, which tells how sure the controller is.
+        probability: Mean over blocks of the probability of what was sampled, which tells how sure the controller is;
+            None if there is none.
     """
 
     schemes: Tensor
     quality: Tensor
     reward: Tensor
     bonus: Tensor
-    probability: float
+    probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -98,21 +85,20 @@ def explore(blocks: int, judge: Judge, settings: ConnectSettings, seed: int) -> 
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        controller, curiosity = Controller(blocks, settings.temperature), Curiosity(blocks, settings)
+        make = RecurrentController if settings.by == "enas" else Controller
+        controller, curiosity = make(blocks, settings.temperature), Curiosity(blocks, settings)
     generator = torch.Generator().manual_seed(seed)
     optimizer = make_optimizer(controller, settings)
     baseline: Baseline | None = None
     seen: list[Step] = []
     stored: list[_Stored] = []
     for number in range(settings.steps):
-        log_p = controller()
-        chances = log_p.detach()[:, 1].exp().expand(settings.samples, -1)
-        schemes = torch.bernoulli(chances, generator=generator).bool()
+        schemes = controller.sample(settings.samples, generator)
         quality = judge(schemes)
         reward = connection_reward(schemes, quality, settings.sparsity, settings.accuracy)
         bonus = settings.curiosity * curiosity.bonus(schemes)
         total = reward + bonus
-        own = _answers(log_p, schemes)
+        own = controller.answers(schemes)
         average = 0.0
         if settings.baseline is not None:
             baseline = baseline or Baseline(settings.baseline, float(total.mean()), 1.0)
@@ -122,7 +108,7 @@ def explore(blocks: int, judge: Judge, settings: ConnectSettings, seed: int) -> 
         stored = [*stored, _Stored(schemes, reward, own.detach())][-_KEPT:]
         if settings.reuse != "none" and number >= _FIRST:
             past = stored[int(torch.randint(len(stored), (), generator=generator))]
-            _climb(optimizer, reused(_answers(controller(), past.schemes), past.log_p, past.reward - average, settings))
+            _climb(optimizer, reused(controller.answers(past.schemes), past.log_p, past.reward - average, settings))
     return seen
 
 
@@ -155,11 +141,6 @@ def _layers(*widths: int) -> list[nn.Module]:
     for narrow, wide in itertools.pairwise(widths):
         layers += [nn.Linear(narrow, wide).double(), nn.ReLU()]
     return layers[:-1]
-
-
-def _answers(log_p: Tensor, schemes: Tensor) -> Tensor:
-    """Log-probability of every answer, (S, M)."""
-    return torch.where(schemes, log_p[:, 1], log_p[:, 0])
 
 
 def _climb(optimizer: Optimizer, height: Tensor) -> None:

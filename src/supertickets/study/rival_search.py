@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -59,10 +59,8 @@ def rival_search(
     Raises:
         UserError: A setting cannot work, or the space has too few networks so close to the target.
     """
-    if recipe.supernet.family == "resnet":
-        raise UserError(
-            f"--by {by} trains networks of a space; connections of a ResNet are found by a policy: leave it out"
-        )
+    if by not in get_args(By):
+        raise UserError(f"--by {by} is for connections of a ResNet; a space is searched by policy, random or evolution")
     check_target(recipe)
     if networks < 1:
         raise UserError(f"--networks is {networks}; the nearest possible is 1")

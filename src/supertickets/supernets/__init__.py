@@ -13,6 +13,7 @@ from .mobile import Choices, MobileNetwork, cut_tensors
 from .mobile_spaces import MOBILE, create_mobile
 from .mobile_spec import MobileSpec
 from .resnet import RESNETS, ResNet, ResNetSpec, create_resnet
+from .scheme_tree import outputs_of_all
 from .spec import Choice, Decision, Fold, Head, Network, Slice, Spec, UnitGroup, Units, as_tuples
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "library_network",
     "list_spaces",
     "list_supernets",
+    "outputs_of_all",
     "spec_from_json",
 ]
 

@@ -139,31 +139,63 @@ class ResNet(Network):
         self.classifier = nn.Linear(width, spec.num_classes)
         self._initialise()
 
-    def forward(self, x_BCHW: Tensor, choices: Mapping[str, Choice] | None = None) -> Tensor:
+    def forward(self, x_BCHW: Tensor, choices: Mapping[str, Choice | Tensor] | None = None) -> Tensor:
         """Runs the network with a connection scheme.
 
         Args:
             x_BCHW: Images.
-            choices: By block, whether its module is connected; those that are not named are connected if they have one.
+            choices: By block, whether its module is connected, or how much (`join`); those that are not named are
+                connected if they have one.
         """
-        x_BCHW = F.relu(self.stem_bn(self.stem(x_BCHW)))
-        if self.spec.stem == "large":
-            x_BCHW = F.max_pool2d(x_BCHW, 3, 2, 1)
+        x_BCHW = self.begin(x_BCHW)
         flags, chosen = iter(self.spec.connected), choices or {}
         for names in self.spec.names():
             state: State = None
             for name in names:
-                connected = next(flags) and bool(chosen.get(name, True))
-                x_BCHW, state = self.run_block(name, x_BCHW, state, connected=connected)
+                connected = next(flags) and chosen.get(name, True)
+                x_BCHW, state = self.join(name, *self.run_branch(name, x_BCHW), state, connected=connected)
+        return self.finish(x_BCHW)
+
+    def begin(self, x_BCHW: Tensor) -> Tensor:
+        """Runs what lies before the blocks."""
+        x_BCHW = F.relu(self.stem_bn(self.stem(x_BCHW)))
+        return F.max_pool2d(x_BCHW, 3, 2, 1) if self.spec.stem == "large" else x_BCHW
+
+    def run_branch(self, name: str, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Runs the convolutions of a block; returns its branch and its shortcut."""
+        branch_BCHW, shortcut_BCHW = self.blocks[_key(name)](x_BCHW)
+        return branch_BCHW, shortcut_BCHW
+
+    def join(
+        self, name: str, branch_BCHW: Tensor, shortcut_BCHW: Tensor, state: State, *, connected: Choice | Tensor
+    ) -> tuple[Tensor, State]:
+        """Ends a block: scales its branch, if it is connected, and adds it to the shortcut (Eq. 3).
+
+        Args:
+            name: The block.
+            branch_BCHW: Its branch.
+            shortcut_BCHW: Its shortcut.
+            state: What the attention module of its stage remembers.
+            connected: Whether the module scales the branch; or a number from 0 to 1, how much.
+
+        Returns:
+            The map behind the block; what the module remembers now.
+        """
+        if isinstance(connected, Tensor):
+            scaled_BCHW, state = self.attention_of(name)(branch_BCHW, state)
+            branch_BCHW = connected * scaled_BCHW + (1 - connected) * branch_BCHW
+        elif connected:
+            branch_BCHW, state = self.attention_of(name)(branch_BCHW, state)
+        return F.relu(branch_BCHW + shortcut_BCHW), state
+
+    def finish(self, x_BCHW: Tensor) -> Tensor:
+        """Runs what lies behind the blocks."""
         out: Tensor = self.classifier(x_BCHW.mean((2, 3)))
         return out
 
-    def run_block(self, name: str, x_BCHW: Tensor, state: State, *, connected: bool) -> tuple[Tensor, State]:
-        """Runs one block; returns the map behind it, and what the attention module of its stage remembers (Eq. 3)."""
-        branch_BCHW, shortcut_BCHW = self.blocks[_key(name)](x_BCHW)
-        if connected:
-            branch_BCHW, state = self.attention[self._place(name)](branch_BCHW, state)
-        return F.relu(branch_BCHW + shortcut_BCHW), state
+    def attention_of(self, name: str) -> nn.Module:
+        """The attention module of a block, which it may share with others."""
+        return self.attention[self._place(name)]
 
     def maskable_weights(self, *, transformer: bool = False, classifier: bool = False) -> list[str]:
         """Names of the weights that pruning covers: all of convolutions and linear layers but the classifier's."""

@@ -1,0 +1,132 @@
+"""How good connection schemes are with shared weights, on the validation split (LTH4SA, Sec. IV)."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .data import Batch
+from .errors import UserError
+from .search import every_scheme
+from .supernets import ResNet, outputs_of_all
+from .tasks import headline
+from .training import Session, digest, evaluate, recalibrate
+from .training.evaluate import BatchNorm
+from .training.policy_step import Chosen
+
+_MOST = 16  # blocks whose schemes can all be judged
+
+
+class SchemeJudge:
+    """Quality of schemes with the shared weights, each asked for once.
+
+    Args:
+        session: What stays the same.
+        module: The network of all schemes, in eval mode.
+    """
+
+    def __init__(self, session: Session, module: ResNet) -> None:
+        self.session, self.module = session, module
+        self.names = [decision.name for decision in module.spec.decisions()]
+        self.known: dict[tuple[bool, ...], float] = {}
+        self.steps = 0
+        data = session.batches.splits.validation
+        pixels = len(data) * math.prod(session.batches.splits.preprocessing.size) * 3
+        self.kept: list[Batch] | None = None
+        if 4 * pixels < 1e9 * session.recipe.data.keep_gb:  # prepared once
+            self.kept = list(session.batches.evaluation(data))
+
+    def __call__(self, schemes: Tensor) -> Tensor:
+        """Judges schemes, bool (S, M); their qualities from 0 to 1, (S,)."""
+        session, settings = self.session, self.session.recipe.connect
+        session.runtime.check_equal(digest([("schemes", schemes)]), "sampled schemes")
+        found = torch.tensor([self._quality(tuple(row)) for row in schemes.tolist()], dtype=torch.float64)
+        self.steps += 1
+        if self.steps % max(1, settings.steps // 10) == 0:
+            best = max(self.known.values())
+            session.reporter.say(
+                f"step {self.steps:,} of {settings.steps:,}: {len(self.known):,} schemes judged, the best at {best:.2%}"
+            )
+        return found
+
+    def judge_all(self) -> None:
+        """Judges every scheme, blocks that schemes have in common once; asked for one, it is then known.
+
+        Raises:
+            UserError: There are too many, or batch norms are to be measured for each.
+        """
+        session = self.session
+        if len(self.names) > _MOST:
+            raise UserError(
+                f"--by all judges 2^{len(self.names)} schemes; with more than {_MOST} blocks take another --by"
+            )
+        if session.recipe.connect.statistics == "recalibrated":
+            raise UserError("--by all cannot measure batch norms for every scheme; set connect.statistics to running")
+        data, schemes = session.batches.splits.validation, every_scheme(len(self.names))
+        totals: list[Tensor] | None = None
+        with torch.inference_mode(), self._statistics():
+            for images, target in self._batches():
+                outputs = outputs_of_all(self.module, images.to(session.runtime.device))
+                found = [
+                    session.task.totals(_Said(scores), [(images, target)], data, session.runtime.device)
+                    for _, scores in outputs
+                ]
+                totals = found if totals is None else [sum_ + more for sum_, more in zip(totals, found, strict=True)]
+        assert totals is not None
+        for flags, counted in zip(schemes.tolist(), session.runtime.sum(torch.stack(totals)), strict=True):
+            self.known[tuple(flags)] = _share(session.task.metrics(counted, data))
+
+    def _quality(self, flags: tuple[bool, ...]) -> float:
+        if flags not in self.known:
+            session, recipe = self.session, self.session.recipe
+            network = Chosen(self.module, dict(zip(self.names, flags, strict=True)))
+            if recipe.connect.statistics == "recalibrated":
+                recalibrate(network, session.batches.calibration(0, recipe.recalibrate_batches), session.runtime)
+            data = session.batches.splits.validation
+            with self._statistics():
+                found = evaluate(network, self._batches(), data, session.task, session.runtime)
+            self.known[flags] = _share(found)
+        return self.known[flags]
+
+    def _batches(self) -> Sequence[Batch] | Iterator[Batch]:
+        session = self.session
+        return session.batches.evaluation(session.batches.splits.validation) if self.kept is None else self.kept
+
+    def _statistics(self) -> contextlib.AbstractContextManager[None]:
+        own = self.session.recipe.connect.statistics == "batch"
+        return batch_statistics(self.module) if own else contextlib.nullcontext()
+
+
+class _Said(nn.Module):
+    """Stands for a network that has answered already."""
+
+    def __init__(self, scores: Tensor) -> None:
+        super().__init__()
+        self.scores = scores
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.scores
+
+
+@contextlib.contextmanager
+def batch_statistics(module: nn.Module) -> Iterator[None]:
+    """Batch norms use the statistics of their batch meanwhile, also in evaluations; their running ones stay."""
+    norms = [m for m in module.modules() if isinstance(m, BatchNorm)]
+    running = [(norm.running_mean, norm.running_var) for norm in norms]
+    for norm in norms:
+        norm.running_mean = norm.running_var = None
+    try:
+        yield
+    finally:
+        for norm, (mean, variance) in zip(norms, running, strict=True):
+            norm.running_mean, norm.running_var = mean, variance
+
+
+def _share(scores: dict[str, Any]) -> float:
+    found = headline(scores)
+    return found[1] / 100 if found else 0.0
