@@ -190,3 +190,99 @@ def test_the_command(cli: Cli, tmp_path: Path) -> None:
     assert "judged" in ran.err
     assert Path(json.loads(ran.out)["ticket"]).exists()
     assert (tmp_path / "run" / "picture.png").exists()
+
+
+def shares(run: Path) -> dict[str, float]:
+    """Quality of every scheme that a search has seen."""
+    with (run / "schemes.csv").open() as file:
+        return {row["scheme"]: float(row["quality"]) for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="module")
+def everything(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All schemes, judged with the weights of another search."""
+    folder = tmp_path_factory.mktemp("all") / "run"
+    search(recipe("--connect.by", "all"), folder, shared=run)
+    return folder
+
+
+def test_all_schemes_are_judged_as_one_after_the_other(run: Path, everything: Path) -> None:
+    """The trained network is taken over, and the schemes that the policy saw have the same quality."""
+    one, every = shares(run), shares(everything)
+    assert len(every) == 4096
+    assert {scheme: every[scheme] for scheme in one} == pytest.approx(one)
+    told, other = st.load(run).about["connected"], st.load(everything).about["connected"]
+    assert other["by"] == "all"
+    assert other["reward"] >= told["reward"]
+    assert all(event["event"] != "epoch" for event in read_events(everything / "events.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("by", "rows", "words"),
+    [
+        ("enas", 36, ()),
+        ("genetic", 36, ()),
+        ("random", 36, ()),
+        ("darts", 3, ("--connect.epochs", "3")),
+        ("every", 3, ("--connect.period", "3")),
+        ("l1", 1, ("--connect.probability", "0.25")),
+        ("median", 1, ("--connect.probability", "0.25")),
+    ],
+)
+def test_other_ways_on_the_same_weights(
+    by: str, rows: int, words: tuple[str, ...], run: Path, everything: Path, tmp_path: Path, cli: Cli
+) -> None:
+    """From the command line; what they judge is what judging all schemes has found."""
+    shared = ("--shared", run, "--by", by, "--out", tmp_path / "run", *_SHORT.split(), *words)
+    assert cli("search", "digits", *shared).status == 0
+    with (tmp_path / "run/schemes.csv").open() as file:
+        found = list(csv.DictReader(file))
+    assert len(found) == rows
+    known = shares(everything)
+    assert {row["scheme"]: float(row["quality"]) for row in found} == pytest.approx(
+        {row["scheme"]: known[row["scheme"]] for row in found}
+    )
+    assert all((row["probability"] != "") == (by in ("enas", "darts")) for row in found)
+    assert (tmp_path / "run/picture.png").exists()
+    if by in ("l1", "median"):
+        assert found[0]["scheme"].count("1") == 3
+    if by == "enas":  # it sees accuracy only
+        assert all(row["reward"] == row["quality"] and float(row["bonus"]) == 0 for row in found)
+
+
+def test_relaxed_connections_lower_the_loss(run: Path, tmp_path: Path) -> None:
+    """The scheme of the last pass has a lower validation loss than its opposite."""
+    ticket = search(recipe("--connect.by", "darts", "--connect.lr", "0.2"), tmp_path / "run", shared=run)
+    with (tmp_path / "run/schemes.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert float(last["probability"]) > 0.7
+    shared, task = st.load(run / "shared"), ticket.task
+    data = load_splits(recipe().data)
+    names = [decision.name for decision in shared.spec.decisions()]
+    losses = []
+    for turn in (False, True):
+        flags = [(digit == "1") != turn for digit in last["scheme"].replace("|", "")]
+        images, labels = next(iter(Batches(data, recipe().data, recipe().augment, 0).evaluation(data.validation)))
+        with torch.no_grad():
+            losses.append(float(task.loss(shared.module(images, dict(zip(names, flags, strict=True))), labels)))
+    assert losses[0] < losses[1]
+
+
+def test_what_cannot_be_shared_or_searched_so(run: Path, tmp_path: Path, cli: Cli) -> None:
+    out = ("--out", tmp_path / "run")
+    found = cli("search", "digits", "--shared", tmp_path, *out, *_SHORT.split())
+    assert found.status == 2
+    assert "no finished search" in found.err
+    found = cli("search", "digits", "--shared", run, *out, *_SHORT.split(), "--supernet.settings.ratio", "2")
+    assert found.status == 2
+    assert "the recipe asks for" in found.err
+    found = cli("search", "digits", "--by", "evolution", *out, *_SHORT.split())
+    assert found.status == 2
+    assert "--by evolution searches a space" in found.err
+    found = cli("search", "digits", "--by", "darts", "--supernet.name", "tunas_proxyless", "--budget.macs", "1e6", *out)
+    assert found.status == 2
+    assert "--by darts is for connections" in found.err
+    words = ("--supernet.settings.sharing", "stage", "--epochs", "1", "--by", "l1")
+    found = cli("search", "digits", *out, *_SHORT.split(), *words)
+    assert found.status == 2
+    assert "share one" in found.err

@@ -84,7 +84,7 @@ class SchemeJudge:
     def _quality(self, flags: tuple[bool, ...]) -> float:
         if flags not in self.known:
             session, recipe = self.session, self.session.recipe
-            network = Chosen(self.module, dict(zip(self.names, flags, strict=True)))
+            network = Chosen(self.module, dict(zip(self.names, flags, strict=True))).eval()
             if recipe.connect.statistics == "recalibrated":
                 recalibrate(network, session.batches.calibration(0, recipe.recalibrate_batches), session.runtime)
             data = session.batches.splits.validation

@@ -152,6 +152,10 @@ def _schemes_over_steps(axis: Axes, table: Path) -> None:
     axis.scatter(x, [100 * float(row["reward"]) for row in rows], 6, color=BLUE, alpha=0.4, linewidths=0)
     axis.set(xlabel="step", ylabel="reward without curiosity, %")
     axis.yaxis.label.set_color(BLUE)
+    if not any(row["probability"] for row in rows):
+        axis.set_title("Rewards of connection schemes", loc="left")
+        clean(axis)
+        return
     other = axis.twinx()
     other.plot(x, [100 * float(row["probability"]) for row in rows], color=GREEN)
     other.set(ylim=(0, 103), ylabel="mean probability of what was sampled, %")
