@@ -23,7 +23,8 @@ from .paint import INK, make_folder, own_name
 
 _SIDE = 280  # longer side of a picture on the page, in pixels
 _COVER = 0.5  # of the heat map's colours over the picture
-_HEAT = colormaps["turbo"]  # blue where nothing speaks for the class, red where most does
+_RAMP = colormaps["turbo"](np.linspace(0.08, 0.9, 256), bytes=True)[:, :3]  # without its darkest ends
+_FONT = ImageFont.load_default(13)
 _GAP, _LINE = 14, 19
 
 
@@ -145,15 +146,17 @@ def page(picture: Image.Image, found: Sequence[Explained]) -> Image.Image:
         if one.predicted != one.name:
             said += f", predicted: {one.predicted}"
         columns.append(([one.ticket, one.network, said], heated(one.picture, one.heat)))
-    font = ImageFont.load_default(13)
-    widths = [max(tile.width, *(int(font.getlength(text)) + 1 for text in texts)) for texts, tile in columns]
+    key = _key()
+    widths = [max(tile.width, *(_width(text) for text in texts)) for texts, tile in columns]
+    widths[0] = max(widths[0], key.width)
     top = _GAP + 3 * _LINE + 6
     size = sum(widths) + _GAP * (len(columns) + 1), top + max(tile.height for _, tile in columns) + _GAP
     sheet = Image.new("RGB", size, "white")
+    sheet.paste(key, (_GAP, _GAP))
     draw, left = ImageDraw.Draw(sheet), _GAP
     for (texts, tile), width in zip(columns, widths, strict=True):
         for i, text in enumerate(texts, start=3 - len(texts)):
-            draw.text((left, _GAP + i * _LINE), text, fill=INK, font=font)
+            draw.text((left, _GAP + i * _LINE), text, fill=INK, font=_FONT)
         sheet.paste(tile, (left, top))
         left += width + _GAP
     return sheet
@@ -164,8 +167,23 @@ def heated(picture: Image.Image, heat_HW: npt.NDArray[np.float32]) -> Image.Imag
     highest = float(heat_HW.max())
     share_HW = heat_HW / highest if highest else heat_HW
     fine = Image.fromarray(share_HW).resize(picture.size, Image.Resampling.BILINEAR)
-    colors = Image.fromarray(_HEAT(np.asarray(fine), bytes=True)[..., :3])
+    colors = Image.fromarray(_RAMP[np.rint(255 * np.asarray(fine)).astype(np.uint8)])
     return Image.blend(picture, colors, _COVER)
+
+
+def _key() -> Image.Image:
+    """What the colours mean: how much speaks for the class."""
+    left, bar = _width("nothing") + 6, 90
+    sheet = Image.new("RGB", (left + bar + 6 + _width("most"), _LINE), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((0, 0), "nothing", fill=INK, font=_FONT)
+    sheet.paste(Image.fromarray(_RAMP[None]).resize((bar, 9)), (left, 4))
+    draw.text((left + bar + 6, 0), "most", fill=INK, font=_FONT)
+    return sheet
+
+
+def _width(text: str) -> int:
+    return int(_FONT.getlength(text)) + 1
 
 
 def _tile_size(width: float, height: float) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from ..errors import UserError
@@ -61,13 +62,18 @@ class _LastMap(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.map_1CHW: Tensor | None = None
+        self.padded: tuple[Tensor, Tensor] | None = None  # before and after; what was put around a map is no part of it
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        if args and isinstance(args[0], Tensor) and isinstance(out, Tensor) and _loses_places(args[0], out):
-            self.map_1CHW = args[0]
+        if args and isinstance(args[0], Tensor) and isinstance(out, Tensor):
+            before = self.padded[0] if self.padded and args[0] is self.padded[1] else args[0]
+            if func is F.pad:
+                self.padded = before, out
+            elif _loses_places(before, out):
+                self.map_1CHW = before
         return out
 
 
