@@ -134,7 +134,7 @@ def draw(path: str) -> None:
         axis.set(title=f"{d} inputs, eps {eps:g}", xlabel="neurons", xscale="log")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("networks with a neuron to drop")
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[2].legend(frameon=False, fontsize=8, loc="center")
     figure.savefig(path, dpi=100)
 
 
