@@ -21,7 +21,7 @@ ROWS = (
     ("files",),
     ("settle", "ticket", "transfer", "restate", "draw", "one_shot", "connect", "opening", "emit", "runs"),
     ("deploy", "study"),
-    ("arguments",),
+    ("arguments", "printing"),
     ("cli",),
     ("__init__", "__main__"),
 )

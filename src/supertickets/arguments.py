@@ -72,7 +72,7 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
     )
     made["draw"].add_argument("--plan", action="store_true", help="print what happens when, and do nothing")
     made["resume"].add_argument("out", metavar="RUN")
-    for name in ("retrain", "transfer", "prune", "evaluate", "predict", "export", "bench"):
+    for name in ("retrain", "transfer", "prune", "evaluate", "predict", "explain", "export", "bench"):
         made[name].add_argument("ticket", metavar="TICKET", help="folder of a ticket, or a run")
     made["retrain"].add_argument("--epochs", type=int, required=True, help="epochs to train")
     made["transfer"].add_argument("recipe", metavar="RECIPE", help="a shipped name or a YAML file, of the target")
@@ -95,14 +95,18 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
     made["prune"].add_argument(
         "--rounds", type=int, help="steps in which weights go, ranked anew in each (default: 100 for synflow, else 1)"
     )
-    for name in ("evaluate", "predict"):
+    for name in ("evaluate", "predict", "explain"):
         made[name].add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     made["evaluate"].add_argument("--data", metavar="DIR", help="folder with the data set, if it has moved")
     made["evaluate"].add_argument("--split", choices=("test", "validation", "train"), default="test")
     made["evaluate"].add_argument("--boxes", metavar="FILE", help="people's boxes: truth, detected, or COCO detections")
     made["predict"].add_argument("--boxes", metavar="FILE", help="people's boxes: COCO annotations or detections")
-    made["predict"].add_argument("images", metavar="IMAGE", nargs="+", help="a picture, or a folder of them")
+    for name in ("predict", "explain"):
+        made[name].add_argument("images", metavar="IMAGE", nargs="+", help="a picture, or a folder of them")
     made["predict"].add_argument("--save", metavar="DIR", help="write the pictures with what was said of them")
+    made["explain"].add_argument("--beside", metavar="TICKET", nargs="+", default=[], help="others, a column each")
+    made["explain"].add_argument("--class", dest="name", metavar="NAME", help="default: what each ticket predicts")
+    made["explain"].add_argument("--save", metavar="DIR", default="explained", help="default: explained")
     made["show"].add_argument("what", metavar="TICKET|RECIPE")
     made["show"].add_argument("--data", metavar="DIR", help="show a recipe's supernet as it is for this data")
     made["export"].add_argument("--format", choices=("onnx", "torch"), default="onnx")

@@ -17,9 +17,7 @@ from rich.markup import escape
 from .arguments import make_parser, take_settings
 from .errors import UserError, nearest
 from .files import list_recipes, load_recipe
-
-DONE, DEFECT, USER, STOPPED = 0, 1, 2, 130
-_OUT = Console(highlight=False, soft_wrap=True)
+from .printing import DONE, OUT, STOPPED, USER, is_main, print_json, print_plan, print_said, print_trained
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,10 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _recipes(options: argparse.Namespace) -> None:
     """list what ships, one line each"""
     if options.json:
-        _print_json(list_recipes())
+        print_json(list_recipes())
         return
     for name, description in list_recipes().items():
-        _OUT.print(f"{name:12}  {escape(description)}")
+        OUT.print(f"{name:12}  {escape(description)}")
 
 
 def _draw(options: argparse.Namespace) -> None:
@@ -66,10 +64,10 @@ def _draw(options: argparse.Namespace) -> None:
 
     recipe = load_recipe(options.recipe, _with_data(options))
     if options.plan:
-        _plan(recipe, options.json)
+        print_plan(recipe, options.json)
         return
     out = Path(options.out or f"runs/{recipe.name}")
-    _trained(lambda: draw(recipe, out), out, options.json)
+    print_trained(lambda: draw(recipe, out), out, options.json)
 
 
 def _search(options: argparse.Namespace) -> None:
@@ -91,7 +89,7 @@ def _search(options: argparse.Namespace) -> None:
             if getattr(options, name) is not None:
                 raise UserError(f"--{name} is for a space's --by random and evolution; leave it out")
         out = Path(options.out or f"runs/{recipe.name}" + (f"-{by}" if by != "policy" else ""))
-        _trained(lambda: search(recipe, out, measure_table, options.shared), out, options.json)
+        print_trained(lambda: search(recipe, out, measure_table, options.shared), out, options.json)
         return
     if options.shared is not None:
         raise UserError("--shared is for searches for connections of a ResNet; leave it out")
@@ -109,12 +107,12 @@ def _search(options: argparse.Namespace) -> None:
         raise SystemExit(STOPPED) from None
     result = json.loads((out / "result.json").read_text())
     if options.json:
-        _print_json({"ticket": str(out / "ticket"), **result})
+        print_json({"ticket": str(out / "ticket"), **result})
         return
-    _OUT.print(f"\nticket   {out / 'ticket'}\nnetworks {out / 'networks.csv'}")
-    _OUT.print(f"best     validation {result['validation']:.2f}%, test {result['test']:.2f}%")
+    OUT.print(f"\nticket   {out / 'ticket'}\nnetworks {out / 'networks.csv'}")
+    OUT.print(f"best     validation {result['validation']:.2f}%, test {result['test']:.2f}%")
     for line in cost_lines(ticket.cost):
-        _OUT.print(line)
+        OUT.print(line)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -124,14 +122,14 @@ def _train(options: argparse.Namespace) -> None:
 
     recipe = load_recipe(options.recipe, [*OFF, *_with_data(options)])
     out = Path(options.out or f"runs/{recipe.name}-dense")
-    _trained(lambda: train(recipe, out), out, options.json)
+    print_trained(lambda: train(recipe, out), out, options.json)
 
 
 def _resume(options: argparse.Namespace) -> None:
     """go on where a run stopped"""
     from .runs import resume
 
-    _trained(lambda: resume(options.out), Path(options.out), options.json)
+    print_trained(lambda: resume(options.out), Path(options.out), options.json)
 
 
 def _retrain(options: argparse.Namespace) -> None:
@@ -143,7 +141,7 @@ def _retrain(options: argparse.Namespace) -> None:
     ticket = load(options.ticket)
     recipe = retrain_recipe(ticket, options.epochs, _with_data(options))
     out = Path(options.out or f"{str(options.ticket).rstrip('/')}-retrained")
-    _trained(lambda: retrain(ticket, recipe, out), out, options.json)
+    print_trained(lambda: retrain(ticket, recipe, out), out, options.json)
 
 
 def _transfer(options: argparse.Namespace) -> None:
@@ -156,7 +154,7 @@ def _transfer(options: argparse.Namespace) -> None:
     head = None if options.head == "fresh" else load(options.head)
     recipe = transfer_recipe(ticket, options.recipe, _with_data(options), head)
     out = Path(options.out or f"runs/{recipe.name}")
-    _trained(lambda: transfer(ticket, recipe, out, head), out, options.json)
+    print_trained(lambda: transfer(ticket, recipe, out, head), out, options.json)
 
 
 def _prune(options: argparse.Namespace) -> None:
@@ -169,7 +167,9 @@ def _prune(options: argparse.Namespace) -> None:
     scope = ["--prune.scope", options.scope] if options.scope else []
     recipe = prune_recipe(ticket, options.ratio, options.criterion, [*scope, *_with_data(options)])
     out = Path(options.out or f"{str(options.ticket).rstrip('/')}-pruned")
-    _trained(lambda: prune(ticket, recipe, out, options.criterion, options.batches, options.rounds), out, options.json)
+    print_trained(
+        lambda: prune(ticket, recipe, out, options.criterion, options.batches, options.rounds), out, options.json
+    )
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -179,9 +179,9 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     scores = evaluate_ticket(load(options.ticket), options.data, options.split, options.boxes, options.device)
     if options.json:
-        _print_json(scores)
+        print_json(scores)
         return
-    _OUT.print(", ".join(f"{name} {value:.4g}" for name, value in scores.items()) + f" ({options.split} split)")
+    OUT.print(", ".join(f"{name} {value:.4g}" for name, value in scores.items()) + f" ({options.split} split)")
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -193,20 +193,20 @@ def _predict(options: argparse.Namespace) -> None:
 
     ticket, images = load(options.ticket), list_pictures(options.images)
     boxes = read_boxes(Path(options.boxes), images) if options.boxes else None
-    found = []
     save = Path(options.save) if options.save else None
-    for image, said in predictions(ticket, images, boxes, save, options.device):
-        if isinstance(said, UserError):  # told, and passed over
-            print(f"error: {said}", file=sys.stderr)
-            continue
-        found.append({"image": str(image), **said})
-        if not options.json:
-            for line in lines(said):
-                _OUT.print(escape(f"{image}: {line}"))
-    if options.json:
-        _print_json(found)
-    if len(found) < len(images):
-        raise SystemExit(USER)
+    print_said(predictions(ticket, images, boxes, save, options.device), lines, options.json)
+
+
+def _explain(options: argparse.Namespace) -> None:
+    """show where in pictures classifiers look (Grad-CAM), several side by side -> DIR"""
+    from .data import list_pictures
+    from .study.explain import explanations, line
+    from .ticket import load
+
+    tickets = [(name, load(name)) for name in (options.ticket, *options.beside)]
+    images, save = list_pictures(options.images), Path(options.save)
+    found = explanations(tickets, images, save, options.name, options.device)
+    print_said(found, lambda said: [line(said)], options.json)
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -216,14 +216,14 @@ def _show(options: argparse.Namespace) -> None:
     found = describe(options.what, options.data)
     if options.json:
         hours = {} if found.gpu_hours is None else {"gpu_hours": found.gpu_hours}
-        _print_json(found.cost.to_json() | {"spec": found.spec.to_json()} | hours)
+        print_json(found.cost.to_json() | {"spec": found.spec.to_json()} | hours)
         return
-    _OUT.print(architecture_table(found.spec, found.mask, found.cost))
+    OUT.print(architecture_table(found.spec, found.mask, found.cost))
     for line in cost_lines(found.cost):
-        _OUT.print(line)
-    _OUT.print("input    {} x {} x {}, {} outputs".format(*found.spec.input_shape, found.spec.num_classes))
+        OUT.print(line)
+    OUT.print("input    {} x {} x {}, {} outputs".format(*found.spec.input_shape, found.spec.num_classes))
     if (training := training_line(found)) is not None:
-        _OUT.print(training)
+        OUT.print(training)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -235,10 +235,10 @@ def _export(options: argparse.Namespace) -> None:
     suffix = {"onnx": "onnx", "torch": "pt2"}[options.format]
     made = export(ticket, options.out or Path(options.ticket) / f"model.{suffix}", options.format, fixed=options.fixed)
     if options.json:
-        _print_json({"path": str(made.path), "parity": made.parity, "channels_removed": made.channels_removed})
+        print_json({"path": str(made.path), "parity": made.parity, "channels_removed": made.channels_removed})
         return
-    _OUT.print(f"wrote {made.path} ({made.path.stat().st_size:,} bytes); {made.channels_removed} dead channels removed")
-    _OUT.print(f"checked: outputs differ from the ticket's by at most {made.parity:.1e}")
+    OUT.print(f"wrote {made.path} ({made.path.stat().st_size:,} bytes); {made.channels_removed} dead channels removed")
+    OUT.print(f"checked: outputs differ from the ticket's by at most {made.parity:.1e}")
 
 
 def _bench(options: argparse.Namespace) -> None:
@@ -256,9 +256,9 @@ def _bench(options: argparse.Namespace) -> None:
         {name: other, "ticket": ticket}, batch=options.batch, threads=options.threads, repeats=options.repeats
     )
     if options.json:
-        _print_json(found.to_json())
+        print_json(found.to_json())
         return
-    _OUT.print(bench_table(found, name, "ticket"))
+    OUT.print(bench_table(found, name, "ticket"))
 
 
 def _latency_table(options: argparse.Namespace) -> None:
@@ -278,11 +278,11 @@ def _latency_table(options: argparse.Namespace) -> None:
         table = measure_table(spec, **told, say=status.update)
     table.save(out)
     if options.json:
-        _print_json(table.to_json())
+        print_json(table.to_json())
         return
     check = table.check
-    _OUT.print(f"wrote {out}: {len(table.ms)} operations on {table.device}, {table.runtime}, {table.threads} thread(s)")
-    _OUT.print(
+    OUT.print(f"wrote {out}: {len(table.ms)} operations on {table.device}, {table.runtime}, {table.threads} thread(s)")
+    OUT.print(
         f"checked: of {check['networks']} other networks of {check['fastest_ms']:.2f} to {check['slowest_ms']:.2f} ms, "
         f"half are predicted within {check['median_error']:.1%}, all within {check['largest_error']:.1%}; "
         f"rank correlation {check['spearman']:.3f}"
@@ -301,8 +301,8 @@ def _sweep(options: argparse.Namespace) -> None:
     if options.plan:
         for job in plan.jobs:
             begins = f" from {job.parent}" if job.parent else ""
-            _OUT.print(f"{job.key}  {job.command}{begins}  {escape(str(dict(job.options) or ''))}")
-        _OUT.print(f"{len(plan.points)} results by {len(plan.jobs)} jobs")
+            OUT.print(f"{job.key}  {job.command}{begins}  {escape(str(dict(job.options) or ''))}")
+        OUT.print(f"{len(plan.points)} results by {len(plan.jobs)} jobs")
         return
     root = Path(options.out or f"runs/{Path(options.sweep).stem}")
     asked = {name: getattr(options, name) for name in ("workers", "threads", "cpus", "gpus", "slurm")}
@@ -314,10 +314,10 @@ def _sweep(options: argparse.Namespace) -> None:
         print("stopped; the same command goes on", file=sys.stderr)
         raise SystemExit(STOPPED) from None
     if options.json:
-        _print_json(found)
+        print_json(found)
         return
-    _OUT.print(results_table(found))
-    _OUT.print(f"results  {root / 'results.csv'}")
+    OUT.print(results_table(found))
+    OUT.print(f"results  {root / 'results.csv'}")
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -329,75 +329,18 @@ def _report(options: argparse.Namespace) -> None:
         print(f"left out: {line}", file=sys.stderr)
     if options.json:
         found = {"html": str(made.html), "markdown": str(made.markdown), "runs": made.runs}
-        _print_json(found | {"left_out": made.left_out})
+        print_json(found | {"left_out": made.left_out})
         return
-    _OUT.print(f"report   {made.html}\n         {made.markdown}\nruns     {made.runs}")
-
-
-def _plan(recipe: Any, as_json: bool) -> None:
-    from .data import load_splits
-    from .schedule import Prune, check_schedule, plan
-    from .settle import settle
-
-    if recipe.epochs == 0:
-        splits = load_splits(recipe.data)
-        recipe, said = settle(recipe, len(splits.train), splits.preprocessing.size[0])
-        check_schedule(recipe)
-        for line in (*splits.notes, *said):
-            print(line, file=sys.stderr)
-    found = [
-        (t, [f"prune to {e.ratio:.0%}" if isinstance(e, Prune) else type(e).__name__.lower() for e in events])
-        for t, events in plan(recipe)
-    ]
-    if as_json:
-        _print_json([{"epoch": t, "events": names} for t, names in found])
-        return
-    for t, names in found:
-        _OUT.print(f"after epoch {t:4d}: {', '.join(names)}")
-    _OUT.print(f"after epoch {recipe.epochs:4d}: the ticket is emitted and measured on the test split")
-
-
-def _trained(work: Callable[[], Any], out: Path, as_json: bool) -> None:
-    """Runs a training and tells what came out; Ctrl-C says how to go on."""
-    from .study.pictures import run_picture
-    from .study.tables import cost_lines
-    from .training import Interrupted
-
-    try:
-        ticket = work()
-    except Interrupted:
-        print(f"stopped; go on with: supertickets resume {out}", file=sys.stderr)
-        raise SystemExit(STOPPED) from None
-    if not _is_main():
-        return
-    result = out / "result.json"
-    picture = run_picture(out, ticket)
-    if as_json:
-        _print_json({"ticket": str(out / "ticket"), "picture": str(picture), **json.loads(result.read_text())})
-        return
-    scores = ticket.about["test"]
-    _OUT.print(f"\nticket   {out / 'ticket'}\npicture  {picture}")
-    _OUT.print("test     " + ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
-    for line in cost_lines(ticket.cost):
-        _OUT.print(line)
+    OUT.print(f"report   {made.html}\n         {made.markdown}\nruns     {made.runs}")
 
 
 def _with_data(options: argparse.Namespace) -> list[str]:
     return [*options.settings, *(["--data.dir", options.data] if options.data else [])]
 
 
-def _is_main() -> bool:
-    """Whether this is the one process that talks, also before torchrun's processes have met."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
-    if _is_main():
+    if is_main():
         print(f"warning: {message}", file=sys.stderr)
-
-
-def _print_json(data: Any) -> None:
-    print(json.dumps(data, indent=1))
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
@@ -411,6 +354,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "prune": _prune,
     "evaluate": _evaluate,
     "predict": _predict,
+    "explain": _explain,
     "show": _show,
     "export": _export,
     "bench": _bench,

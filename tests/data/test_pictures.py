@@ -298,7 +298,9 @@ def test_the_share_is_that_of_the_shorter_side() -> None:
 
 def test_crop_and_resize_are_one_step() -> None:
     values = noise(40, 60, 3)
-    found = Preprocessing(3, (14, 14), *PLAIN, "crop", 0.875, "bicubic").pixels(Image.fromarray(values))
+    prepare = Preprocessing(3, (14, 14), *PLAIN, "crop", 0.875, "bicubic")
+    found = prepare.pixels(Image.fromarray(values))
+    assert prepare.seen(Image.fromarray(values)) == (12.5, 2.5, 47.5, 37.5)
     # 0.875 * 40 = 35 pixels, from 2.5 on above and from 12.5 on at the left.
     wanted = Image.fromarray(values).resize((14, 14), Image.Resampling.BICUBIC, box=(12.5, 2.5, 47.5, 37.5))
     assert np.array_equal(found.permute(1, 2, 0).numpy(), np.asarray(wanted))

@@ -75,15 +75,18 @@ class Preprocessing:
         picture = to_channels(picture, self.channels)
         if self.fit == "pad":
             return cut_out(picture, picture_matrix(picture.size, self.size), self.size)
-        if self.fit == "crop":
-            scale = max(height / picture.height, width / picture.width) / self.share
-            low_y, low_x = (picture.height - height / scale) / 2, (picture.width - width / scale) / 2
-            box = (low_x, low_y, picture.width - low_x, picture.height - low_y)
-            if picture.size != (width, height) or self.share != 1:
-                picture = picture.resize((width, height), _RESAMPLE[self.resample], box=box)
-        elif picture.size != (width, height):
-            picture = picture.resize((width, height), _RESAMPLE[self.resample])
+        if picture.size != (width, height) or (self.fit == "crop" and self.share != 1):
+            picture = picture.resize((width, height), _RESAMPLE[self.resample], box=self.seen(picture))
         return picture
+
+    def seen(self, picture: Image.Image) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of what a network sees of a picture, in its pixels."""
+        if self.fit != "crop":
+            return (0, 0, *picture.size)
+        height, width = self.size
+        scale = max(height / picture.height, width / picture.width) / self.share
+        low_y, low_x = (picture.height - height / scale) / 2, (picture.width - width / scale) / 2
+        return (low_x, low_y, picture.width - low_x, picture.height - low_y)
 
 
 def to_tensor(picture: Image.Image) -> Tensor:

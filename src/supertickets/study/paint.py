@@ -19,7 +19,7 @@ from ..tasks.boxes import draw_boxes
 from ..tasks.keypoints import draw_skeletons
 from ..ticket import Ticket
 
-_INK = "#1f2933"
+INK = "#1f2933"
 JOINT_SEEN = 0.2  # score from which on a joint is shown
 OBJECT_SEEN = 0.3  # the same for an object
 _COVER = 140  # of 255, of a class's colour over the picture
@@ -50,10 +50,7 @@ def predictions(
     """
     say = ticket.predictor(device)
     if save is not None:
-        try:
-            save.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{save} cannot be made ({error.strerror}); choose another --save") from None
+        make_folder(save)
     used: set[str] = set()
     for i, path in enumerate(images):
         try:
@@ -63,7 +60,7 @@ def predictions(
             continue
         said = say(picture, None if boxes is None else boxes[i])
         if save is not None:
-            shown(ticket, picture, said).save(save / f"{_own_name(path, used)}.png")
+            shown(ticket, picture, said).save(save / f"{own_name(path, used)}.png")
         yield path, described(ticket, said)
 
 
@@ -115,7 +112,7 @@ def captioned(picture: Image.Image, classes: Sequence[tuple[str, float]]) -> Ima
     page.paste(picture, (0, 0))
     name, share = classes[0]
     font = ImageFont.load_default(16)
-    ImageDraw.Draw(page).text((6, picture.height + 3), f"{name}  {share:.0%}", fill=_INK, font=font)
+    ImageDraw.Draw(page).text((6, picture.height + 3), f"{name}  {share:.0%}", fill=INK, font=font)
     return page
 
 
@@ -132,7 +129,7 @@ def painted(picture: Image.Image, mask: npt.NDArray[np.uint8], classes: Sequence
     for i, (name, share) in enumerate(shares):
         top, color = 8 + i * row, tuple(colors[list(classes).index(name)].tolist())
         draw.rectangle((size[0] + 10, top, size[0] + 24, top + 14), fill=color)
-        draw.text((size[0] + 32, top), f"{name[:16]}  {share:.0%}", fill=_INK, font=font)
+        draw.text((size[0] + 32, top), f"{name[:16]}  {share:.0%}", fill=INK, font=font)
     return page
 
 
@@ -156,7 +153,19 @@ def pixel_shares(mask: npt.NDArray[np.uint8], classes: Sequence[str]) -> list[tu
     return [(classes[i], float(shares[i])) for i in order]
 
 
-def _own_name(path: Path, used: set[str]) -> str:
+def make_folder(save: Path) -> None:
+    """Makes a folder for pictures if there is none.
+
+    Raises:
+        UserError: It cannot be made.
+    """
+    try:
+        save.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{save} cannot be made ({error.strerror}); choose another --save") from None
+
+
+def own_name(path: Path, used: set[str]) -> str:
     """A file's name without its ending, and a number if it is among those used; it then is."""
     number = 1
     while (name := path.stem if number == 1 else f"{path.stem}-{number}") in used:

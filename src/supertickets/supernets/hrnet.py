@@ -65,6 +65,11 @@ class HRNetSpec:
         if not self.units:
             object.__setattr__(self, "units", self.full_units())
 
+    def __str__(self) -> str:
+        channels = sum(sum(units.hidden) for units in self.units.values())
+        tokens = sum(units.tokens for units in self.units.values())
+        return f"a network of {len(self.channels[-1])} branches, {channels:,} channels and {tokens:,} tokens"
+
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Channels, height and width."""
