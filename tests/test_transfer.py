@@ -23,7 +23,7 @@ from supertickets import Ticket, UserError
 from supertickets.data import Preprocessing
 from supertickets.recipe import Recipe, SupernetSettings
 from supertickets.supernets import HRNet, HRNetSpec, create_spec
-from supertickets.transfer import check_join, graft, joined_settings
+from supertickets.transfer import check_join, graft, joined
 
 # Stem and stages of all networks here; heads differ by task.
 _STAGES = {
@@ -401,6 +401,7 @@ def test_a_head_over_other_maps_is_refused(more: dict[str, Any], told: str) -> N
 def test_a_fresh_head_is_the_recipes_and_the_stages_are_the_tickets() -> None:
     recipe = Recipe(supernet=SupernetSettings(name="hrnet_cityscapes", settings={"last_channels": 7, "channels": 1}))
     source = made(toy("classification", bn_eps=0.25), 0, 0.5)
-    found = joined_settings(source, None, recipe, "segmentation", source.preprocessing)
-    assert found["channels"] == ((4,), (4, 6))
-    assert (found["head"], found["last_channels"], found["bn_eps"]) == ("segmentation", 7, 0.25)
+    found = joined(source, None, recipe, "segmentation", source.preprocessing)(num_classes=3)
+    assert isinstance(found, HRNetSpec)
+    assert found.channels == ((4,), (4, 6))
+    assert (found.head, found.last_channels, found.style.bn_eps) == ("segmentation", 7, 0.25)
