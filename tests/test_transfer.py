@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,7 +17,7 @@ from PIL import Image
 import supertickets as st
 from outcome import Cli
 from powercut import cut_at_step
-from streets import COLORS, scene, street
+from streets import plain, scene, street
 from supertickets import Ticket, UserError
 from supertickets.data import Preprocessing
 from supertickets.recipe import Recipe, SupernetSettings
@@ -55,15 +54,7 @@ SCENES = [
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of pictures whose class is their colour, as in the scenes."""
-    root = tmp_path_factory.mktemp("pictures")
-    random = np.random.default_rng(0)
-    for number, name in enumerate(("sky", "road", "tree")):
-        (root / name).mkdir()
-        for i in range(24):
-            pixels = COLORS[number] + random.integers(-15, 16, (16, 16, 3))
-            Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(root / name / f"{i:02}.png")
-    return root
+    return plain(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture(scope="module")
