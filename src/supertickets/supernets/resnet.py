@@ -20,9 +20,13 @@ from torch.nn import functional as F
 
 from ..errors import UserError, nearest
 from .attention import State, make_attention
+from .dense_head import SQUEEZE, dense_head
 from .spec import Choice, Decision, Head, Network, WithoutUnits, as_tuples
 
 EXPANSION = 4  # of a bottleneck: channels out per channel inside
+HEADS: tuple[Head, ...] = ("classification", "segmentation", "density")
+_STEM_STRIDES = {"small": 1, "large": 4}
+_STRIDES = (1, 2, 4, 8, 16, 32)
 _BETWEEN = "|"  # of a scheme's stages
 
 
@@ -41,10 +45,16 @@ class ResNetSpec(WithoutUnits):
         ratio: See `attention.make_attention`.
         groups: See `attention.make_attention`.
         connected: The scheme, a flag per block.
-        head: What follows.
-        num_classes: Classes.
+        output_stride: Pixels of the input per cell of the last map, at most. A stage that would make it coarser keeps
+            its size, and its blocks dilate instead.
+        head: What follows: class scores of the picture; or maps of class scores, or of one density
+            (`dense_head.dense_head`).
+        num_classes: Classes; 1 for a density.
         in_channels: Channels of the input image.
         image_size: Height and width that costs refer to, in pixels.
+
+    Raises:
+        UserError: There is no such head or stride, or a density is one of several kinds of things.
     """
 
     blocks: tuple[int, ...]
@@ -56,10 +66,22 @@ class ResNetSpec(WithoutUnits):
     ratio: int = 16
     groups: int = 4
     connected: tuple[bool, ...] = ()
+    output_stride: int = 32
     head: Head = "classification"
     num_classes: int = 100
     in_channels: int = 3
     image_size: tuple[int, int] = (32, 32)
+
+    def __post_init__(self) -> None:
+        if self.head not in HEADS:
+            hint = nearest(str(self.head), HEADS, f"; they are for {', '.join(HEADS)}")
+            raise UserError(f"ResNets have no head for {self.head}{hint}")
+        strides = [stride for stride in _STRIDES if stride >= _STEM_STRIDES[self.stem]]
+        if self.output_stride not in strides:
+            known = ", ".join(map(str, strides))
+            raise UserError(f"supernet.settings.output_stride is {self.output_stride}; take one of {known}")
+        if self.head == "density" and self.num_classes != 1:
+            raise UserError(f"a density is that of one kind of things, not of {self.num_classes}; give one class")
 
     def __str__(self) -> str:
         if self.attention is None:
@@ -70,6 +92,22 @@ class ResNetSpec(WithoutUnits):
     def input_shape(self) -> tuple[int, int, int]:
         """Channels, height and width."""
         return (self.in_channels, *self.image_size)
+
+    @property
+    def coarsest_stride(self) -> int:
+        """Pixels of the input per cell of the last map, in each direction."""
+        return _STEM_STRIDES[self.stem] * math.prod(step for step, _, _ in self.steps())
+
+    def steps(self) -> list[tuple[int, int, int]]:
+        """Per stage: stride and dilation of its first block, dilation of the others (as torchvision dilates)."""
+        found, stride, dilation = list[tuple[int, int, int]](), _STEM_STRIDES[self.stem], 1
+        for stage in range(len(self.blocks)):
+            step, before = 2 if stage else 1, dilation
+            if stride * step > self.output_stride:
+                step, dilation = 1, dilation * step
+            stride *= step
+            found.append((step, before, dilation))
+        return found
 
     def names(self) -> list[list[str]]:
         """Blocks by stage, as decisions name them."""
@@ -113,7 +151,8 @@ class ResNetSpec(WithoutUnits):
 class ResNet(Network):
     """The network of a `ResNetSpec`.
 
-    Shapes: input (B, in_channels, H, W); output (B, num_classes).
+    Shapes: input (B, in_channels, H, W); output (B, num_classes) for classification, else (B, num_classes, h, w) with
+    h = H / s, rounded up, and s the spec's output stride.
     """
 
     def __init__(self, spec: ResNetSpec) -> None:
@@ -128,15 +167,19 @@ class ResNet(Network):
         self.blocks = nn.ModuleDict()
         self.attention = nn.ModuleDict()  # by block, or by stage if shared
         flags = iter(spec.connected)
-        for stage, (names, inside) in enumerate(zip(spec.names(), spec.widths, strict=True), start=1):
+        for names, inside, (step, first, rest) in zip(spec.names(), spec.widths, spec.steps(), strict=True):
             for i, name in enumerate(names):
-                stride = 2 if i == 0 and stage > 1 else 1
-                self.blocks[_key(name)] = _Block(width, inside, stride, shortcut=i == 0, bias=spec.bias)
+                stride, dilation = (1, rest) if i else (step, first)
+                self.blocks[_key(name)] = _Block(width, inside, stride, dilation, shortcut=i == 0, bias=spec.bias)
                 width = EXPANSION * inside
                 if next(flags) and (place := self._place(name)) not in self.attention:
                     assert spec.attention is not None
                     self.attention[place] = make_attention(spec.attention, width, spec.ratio, spec.groups)
-        self.classifier = nn.Linear(width, spec.num_classes)
+        if spec.head == "classification":
+            self.classifier: nn.Linear | nn.Conv2d = nn.Linear(width, spec.num_classes)
+        else:
+            self.head = dense_head(width, dropout=0.1 if spec.head == "segmentation" else 0.0)
+            self.classifier = nn.Conv2d(width // SQUEEZE, spec.num_classes, 1)
         self._initialise()
 
     def forward(self, x_BCHW: Tensor, choices: Mapping[str, Choice | Tensor] | None = None) -> Tensor:
@@ -190,7 +233,8 @@ class ResNet(Network):
 
     def finish(self, x_BCHW: Tensor) -> Tensor:
         """Runs what lies behind the blocks."""
-        out: Tensor = self.classifier(x_BCHW.mean((2, 3)))
+        x = x_BCHW.mean((2, 3)) if self.spec.head == "classification" else self.head(x_BCHW)
+        out: Tensor = self.classifier(x)
         return out
 
     def attention_of(self, name: str) -> nn.Module:
@@ -202,28 +246,36 @@ class ResNet(Network):
         found = [f"{name}.weight" for name, m in self.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
         return [name for name in found if classifier or name != "classifier.weight"]
 
+    @staticmethod
+    def is_feature(name: str) -> bool:
+        """Whether a parameter or buffer of that name belongs to stem, blocks or attention modules, not to the head."""
+        return not name.startswith(("head.", "classifier."))
+
     def _place(self, name: str) -> str:
         """Where a block's module is kept."""
         return name.partition(".")[0] if self.spec.sharing == "stage" else _key(name)
 
     def _initialise(self) -> None:
-        """Convolutions of the blocks and the stem He-normal by their outputs; biases, norms and modules as usual."""
-        convs = [self.stem, *(m for m in self.blocks.modules() if isinstance(m, nn.Conv2d))]
-        for conv in convs:
-            nn.init.normal_(conv.weight, std=math.sqrt(2 / (conv.weight[0, 0].numel() * conv.out_channels)))
+        """Convolutions He-normal by their outputs, a classifier of maps near zero; all else as usual."""
+        for name, conv in self.named_modules():
+            if isinstance(conv, nn.Conv2d) and not name.startswith("attention."):
+                usual = math.sqrt(2 / (conv.weight[0, 0].numel() * conv.out_channels))
+                nn.init.normal_(conv.weight, std=0.01 if conv is self.classifier else usual)
+        if isinstance(self.classifier, nn.Conv2d) and self.classifier.bias is not None:
+            nn.init.zeros_(self.classifier.bias)
 
 
 class _Block(nn.Module):
-    """A bottleneck: 1x1, 3x3 with the stride, 1x1; returns the branch and the shortcut, to be added."""
+    """A bottleneck: 1x1, 3x3 with stride and dilation, 1x1; returns the branch and the shortcut, to be added."""
 
-    def __init__(self, width: int, inside: int, stride: int, *, shortcut: bool, bias: bool) -> None:
+    def __init__(self, width: int, inside: int, stride: int, dilation: int, *, shortcut: bool, bias: bool) -> None:
         super().__init__()
         out = EXPANSION * inside
         self.branch = nn.Sequential(
             nn.Conv2d(width, inside, 1, bias=bias),
             nn.BatchNorm2d(inside),
             nn.ReLU(),
-            nn.Conv2d(inside, inside, 3, stride, 1, bias=bias),
+            nn.Conv2d(inside, inside, 3, stride, dilation, dilation, bias=bias),
             nn.BatchNorm2d(inside),
             nn.ReLU(),
             nn.Conv2d(inside, out, 1, bias=bias),
@@ -251,9 +303,14 @@ RESNETS: Mapping[str, Mapping[str, Any]] = {
     "resnet50": {"blocks": (3, 4, 6, 3), "groups": 64, **_IMAGENET},
 }
 _RATIOS = {"small": 4, "large": 20}  # of "dia", by the stem
-_NAMED = {"sharing": ("none", "stage"), "head": ("classification",)}
-_SETTINGS = ("attention", "sharing", "ratio", "groups", "scheme", "widths", "bias")
+_SHARINGS = ("none", "stage")
+_SETTINGS = ("attention", "sharing", "ratio", "groups", "scheme", "widths", "bias", "output_stride")
 _FITTED = ("head", "num_classes", "in_channels", "image_size")
+
+
+def usual_stride(head: Head) -> int:
+    """The output stride that a head has unless it is set: large stems dilate for maps."""
+    return 32 if head == "classification" else 8
 
 
 def create_resnet(name: str, *, scheme: str | int | None = None, **overrides: Any) -> ResNetSpec:
@@ -263,7 +320,8 @@ def create_resnet(name: str, *, scheme: str | int | None = None, **overrides: An
         name: One of `RESNETS`.
         scheme: The connection scheme as `ResNetSpec.scheme` writes it, with or without strokes between the stages; all
             blocks are connected if it is absent.
-        **overrides: ``attention``, ``sharing``, ``ratio``, ``groups``, ``widths``, ``bias``; and what the data fits.
+        **overrides: ``attention``, ``sharing``, ``ratio``, ``groups``, ``widths``, ``bias``, ``output_stride`` (if the
+            head makes maps, 8 for `resnet50`), ``head``; and what the data fits.
 
     Raises:
         UserError: An override is unknown or impossible.
@@ -272,11 +330,12 @@ def create_resnet(name: str, *, scheme: str | int | None = None, **overrides: An
     for key in overrides:
         if key not in known:
             raise UserError(f"unknown supernet setting '{key}'{nearest(key, known)}")
-    for key, options in _NAMED.items():
-        if key in overrides and overrides[key] not in options:
-            hint = nearest(str(overrides[key]), options, f"; take one of {', '.join(options)}")
-            raise UserError(f"unknown supernet.settings.{key} '{overrides[key]}'{hint}")
-    spec = ResNetSpec(**{**RESNETS[name], **{key: as_tuples(value) for key, value in overrides.items()}})
+    if (sharing := overrides.get("sharing", "none")) not in _SHARINGS:
+        hint = nearest(str(sharing), _SHARINGS, f"; take one of {', '.join(_SHARINGS)}")
+        raise UserError(f"unknown supernet.settings.sharing '{sharing}'{hint}")
+    head = overrides.get("head", "classification")
+    usual = {**RESNETS[name], "output_stride": usual_stride(head)} | ({"num_classes": 1} if head == "density" else {})
+    spec = ResNetSpec(**{**usual, **{key: as_tuples(value) for key, value in overrides.items()}})
     if len(spec.widths) != len(spec.blocks):
         raise UserError(
             f"supernet.settings.widths has {len(spec.widths)} numbers; give one per stage, {len(spec.blocks)}"
