@@ -91,6 +91,7 @@ def _search(options: argparse.Namespace) -> None:
         return
     from .study.rival_search import rival_search
     from .study.tables import cost_lines
+    from .tasks import headline
     from .training import Interrupted
 
     out = Path(options.out or f"runs/{recipe.name}-{options.by}")
@@ -106,7 +107,9 @@ def _search(options: argparse.Namespace) -> None:
         _print_json({"ticket": str(out / "ticket"), **result})
         return
     _OUT.print(f"\nticket   {out / 'ticket'}\nnetworks {out / 'networks.csv'}")
-    _OUT.print(f"best     validation {result['validation']:.2f}%, test {result['test']:.2f}%")
+    scores = {split: ticket.about[split] for split in ("validation", "test")}
+    best = [f"{split} {m.text(found)}" for split, found in scores.items() if (m := headline(found)) is not None]
+    _OUT.print(f"best     {', '.join(best)}")
     for line in cost_lines(ticket.cost):
         _OUT.print(line)
 

@@ -111,8 +111,9 @@ class _Judge:
             data = session.batches.splits.validation
             with batch_statistics(self.module) if recipe.connect.statistics == "batch" else contextlib.nullcontext():
                 batches = session.batches.evaluation(data) if self.kept is None else self.kept
-                found = headline(evaluate(network, batches, data, session.task, session.runtime))
-            self.known[flags] = found[1] / 100 if found else 0.0
+                scores = evaluate(network, batches, data, session.task, session.runtime)
+            metric = headline(scores)
+            self.known[flags] = metric.quality(scores) if metric else 0.0
         return self.known[flags]
 
 

@@ -221,7 +221,7 @@ def test_other_metrics_and_other_data_are_compared_apart(tmp_path: Path) -> None
     write_run(tmp_path / "b", data="e" * 64, settings={"seed": 1})
     write_run(tmp_path / "c", scores={"miou": 40.0, "macc": 50.0}, name="streets")
     study = collect([tmp_path / name for name in "abc"])
-    assert [(c.title, c.metric, c.called, len(c.runs)) for c in study.comparisons] == [
+    assert [(c.title, c.metric.name, c.metric.called, len(c.runs)) for c in study.comparisons] == [
         ("digits (data dddddddd)", "top1", "accuracy", 1),
         ("digits (data eeeeeeee)", "top1", "accuracy", 1),
         ("streets", "miou", "mIoU", 1),
@@ -302,7 +302,7 @@ def test_claims_are_found_by_what_methods_are(compared: Comparison) -> None:
         ("Two-in-one", [("two-in-one", "S+P + retrain")]),
     ]
     assert verdict(claims(compared)[0]) == (
-        "Higher in 1 of 1 comparisons at equal MACs (1 clearly), lower in 0. Mean difference +4.50 (+4.50 to +4.50)."
+        "Better in 1 of 1 comparisons at equal MACs (1 clearly), worse in 0. Mean difference +4.50 (+4.50 to +4.50)."
     )
 
 
