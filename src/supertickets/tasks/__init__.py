@@ -13,6 +13,7 @@ from ..data.pictures import Preprocessing
 from ..data.samples import Samples
 from ..supernets import Head, as_tuples
 from .classification import Classification
+from .counting import Counting
 from .detection import Detection
 from .headline import Metric, headline
 from .pose import Pose
@@ -20,6 +21,7 @@ from .segmentation import Segmentation
 
 __all__ = [
     "Classification",
+    "Counting",
     "Detection",
     "Metric",
     "Pose",
@@ -78,4 +80,6 @@ def task_of_head(head: Head, classes: tuple[str, ...], recipe: Mapping[str, Any]
         return Segmentation(classes, **own)
     if head == "detection":
         return Detection(classes)
+    if head == "density":
+        return Counting(classes, **recipe.get("counting", {}))
     return Pose(classes, **recipe.get("pose", {}))
