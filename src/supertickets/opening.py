@@ -38,6 +38,7 @@ TABLE = "latency.json"  # in the directory of a search
 _HEADS: Mapping[type, tuple[str, ...]] = {
     HRNetSpec: ("classification", "segmentation", "keypoints", "density"),
     MobileSpec: ("classification", "detection"),
+    ResNetSpec: ("classification", "segmentation", "density"),
 }
 _INSTEAD = {"in_channels": "", "image_size": " and set data.size", "num_classes": ""}
 

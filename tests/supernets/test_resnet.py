@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +12,14 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from supertickets import UserError, create_supernet
+from supertickets import Ticket, UserError, create_supernet
 from supertickets.cost import count
+from supertickets.data import Preprocessing
+from supertickets.deploy.export import export
 from supertickets.supernets import ResNet, ResNetSpec, create_resnet, create_spec, spec_from_json
+from supertickets.tasks.segmentation import enlarge
 
 NARROW: dict[str, Any] = {"widths": (4, 8, 16), "ratio": 4, "num_classes": 10, "image_size": (8, 8)}
 SHARED: dict[str, Any] = {"attention": "se", "sharing": "stage"}
@@ -69,21 +75,97 @@ def test_it_is_torchvisions_resnet50() -> None:
     torch.manual_seed(0)
     theirs = torchvision.models.resnet50(num_classes=10).eval()
     ours = create_supernet("resnet50", bias=False, num_classes=10).eval()
-    for module in theirs.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.5, 0.5)  # type: ignore[union-attr]
-            module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
-    pairs = list(zip(_in_order(theirs), _in_order(ours), strict=True))
-    for one, other in pairs:
-        other.load_state_dict(one.state_dict())
+    copy_all(theirs, ours)
     x = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(ours(x), theirs(x))
     assert count(create_resnet("resnet50", bias=False)).macs == 4_089_184_256  # as fvcore and others count it
 
 
+@pytest.mark.parametrize("size", [(64, 96), (57, 83)])
+def test_with_its_head_for_maps_it_is_torchvisions_dilated_network(size: tuple[int, int]) -> None:
+    """The last two stages keep their maps at an eighth; torchvision enlarges the scores itself."""
+    torch.manual_seed(0)
+    theirs = torchvision.models.segmentation.fcn_resnet50(
+        weights=None, weights_backbone=None, num_classes=5, aux_loss=False
+    ).eval()
+    ours = create_supernet("resnet50", bias=False, head="segmentation", num_classes=5).eval()
+    copy_all(theirs, ours)
+    x = torch.randn(1, 3, *size)
+    found = ours(x)
+    assert found.shape == (1, 5, -(-size[0] // 8), -(-size[1] // 8))
+    torch.testing.assert_close(enlarge(found, size), theirs(x)["out"])
+    assert [str(m) for m in (*ours.head, ours.classifier)] == [str(m) for m in theirs.classifier]
+    with FlopCounterMode(display=False) as counter:
+        theirs(x)
+    assert count(replace(ours.spec, image_size=size)).macs == counter.get_total_flops() // 2
+
+
+def copy_all(theirs: nn.Module, ours: nn.Module) -> None:
+    """Gives both networks the same weights, and statistics as after some training."""
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.5, 0.5)  # type: ignore[union-attr]
+            module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
+    for one, other in zip(_in_order(theirs), _in_order(ours), strict=True):
+        other.load_state_dict(one.state_dict())
+
+
 def _in_order(network: nn.Module) -> list[nn.Module]:
     """Convolutions, norms and linear layers; a shortcut comes behind its block's branch in both."""
     return [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d | nn.Linear)]
+
+
+@pytest.mark.parametrize(
+    ("name", "stride", "steps"),
+    [
+        ("resnet50", 32, [(1, 1, 1), (2, 1, 1), (2, 1, 1), (2, 1, 1)]),
+        ("resnet50", 16, [(1, 1, 1), (2, 1, 1), (2, 1, 1), (1, 1, 2)]),
+        ("resnet50", 8, [(1, 1, 1), (2, 1, 1), (1, 1, 2), (1, 2, 4)]),
+        ("resnet38", 4, [(1, 1, 1), (2, 1, 1), (2, 1, 1)]),
+        ("resnet38", 1, [(1, 1, 1), (1, 1, 2), (1, 2, 4)]),
+    ],
+)
+def test_stages_dilate_instead_of_halving(name: str, stride: int, steps: list[tuple[int, int, int]]) -> None:
+    spec = create_resnet(name, output_stride=stride)
+    assert spec.steps() == steps
+    assert spec.coarsest_stride == stride
+
+
+def test_heads_for_maps() -> None:
+    """Their parameters by hand, what they answer at odd sizes, and that scores begin small."""
+    plain = count(create_resnet("resnet38")).params - (256 * 100 + 100)
+    x = torch.randn(2, 3, 21, 34)
+    for head, outputs in (("segmentation", 7), ("density", 1)):
+        more = {"num_classes": 7} if head == "segmentation" else {}
+        spec = create_resnet("resnet38", head=head, **more)
+        assert spec_from_json(spec.to_json()) == spec
+        assert count(spec).params == plain + 256 * 64 * 9 + 2 * 64 + 64 * outputs + outputs
+        network = spec.build()
+        assert any(isinstance(m, nn.Dropout) for m in network.modules()) == (head == "segmentation")
+        scores = network(x)
+        assert scores.shape == (2, outputs, 6, 9)
+        assert scores.abs().max() < 2
+        behind = {name for name in network.state_dict() if not ResNet.is_feature(name)}
+        assert {name.split(".")[0] for name in behind} == {"head", "classifier"}
+        assert {*network.maskable_weights(classifier=True)} - {*network.maskable_weights()} == {"classifier.weight"}
+        assert "head.0.weight" in network.maskable_weights()
+    assert create_resnet("resnet50", head="density").coarsest_stride == 8
+
+
+@pytest.mark.parametrize("attention", ["se", "sge", "dia"])
+def test_maps_with_attention_export_with_free_sizes(attention: str, tmp_path: Path) -> None:
+    """Attention modules look at whole maps, of any size."""
+    blocks = {"blocks": (1, 1), "widths": (4, 8), "connected": (True, True), "output_stride": 2}
+    shipped = create_resnet("resnet38", **{**NARROW, **SHARED, "attention": attention, "head": "segmentation"})
+    spec = replace(shipped, **blocks, image_size=(16, 24))
+    torch.manual_seed(0)
+    weights = dict(spec.build().state_dict())
+    prepare = Preprocessing(3, (16, 24), (0.5,) * 3, (0.5,) * 3)
+    ticket = Ticket(spec, weights, {}, tuple(map(str, range(10))), prepare, {})
+    assert export(ticket, tmp_path / "model.pt2", "torch").parity < 1e-5
+    program = torch.export.load(tmp_path / "model.pt2").module()
+    x = torch.randn(3, 3, 33, 17)
+    torch.testing.assert_close(program(x), ticket.module(x))
 
 
 def test_a_module_scales_the_branch_behind_its_last_norm() -> None:
@@ -197,6 +279,8 @@ def test_what_pruning_covers() -> None:
         ({"attention": "se", "sharing": "stages"}, "unknown supernet.settings.sharing 'stages'"),
         ({"attention": "es"}, "unknown supernet.settings.attention 'es'"),
         ({"head": "detection"}, "unknown supernet.settings.head 'detection'"),
+        ({"output_stride": 3}, "output_stride is 3; take one of 1, 2, 4"),
+        ({"head": "density", "num_classes": 2}, "a density counts one kind of things, the data has 2"),
         ({"widths": [16, 32]}, "widths has 2 numbers; give one per stage, 3"),
         ({"width": 0.5}, "unknown supernet setting 'width'"),
     ],

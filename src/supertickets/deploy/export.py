@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from ..errors import UserError
-from ..supernets import HRNetSpec, Spec
+from ..supernets import HRNetSpec, ResNetSpec, Spec
 from ..supernets.ssdlite import anchors
 from ..ticket import Ticket
 from .compact import compact
@@ -115,7 +115,7 @@ def free_sizes(spec: Spec, *, fixed: bool = False) -> dict[int, torch.export.Dim
     refuses scenes whose coarsest map has fewer than two rows or columns; an ONNX file takes them.
     """
     free = {0: torch.export.Dim("batch", min=1)}
-    if isinstance(spec, HRNetSpec) and spec.head == "segmentation" and not fixed:
+    if isinstance(spec, HRNetSpec | ResNetSpec) and spec.head in ("segmentation", "density") and not fixed:
         least = spec.coarsest_stride + 1  # PyTorch ties a graph to maps of one row or column
         free |= {2: torch.export.Dim("height", min=least), 3: torch.export.Dim("width", min=least)}
     return free

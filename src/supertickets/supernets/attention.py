@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional as F
 
 from ..errors import UserError, imported, nearest
@@ -50,7 +51,8 @@ class SpatialGroupEnhance(nn.Module):
         grouped = x_BCHW.unflatten(1, (self.groups, -1))
         like_BGHW = (grouped * grouped.mean((3, 4), keepdim=True)).sum(2)
         centered = like_BGHW - like_BGHW.mean((2, 3), keepdim=True)
-        correction = min(1, x_BCHW.shape[2] * x_BCHW.shape[3] - 1)  # a single place is like itself
+        single = statically_known_true(like_BGHW.shape[2] * like_BGHW.shape[3] == 1)  # a place is like itself
+        correction = 0 if single else 1
         like_BGHW = centered / (like_BGHW.std((2, 3), correction=correction, keepdim=True) + 1e-5)
         gate_BGHW = torch.sigmoid(like_BGHW * self.weight + self.bias)
         return (grouped * gate_BGHW[:, :, None]).flatten(1, 2), state

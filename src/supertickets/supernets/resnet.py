@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from ..errors import UserError, nearest
 from .attention import State, make_attention
+from .dense_head import SQUEEZE, dense_head
 from .spec import Choice, Decision, Head, Network, WithoutUnits, as_tuples
 
 EXPANSION = 4  # of a bottleneck: channels out per channel inside
@@ -41,8 +42,11 @@ class ResNetSpec(WithoutUnits):
         ratio: See `attention.make_attention`.
         groups: See `attention.make_attention`.
         connected: The scheme, a flag per block.
-        head: What follows.
-        num_classes: Classes.
+        output_stride: Pixels of the input per cell of the last map, at most. A stage that would make it coarser keeps
+            its size, and its blocks dilate instead.
+        head: What follows: class scores of the picture; or maps of class scores, or of one density
+            (`dense_head.dense_head`).
+        num_classes: Classes; 1 for a density.
         in_channels: Channels of the input image.
         image_size: Height and width that costs refer to, in pixels.
     """
@@ -56,6 +60,7 @@ class ResNetSpec(WithoutUnits):
     ratio: int = 16
     groups: int = 4
     connected: tuple[bool, ...] = ()
+    output_stride: int = 32
     head: Head = "classification"
     num_classes: int = 100
     in_channels: int = 3
@@ -70,6 +75,22 @@ class ResNetSpec(WithoutUnits):
     def input_shape(self) -> tuple[int, int, int]:
         """Channels, height and width."""
         return (self.in_channels, *self.image_size)
+
+    @property
+    def coarsest_stride(self) -> int:
+        """Pixels of the input per cell of the last map, in each direction."""
+        return _STEM_STRIDES[self.stem] * math.prod(step for step, _, _ in self.steps())
+
+    def steps(self) -> list[tuple[int, int, int]]:
+        """Per stage: stride and dilation of its first block, dilation of the others (as torchvision dilates)."""
+        found, stride, dilation = list[tuple[int, int, int]](), _STEM_STRIDES[self.stem], 1
+        for stage in range(len(self.blocks)):
+            step, before = 2 if stage else 1, dilation
+            if stride * step > self.output_stride:
+                step, dilation = 1, dilation * step
+            stride *= step
+            found.append((step, before, dilation))
+        return found
 
     def names(self) -> list[list[str]]:
         """Blocks by stage, as decisions name them."""
@@ -113,7 +134,8 @@ class ResNetSpec(WithoutUnits):
 class ResNet(Network):
     """The network of a `ResNetSpec`.
 
-    Shapes: input (B, in_channels, H, W); output (B, num_classes).
+    Shapes: input (B, in_channels, H, W); output (B, num_classes) for classification, else (B, num_classes, h, w) with
+    h = H / s, rounded up, and s the spec's output stride.
     """
 
     def __init__(self, spec: ResNetSpec) -> None:
@@ -128,15 +150,19 @@ class ResNet(Network):
         self.blocks = nn.ModuleDict()
         self.attention = nn.ModuleDict()  # by block, or by stage if shared
         flags = iter(spec.connected)
-        for stage, (names, inside) in enumerate(zip(spec.names(), spec.widths, strict=True), start=1):
+        for names, inside, (step, first, rest) in zip(spec.names(), spec.widths, spec.steps(), strict=True):
             for i, name in enumerate(names):
-                stride = 2 if i == 0 and stage > 1 else 1
-                self.blocks[_key(name)] = _Block(width, inside, stride, shortcut=i == 0, bias=spec.bias)
+                stride, dilation = (1, rest) if i else (step, first)
+                self.blocks[_key(name)] = _Block(width, inside, stride, dilation, shortcut=i == 0, bias=spec.bias)
                 width = EXPANSION * inside
                 if next(flags) and (place := self._place(name)) not in self.attention:
                     assert spec.attention is not None
                     self.attention[place] = make_attention(spec.attention, width, spec.ratio, spec.groups)
-        self.classifier = nn.Linear(width, spec.num_classes)
+        if spec.head == "classification":
+            self.classifier: nn.Linear | nn.Conv2d = nn.Linear(width, spec.num_classes)
+        else:
+            self.head = dense_head(width, dropout=0.1 if spec.head == "segmentation" else 0.0)
+            self.classifier = nn.Conv2d(width // SQUEEZE, spec.num_classes, 1)
         self._initialise()
 
     def forward(self, x_BCHW: Tensor, choices: Mapping[str, Choice] | None = None) -> Tensor:
@@ -146,17 +172,23 @@ class ResNet(Network):
             x_BCHW: Images.
             choices: By block, whether its module is connected; those that are not named are connected if they have one.
         """
+        x_BCHW = self.features(x_BCHW, choices or {})
+        x = x_BCHW.mean((2, 3)) if self.spec.head == "classification" else self.head(x_BCHW)
+        out: Tensor = self.classifier(x)
+        return out
+
+    def features(self, x_BCHW: Tensor, choices: Mapping[str, Choice]) -> Tensor:
+        """Runs stem and stages with a connection scheme, as in `forward`; returns the last map."""
         x_BCHW = F.relu(self.stem_bn(self.stem(x_BCHW)))
         if self.spec.stem == "large":
             x_BCHW = F.max_pool2d(x_BCHW, 3, 2, 1)
-        flags, chosen = iter(self.spec.connected), choices or {}
+        flags = iter(self.spec.connected)
         for names in self.spec.names():
             state: State = None
             for name in names:
-                connected = next(flags) and bool(chosen.get(name, True))
+                connected = next(flags) and bool(choices.get(name, True))
                 x_BCHW, state = self.run_block(name, x_BCHW, state, connected=connected)
-        out: Tensor = self.classifier(x_BCHW.mean((2, 3)))
-        return out
+        return x_BCHW
 
     def run_block(self, name: str, x_BCHW: Tensor, state: State, *, connected: bool) -> tuple[Tensor, State]:
         """Runs one block; returns the map behind it, and what the attention module of its stage remembers (Eq. 3)."""
@@ -170,28 +202,36 @@ class ResNet(Network):
         found = [f"{name}.weight" for name, m in self.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
         return [name for name in found if classifier or name != "classifier.weight"]
 
+    @staticmethod
+    def is_feature(name: str) -> bool:
+        """Whether a parameter or buffer of that name belongs to stem, blocks or attention modules, not to the head."""
+        return not name.startswith(("head.", "classifier."))
+
     def _place(self, name: str) -> str:
         """Where a block's module is kept."""
         return name.partition(".")[0] if self.spec.sharing == "stage" else _key(name)
 
     def _initialise(self) -> None:
-        """Convolutions of the blocks and the stem He-normal by their outputs; biases, norms and modules as usual."""
-        convs = [self.stem, *(m for m in self.blocks.modules() if isinstance(m, nn.Conv2d))]
-        for conv in convs:
-            nn.init.normal_(conv.weight, std=math.sqrt(2 / (conv.weight[0, 0].numel() * conv.out_channels)))
+        """Convolutions He-normal by their outputs, a classifier of maps near zero; all else as usual."""
+        for name, conv in self.named_modules():
+            if isinstance(conv, nn.Conv2d) and not name.startswith("attention."):
+                usual = math.sqrt(2 / (conv.weight[0, 0].numel() * conv.out_channels))
+                nn.init.normal_(conv.weight, std=0.01 if conv is self.classifier else usual)
+        if isinstance(self.classifier, nn.Conv2d) and self.classifier.bias is not None:
+            nn.init.zeros_(self.classifier.bias)
 
 
 class _Block(nn.Module):
-    """A bottleneck: 1x1, 3x3 with the stride, 1x1; returns the branch and the shortcut, to be added."""
+    """A bottleneck: 1x1, 3x3 with stride and dilation, 1x1; returns the branch and the shortcut, to be added."""
 
-    def __init__(self, width: int, inside: int, stride: int, *, shortcut: bool, bias: bool) -> None:
+    def __init__(self, width: int, inside: int, stride: int, dilation: int, *, shortcut: bool, bias: bool) -> None:
         super().__init__()
         out = EXPANSION * inside
         self.branch = nn.Sequential(
             nn.Conv2d(width, inside, 1, bias=bias),
             nn.BatchNorm2d(inside),
             nn.ReLU(),
-            nn.Conv2d(inside, inside, 3, stride, 1, bias=bias),
+            nn.Conv2d(inside, inside, 3, stride, dilation, dilation, bias=bias),
             nn.BatchNorm2d(inside),
             nn.ReLU(),
             nn.Conv2d(inside, out, 1, bias=bias),
@@ -205,7 +245,14 @@ class _Block(nn.Module):
         return self.branch(x_BCHW), self.shortcut(x_BCHW)
 
 
-_CIFAR = {"widths": (16, 32, 64), "stem": "small", "num_classes": 100, "image_size": (32, 32)}
+_STEM_STRIDES = {"small": 1, "large": 4}
+_CIFAR = {
+    "widths": (16, 32, 64),
+    "stem": "small",
+    "output_stride": 4,
+    "num_classes": 100,
+    "image_size": (32, 32),
+}
 _IMAGENET = {
     "widths": (64, 128, 256, 512),
     "stem": "large",
@@ -219,8 +266,9 @@ RESNETS: Mapping[str, Mapping[str, Any]] = {
     "resnet50": {"blocks": (3, 4, 6, 3), "groups": 64, **_IMAGENET},
 }
 _RATIOS = {"small": 4, "large": 20}  # of "dia", by the stem
-_NAMED = {"sharing": ("none", "stage"), "head": ("classification",)}
-_SETTINGS = ("attention", "sharing", "ratio", "groups", "scheme", "widths", "bias")
+_DENSE: Mapping[str, Mapping[str, Any]] = {"small": {}, "large": {"output_stride": 8}}  # where a head makes maps
+_NAMED = {"sharing": ("none", "stage"), "head": ("classification", "segmentation", "density")}
+_SETTINGS = ("attention", "sharing", "ratio", "groups", "scheme", "widths", "bias", "output_stride")
 _FITTED = ("head", "num_classes", "in_channels", "image_size")
 
 
@@ -231,7 +279,8 @@ def create_resnet(name: str, *, scheme: str | int | None = None, **overrides: An
         name: One of `RESNETS`.
         scheme: The connection scheme as `ResNetSpec.scheme` writes it, with or without strokes between the stages; all
             blocks are connected if it is absent.
-        **overrides: ``attention``, ``sharing``, ``ratio``, ``groups``, ``widths``, ``bias``; and what the data fits.
+        **overrides: ``attention``, ``sharing``, ``ratio``, ``groups``, ``widths``, ``bias``, ``output_stride`` (if the
+            head makes maps, 8 for `resnet50`), ``head``; and what the data fits.
 
     Raises:
         UserError: An override is unknown or impossible.
@@ -244,11 +293,17 @@ def create_resnet(name: str, *, scheme: str | int | None = None, **overrides: An
         if key in overrides and overrides[key] not in options:
             hint = nearest(str(overrides[key]), options, f"; take one of {', '.join(options)}")
             raise UserError(f"unknown supernet.settings.{key} '{overrides[key]}'{hint}")
-    spec = ResNetSpec(**{**RESNETS[name], **{key: as_tuples(value) for key, value in overrides.items()}})
+    shipped = dict(RESNETS[name])
+    if overrides.get("head", "classification") != "classification":
+        shipped |= _DENSE[shipped["stem"]]
+    if overrides.get("head") == "density":
+        shipped["num_classes"] = 1
+    spec = ResNetSpec(**{**shipped, **{key: as_tuples(value) for key, value in overrides.items()}})
     if len(spec.widths) != len(spec.blocks):
         raise UserError(
             f"supernet.settings.widths has {len(spec.widths)} numbers; give one per stage, {len(spec.blocks)}"
         )
+    _check_maps(spec)
     if spec.attention == "dia":
         if spec.sharing != "stage":
             raise UserError("attention dia is shared by a stage; set supernet.settings.sharing to stage")
@@ -261,6 +316,16 @@ def create_resnet(name: str, *, scheme: str | int | None = None, **overrides: An
     for width in spec.widths:
         make_attention(spec.attention, EXPANSION * width, spec.ratio, spec.groups)
     return dataclasses.replace(spec, connected=_flags(scheme, spec))
+
+
+def _check_maps(spec: ResNetSpec) -> None:
+    """Refuses strides that no stage has, and a density of several kinds of things."""
+    strides = [_STEM_STRIDES[spec.stem] * 2**i for i in range(len(spec.blocks))]
+    if spec.output_stride not in strides:
+        known = ", ".join(map(str, strides))
+        raise UserError(f"supernet.settings.output_stride is {spec.output_stride}; take one of {known}")
+    if spec.head == "density" and spec.num_classes != 1:
+        raise UserError(f"a density counts one kind of things, the data has {spec.num_classes}; give it one class")
 
 
 def _flags(scheme: str | int | None, spec: ResNetSpec) -> tuple[bool, ...]:

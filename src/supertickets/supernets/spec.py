@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, Self
 
 from torch import Tensor, nn
 
-Head = Literal["classification", "segmentation", "keypoints", "detection"]
+Head = Literal["classification", "segmentation", "keypoints", "detection", "density"]
 
 
 Choice = bool | int | float
