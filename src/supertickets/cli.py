@@ -182,7 +182,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    """say what is in pictures, or in folders of them: a class, the class of every pixel, people's joints, or objects"""
+    """say what is in pictures, or in folders: a class, the class of every pixel, people's joints, objects, a count"""
     from .data import list_pictures
     from .data.coco import read_boxes
     from .study.paint import lines, predictions

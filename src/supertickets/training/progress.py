@@ -67,7 +67,7 @@ class Reporter:
         if "entropy" in record:  # a policy search
             state = f"{macs}, cost {as_text(record['budget'], record['cost'])}, entropy {record['entropy']:.1f}"
         self.bar.update(self.task, state=state)
-        score = "" if metric is None else f", validation {metric.text(record)}"
+        score = "" if metric is None else f", validation {metric.called} {metric.text(record)}"
         self.say(f"epoch {number:3d}/{self.epochs}: loss {record['train_loss']:.4f}{score}, {state}")
 
     def say(self, line: str) -> None:
