@@ -52,6 +52,17 @@ def street(root: Path, counts: dict[str, int], **size: int) -> Path:
     return root
 
 
+def plain(root: Path, names: tuple[str, ...] = ("sky", "road", "tree"), each: int = 24) -> Path:
+    """Folders of pictures whose class is their colour, as in the scenes."""
+    random = np.random.default_rng(0)
+    for color, name in zip(COLORS, names, strict=False):
+        (root / name).mkdir(parents=True)
+        for i in range(each):
+            pixels = color + random.integers(-15, 16, (16, 16, 3))
+            Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(root / name / f"{i:02}.png")
+    return root
+
+
 def published(root: Path, source: str, counts: dict[str, int], **size: int) -> Path:
     """Scenes in the layout of a published data set; ``counts`` is by part, as that names them."""
     of_picture, of_mask, stored = PUBLISHED[source]

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,12 +17,12 @@ from PIL import Image
 import supertickets as st
 from outcome import Cli
 from powercut import cut_at_step
-from streets import COLORS, scene, street
+from streets import plain, scene, street
 from supertickets import Ticket, UserError
 from supertickets.data import Preprocessing
 from supertickets.recipe import Recipe, SupernetSettings
 from supertickets.supernets import HRNet, HRNetSpec, create_spec
-from supertickets.transfer import check_join, graft, joined_settings
+from supertickets.transfer import check_join, graft, joined
 
 # Stem and stages of all networks here; heads differ by task.
 _STAGES = {
@@ -55,15 +54,7 @@ SCENES = [
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of pictures whose class is their colour, as in the scenes."""
-    root = tmp_path_factory.mktemp("pictures")
-    random = np.random.default_rng(0)
-    for number, name in enumerate(("sky", "road", "tree")):
-        (root / name).mkdir()
-        for i in range(24):
-            pixels = COLORS[number] + random.integers(-15, 16, (16, 16, 3))
-            Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(root / name / f"{i:02}.png")
-    return root
+    return plain(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture(scope="module")
@@ -401,6 +392,7 @@ def test_a_head_over_other_maps_is_refused(more: dict[str, Any], told: str) -> N
 def test_a_fresh_head_is_the_recipes_and_the_stages_are_the_tickets() -> None:
     recipe = Recipe(supernet=SupernetSettings(name="hrnet_cityscapes", settings={"last_channels": 7, "channels": 1}))
     source = made(toy("classification", bn_eps=0.25), 0, 0.5)
-    found = joined_settings(source, None, recipe, "segmentation", source.preprocessing)
-    assert found["channels"] == ((4,), (4, 6))
-    assert (found["head"], found["last_channels"], found["bn_eps"]) == ("segmentation", 7, 0.25)
+    found = joined(source, None, recipe, "segmentation", source.preprocessing)(num_classes=3)
+    assert isinstance(found, HRNetSpec)
+    assert found.channels == ((4,), (4, 6))
+    assert (found.head, found.last_channels, found.style.bn_eps) == ("segmentation", 7, 0.25)

@@ -7,6 +7,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,21 +108,38 @@ def connected_for(recipe: Recipe, splits: Splits) -> ResNetSpec:
 
 
 def _network(recipe: Recipe, splits: Splits) -> Spec:
+    name, settings = recipe.supernet.name, recipe.supernet.settings
+    for key, value in _fitted(splits).items():
+        if key in settings:
+            raise UserError(f"supernet.settings.{key} follows from the data ({value}); leave it out{_INSTEAD[key]}")
+    if recipe.supernet.family == "ticket":
+        return fitted_spec(lambda **fitted: architecture_of(name, settings, fitted), recipe, splits)
+    return fitted_spec(partial(create_spec, name, transformer=recipe.supernet.transformer, **settings), recipe, splits)
+
+
+def _fitted(splits: Splits) -> dict[str, Any]:
+    """What follows from the data."""
     shape = splits.preprocessing
-    fitted = {"in_channels": shape.channels, "image_size": shape.size, "num_classes": len(splits.classes)}
-    settings = recipe.supernet.settings
-    for name, value in fitted.items():
-        if name in settings:
-            raise UserError(f"supernet.settings.{name} follows from the data ({value}); leave it out{_INSTEAD[name]}")
+    return {"in_channels": shape.channels, "image_size": shape.size, "num_classes": len(splits.classes)}
+
+
+def fitted_spec(make: Callable[..., Spec], recipe: Recipe, splits: Splits) -> Spec:
+    """The spec of a network for some data.
+
+    Args:
+        make: Takes what follows from the data: ``in_channels``, ``image_size``, ``num_classes``.
+        recipe: Says what is learned, and the settings for messages.
+        splits: The data.
+
+    Raises:
+        UserError: The settings make no network, or one for another task.
+    """
     try:
-        if recipe.supernet.family == "ticket":
-            spec = architecture_of(recipe.supernet.name, settings, fitted)
-        else:
-            spec = create_spec(recipe.supernet.name, transformer=recipe.supernet.transformer, **settings, **fitted)
+        spec = make(**_fitted(splits))
         count(spec)
     except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
         why = " ".join(str(error).split())
-        raise UserError(f"the settings supernet.settings {settings} make no network ({why})") from None
+        raise UserError(f"the settings supernet.settings {recipe.supernet.settings} make no network ({why})") from None
     if spec.head != (wanted := make_task(recipe, splits).head):
         other = f"set supernet.settings.head to {wanted}, or " if wanted in _HEADS.get(type(spec), ()) else ""
         raise UserError(

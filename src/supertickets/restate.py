@@ -11,8 +11,9 @@ from .errors import UserError
 from .files import load_recipe, override, recipe_from_json
 from .policy_settings import BudgetSettings
 from .recipe import LrSettings, Recipe
+from .supernets import ResNetSpec
 from .ticket import Ticket
-from .transfer import HEAD_SETTINGS
+from .transfer import head_settings
 
 # A schedule that only matters to search and pruning must not stop a training without them.
 OFF = ("--prune.ratio", "0", "--search.interval", "0", "--search.last_epoch", "null")
@@ -103,6 +104,9 @@ def stretched(lr: LrSettings, factor: float) -> LrSettings:
 def transfer_recipe(ticket: Ticket, source: str, overrides: Sequence[str] = (), head: Ticket | None = None) -> Recipe:
     """A recipe of the target, restated for training a ticket's features on its data: its whole schedule, no search.
 
+    Of the recipe's network, the settings of a fresh head are all that counts; the network of a ResNet's ticket is told
+    by the ticket's own name of it.
+
     Args:
         ticket: Where the features come from.
         source: Name or file of the recipe.
@@ -115,10 +119,17 @@ def transfer_recipe(ticket: Ticket, source: str, overrides: Sequence[str] = (), 
     recipe = load_recipe(source, [*OFF, *overrides])
     refuse(overrides, ("search.", "prune."), "transfer", "architecture and mask stay as they are")
     fresh = head is None and recipe_of(ticket).task != recipe.task
-    free = tuple(f"supernet.settings.{name}" for name in HEAD_SETTINGS) if fresh else ()
+    settings = head_settings(ticket)
+    free = tuple(f"supernet.settings.{name}" for name in settings) if fresh else ()
     whose = "but the head, is the ticket's" if fresh else "the head too, is the tickets'"
     refuse(overrides, ("supernet.",), "transfer", f"the network, {whose}", free)
-    return dataclasses.replace(recipe, name=f"{recipe.name}-from-{recipe_of(ticket).name}")
+    supernet = recipe.supernet
+    if isinstance(ticket.spec, ResNetSpec):
+        own, given = recipe_of(ticket).supernet, recipe.supernet.settings
+        behind = {name: given[name] for name in settings if name in given and fresh}
+        kept = {name: value for name, value in own.settings.items() if not fresh or name not in ("head", *settings)}
+        supernet = dataclasses.replace(own, settings=kept | behind)
+    return dataclasses.replace(recipe, name=f"{recipe.name}-from-{recipe_of(ticket).name}", supernet=supernet)
 
 
 def prune_recipe(ticket: Ticket, ratio: float, criterion: str = "magnitude", overrides: Sequence[str] = ()) -> Recipe:

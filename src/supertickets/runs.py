@@ -30,6 +30,7 @@ from .opening import (
     check_reach,
     connected_for,
     find_table,
+    fitted_spec,
     make_task,
     open_session,
     space_for,
@@ -40,7 +41,7 @@ from .pruning import WITHOUT_DATA, find_criterion
 from .recipe import Recipe
 from .restate import check_target, fixed_network, lineage, recipe_of, refuse_budget
 from .schedule import check_schedule
-from .supernets import HRNetSpec, MobileSpec, ResNetSpec, Spec, spec_from_json
+from .supernets import MobileSpec, ResNetSpec, Spec, spec_from_json
 from .ticket import Ticket, load
 from .training import (
     Interrupted,
@@ -56,7 +57,7 @@ from .training import (
     policy_of,
     write_json,
 )
-from .transfer import graft, joined_settings
+from .transfer import check_parts, graft, joined
 
 Command = Literal["draw", "search", "train", "retrain", "transfer", "prune", "trunk"]
 
@@ -122,10 +123,10 @@ def transfer(ticket: Ticket, recipe: Recipe, out: str | Path | None = None, head
     """Trains the features of a ticket on other data; architecture and mask stay (Sec. 3.3).
 
     Within a task only the classifier is new. For another task the head is fresh and dense, or that of a ticket of the
-    target, which brings its own mask and classifier.
+    target, which brings its own mask and classifier (supernets alone).
 
     Args:
-        ticket: Gives stem and stages.
+        ticket: Gives the features: stem and stages of a supernet; stem, blocks and attention modules of a ResNet.
         recipe: The settings of the target, e.g. from `restate.transfer_recipe`; its search and pruning are left out.
         out: Run directory; default ``runs/<recipe name>``.
         head: Gives the head and the classifier.
@@ -133,21 +134,17 @@ def transfer(ticket: Ticket, recipe: Recipe, out: str | Path | None = None, head
     Raises:
         UserError: The features cannot serve the target, or the head does not fit them.
     """
-    if not recipe.supernet.has_units:
-        raise UserError(f"transfer takes the recipe of a supernet; this one's supernet.name is {recipe.supernet.name}")
+    check_parts(ticket, head, recipe)
     if head is not None:
         whose: dict[str, Any] = {"kind": "inherited", "lineage": lineage(head)}
     else:
         whose = {"kind": "kept" if recipe_of(ticket).task == recipe.task else "fresh"}
 
     def beginning(recipe: Recipe, splits: Splits) -> Ticket:
-        wanted = make_task(recipe, splits).head
-        settings = joined_settings(ticket, head, recipe, wanted, splits.preprocessing)
+        make = joined(ticket, head, recipe, make_task(recipe, splits).head, splits.preprocessing)
         if head is not None:
             check_data("the head's ticket", head, splits)
-        joined = dataclasses.replace(recipe.supernet, transformer=True, settings=settings)
-        full = supernet_for(dataclasses.replace(recipe, supernet=joined), splits)
-        assert isinstance(full, HRNetSpec)
+        full = fitted_spec(make, recipe, splits)
         return graft(full, ticket, head, splits.classes, splits.preprocessing, recipe.seed)
 
     made = {"lineage": lineage(ticket), "head": whose}

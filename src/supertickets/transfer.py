@@ -1,9 +1,14 @@
-"""Transfer: stem and stages of one ticket under the head of another task or data set (Sec. 3.3, Table 2)."""
+"""Transfer: the features of one ticket under the head of another task or data set (Sec. 3.3, Table 2).
+
+The features of a multi-resolution supernet are its stem and stages; those of a ResNet are its stem and blocks with
+their attention modules.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,23 +17,59 @@ from torch import Tensor
 from .data import Preprocessing
 from .errors import UserError
 from .recipe import Recipe
-from .supernets import Head, HRNet, HRNetSpec, create_spec
+from .supernets import Head, HRNet, HRNetSpec, ResNet, ResNetSpec, Spec, create_spec
+from .supernets.resnet import usual_stride
 from .ticket import Ticket
 
-# Settings of a supernet that belong to its head.
-HEAD_SETTINGS = ("head_channels", "last_channels", "dropout", "init_std")
 _FEATURE_SETTINGS = ("stem_channels", "stem_strides", "channels", "blocks", "expansion", "tokens")
+# By family, settings that belong to a head.
+_HEAD_SETTINGS: Mapping[type, tuple[str, ...]] = {
+    HRNetSpec: ("head_channels", "last_channels", "dropout", "init_std"),
+    ResNetSpec: ("output_stride",),
+}
 
 
-def joined_settings(
+def head_settings(ticket: Ticket) -> tuple[str, ...]:
+    """Settings of a recipe's supernet that a ticket's fresh head takes.
+
+    Raises:
+        UserError: The ticket's network cannot be parted into features and head.
+    """
+    found = _HEAD_SETTINGS.get(type(ticket.spec))
+    if found is None:
+        raise UserError(
+            f"transfer joins features of a supernet or a ResNet with a head, which {ticket.spec} has not; "
+            "take a ticket of such a network, or train it further with retrain"
+        )
+    return found
+
+
+def check_parts(ticket: Ticket, head: Ticket | None, recipe: Recipe) -> None:
+    """Refuses what cannot be joined, whatever the data is like.
+
+    Raises:
+        UserError: The head or the recipe is for another family than the features.
+    """
+    head_settings(ticket)
+    if isinstance(ticket.spec, ResNetSpec):
+        if head is not None:
+            raise UserError("--head is for tickets of a supernet; the head of a ResNet is fresh, leave --head out")
+        return
+    if head is not None:
+        _supernet_of(head)
+    if not recipe.supernet.has_units:
+        raise UserError(f"transfer takes the recipe of a supernet; this one's supernet.name is {recipe.supernet.name}")
+
+
+def joined(
     ticket: Ticket, head: Ticket | None, recipe: Recipe, wanted: Head, preprocessing: Preprocessing
-) -> dict[str, Any]:
-    """Settings of a full supernet with a ticket's stem and stages, and a head for the target.
+) -> Callable[..., Spec]:
+    """The full network with a ticket's features and a head for the target; it still takes what follows from the data.
 
     The head is that of ``head``; the ticket's own if it is for the same task; or else the recipe's.
 
     Args:
-        ticket: Gives stem and stages.
+        ticket: Gives the features.
         head: Gives the head, if it is inherited.
         recipe: The target's settings.
         wanted: The kind of head that the target needs.
@@ -37,20 +78,33 @@ def joined_settings(
     Raises:
         UserError: The features cannot serve the target, or the head does not fit them.
     """
-    features = spec_with_stages(ticket)
-    if features.in_channels != preprocessing.channels:
+    spec = ticket.spec
+    if spec.in_channels != preprocessing.channels:
         raise UserError(
-            f"the ticket's features take pictures of {features.in_channels} channels, those of {recipe.name} have "
+            f"the ticket's features take pictures of {spec.in_channels} channels, those of {recipe.name} have "
             f"{preprocessing.channels}; take a ticket that was drawn on such pictures"
         )
+    if isinstance(spec, ResNetSpec):
+        stride = recipe.supernet.settings.get("output_stride", usual_stride(wanted))
+        fresh = {} if spec.head == wanted else {"head": wanted, "output_stride": stride}
+        return partial(dataclasses.replace, spec, **fresh)
+    return partial(create_spec, recipe.supernet.name, **_joined_settings(ticket, head, recipe, wanted, preprocessing))
+
+
+def _joined_settings(
+    ticket: Ticket, head: Ticket | None, recipe: Recipe, wanted: Head, preprocessing: Preprocessing
+) -> dict[str, Any]:
+    """Settings of a full supernet with a ticket's stem and stages, and a head for the target."""
+    features = _supernet_of(ticket)
     settings = {name: getattr(features, name) for name in _FEATURE_SETTINGS} | dataclasses.asdict(features.style)
-    behind = features if head is None else spec_with_stages(head)
+    behind = features if head is None else _supernet_of(head)
     if behind.head == wanted:
         check_join(features, behind)
-        return settings | {name: getattr(behind, name) for name in ("head", *HEAD_SETTINGS)}
+        return settings | {name: getattr(behind, name) for name in ("head", *_HEAD_SETTINGS[HRNetSpec])}
     if head is not None:
         raise UserError(f"--head is a ticket for {behind.head}, the data is for {wanted}; take one of that task")
-    chosen = {name: value for name, value in recipe.supernet.settings.items() if name in HEAD_SETTINGS}
+    given = recipe.supernet.settings.items()
+    chosen = {name: value for name, value in given if name in _HEAD_SETTINGS[HRNetSpec]}
     usual = create_spec(recipe.supernet.name, image_size=preprocessing.size)
     assert isinstance(usual, HRNetSpec)
     branches, widths = len(features.channels[-1]), chosen.get("head_channels", usual.head_channels)
@@ -62,17 +116,9 @@ def joined_settings(
     return settings | {"head": wanted} | chosen
 
 
-def spec_with_stages(ticket: Ticket) -> HRNetSpec:
-    """The spec of a ticket that can be parted into stem, stages and head.
-
-    Raises:
-        UserError: It is of another family.
-    """
+def _supernet_of(ticket: Ticket) -> HRNetSpec:
     if not isinstance(ticket.spec, HRNetSpec):
-        raise UserError(
-            f"transfer joins stem and stages of a supernet with a head, which {ticket.spec} has not; "
-            "take a ticket of a supernet, or train it further with retrain"
-        )
+        raise UserError(f"the head of {ticket.spec} does not fit a supernet; give --head a ticket of a supernet")
     return ticket.spec
 
 
@@ -101,7 +147,7 @@ def check_join(features: HRNetSpec, head: HRNetSpec) -> None:
 
 
 def graft(
-    full: HRNetSpec,
+    full: Spec,
     features: Ticket,
     head: Ticket | None,
     classes: tuple[str, ...],
@@ -115,8 +161,8 @@ def graft(
     that could be ranked. It counts as maskable all the same, so that the sparsity told is that of the whole network.
 
     Args:
-        full: The supernet with the features' stem and stages and the wanted head.
-        features: Gives stem and stages.
+        full: The network with the wanted head, and all units that features and head may have lost.
+        features: Gives all in front of the head.
         head: Gives all behind them, classifier included.
         classes: Names of the outputs.
         preprocessing: How a picture becomes an input.
@@ -126,15 +172,15 @@ def graft(
         A ticket that has not been trained as a whole yet.
     """
     behind = head or (features if features.spec.head == full.head else None)
-    rest = spec_with_stages(behind) if behind else full
-    units = {name: units for name, units in spec_with_stages(features).units.items() if _of_features(name)}
-    units |= {name: units for name, units in rest.units.items() if not _of_features(name)}
-    spec = dataclasses.replace(full, units=units)
+    spec = full
+    if isinstance(full, HRNetSpec):
+        spec = _with_units(full, _supernet_of(features), _supernet_of(behind) if behind else full)
     torch.manual_seed(seed)
     module = spec.build()
+    assert isinstance(module, HRNet | ResNet)
 
     def giver(name: str) -> Ticket | None:
-        if HRNet.is_feature(name):
+        if module.is_feature(name):
             return features
         return head if name.startswith("classifier.") else behind
 
@@ -153,6 +199,13 @@ def graft(
             known: Mapping[str, Tensor] = {} if ticket is None else ticket.mask
             mask[name] = known[name] if name in known else torch.ones_like(weights[name], dtype=torch.bool)
     return Ticket(spec, weights, mask, classes, preprocessing, {})
+
+
+def _with_units(full: HRNetSpec, features: HRNetSpec, behind: HRNetSpec) -> HRNetSpec:
+    """A supernet with the units that are left in the features of one and in the head of another."""
+    units = {name: units for name, units in features.units.items() if _of_features(name)}
+    units |= {name: units for name, units in behind.units.items() if not _of_features(name)}
+    return dataclasses.replace(full, units=units)
 
 
 def _of_features(block: str) -> bool:

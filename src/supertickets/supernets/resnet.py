@@ -24,6 +24,9 @@ from .dense_head import SQUEEZE, dense_head
 from .spec import Choice, Decision, Head, Network, WithoutUnits, as_tuples
 
 EXPANSION = 4  # of a bottleneck: channels out per channel inside
+HEADS: tuple[Head, ...] = ("classification", "segmentation", "density")
+_STEM_STRIDES = {"small": 1, "large": 4}
+_STRIDES = (1, 2, 4, 8, 16, 32)
 _BETWEEN = "|"  # of a scheme's stages
 
 
@@ -49,6 +52,9 @@ class ResNetSpec(WithoutUnits):
         num_classes: Classes; 1 for a density.
         in_channels: Channels of the input image.
         image_size: Height and width that costs refer to, in pixels.
+
+    Raises:
+        UserError: There is no such head or stride, or a density is one of several kinds of things.
     """
 
     blocks: tuple[int, ...]
@@ -65,6 +71,17 @@ class ResNetSpec(WithoutUnits):
     num_classes: int = 100
     in_channels: int = 3
     image_size: tuple[int, int] = (32, 32)
+
+    def __post_init__(self) -> None:
+        if self.head not in HEADS:
+            hint = nearest(str(self.head), HEADS, f"; they are for {', '.join(HEADS)}")
+            raise UserError(f"ResNets have no head for {self.head}{hint}")
+        strides = [stride for stride in _STRIDES if stride >= _STEM_STRIDES[self.stem]]
+        if self.output_stride not in strides:
+            known = ", ".join(map(str, strides))
+            raise UserError(f"supernet.settings.output_stride is {self.output_stride}; take one of {known}")
+        if self.head == "density" and self.num_classes != 1:
+            raise UserError(f"a density is that of one kind of things, not of {self.num_classes}; give one class")
 
     def __str__(self) -> str:
         if self.attention is None:
@@ -245,14 +262,7 @@ class _Block(nn.Module):
         return self.branch(x_BCHW), self.shortcut(x_BCHW)
 
 
-_STEM_STRIDES = {"small": 1, "large": 4}
-_CIFAR = {
-    "widths": (16, 32, 64),
-    "stem": "small",
-    "output_stride": 4,
-    "num_classes": 100,
-    "image_size": (32, 32),
-}
+_CIFAR = {"widths": (16, 32, 64), "stem": "small", "num_classes": 100, "image_size": (32, 32)}
 _IMAGENET = {
     "widths": (64, 128, 256, 512),
     "stem": "large",
@@ -266,10 +276,14 @@ RESNETS: Mapping[str, Mapping[str, Any]] = {
     "resnet50": {"blocks": (3, 4, 6, 3), "groups": 64, **_IMAGENET},
 }
 _RATIOS = {"small": 4, "large": 20}  # of "dia", by the stem
-_DENSE: Mapping[str, Mapping[str, Any]] = {"small": {}, "large": {"output_stride": 8}}  # where a head makes maps
-_NAMED = {"sharing": ("none", "stage"), "head": ("classification", "segmentation", "density")}
+_SHARINGS = ("none", "stage")
 _SETTINGS = ("attention", "sharing", "ratio", "groups", "scheme", "widths", "bias", "output_stride")
 _FITTED = ("head", "num_classes", "in_channels", "image_size")
+
+
+def usual_stride(head: Head) -> int:
+    """The output stride that a head has unless it is set: large stems dilate for maps."""
+    return 32 if head == "classification" else 8
 
 
 def create_resnet(name: str, *, scheme: str | int | None = None, **overrides: Any) -> ResNetSpec:
@@ -289,21 +303,16 @@ def create_resnet(name: str, *, scheme: str | int | None = None, **overrides: An
     for key in overrides:
         if key not in known:
             raise UserError(f"unknown supernet setting '{key}'{nearest(key, known)}")
-    for key, options in _NAMED.items():
-        if key in overrides and overrides[key] not in options:
-            hint = nearest(str(overrides[key]), options, f"; take one of {', '.join(options)}")
-            raise UserError(f"unknown supernet.settings.{key} '{overrides[key]}'{hint}")
-    shipped = dict(RESNETS[name])
-    if overrides.get("head", "classification") != "classification":
-        shipped |= _DENSE[shipped["stem"]]
-    if overrides.get("head") == "density":
-        shipped["num_classes"] = 1
-    spec = ResNetSpec(**{**shipped, **{key: as_tuples(value) for key, value in overrides.items()}})
+    if (sharing := overrides.get("sharing", "none")) not in _SHARINGS:
+        hint = nearest(str(sharing), _SHARINGS, f"; take one of {', '.join(_SHARINGS)}")
+        raise UserError(f"unknown supernet.settings.sharing '{sharing}'{hint}")
+    head = overrides.get("head", "classification")
+    usual = {**RESNETS[name], "output_stride": usual_stride(head)} | ({"num_classes": 1} if head == "density" else {})
+    spec = ResNetSpec(**{**usual, **{key: as_tuples(value) for key, value in overrides.items()}})
     if len(spec.widths) != len(spec.blocks):
         raise UserError(
             f"supernet.settings.widths has {len(spec.widths)} numbers; give one per stage, {len(spec.blocks)}"
         )
-    _check_maps(spec)
     if spec.attention == "dia":
         if spec.sharing != "stage":
             raise UserError("attention dia is shared by a stage; set supernet.settings.sharing to stage")
@@ -316,16 +325,6 @@ def create_resnet(name: str, *, scheme: str | int | None = None, **overrides: An
     for width in spec.widths:
         make_attention(spec.attention, EXPANSION * width, spec.ratio, spec.groups)
     return dataclasses.replace(spec, connected=_flags(scheme, spec))
-
-
-def _check_maps(spec: ResNetSpec) -> None:
-    """Refuses strides that no stage has, and a density of several kinds of things."""
-    strides = [_STEM_STRIDES[spec.stem] * 2**i for i in range(len(spec.blocks))]
-    if spec.output_stride not in strides:
-        known = ", ".join(map(str, strides))
-        raise UserError(f"supernet.settings.output_stride is {spec.output_stride}; take one of {known}")
-    if spec.head == "density" and spec.num_classes != 1:
-        raise UserError(f"a density counts one kind of things, the data has {spec.num_classes}; give it one class")
 
 
 def _flags(scheme: str | int | None, spec: ResNetSpec) -> tuple[bool, ...]:
