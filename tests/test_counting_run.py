@@ -122,6 +122,26 @@ def test_connections_of_a_resnet_are_searched_by_counting(cli: Cli, folder: Path
     assert set(row) == {"image", "count"}
 
 
+def test_features_of_a_classifier_are_moved_to_crowds(cli: Cli, folder: Path, tmp_path: Path) -> None:
+    """As in the paper: a ResNet that learned to tell pictures apart gets a head that counts."""
+    for label, most in (("few", 6), ("many", 40)):
+        (tmp_path / "classes" / label).mkdir(parents=True)
+        for i in range(16):
+            Image.fromarray(dots(500 + i, 32, 32, most)[0]).save(tmp_path / "classes" / label / f"{i}.png")
+    network = ("--supernet.name", "resnet50", "--supernet.settings.attention", "se")
+    words = ("--threads", "1", "--epochs", "1", "--data.size", "32", "--data.batch", "8", "--recalibrate_batches", "1")
+    wide = ("--supernet.settings.sharing", "stage", "--supernet.settings.widths", "[4,4,8,8]")
+    made = cli("train", "images", "--data", tmp_path / "classes", "--out", tmp_path / "source", *words, *network, *wide)
+    assert made.status == 0, made.err
+    target = [word for word in RESNET if not word.startswith("--supernet") and word != "[4,4,8,8]"]
+    moved = ("--data", folder, "--out", tmp_path / "moved", *target)
+    said = cli("transfer", tmp_path / "source", "shanghaitech_b", *moved)
+    assert said.status == 0, said.err
+    ticket = st.load(tmp_path / "moved")
+    assert (ticket.spec.head, ticket.spec.num_classes) == ("density", 1)
+    assert "mae" in ticket.about["test"]
+
+
 REFUSED = [
     ("draw mbm_cells --data {folder} --task segmentation", "data.source shanghaitech is for counting"),
     ("draw mbm_cells --data {folder} --augment.rotate 10", "counting takes flip, photometric, resize"),
