@@ -352,6 +352,21 @@ def test_the_front_is_chosen_by_validation(tmp_path: Path) -> None:
     assert [point.method for point in on_front(means(comparison, "masked_macs"))] == ["a", "c"]
 
 
+def test_of_errors_less_is_better(tmp_path: Path) -> None:
+    """Errors of counts: 8 at 10 MACs, 5 at 20; 9 at 20 is beaten; what is gained is what is less."""
+    for name, error, macs in (("a", 8.0, 10), ("b", 5.0, 20), ("c", 9.0, 20)):
+        write_run(tmp_path / name, scores={"loss": 1.0, "mae": error, "count": 50.0}, masked_macs=macs)
+    points = [("ours", 0.5, 0, "a"), ("ours", 0.2, 0, "b"), ("theirs", 0.2, 0, "c")]
+    (comparison,) = collect([write_points(tmp_path, points)]).comparisons
+    assert (comparison.metric.called, comparison.metric.unit) == ("MAE", "")
+    front = on_front(means(comparison, "masked_macs"), comparison.metric.sign)
+    assert [point.score.mean for point in front] == [8, 5]
+    found = pair(comparison, "ours", "theirs")
+    assert found.paired == {0.2: summary([4])}
+    assert [at.gain for at in found.at] == [summary([4])]
+    assert verdict(Claim("x", (found,))).startswith("Better in 1 of 1")
+
+
 def test_runs_are_shown_from_the_middle(compared: Comparison) -> None:
     assert [(run.method, run.ratio, run.seed) for run in chosen(compared)] == [
         ("two-in-one", 0.8, 0),
