@@ -157,12 +157,12 @@ def fresh(ticket: st.Ticket, seed: int) -> st.Ticket:
 
 def row(ticket: st.Ticket) -> dict[str, Any]:
     """The figures of a cell; its sparsity is that of the whole network, a fresh head included."""
-    name, value = headline(ticket.about["test"]) or ("", 0.0)
-    cost = ticket.cost
+    metric, cost = headline(ticket.about["test"]), ticket.cost
+    assert metric is not None
     return {
-        "metric": name,
-        "test": value,
-        "validation": (headline(ticket.about["validation"]) or ("", 0.0))[1],
+        "metric": metric.called,
+        "test": ticket.about["test"][metric.name],
+        "validation": ticket.about["validation"][metric.name],
         "sparsity": cost.sparsity,
         "params": cost.params,
         "nonzero_params": cost.nonzero_params,

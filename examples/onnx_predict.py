@@ -3,8 +3,8 @@
 Use: python onnx_predict.py model.onnx picture.jpg ...
 
 A line per picture: its likely classes, the classes of its pixels with their shares, the joints of the person in it
-(x and y in pixels, score), or its objects (score, and x, y, width, height in pixels). The file says how pictures are
-fitted to the network and whether it has anchors, and so what it was drawn for.
+(x and y in pixels, score), its objects (score, and x, y, width, height in pixels), or how many were counted. The file
+says how pictures are fitted to the network and whether it has anchors or a scale, and so what it was drawn for.
 """
 
 import json
@@ -43,6 +43,12 @@ def classes_of_pixels(picture: Image.Image) -> list[str]:
     mask = np.stack([np.asarray(one) for one in maps]).argmax(0)  # the class of every pixel, by its number
     shares = np.bincount(mask.ravel(), minlength=len(classes)) / mask.size
     return [f"{classes[i]} {shares[i]:.6f}" for i in shares.argsort()[::-1] if shares[i] > 0]
+
+
+def count(picture: Image.Image) -> list[str]:
+    scale = how["shorter"] / min(picture.size) if how["shorter"] else 1
+    small = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.BILINEAR)
+    return [f"{scores_of(small).sum() / json.loads(about['scale']):.6f} counted"]
 
 
 def joints(picture: Image.Image) -> list[str]:
@@ -98,7 +104,7 @@ def overlap(one: np.ndarray, other: np.ndarray) -> float:
 SAY = {
     "stretch": objects if "anchors" in about else likely_classes,
     "crop": likely_classes,
-    "shorter": classes_of_pixels,
+    "shorter": count if "scale" in about else classes_of_pixels,
     "pad": joints,
 }
 if how["fit"] not in SAY:

@@ -3,8 +3,8 @@
 Use: python examples/show_batches.py RECIPE --data DIR --out FILE.png [--any.setting VALUE]
 
 Scenes are shown plain and, below, under the colours of their classes (what is ignored stays plain); people with their
-marked joints and limbs, orange on their left and blue on their right; objects with their boxes and classes; all others
-with their label.
+marked joints and limbs, orange on their left and blue on their right; objects with their boxes and classes; crowds
+plain and, below, with a dot for every point; all others with their label.
 """
 
 import argparse
@@ -72,14 +72,25 @@ def tile(task: str, splits: Splits, pixels: Tensor, target: Tensor) -> Image.Ima
         rows = [(splits.classes[int(kind)], place) for kind, *place in target.tolist() if kind >= 0]
         found = [(name, (x * width, y * height, (r - x) * width, (d - y) * height)) for name, (x, y, r, d) in rows]
         return draw_boxes(picture, [(name, 1.0, box) for name, box in found], colors)
-    sheet = Image.new("RGB", (width, height + (height if task == "segmentation" else LINE)), "white")
+    dense = task in ("segmentation", "counting")
+    sheet = Image.new("RGB", (width, height + (height if dense else LINE)), "white")
     sheet.paste(picture, (0, 0))
     if task == "segmentation":
         colors = np.array(colors_of(splits.classes), np.uint8)
         sheet.paste(tinted(picture, target.numpy().astype(np.uint8), colors), (0, height))
+    elif task == "counting":  # points are in shares of the picture
+        sheet.paste(dotted(picture, target.numpy()), (0, height))
     else:
         write(sheet, (0, height + 2), label(splits.classes, target))
     return sheet
+
+
+def dotted(picture: Image.Image, points: np.ndarray) -> Image.Image:
+    """The picture with a dot for every point."""
+    picture, radius = picture.copy(), 1.5
+    for x, y in points[points[:, 2] > 0, :2] * picture.size:
+        ImageDraw.Draw(picture).ellipse((x - radius, y - radius, x + radius, y + radius), fill="#e8472b")
+    return picture
 
 
 def label(classes: Sequence[str], target: Tensor) -> str:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import supertickets as st
+from crowds import crowds
 from people import SEVENTEEN, crowd
 from streets import published
 from supertickets.recipe import flatten
@@ -142,3 +143,31 @@ def test_a_recipe_of_imagenet_runs_to_its_end(what: str, epochs: int, tmp_path: 
         assert ticket.about["found"]["cost"] == ticket.cost.macs
         assert records[-1]["entropy"] < records[0]["entropy"]
         assert records[-1]["sampled_networks"] == 3 * 4  # batches of an epoch, and parts of each
+
+
+# Dots on dark ground; the network is the recipe's, a sixteenth as wide.
+CROWDS = {
+    **{"threads": 1, "epochs": 6, "evaluate_every": 6, "recalibrate_batches": 1, "optimizer.lr": 0.01},
+    **{"data.size": [40, 40], "data.batch": 4, "data.workers": 0, "data.sigma": 2.0, "lr.warmup_epochs": 0.0},
+    "supernet.settings": {"head": "density", "attention": "se", "sharing": "stage", "widths": [4, 8, 16, 32]},
+}
+
+
+@pytest.mark.parametrize("part", ["a", "b"])
+def test_a_recipe_of_crowds_runs_to_its_end(part: str, tmp_path: Path) -> None:
+    written = st.load_recipe(f"shanghaitech_{part}")
+    assert written.supernet.settings == {n: v for n, v in CROWDS["supernet.settings"].items() if n != "widths"}  # type: ignore[attr-defined]
+    crowds(tmp_path / "data" / f"part_{part.upper()}", {"train": 30, "test": 4})
+    words = [word for setting, value in CROWDS.items() for word in (f"--{setting}", json.dumps(value))]
+    recipe = st.load_recipe(f"shanghaitech_{part}", ["--data.dir", str(tmp_path / "data"), *words])
+    ticket = st.train(recipe, tmp_path / "run")
+
+    before, used = (flatten(r) for r in (written.to_json(), ticket.about["recipe"]))
+    assert {setting for setting, value in used.items() if value != before[setting]} == {*CROWDS, "data.dir"}
+    assert (ticket.spec.head, ticket.classes) == ("density", ("density",))
+    records = [event for event in read_events(tmp_path / "run" / "events.jsonl") if event["event"] == "epoch"]
+    assert records[-1]["train_loss"] < records[0]["train_loss"]
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    for split in ("validation", "test"):
+        assert set(result[split]) == {"loss", "mae", "rmse", "count"}
+        assert 0 < result[split]["mae"] <= result[split]["rmse"]

@@ -95,6 +95,7 @@ def _search(options: argparse.Namespace) -> None:
         raise UserError("--shared is for searches for connections of a ResNet; leave it out")
     from .study.rival_search import rival_search
     from .study.tables import cost_lines
+    from .tasks import headline
     from .training import Interrupted
 
     out = Path(options.out or f"runs/{recipe.name}-{by}")
@@ -110,7 +111,9 @@ def _search(options: argparse.Namespace) -> None:
         print_json({"ticket": str(out / "ticket"), **result})
         return
     OUT.print(f"\nticket   {out / 'ticket'}\nnetworks {out / 'networks.csv'}")
-    OUT.print(f"best     validation {result['validation']:.2f}%, test {result['test']:.2f}%")
+    scores = {split: ticket.about[split] for split in ("validation", "test")}
+    best = [f"{split} {m.text(found)}" for split, found in scores.items() if (m := headline(found)) is not None]
+    OUT.print(f"best     {', '.join(best)}")
     for line in cost_lines(ticket.cost):
         OUT.print(line)
 
@@ -185,7 +188,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    """say what is in pictures, or in folders of them: a class, the class of every pixel, people's joints, or objects"""
+    """say what is in pictures, or in folders: a class, the class of every pixel, people's joints, objects, a count"""
     from .data import list_pictures
     from .data.coco import read_boxes
     from .study.paint import lines, predictions

@@ -22,13 +22,14 @@ from .training.optim import check_optimizer
 # Sources of other tasks than classification, and what may vary in which task.
 _TASKS = {
     **dict.fromkeys(("cityscapes", "ade20k", "voc", "masks"), "segmentation"),
-    **{"coco": "pose", "coco_boxes": "detection"},
+    **{"coco": "pose", "coco_boxes": "detection", "shanghaitech": "counting"},
 }
 _VARIES = {
     "classification": {"crop", "flip", "jitter", "randaugment", "mixup", "cutmix", "shift", "rotate", "scale"},
     "segmentation": {"resize", "class_share", "photometric", "flip"},
     "pose": {"flip", "jitter", "rotate", "rotate_share", "scale", "half_body"},
     "detection": {"flip", "jitter", "scale"},
+    "counting": {"resize", "photometric", "flip"},
 }
 
 
@@ -137,8 +138,13 @@ def check_recipe(recipe: Recipe) -> Recipe:
         raise UserError(f"search.rho is {recipe.search.rho:g}; the nearest possible is 0 (no penalty)")
     if recipe.search.reach <= 0:
         raise UserError(f"search.reach is {recipe.search.reach:g}; usual is 2.5, and search.rho 0 is no penalty")
-    if recipe.pose.sigma <= 0:
-        raise UserError(f"pose.sigma is {recipe.pose.sigma:g}; it must be above 0, e.g. 2")
+    for name, above, usual in (
+        ("pose.sigma", recipe.pose.sigma, 2),
+        ("data.sigma", recipe.data.sigma, 4),
+        ("counting.scale", recipe.counting.scale, 100),
+    ):
+        if above is not None and not above > 0:
+            raise UserError(f"{name} is {above:g}; it must be above 0, e.g. {usual}")
     if not 0 < recipe.augment.crop <= 1:
         raise UserError(f"augment.crop is {recipe.augment.crop:g}; it is a share of the area, e.g. 0.35 (1 for none)")
     for name, share in (
@@ -229,7 +235,7 @@ def _check_task(recipe: Recipe) -> None:
             raise UserError(
                 f"augment.{name} is not for {task}; leave it out ({task} takes {', '.join(sorted(_VARIES[task]))})"
             )
-    if task in ("pose", "detection") and recipe.distill.teacher is not None:
+    if task in ("pose", "detection", "counting") and recipe.distill.teacher is not None:
         raise UserError(f"distill.teacher needs classes of pictures or pixels, which {task} has not; leave it out")
     if task != "pose" and recipe.data.boxes != "truth":
         raise UserError(f"data.boxes is not for {task}; leave it out")

@@ -22,7 +22,7 @@ from .recipe import Recipe
 from .schedule import check_schedule
 from .search import Space
 from .settle import settle
-from .supernets import HRNetSpec, MobileSpec, ResNetSpec, Spec, create_spec, list_spaces
+from .supernets import Head, HRNetSpec, MobileSpec, ResNetSpec, Spec, create_spec, list_spaces
 from .tasks import Segmentation, Task, task_of_head
 from .tasks.segmentation import balanced, pixel_shares
 from .ticket import Ticket
@@ -37,7 +37,7 @@ Beginning = Callable[[Recipe, Splits], Spec | Ticket]
 TABLE = "latency.json"  # in the directory of a search
 # What networks of a family may be for.
 _HEADS: Mapping[type, tuple[str, ...]] = {
-    HRNetSpec: ("classification", "segmentation", "keypoints"),
+    HRNetSpec: ("classification", "segmentation", "keypoints", "density"),
     MobileSpec: ("classification", "detection"),
     ResNetSpec: ("classification", "segmentation", "density"),
 }
@@ -180,7 +180,14 @@ def architecture_of(name: str, settings: Mapping[str, Any], fitted: Mapping[str,
 
 def make_task(recipe: Recipe, splits: Splits) -> Task:
     """What the recipe learns, with the names that the data has."""
-    return task_of_head("keypoints" if recipe.task == "pose" else recipe.task, splits.classes, recipe.to_json())
+    heads: dict[str, Head] = {
+        "classification": "classification",
+        "segmentation": "segmentation",
+        "pose": "keypoints",
+        "detection": "detection",
+        "counting": "density",
+    }
+    return task_of_head(heads[recipe.task], splits.classes, recipe.to_json())
 
 
 def find_table(

@@ -19,12 +19,14 @@ class DataSettings:
             or "cifar100" (their Python version), "tiny_imagenet" (its published layout) or "folders" (pictures in
             folders by class); for segmentation "cityscapes", "ade20k", "voc" (their published layouts) or "masks"
             (folders of pictures and of masks); for pose "coco" (its layout for keypoints); for detection "coco_boxes"
-            (its layout for boxes).
+            (its layout for boxes); for counting "shanghaitech" (the layout of one of its parts).
         dir: Folder with the data set.
-        size: Side that pictures are made to, in pixels, or height and width of a scene's crops or of the regions around
-            people; null keeps the size of the data set, and chooses one for "folders".
-        shorter: Shorter side to which scenes are resized before they are cropped or evaluated; null for the shorter one
-            of ``size``.
+        size: Side that pictures are made to, in pixels, or height and width of the crops of scenes and crowds or of the
+            regions around people; null keeps the size of the data set, and chooses one for "folders".
+        shorter: Shorter side to which scenes and crowds are resized before they are cropped or evaluated; null for the
+            shorter one of ``size``, crowds then keep their size.
+        sigma: Deviation of the Gaussians that counted points become, in pixels of the picture; null for 0.3 times the
+            mean distance to the three nearest points (geometry-adaptive, at least 1).
         boxes: Boxes of people in the test split of "coco": "truth", "detected" (the file in person_detection_results),
             or a file with COCO's detections. All else takes the true ones.
         ignore: Stored labels of "masks" that mean nothing.
@@ -55,10 +57,12 @@ class DataSettings:
         "masks",
         "coco",
         "coco_boxes",
+        "shanghaitech",
     ] = "digits"
     dir: str | None = None
     size: int | tuple[int, int] | None = None
     shorter: int | None = None
+    sigma: float | None = 4.0
     boxes: str = "truth"
     ignore: tuple[int, ...] = (255,)
     class_names: tuple[str, ...] = ()
@@ -79,9 +83,9 @@ class AugmentSettings:
 
     Attributes:
         crop: Smallest share of a picture's area that a random crop takes (TensorFlow's recipe for ImageNet: 0.08).
-        resize: Smallest and largest factor by which scenes are resized before they are cropped.
+        resize: Smallest and largest factor by which scenes and crowds are resized before they are cropped.
         class_share: Largest share of one class in a crop of a scene, if ten tries find such a crop; 1 for any.
-        photometric: Whether brightness, contrast, saturation and hue of scenes vary, each by chance.
+        photometric: Whether brightness, contrast, saturation and hue of scenes and crowds vary, each by chance.
         flip: Whether half of the samples are mirrored.
         jitter: Largest relative change of brightness, contrast and saturation.
         randaugment: Magnitude of RandAugment (two operations), usually 9; 0 switches it off.
@@ -321,6 +325,17 @@ class PoseSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CountingSettings:
+    """What only counting has.
+
+    Attributes:
+        scale: The network answers with points per cell of its map, times this, so that its answers are around 1.
+    """
+
+    scale: float = 100.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Every setting of a run.
 
@@ -349,7 +364,7 @@ class Recipe:
 
     name: str = "recipe"
     description: str = ""
-    task: Literal["classification", "segmentation", "pose", "detection"] = "classification"
+    task: Literal["classification", "segmentation", "pose", "detection", "counting"] = "classification"
     epochs: int = 40
     seed: int = 0
     label_smoothing: float = 0.0
@@ -377,6 +392,7 @@ class Recipe:
     distill: DistillSettings = field(default_factory=DistillSettings)
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     pose: PoseSettings = field(default_factory=PoseSettings)
+    counting: CountingSettings = field(default_factory=CountingSettings)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON."""

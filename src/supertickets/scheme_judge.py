@@ -128,5 +128,5 @@ def batch_statistics(module: nn.Module) -> Iterator[None]:
 
 
 def _share(scores: dict[str, Any]) -> float:
-    found = headline(scores)
-    return found[1] / 100 if found else 0.0
+    metric = headline(scores)
+    return metric.quality(scores) if metric else 0.0

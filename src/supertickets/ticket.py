@@ -33,7 +33,10 @@ _HUB_TAGS = {
     "segmentation": "image-segmentation",
     "keypoints": "keypoint-detection",
     "detection": "object-detection",
+    "density": "image-to-image",  # it has no tag for counting
 }
+# What a network's outputs are called where they are no classes.
+_OUTPUTS = {"keypoints": "joints", "density": "map"}
 # What a card begins with.
 _SAID = {
     "draw": "A small network, searched and pruned in one training run.",
@@ -105,7 +108,8 @@ class Ticket:
 
         Returns:
             Per image, of a classification (class, probability) from likely to unlikely, five at most; of a
-            segmentation the class of every pixel, uint8 (height, width); of poses x, y in pixels and score of every
+            segmentation the class of every pixel, uint8 (height, width); of a counting the density, float32 (h, w),
+            whose sum is the count; of poses x, y in pixels and score of every
             joint, float32 (people, joints, 3); of a detection class, score and box of every object, the best first.
 
         Raises:
@@ -241,10 +245,7 @@ class Ticket:
         rows = [
             *_history(about),
             *network,
-            (
-                "task",
-                f"{self.spec.head}, {len(self.classes)} {'joints' if self.spec.head == 'keypoints' else 'classes'}",
-            ),
+            ("task", f"{self.spec.head}, {len(self.classes)} {_OUTPUTS.get(self.spec.head, 'classes')}"),
             ("data", f"{recipe.get('data', {}).get('source', '?')}"),
             ("input", "{} x {} x {}".format(*self.spec.input_shape)),
             *((f"test {k}", f"{v:.4g}") for k, v in about.get("test", {}).items()),

@@ -221,7 +221,7 @@ def test_other_metrics_and_other_data_are_compared_apart(tmp_path: Path) -> None
     write_run(tmp_path / "b", data="e" * 64, settings={"seed": 1})
     write_run(tmp_path / "c", scores={"miou": 40.0, "macc": 50.0}, name="streets")
     study = collect([tmp_path / name for name in "abc"])
-    assert [(c.title, c.metric, c.called, len(c.runs)) for c in study.comparisons] == [
+    assert [(c.title, c.metric.name, c.metric.called, len(c.runs)) for c in study.comparisons] == [
         ("digits (data dddddddd)", "top1", "accuracy", 1),
         ("digits (data eeeeeeee)", "top1", "accuracy", 1),
         ("streets", "miou", "mIoU", 1),
@@ -302,7 +302,7 @@ def test_claims_are_found_by_what_methods_are(compared: Comparison) -> None:
         ("Two-in-one", [("two-in-one", "S+P + retrain")]),
     ]
     assert verdict(claims(compared)[0]) == (
-        "Higher in 1 of 1 comparisons at equal MACs (1 clearly), lower in 0. Mean difference +4.50 (+4.50 to +4.50)."
+        "Better in 1 of 1 comparisons at equal MACs (1 clearly), worse in 0. Mean difference +4.50 (+4.50 to +4.50)."
     )
 
 
@@ -350,6 +350,21 @@ def test_the_front_is_chosen_by_validation(tmp_path: Path) -> None:
         (folder / "result.json").write_text(json.dumps(result))
     (comparison,) = collect([write_points(tmp_path, [(name, 0.5, 0, name) for name in "abc"])]).comparisons
     assert [point.method for point in on_front(means(comparison, "masked_macs"))] == ["a", "c"]
+
+
+def test_of_errors_less_is_better(tmp_path: Path) -> None:
+    """Errors of counts: 8 at 10 MACs, 5 at 20; 9 at 20 is beaten; what is gained is what is less."""
+    for name, error, macs in (("a", 8.0, 10), ("b", 5.0, 20), ("c", 9.0, 20)):
+        write_run(tmp_path / name, scores={"loss": 1.0, "mae": error, "count": 50.0}, masked_macs=macs)
+    points = [("ours", 0.5, 0, "a"), ("ours", 0.2, 0, "b"), ("theirs", 0.2, 0, "c")]
+    (comparison,) = collect([write_points(tmp_path, points)]).comparisons
+    assert (comparison.metric.called, comparison.metric.unit) == ("MAE", "")
+    front = on_front(means(comparison, "masked_macs"), comparison.metric.sign)
+    assert [point.score.mean for point in front] == [8, 5]
+    found = pair(comparison, "ours", "theirs")
+    assert found.paired == {0.2: summary([4])}
+    assert [at.gain for at in found.at] == [summary([4])]
+    assert verdict(Claim("x", (found,))).startswith("Better in 1 of 1")
 
 
 def test_runs_are_shown_from_the_middle(compared: Comparison) -> None:

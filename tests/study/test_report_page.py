@@ -151,7 +151,7 @@ def test_numbers_by_hand_in_both_pages(swept: Swept) -> None:
     (both,) = [rows for rows in page.tables if ["ours", "-5.50 ± 0.71 (2)"] in rows]  # at the same ratio
     assert both[0] == ["method", "80%"]
     assert page.text.count("Its ticket cannot be shown") == 2  # of a run of either method, made up without one
-    assert "Higher in 1 of 1 comparisons at equal MACs (1 clearly), lower in 0." in page.text
+    assert "Better in 1 of 1 comparisons at equal MACs (1 clearly), worse in 0." in page.text
     assert page.text.count("supertickets draw digits --seed 1 --prune.ratio 0.8") == 1
     assert tables_of(written.markdown.read_text()) == [plain(rows) for rows in page.tables]
 

@@ -75,7 +75,9 @@ def test_a_network_that_knows_scores_everything(made: Batches) -> None:
     assert found["map"] == pytest.approx(100)
     assert found["ar"] == pytest.approx(100)
     assert found["loss"] < 1e-3
-    assert headline(found) == ("mAP", found["map"])
+    metric = headline(found)
+    assert metric is not None
+    assert (metric.called, metric.text(found)) == ("mAP", f"{found['map']:.2f}%")
 
 
 def test_what_is_worse_scores_less(made: Batches) -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from supertickets.data import Preprocessing
-from supertickets.tasks import Classification, Detection, Pose, Segmentation, Task
+from supertickets.tasks import Classification, Counting, Detection, Pose, Segmentation, Task
 
 NAMES = ("left_hand", "right_hand")
 
@@ -32,6 +32,7 @@ class Elsewhere(nn.Module):
         (Segmentation(NAMES), (2, 4, 4)),
         (Pose(NAMES), (2, 4, 4)),
         (Detection(NAMES), (36, 7)),
+        (Counting(("density",)), (1, 4, 4)),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -35,11 +37,11 @@ class Preprocessing:
         std: Per channel.
         fit: "stretch" resizes to ``size``, whatever the shape of the picture; "crop" resizes so that the middle
             ``share`` of the picture covers it, and cuts that out; "shorter" keeps the shape and makes the shorter side
-            ``shorter``, so that inputs have any size (scenes); "pad" shows the whole picture, or the region around a
-            box, with black where there is no picture (people).
+            ``shorter``, so that inputs have any size (scenes, crowds); "pad" shows the whole picture, or the region
+            around a box, with black where there is no picture (people).
         share: Share of the shorter side that "crop" keeps; share of its region that a box fills ("pad").
         resample: Filter of the resizing, as Pillow does it (antialiased).
-        shorter: See ``fit``, in pixels.
+        shorter: See ``fit``, in pixels; 0 keeps the size of every picture.
     """
 
     channels: int
@@ -63,9 +65,13 @@ class Preprocessing:
             return self.resized(to_tensor(to_channels(picture, self.channels)))
         return to_tensor(self.fitted(picture))
 
+    def scale(self, height: int, width: int) -> float:
+        """The factor that gives the shorter side of a picture its length ("shorter")."""
+        return self.shorter / min(height, width) if self.shorter else 1.0
+
     def resized(self, picture_CHW: Tensor) -> Tensor:
         """A picture in memory, its shape unchanged, its shorter side as wanted."""
-        scale = self.shorter / min(picture_CHW.shape[-2:])
+        scale = self.scale(picture_CHW.shape[1], picture_CHW.shape[2])
         size = [max(1, round(side * scale)) for side in picture_CHW.shape[-2:]]
         return TF.resize(picture_CHW, size, antialias=True)
 
@@ -89,6 +95,13 @@ class Preprocessing:
         return (low_x, low_y, picture.width - low_x, picture.height - low_y)
 
 
+def measured(plain: Preprocessing, pictures_CHW: Iterable[Tensor]) -> Preprocessing:
+    """The preprocessing with mean and deviation over the pixels of some pictures, uint8 of any sizes."""
+    values = torch.cat([plain(picture[None]).flatten(2) for picture in pictures_CHW], 2)
+    mean, std = values.mean((0, 2)), values.std((0, 2), correction=0).clamp_min(1e-3)
+    return replace(plain, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+
+
 def to_tensor(picture: Image.Image) -> Tensor:
     """Grey or RGB picture -> uint8 of shape (C, H, W)."""
     pixels = np.array(picture, dtype=np.uint8).reshape(picture.height, picture.width, -1)
@@ -106,16 +119,33 @@ def open_picture(path: Path, shorter: int | None = None, *, upright: bool = True
     Raises:
         BrokenPicture: The file is missing, truncated, too large or no picture.
     """
+    with _opened(path) as picture:
+        if shorter is not None:
+            picture.draft(None, (shorter, shorter))
+        picture.load()
+        return ImageOps.exif_transpose(picture) if upright else picture.copy()
+
+
+def stored_size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture as it is stored, without reading its pixels.
+
+    Raises:
+        BrokenPicture: As `open_picture`, as far as the head of the file tells.
+    """
+    with _opened(path) as picture:
+        return picture.size
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A file as a picture whose pixels are still to be read; what goes wrong with it is told."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, about large pictures and odd metadata
             with Image.open(path) as picture:
                 if picture.width * picture.height > _MOST_PIXELS:
                     raise ValueError(f"{picture.width} x {picture.height} pixels are too many")
-                if shorter is not None:
-                    picture.draft(None, (shorter, shorter))
-                picture.load()
-                return ImageOps.exif_transpose(picture) if upright else picture.copy()
+                yield picture
     except FileNotFoundError:
         raise BrokenPicture(f"image {path} does not exist") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:

@@ -16,6 +16,7 @@ import torch
 from ..errors import UserError
 from ..recipe import DataSettings
 from .cifar import load_cifar
+from .crowds import load_crowds
 from .folders import data_folder, load_folders, load_tiny_imagenet
 from .images import ImageSet, make_splits, stratified
 from .objects import load_objects
@@ -42,9 +43,11 @@ _PUBLISHED = {
     "voc": (3, (512, 512), 21),
     "coco": (3, (256, 192), 17),
     "coco_boxes": (3, (320, 320), 80),
+    "shanghaitech": (3, (256, 256), 1),
 }
 
-# By recipe: pictures, scenes, and of COCO persons with joints or pictures with boxes, that are published for training.
+# By recipe: pictures, scenes, crowds, and of COCO persons with joints or pictures with boxes, that are published for
+# training.
 _PUBLISHED_SAMPLES = {
     "imagenet": 1_281_167,
     "tiny_imagenet": 100_000,
@@ -52,6 +55,8 @@ _PUBLISHED_SAMPLES = {
     "ade20k": 20_210,
     "coco": 149_813,
     "coco_boxes": 117_266,
+    "shanghaitech_a": 300,
+    "shanghaitech_b": 400,
 }
 
 
@@ -105,6 +110,7 @@ def load_splits(settings: DataSettings) -> Splits:
         "folders": load_folders,
         "coco": load_people,
         "coco_boxes": load_objects,
+        "shanghaitech": load_crowds,
         **dict.fromkeys(("cityscapes", "ade20k", "voc", "masks"), load_scenes),
     }
     return limited(readers[settings.source](settings), settings)

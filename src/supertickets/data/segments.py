@@ -19,7 +19,7 @@ from ..errors import UserError
 from ..recipe import AugmentSettings, DataSettings
 from .files import divide, first_readable, read_all, readable
 from .folders import data_folder
-from .pictures import Preprocessing, to_tensor
+from .pictures import Preprocessing, measured, to_tensor
 from .randomness import mix
 from .samples import Batch, Index, Splits, Variation, height_and_width, sha256
 from .scene_layouts import read_ade20k, read_cityscapes, read_pairs, read_voc
@@ -140,14 +140,10 @@ def random_crop(
     Returns:
         uint8 (3, h, w) and (h, w), no larger than ``prepare.size``.
     """
-    height, width = picture.shape[-2:]
-    low, high = settings.resize
-    factor = float(torch.empty(()).uniform_(low, high)) * prepare.shorter / min(height, width)
-    scaled = max(1, round(height * factor)), max(1, round(width * factor))
-    size = [min(scaled[0], prepare.size[0]), min(scaled[1], prepare.size[1])]
-    box = min(height, round(size[0] / factor)), min(width, round(size[1] / factor))
+    sides = picture.shape[1], picture.shape[2]
+    box, size = crop_sides(sides, prepare, settings)
     for _ in range(_TRIES if settings.class_share < 1 else 1):
-        top, left = (int(torch.randint(whole - part + 1, ())) for whole, part in zip((height, width), box, strict=True))
+        top, left = random_corner(sides, box)
         if largest_share(mask[top : top + box[0], left : left + box[1]]) <= settings.class_share:
             break
     where = slice(top, top + box[0]), slice(left, left + box[1])
@@ -159,6 +155,32 @@ def random_crop(
     if settings.photometric:
         picture = distorted(picture)
     return picture, mask
+
+
+def crop_sides(
+    sides: tuple[int, int], prepare: Preprocessing, settings: AugmentSettings
+) -> tuple[tuple[int, int], list[int]]:
+    """How much of a picture a crop shows, and the size that this is resized to, by a random factor.
+
+    Args:
+        sides: Height and width of the picture.
+        prepare: Says what scenes are resized to otherwise, and how large a crop is at most.
+        settings: The range of the factor.
+
+    Returns:
+        Height and width, of the part and of the crop.
+    """
+    low, high = settings.resize
+    factor = float(torch.empty(()).uniform_(low, high)) * prepare.scale(*sides)
+    scaled = max(1, round(sides[0] * factor)), max(1, round(sides[1] * factor))
+    size = [min(scaled[0], prepare.size[0]), min(scaled[1], prepare.size[1])]
+    return (min(sides[0], round(size[0] / factor)), min(sides[1], round(size[1] / factor))), size
+
+
+def random_corner(sides: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
+    """Top and left of a part of a picture, anywhere."""
+    top, left = (int(torch.randint(whole - part + 1, ())) for whole, part in zip(sides, box, strict=True))
+    return top, left
 
 
 def largest_share(mask: Tensor) -> float:
@@ -239,6 +261,4 @@ def _measured(train: SceneSet, size: tuple[int, int], shorter: int) -> Preproces
     """The preprocessing, with mean and deviation over some training scenes."""
     plain = Preprocessing(3, size, (0.0,) * 3, (1.0,) * 3, "shorter", shorter=shorter)
     some = np.sort(np.random.default_rng(mix(0, 6)).permutation(len(train))[:_MEASURED])
-    values = torch.cat([plain(plain.resized(train.scene_or_another(int(i))[0])[None]).flatten(2) for i in some], 2)
-    mean, std = values.mean((0, 2)), values.std((0, 2), correction=0).clamp_min(1e-3)
-    return replace(plain, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+    return measured(plain, (plain.resized(train.scene_or_another(int(i))[0]) for i in some))

@@ -20,6 +20,7 @@ import torch
 from ..errors import UserError
 from ..supernets import HRNetSpec, ResNetSpec, Spec
 from ..supernets.ssdlite import anchors
+from ..tasks import Counting
 from ..ticket import Ticket
 from .compact import compact
 from .folded import folded
@@ -153,6 +154,8 @@ def _write_onnx(
     if ticket.spec.head == "detection":  # what its predictions are relative to
         boxes = anchors(ticket.module(images[:1]).shape[1], images.device)
         made.model.metadata_props["anchors"] = json.dumps(boxes.double().numpy().round(6).tolist())
+    if isinstance(ticket.task, Counting):
+        made.model.metadata_props["scale"] = json.dumps(ticket.task.scale)
     if ticket.limbs:
         made.model.metadata_props["limbs"] = json.dumps(ticket.limbs)
     made.save(str(path))

@@ -1,4 +1,4 @@
-"""Predictions as pictures and as JSON: a class, every pixel painted with a legend beside it, skeletons, or boxes."""
+"""Predictions as pictures and as JSON: a class, painted pixels with a legend, skeletons, boxes, or heat."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ INK = "#1f2933"
 JOINT_SEEN = 0.2  # score from which on a joint is shown
 OBJECT_SEEN = 0.3  # the same for an object
 _COVER = 140  # of 255, of a class's colour over the picture
+_HEAT = (200, 0, 60), (255, 225, 60)  # colours of little and of most heat
+_HOT = 210  # of 255, of most heat over the picture
 _SEEN = 0.002  # share of the pixels from which on a class is in the legend
 
 
@@ -68,23 +70,28 @@ def shown(ticket: Ticket, picture: Image.Image, said: Any) -> Image.Image:
     """Any picture, in RGB with what a ticket said of it."""
     picture = to_channels(picture, 3)
     if ticket.spec.head == "classification":
-        return captioned(picture, said)
+        name, share = said[0]
+        return captioned(picture, f"{name}  {share:.0%}")
     if ticket.spec.head == "segmentation":
         return painted(picture, said, ticket.classes)
     if ticket.spec.head == "detection":
         colors = dict(zip(ticket.classes, colors_of(ticket.classes), strict=True))
         return draw_boxes(picture, [found for found in said if found[1] >= OBJECT_SEEN], colors)
+    if ticket.spec.head == "density":
+        return captioned(heated(picture, said), lines(described(ticket, said))[0])
     return draw_skeletons(picture, said, ticket.classes, ticket.limbs, JOINT_SEEN)
 
 
 def described(ticket: Ticket, said: Any) -> dict[str, Any]:
-    """What a ticket said of a picture, as plain JSON: classes, shares of the pixels, objects, or joints of people."""
+    """What a ticket said of a picture, as plain JSON: classes, shares of pixels, objects, a count, or joints."""
     if ticket.spec.head == "classification":
         return {"classes": [{"name": name, "probability": share} for name, share in said]}
     if ticket.spec.head == "segmentation":
         return {"classes": [{"name": name, "share": share} for name, share in pixel_shares(said, ticket.classes)]}
     if ticket.spec.head == "detection":
         return {"objects": [{"name": name, "score": score, "box": list(box)} for name, score, box in said]}
+    if ticket.spec.head == "density":
+        return {"count": float(said.sum())}
     rows = [zip(ticket.classes, person, strict=True) for person in said.tolist()]
     people = [[{"name": name, "x": x, "y": y, "score": score} for name, (x, y, score) in row] for row in rows]
     return {"people": [{"joints": joints} for joints in people]}
@@ -96,6 +103,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         seen = [entry for entry in found["objects"] if entry["score"] >= OBJECT_SEEN]
         told = "{name} {score:.0%} at ({0:.0f}, {1:.0f}), {2:.0f} x {3:.0f}"
         return [told.format(*entry["box"], **entry) for entry in seen] or ["no object is clear"]
+    if "count" in found:
+        return [f"{found['count']:.1f} counted"]
     if "people" in found:
         shown = [[joint for joint in person["joints"] if joint["score"] >= JOINT_SEEN] for person in found["people"]]
         texts = [", ".join(f"{j['name']} ({j['x']:.0f}, {j['y']:.0f})" for j in joints) for joints in shown]
@@ -104,16 +113,28 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     return [", ".join(f"{name} {share:.1%}" for name, share in shares[:3])]
 
 
-def captioned(picture: Image.Image, classes: Sequence[tuple[str, float]]) -> Image.Image:
-    """The picture, enlarged if it is small, with its most likely class below."""
+def captioned(picture: Image.Image, text: str) -> Image.Image:
+    """The picture, enlarged if it is small, with a line of text below."""
     factor = max(1, 240 // max(picture.size))
     picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
     page = Image.new("RGB", (max(picture.width, 160), picture.height + 26), "white")
     page.paste(picture, (0, 0))
-    name, share = classes[0]
-    font = ImageFont.load_default(16)
-    ImageDraw.Draw(page).text((6, picture.height + 3), f"{name}  {share:.0%}", fill=INK, font=font)
+    ImageDraw.Draw(page).text((6, picture.height + 3), text, fill=INK, font=ImageFont.load_default(16))
     return page
+
+
+def heated(picture: Image.Image, density: npt.NDArray[np.float32]) -> Image.Image:
+    """The picture, RGB, under a heat map: where nothing is counted it stays, where most is it glows.
+
+    Args:
+        picture: A picture of any size.
+        density: Shape (h, w), of the picture's shape.
+    """
+    share = np.sqrt(density.clip(0) / max(float(density.max()), 1e-9))  # so that thin crowds are seen too
+    heat = np.asarray(Image.fromarray(share.astype(np.float32)).resize(picture.size, Image.Resampling.BILINEAR))
+    low, high = (np.array(color, np.float32) for color in _HEAT)
+    over = Image.fromarray((low + (high - low) * heat[..., None]).astype(np.uint8))
+    return Image.composite(over, picture, Image.fromarray((_HOT * heat).astype(np.uint8)))
 
 
 def painted(picture: Image.Image, mask: npt.NDArray[np.uint8], classes: Sequence[str]) -> Image.Image:

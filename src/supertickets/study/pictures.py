@@ -30,7 +30,7 @@ _KERNEL_COLORS = (BLUE, GREEN, ORANGE, "#b5475b")
 
 
 def run_picture(run: Path, ticket: Ticket) -> Path:
-    """Draws a run: accuracy and sparsity, units and MACs over epochs, density per layer, the architecture left.
+    """Draws a run: score and sparsity, units and MACs over epochs, density per layer, the architecture left.
 
     Args:
         run: The run directory.
@@ -47,10 +47,12 @@ def run_picture(run: Path, ticket: Ticket) -> Path:
             2, 2, figsize=(13, 8.6), height_ratios=(1, 1.25), layout="constrained"
         )
         recipe = ticket.about["recipe"]
-        name, value = headline(ticket.about["test"]) or ("", 0.0)
+        scores = ticket.about["test"]
+        metric = headline(scores)
+        score = f"{metric.called} {metric.text(scores)}" if metric else "-"
         cost = ticket.cost
         figure.suptitle(
-            f"{recipe['name']}, seed {recipe['seed']}: test {name} {value:.1f}% with "
+            f"{recipe['name']}, seed {recipe['seed']}: test {score} with "
             f"{cost.nonzero_params:,} of {full.params:,} parameters, "
             f"{cost.masked_macs / 1e6:.2f} of {full.macs / 1e6:.2f} M MACs",
             fontsize=13,
@@ -62,7 +64,7 @@ def run_picture(run: Path, ticket: Ticket) -> Path:
             _quality_over_epochs(top_right, epochs)
             _certainty_over_epochs(low_left, epochs)
         elif epochs:
-            accuracy_over_epochs(top_left, epochs)
+            score_over_epochs(top_left, epochs)
             if connected := ticket.about.get("connected"):
                 _connections_of_blocks(top_right, run / SCHEMES, connected["scheme"])
             else:
@@ -108,7 +110,7 @@ def _quality_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> Non
     x = [r["epoch"] for r in epochs]
     axis.plot(x, [100 * r["sampled_quality"] for r in epochs], color=BLUE, label="sampled networks")
     axis.plot(x, [100 * r["sampled_reward"] for r in epochs], color=GREEN, label="their reward")
-    measured = [(r["epoch"], value[1]) for r in epochs if (value := headline(r)) is not None]
+    measured = [(r["epoch"], 100 * metric.quality(r)) for r in epochs if (metric := headline(r)) is not None]
     axis.plot(*zip(*measured, strict=True), color=ORANGE, marker="o", ms=3, label="most probable, validation split")
     axis.set(xlabel="epoch", ylabel="%")
     axis.legend(frameon=False)
@@ -177,12 +179,14 @@ def digits_page(
     plt.close(figure)
 
 
-def accuracy_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
-    measured = [(record["epoch"], found) for record in epochs if (found := headline(record)) is not None]
-    name = measured[-1][1][0]
-    axis.set_title(f"{name[0].upper() + name[1:]} on the validation split, and sparsity", loc="left")
-    axis.plot([epoch for epoch, _ in measured], [value for _, (_, value) in measured], color=BLUE, marker="o", ms=3)
-    axis.set(ylim=(0, 103), ylabel=f"{name}, %", xlabel="epoch")
+def score_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
+    measured = [(record, metric) for record in epochs if (metric := headline(record)) is not None]
+    metric = measured[-1][1]
+    called = metric.called[0].upper() + metric.called[1:]
+    axis.set_title(f"{called} on the validation split, and sparsity", loc="left")
+    x, y = [record["epoch"] for record, _ in measured], [record[metric.name] for record, _ in measured]
+    axis.plot(x, y, color=BLUE, marker="o", ms=3)
+    axis.set(ylim=(0, None if metric.is_error else 103), ylabel=f"{metric.called}{metric.unit}", xlabel="epoch")
     axis.yaxis.label.set_color(BLUE)
     other = axis.twinx()
     other.fill_between(

@@ -11,7 +11,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from ..tasks import headline
+from ..tasks import Metric, headline
 from .compare import summary
 from .sweep import Point
 
@@ -64,14 +64,16 @@ def results_table(found: Sequence[Mapping[str, Any]]) -> Table:
     """A row per recipe and method, a column per ratio: mean and deviation of the test figure over seeds."""
     table = Table(box=box.SIMPLE_HEAD)
     figures: dict[tuple[str, str], dict[float, list[float]]] = {}
-    called = ""
+    metric = Metric("", "")
     for row in found:
         scores = {name.removeprefix("test_"): value for name, value in row.items() if name.startswith("test_")}
-        called, value = headline(scores) or ("", 0.0)
-        figures.setdefault((row["recipe"], row["method"]), {}).setdefault(row["ratio"], []).append(value)
+        metric = headline(scores) or metric
+        figures.setdefault((row["recipe"], row["method"]), {}).setdefault(row["ratio"], []).append(
+            scores.get(metric.name, 0.0)
+        )
     ratios = sorted({ratio for cells in figures.values() for ratio in cells})
     table.add_column("recipe")
-    table.add_column(f"method ({called}, test)")
+    table.add_column(f"method ({metric.called}, test)")
     for ratio in ratios:
         table.add_column(percent(ratio), justify="right")
     for (recipe, method), cells in figures.items():

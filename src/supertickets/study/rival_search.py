@@ -100,6 +100,7 @@ def _take_up(run: RunDir, about: dict[str, Any]) -> None:
 def _search(recipe: Recipe, spec: MobileSpec, run: RunDir, about: dict[str, Any], say: Callable[[str], None]) -> Ticket:
     out, networks, tolerance = run.path, about["networks"], about["tolerance"]
     budget, space, rows = make_budget(recipe.budget, spec, out / TABLE), Space(spec.decisions()), list[dict[str, Any]]()
+    qualities = list[float]()
     check_reach(budget, spec, recipe)
 
     def cost(indices: Tensor) -> Tensor:
@@ -110,12 +111,12 @@ def _search(recipe: Recipe, spec: MobileSpec, run: RunDir, about: dict[str, Any]
             name = hashlib.sha256(json.dumps(choices).encode()).hexdigest()[:12]
             say(f"network {len(rows) + 1} of {networks}: {name}, {as_text(budget.name, budget.cost(choices))}")
             ticket = once(out / name, partial(train, one_network(recipe, choices)))
-            scores = {split: headline(ticket.about[split]) for split in ("validation", "test")}
-            told_scores = {split: score[1] for split, score in scores.items() if score is not None}
-            rows.append(
-                {"network": name, "cost": budget.cost(choices), **told_scores, "samples": ticket.about["samples"]}
-            )
-        return torch.tensor([row["validation"] for row in rows[-len(indices) :]])
+            scores = {split: ticket.about[split] for split in ("validation", "test")}
+            told = {split: found[m.name] for split, found in scores.items() if (m := headline(found)) is not None}
+            rows.append({"network": name, "cost": budget.cost(choices), **told, "samples": ticket.about["samples"]})
+            metric = headline(scores["validation"])
+            qualities.append(metric.quality(scores["validation"]) if metric else 0.0)
+        return torch.tensor(qualities[-len(indices) :])
 
     window = Window((1 - tolerance) * budget.target, (1 + tolerance) * budget.target)
     generator = torch.Generator().manual_seed(recipe.seed)
@@ -123,7 +124,7 @@ def _search(recipe: Recipe, spec: MobileSpec, run: RunDir, about: dict[str, Any]
         quality(random_networks(space, cost, window, networks, generator, _TRIES))
     else:
         evolve(space, quality, cost, window, networks, generator, population=max(2, networks // 4), tournament=2)
-    best = max(rows, key=lambda row: row["validation"])
+    best = rows[max(range(len(rows)), key=qualities.__getitem__)]
     with (out / "networks.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

@@ -190,14 +190,18 @@ class ResNet(Network):
             choices: By block, whether its module is connected, or how much (`join`); those that are not named are
                 connected if they have one.
         """
+        return self.finish(self.features(x_BCHW, choices or {}))
+
+    def features(self, x_BCHW: Tensor, choices: Mapping[str, Choice | Tensor]) -> Tensor:
+        """Runs stem and stages with a connection scheme, as `forward`; returns the last map."""
         x_BCHW = self.begin(x_BCHW)
-        flags, chosen = iter(self.spec.connected), choices or {}
+        flags = iter(self.spec.connected)
         for names in self.spec.names():
             state: State = None
             for name in names:
-                connected = next(flags) and chosen.get(name, True)
+                connected = next(flags) and choices.get(name, True)
                 x_BCHW, state = self.join(name, *self.run_branch(name, x_BCHW), state, connected=connected)
-        return self.finish(x_BCHW)
+        return x_BCHW
 
     def begin(self, x_BCHW: Tensor) -> Tensor:
         """Runs what lies before the blocks."""

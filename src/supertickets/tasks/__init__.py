@@ -13,14 +13,23 @@ from ..data.pictures import Preprocessing
 from ..data.samples import Samples
 from ..supernets import Head, as_tuples
 from .classification import Classification
+from .counting import Counting
 from .detection import Detection
+from .headline import Metric, headline
 from .pose import Pose
 from .segmentation import Segmentation
 
-__all__ = ["Classification", "Detection", "Pose", "Segmentation", "Task", "headline", "task_of_head"]
-
-# The figure of every task that is shown first, in percent, and what people call it.
-_HEADLINES = {"top1": "accuracy", "miou": "mIoU", "ap": "AP", "map": "mAP"}
+__all__ = [
+    "Classification",
+    "Counting",
+    "Detection",
+    "Metric",
+    "Pose",
+    "Segmentation",
+    "Task",
+    "headline",
+    "task_of_head",
+]
 
 
 class Task(Protocol):
@@ -71,9 +80,6 @@ def task_of_head(head: Head, classes: tuple[str, ...], recipe: Mapping[str, Any]
         return Segmentation(classes, **own)
     if head == "detection":
         return Detection(classes)
+    if head == "density":
+        return Counting(classes, **recipe.get("counting", {}))
     return Pose(classes, **recipe.get("pose", {}))
-
-
-def headline(scores: Mapping[str, Any]) -> tuple[str, float] | None:
-    """The figure that is shown first: what it is called, and its value."""
-    return next(((called, scores[name]) for name, called in _HEADLINES.items() if name in scores), None)

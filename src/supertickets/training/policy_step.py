@@ -77,8 +77,9 @@ class PolicyStep:
                 recalibrate(network, calibration, Runtime(self.runtime.device))
             module.eval()
             totals = self.task.totals(network, [next(self.judging)], data, self.runtime.device)
-            metric = headline(self.task.metrics(totals, data))
-            found.append(metric[1] / 100 if metric else 0.0)  # pictures without objects judge nothing
+            scores = self.task.metrics(totals, data)
+            metric = headline(scores)
+            found.append(metric.quality(scores) if metric else 0.0)  # pictures without objects judge nothing
         module.train()
         return found
 

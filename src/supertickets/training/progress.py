@@ -60,15 +60,15 @@ class Reporter:
 
     def epoch(self, number: int, record: Mapping[str, Any]) -> None:
         """An epoch is complete; shows its figures."""
-        found = headline(record)
+        metric = headline(record)
         units = f"{record['units']} units, " if record["units"] else ""
         macs = f"{units}{record['macs'] / 1e6:.2f} M MACs"
         state = f"{macs}, sparsity {record['sparsity']:.0%}"
         if "entropy" in record:  # a policy search
             state = f"{macs}, cost {as_text(record['budget'], record['cost'])}, entropy {record['entropy']:.1f}"
         self.bar.update(self.task, state=state)
-        accuracy = "" if found is None else f", validation {found[1]:.2f}%"
-        self.say(f"epoch {number:3d}/{self.epochs}: loss {record['train_loss']:.4f}{accuracy}, {state}")
+        score = "" if metric is None else f", validation {metric.called} {metric.text(record)}"
+        self.say(f"epoch {number:3d}/{self.epochs}: loss {record['train_loss']:.4f}{score}, {state}")
 
     def say(self, line: str) -> None:
         """Prints a line above the bar."""

@@ -45,7 +45,7 @@ def means(comparison: Comparison, cost: str) -> list[Mean]:
         comparison: The runs.
         cost: Column, e.g. "masked_macs"; runs without it do not count.
     """
-    test, validation = f"test_{comparison.metric}", f"validation_{comparison.metric}"
+    test, validation = (f"{split}_{comparison.metric.name}" for split in ("test", "validation"))
     found = []
     for method, runs in comparison.methods.items():
         for ratio, rows in with_ratio(runs, cost).items():
@@ -62,10 +62,15 @@ def with_ratio(runs: Sequence[Run], column: str) -> dict[float, list[Row]]:
     return dict(sorted(grouped(have, lambda row: row["ratio"]).items()))
 
 
-def on_front(points: Sequence[Mean]) -> list[Mean]:
-    """The Pareto front by the validation split, from cheap to dear, so that the test split chooses nothing."""
-    best = front((point.cost, point.chosen_by) for point in points)
-    return sorted((p for p in points if (p.cost, p.chosen_by) in best), key=lambda point: point.cost)
+def on_front(points: Sequence[Mean], sign: int = 1) -> list[Mean]:
+    """The Pareto front by the validation split, from cheap to dear, so that the test split chooses nothing.
+
+    Args:
+        points: What is compared.
+        sign: See `Metric.sign`.
+    """
+    best = front((point.cost, sign * point.chosen_by) for point in points)
+    return sorted((p for p in points if (p.cost, sign * p.chosen_by) in best), key=lambda point: point.cost)
 
 
 # Pairs of methods ----------------------------------------------------------------------------------------------------
@@ -78,8 +83,9 @@ class Pair:
     Attributes:
         ours: Name of the one.
         theirs: Name of the other.
-        at: The one along the other's curve, by the other's ratio (`compare.at_equal`).
-        paired: Differences at the same ratio, seed by seed, by that ratio.
+        at: The one along the other's curve, by the other's ratio (`compare.at_equal`); errors are negative there, so
+            that more is better.
+        paired: Differences, likewise, at the same ratio, seed by seed, by that ratio.
     """
 
     ours: str
@@ -90,8 +96,10 @@ class Pair:
 
 def pair(comparison: Comparison, ours: str, theirs: str, cost: str = "masked_macs") -> Pair:
     """Puts one method beside another, by the test split."""
-    score = f"test_{comparison.metric}"
-    mine, others = ([run.row for run in comparison.methods[name]] for name in (ours, theirs))
+    score, sign = f"test_{comparison.metric.name}", comparison.metric.sign
+    mine, others = (
+        [{**run.row, score: sign * run.row[score]} for run in comparison.methods[name]] for name in (ours, theirs)
+    )
     same = {ratio: paired(rows, others, score) for ratio, rows in grouped(mine, lambda row: row["ratio"]).items()}
     known = {ratio: found for ratio, found in sorted(same.items()) if found is not None}
     return Pair(ours, theirs, tuple(at_equal(mine, others, cost, score)), known)
@@ -183,9 +191,9 @@ def verdict(claim: Claim) -> str:
     gains = claim.gains
     if not gains:
         return "The curves of these methods do not reach each other's cost, so nothing can be said at equal cost."
-    higher, lower = ([gain for gain in gains if sign * gain.mean > 0] for sign in (1, -1))
-    told = f"Higher in {len(higher)} of {len(gains)} comparisons at equal MACs{_clear(higher)}, "
-    told += f"lower in {len(lower)}{_clear(lower)}. "
+    better, worse = ([gain for gain in gains if sign * gain.mean > 0] for sign in (1, -1))
+    told = f"Better in {len(better)} of {len(gains)} comparisons at equal MACs{_clear(better)}, "
+    told += f"worse in {len(worse)}{_clear(worse)}. "
     values = [gain.mean for gain in gains]
     return told + f"Mean difference {signed(statistics.mean(values))} ({signed(min(values))} to {signed(max(values))})."
 

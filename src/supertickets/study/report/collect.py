@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ...tasks import headline
+from ...tasks import Metric, headline
 from ..results import percent, rows
 from ..sweep import Point
 from .roles import Role, chosen_settings, command_of, identity, method_name, recipe_name, role_of
@@ -77,14 +77,12 @@ class Comparison:
 
     Attributes:
         title: What stands above it.
-        metric: The metric that is shown first, e.g. "top1".
-        called: What people call it.
+        metric: The metric that is shown first.
         runs: The runs, as given.
     """
 
     title: str
-    metric: str
-    called: str
+    metric: Metric
     runs: tuple[Run, ...]
 
     @property
@@ -272,16 +270,15 @@ def _without_doubles(runs: Sequence[Run], left_out: list[str]) -> list[Run]:
 
 def _comparisons(runs: Sequence[Run]) -> list[Comparison]:
     """Parts runs that say nothing about each other: other recipes, metrics or data."""
-    found: dict[tuple[str, str, str, str], list[Run]] = {}
+    found: dict[tuple[str, Metric, str], list[Run]] = {}
     for run in runs:
-        metrics = {name.removeprefix("test_"): name.removeprefix("test_") for name in run.row}
-        called, metric = headline(metrics) or ("", "")
+        metric = headline(name.removeprefix("test_") for name in run.row) or Metric("", "")
         data = str(run.about.get("data"))
-        found.setdefault((run.row["recipe"], str(metric), called, data), []).append(run)
+        found.setdefault((run.row["recipe"], metric, data), []).append(run)
     names = [recipe for recipe, *_ in found]
     return [
-        Comparison(f"{recipe} (data {data[:8]})" if names.count(recipe) > 1 else recipe, metric, called, tuple(some))
-        for (recipe, metric, called, data), some in found.items()
+        Comparison(f"{recipe} (data {data[:8]})" if names.count(recipe) > 1 else recipe, metric, tuple(some))
+        for (recipe, metric, data), some in found.items()
     ]
 
 

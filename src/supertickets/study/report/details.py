@@ -63,15 +63,16 @@ def details(run: Run, comparison: Comparison, name: str, alone: bool) -> list[Bl
     except UserError as error:
         blocks.append(Text(f"Its ticket cannot be shown: {error}"))
     else:
-        blocks.append(Pictures(run_drawings(name, ticket, epochs, comparison.metric)))
+        blocks.append(Pictures(run_drawings(name, ticket, epochs, comparison.metric.name)))
         if isinstance(ticket.spec, HRNetSpec):
             blocks.append(Fold("Units as a table", [_units(ticket.spec)]))
         if ticket.mask:
             blocks.append(Fold("Layers as a table", [_layers(ticket)]))
     if alone:
         return blocks
-    value = run.row[f"test_{comparison.metric}"]
-    return [Fold(f"{run.method}{at_ratio(run.ratio)}, seed {run.seed}: test {comparison.called} {value:.2f}%", blocks)]
+    metric = comparison.metric
+    said = f"test {metric.called} {metric.text({metric.name: run.row[f'test_{metric.name}']})}"
+    return [Fold(f"{run.method}{at_ratio(run.ratio)}, seed {run.seed}: {said}", blocks)]
 
 
 def _epochs(run: Run) -> list[dict[str, Any]]:

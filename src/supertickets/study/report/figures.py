@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from ...cost import count
 from ...supernets import HRNetSpec
 from ...ticket import Ticket
-from ..pictures import BLUE, GRID, INK, MUTED, ORANGE, accuracy_over_epochs, clean, density_per_layer, size_over_epochs
+from ..pictures import BLUE, GRID, INK, MUTED, ORANGE, clean, density_per_layer, score_over_epochs, size_over_epochs
 from ..results import percent
 from .argue import Mean, means, on_front, with_ratio
 from .collect import Comparison
@@ -139,21 +139,20 @@ def tradeoff(comparison: Comparison, axis: Axis, name: str) -> Drawing:
         methods, points = comparison.methods, means(comparison, axis.column)
         columns = 2 if max(map(len, methods)) > 14 or len(methods) < 5 else 3
         figure, plot = _figure(3.5 + 0.21 * -(-(len(methods) + 1) // columns))
-        drawing = Drawing(name, f"Test {comparison.called} against {axis.label}, by method", figure)
-        chosen = on_front(points)
+        drawing = Drawing(name, f"Test {comparison.metric.called} against {axis.label}, by method", figure)
+        chosen = on_front(points, comparison.metric.sign)
+        score = f"test_{comparison.metric.name}"
         for (method, runs), (color, marker, again) in zip(methods.items(), _looks(comparison), strict=True):
             for rows in with_ratio(runs, axis.column).values():
                 for row in rows:
-                    (dot,) = plot.plot(
-                        row[axis.column], row[f"test_{comparison.metric}"], marker, color=color, ms=3, alpha=0.45, mew=0
-                    )
+                    (dot,) = plot.plot(row[axis.column], row[score], marker, color=color, ms=3, alpha=0.45, mew=0)
                     drawing.say(dot, _of_row(comparison, row, axis))
             _curve(plot, drawing, [p for p in points if p.method == method], axis, color, marker, again)
         (ring,) = plot.plot(
             [p.cost for p in chosen], [p.score.mean for p in chosen], "o", ms=13, mfc="none", mec=INK, mew=0.8, ls=""
         )
         ring.set_label("on the Pareto front (by validation)")
-        plot.set(xlabel=axis.label, ylabel=f"{comparison.called}, % (test)")
+        plot.set(xlabel=axis.label, ylabel=f"{comparison.metric.called}{comparison.metric.unit} (test)")
         if axis.log:
             plot.set_xscale("log")
             low, high = min(p.cost for p in points), max(p.cost for p in points)
@@ -212,7 +211,7 @@ def _curve(
 
 
 def _of_row(comparison: Comparison, row: Mapping[str, Any], axis: Axis) -> str:
-    test, validation = (row[f"{split}_{comparison.metric}"] for split in ("test", "validation"))
+    test, validation = (row[f"{split}_{comparison.metric.name}"] for split in ("test", "validation"))
     said = f"{row['method']}{at_ratio(row['ratio'])}, seed {row['seed']}: {test:.2f} test, {validation:.2f} validation"
     return f"{said}, {_cost(row[axis.column], axis)} ({row['key']})"
 
@@ -270,7 +269,7 @@ def _over_epochs(name: str, ticket: Ticket, epochs: Sequence[Mapping[str, Any]],
     drawings = []
     if any(metric in record for record in epochs):
         figure, plot = _figure(3.1)
-        accuracy_over_epochs(plot, epochs)
+        score_over_epochs(plot, epochs)
         drawings.append(Drawing(f"{name}-score", "Validation score and sparsity over epochs", figure))
     figure, plot = _figure(3.1)
     plot.set_title("Loss", loc="left")

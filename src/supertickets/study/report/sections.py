@@ -40,11 +40,11 @@ _AXES = (
 )
 _MANY = 8  # rows from which on a table is folded
 _READING = (
-    "Scores are in percent and from the test split, unless a table says validation. The test split was read once, when "
-    "each ticket was emitted, and nothing was chosen by it: what is on the Pareto front is decided by the validation "
-    "split. ± is the standard deviation over seeds; the number of seeds stands in parentheses. Differences between "
-    "methods are taken seed by seed. A difference is called clear if it is more than twice its standard error, which "
-    "says little of two or three seeds."
+    "Scores are from the test split, unless a table says validation; accuracies are in percent. The test split was "
+    "read once, when each ticket was emitted, and nothing was chosen by it: what is on the Pareto front is decided by "
+    "the validation split. ± is the standard deviation over seeds; the number of seeds stands in parentheses. "
+    "Differences between methods are taken seed by seed. A difference is called clear if it is more than twice its "
+    "standard error, which says little of two or three seeds."
 )
 _READING_ONE = "The test split was read once, when the ticket was emitted, and nothing was chosen by it."
 _MACS = (
@@ -100,7 +100,7 @@ def _comparison(
     comparison: Comparison, name: str, anchors: Mapping[str, tuple[str, str, str]], measured: Measured | None
 ) -> list[Block]:
     methods, runs = comparison.methods, comparison.runs
-    blocks: list[Block] = [Heading(f"{comparison.title}: {comparison.called}")]
+    blocks: list[Block] = [Heading(f"{comparison.title}: {comparison.metric.called}")]
     if len(runs) > 1:
         blocks.append(Text(_scope(comparison)))
     if len(methods) > 1:
@@ -149,9 +149,9 @@ def _in_short(comparison: Comparison) -> list[Block]:
 
 
 _AT_EQUAL = (
-    "Score of the first method minus that of the second, at the MACs which the second needs at each ratio; the first "
-    "one's curve is interpolated between its own points, linear in the logarithm of MACs, for every seed. A dash: the "
-    "first one's curve does not go there."
+    "By how much the score of the first method is better than that of the second (higher, or lower if it is an error), "
+    "at the MACs which the second needs at each ratio; the first one's curve is interpolated between its own points, "
+    "linear in the logarithm of MACs, for every seed. A dash: the first one's curve does not go there."
 )
 
 
@@ -235,15 +235,15 @@ def _pictures(comparison: Comparison, name: str, measured: Measured | None) -> l
 
 def _points(comparison: Comparison, axes: Sequence[Axis]) -> Table:
     """A row per large mark."""
-    best = {(p.method, p.ratio) for p in on_front(means(comparison, "masked_macs"))}
-    test, validation = (f"{split}_{comparison.metric}" for split in ("test", "validation"))
+    best = {(p.method, p.ratio) for p in on_front(means(comparison, "masked_macs"), comparison.metric.sign)}
+    test, validation = (f"{split}_{comparison.metric.name}" for split in ("test", "validation"))
     rows = []
     for method, runs in comparison.methods.items():
         for ratio, some in with_ratio(runs, "masked_macs").items():
             cells = [score(scores(some, name)) for name in (test, validation)]
             costs = [_mean(some, axis) for axis in axes]
             rows.append([method, percent(ratio), *cells, *costs, "yes" if (method, ratio) in best else ""])
-    head = ["method", "ratio", f"{comparison.called}, test", "validation", *(axis.label for axis in axes)]
+    head = ["method", "ratio", f"{comparison.metric.called}, test", "validation", *(axis.label for axis in axes)]
     return Table([*head, "front (MACs under the mask)"], rows)
 
 
@@ -253,16 +253,16 @@ def _mean(rows: Sequence[Mapping[str, Any]], axis: Axis) -> str:
 
 
 def _ablation(comparison: Comparison) -> list[Block]:
-    called, metric = comparison.called, comparison.metric
+    metric = comparison.metric
     others = [
         name.removeprefix("test_")
         for name in dict.fromkeys(name for run in comparison.runs for name in run.row)
-        if name.startswith("test_") and name not in (f"test_{metric}", "test_loss")
+        if name.startswith("test_") and name not in (f"test_{metric.name}", "test_loss")
     ]
-    rest = [Fold("The same on the validation split", [_by_ratio(comparison, f"validation_{metric}")])]
+    rest = [Fold("The same on the validation split", [_by_ratio(comparison, f"validation_{metric.name}")])]
     rest += [Fold(f"Test {name}", [_by_ratio(comparison, f"test_{name}")]) for name in others]
-    heading = Heading("Ablation: methods by ratio", 3)
-    return [heading, _by_ratio(comparison, f"test_{metric}", f"Test {called}, % (seeds)."), *rest]
+    heading, caption = Heading("Ablation: methods by ratio", 3), f"Test {metric.called}{metric.unit} (seeds)."
+    return [heading, _by_ratio(comparison, f"test_{metric.name}", caption), *rest]
 
 
 def _by_ratio(comparison: Comparison, column: str, caption: str = "") -> Table:
@@ -295,12 +295,12 @@ def _against(comparison: Comparison, name: str) -> list[Table]:
     """Three tables, without rows and without tables that have no figure."""
     pairs = [pair(comparison, other, name) for other in comparison.methods if other != name]
     points = pairs[0].at
-    head = ["method", *(f"{percent(p.ratio)}: {short(p.cost)}, {p.score:.2f}" for p in points)]
+    head = ["method", *(f"{percent(p.ratio)}: {short(p.cost)}, {abs(p.score):.2f}" for p in points)]
     gains = [[p.ours, *(difference(at.gain) for at in p.at)] for p in pairs]
     savings = [[p.ours, *(difference(at.saved, share=True) for at in p.at)] for p in pairs]
     ratios = sorted({ratio for p in pairs for ratio in p.paired})
     same = [[p.ours, *(difference(p.paired.get(ratio)) for ratio in ratios)] for p in pairs]
-    called = comparison.called
+    called = comparison.metric.called
     tables = (
         (head, gains, f"Test {called} gained at the MACs of {name} (its ratio, MACs and score above)."),
         (head, savings, f"Share of the MACs of {name} that is saved at its score; negative: more are needed."),

@@ -1,0 +1,97 @@
+"""Counting: the squared error of density maps, whose sum is the count; mean and root mean squared error of counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ..data.pictures import Preprocessing
+from ..data.samples import Samples
+
+
+@dataclass(frozen=True)
+class Counting:
+    """The task of counting people, or whatever points mark, without finding them one by one.
+
+    Attributes:
+        classes: The name of the network's one output.
+        scale: The network's answer is points per cell times this.
+    """
+
+    classes: tuple[str, ...]
+    scale: float = 100.0
+    head: ClassVar[Literal["density"]] = "density"
+
+    def loss(self, scores: Tensor, target: Tensor) -> Tensor:
+        """Squared error of scaled density maps (B, 1, h, w), averaged over all cells.
+
+        Args:
+            scores: What the network answered.
+            target: Points (B, M, 4): x, y and deviations in shares of the input; rows of -1 are none.
+        """
+        wanted = density_maps(target, (scores.shape[-2], scores.shape[-1]))
+        return (scores - self.scale * wanted).square().mean()
+
+    @torch.no_grad()
+    def totals(
+        self, module: nn.Module, batches: Iterable[tuple[Tensor, Any]], data: Samples, device: torch.device
+    ) -> Tensor:
+        """[pictures, loss, |error|, error squared, count], sums over pictures; errors are those of counts."""
+        sums = torch.zeros(5, dtype=torch.float64, device=device)
+        for images, points in batches:
+            for image, some in zip(images, points, strict=True):
+                scores = module(image[None].to(device)).float()
+                error = scores.double().sum() / self.scale - len(some)
+                loss = self.loss(scores, some[None].to(device))
+                sums += torch.stack((torch.ones_like(error), loss, error.abs(), error.square(), error * 0 + len(some)))
+        return sums
+
+    def metrics(self, totals: Tensor, data: Samples) -> dict[str, float]:
+        """``loss``, ``mae`` and ``rmse`` per picture, and ``count``, the mean of the true counts.
+
+        ``rmse`` is the root of the mean squared error, which papers on counting call MSE.
+        """
+        pictures, *sums = totals.tolist()
+        loss, absolute, squared, count = (value / max(pictures, 1) for value in sums)
+        return {"loss": loss, "mae": absolute, "rmse": math.sqrt(squared), "count": count}
+
+    @torch.no_grad()
+    def predict(
+        self, module: nn.Module, prepare: Preprocessing, picture: Image.Image, *, device: torch.device | str = "cpu"
+    ) -> npt.NDArray[np.float32]:
+        """The density map, float32 (h, w), coarser than the picture; its sum is the count."""
+        scores = module(prepare(prepare.pixels(picture)[None]).to(device)).float()
+        return (scores[0, 0] / self.scale).cpu().numpy()
+
+
+def density_maps(points_BM4: Tensor, size: tuple[int, int]) -> Tensor:
+    """What is learned: a Gaussian for every point, of sum 1 also where the border cuts it off.
+
+    Gaussians are integrated over cells, not sampled, since they may be narrower than a cell.
+
+    Args:
+        points_BM4: x, y and the deviations along them, in shares of the input; rows of -1 are none.
+        size: Height h and width w of the maps.
+
+    Returns:
+        Shape (B, 1, h, w); the sum of a map is the number of its points.
+    """
+    there = points_BM4[..., 3:] > 0
+    columns, rows = (_parts(points_BM4[..., i], points_BM4[..., i + 2], size[1 - i]) for i in (0, 1))
+    return ((rows * there).transpose(1, 2) @ columns)[:, None]
+
+
+def _parts(centers_BM: Tensor, deviations_BM: Tensor, cells: int) -> Tensor:
+    """The part of every Gaussian that lies in each of the cells along one axis, (B, M, cells), of sum 1."""
+    edges = torch.linspace(0, 1, cells + 1, device=centers_BM.device)
+    deviations = deviations_BM.abs()[..., None]  # those of filled-up rows are of no importance
+    parts = torch.special.ndtr((edges - centers_BM[..., None]) / deviations).diff()
+    return parts / parts.sum(-1, keepdim=True).clamp_min(1e-12)
