@@ -1,0 +1,227 @@
+"""Searches for connections on the same shared weights, and what they find, trained alone (LTH4SA, Table I and Sec. III).
+
+Example: python benchmarks/connections.py --data DIR --to benchmarks/results/connections.json
+For every beta and seed a ResNet38 learns all connection schemes at once (attention_tiny.yaml, 20 epochs, 520 pictures
+held out) and all 4,096 are judged; since a scheme's quality is then known, searches that only ask for qualities read it
+from there, and see what they would have measured. Schemes are trained alone once each, by the recipe as it is, from one
+seed: those that were found, 24 random ones, no connection and all. Runs that are finished are not repeated: parts may
+run side by side, and a last call collects them.
+"""
+
+import argparse
+import csv
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import supertickets as st
+from commands import command
+from connection_figures import draw_all
+from connection_statistics import choose, correlations, evidence, is_ticket, regret
+from supertickets.connect import ranked
+from supertickets.cost import count
+from supertickets.cost.latency import device_name
+from supertickets.emit import versions
+from supertickets.policy_settings import ConnectSettings
+from supertickets.restate import OFF
+from supertickets.runs import once, search
+from supertickets.search import Step, explore, genetic, judged, periodic, random_schemes
+from supertickets.supernets import create_resnet
+
+RECIPE = Path(__file__).with_name("attention_tiny.yaml")
+M = 12
+SETUPS = ((0.5, 0), (0.5, 1), (0.5, 2), (0.2, 0), (0.8, 0))  # beta, seed
+SHARED = ["--epochs", "20", "--data.validation", "0.065"]
+STEPS = 100
+FROM_TABLE = ("policy", "policy without curiosity", "enas", "genetic", "random", "every")
+FROM_WEIGHTS = ("darts", "l1", "median")
+SAMPLING = ("policy", "enas", "genetic", "random")  # whose best three are trained
+RANDOM = 24
+CURVES = 50  # seeds of the curves over evaluations, which cost nothing
+
+
+@dataclass(frozen=True)
+class Shared:
+    """All schemes judged with the weights of one pre-training."""
+
+    beta: float
+    seed: int
+    out: Path
+    quality: Tensor  # (4096,), by the scheme as a binary number
+
+    def judge(self, schemes: Tensor) -> Tensor:
+        """Quality of schemes (S, M)."""
+        return self.quality[numbers(schemes)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, default=Path("runs/connections"))
+    parser.add_argument("--setups", type=int, nargs="+", default=list(range(len(SETUPS))), help="by number")
+    parser.add_argument("--list", action="store_true", help="print the schemes that are to be trained alone")
+    parser.add_argument("--figures", type=Path, help="a directory for the drawings")
+    parser.add_argument("--to", type=Path)
+    told = parser.parse_args()
+    words = ["--data.dir", str(told.data), "--threads", "1"]
+    searches = []
+    for beta, seed in (SETUPS[i] for i in told.setups):
+        shared = learn_all(told.runs, words, beta, seed)
+        for way in (*FROM_TABLE, *FROM_WEIGHTS):
+            steps = find(way, shared, words)
+            searches.append({"beta": beta, "seed": seed, "way": way, **tell(way, steps)})
+    schemes = [*fixed(), *dict.fromkeys(found for row in searches for found in row["candidates"])]
+    if told.list:
+        print("\n".join(dict.fromkeys(schemes)))
+        return
+    alone = {scheme: train_alone(told.runs, words, scheme) for scheme in dict.fromkeys(schemes)}
+    if told.to is None:
+        return
+    tables = {(beta, seed): learn_all(told.runs, words, beta, seed) for beta, seed in (SETUPS[i] for i in told.setups)}
+    for row in searches:
+        row["chosen"] = choose(row["candidates"], alone)
+        row |= {key: alone[row["chosen"]][key] for key in ("validation", "test", "params")}
+        row["ticket"] = is_ticket(alone[row["chosen"]], alone["1" * M])
+    qualities = {f"{beta} {seed}": shared.quality.tolist() for (beta, seed), shared in tables.items()}
+    result = {
+        "command": command().replace(str(told.data), "DIR"),
+        "device": device_name(),
+        "threads": 1,
+        "versions": versions(),
+        "alone": alone,
+        "searches": searches,
+        "correlations": correlations(qualities, alone, fixed()),
+        "evidence": {key: evidence(torch.tensor(values), params()) for key, values in qualities.items()},
+        "over_evaluations": {
+            f"{beta} {seed}": {way: over_evaluations(way, shared) for way in FROM_TABLE if way != "every"}
+            for (beta, seed), shared in tables.items()
+        },
+    }
+    told.to.write_text(json.dumps(result, indent=1) + "\n")
+    if told.figures:
+        draw_all(told.figures, result, qualities, params())
+
+
+def fixed() -> list[str]:
+    """No connection, all, and random ones."""
+    order = torch.randperm(2**M, generator=torch.Generator().manual_seed(0))[:RANDOM].tolist()
+    return ["0" * M, "1" * M, *(f"{number:0{M}b}" for number in order)]
+
+
+def numbers(schemes: Tensor) -> Tensor:
+    """Schemes (S, M) as binary numbers (S,)."""
+    return (schemes.long() << torch.arange(M - 1, -1, -1)).sum(1)
+
+
+def params() -> Tensor:
+    """Parameters of all networks (4096,), counted for a few and summed over connections for all (the counts add up)."""
+    none = count(create("0" * M)).params
+    own = torch.tensor([count(create("".join(str(int(i == j)) for j in range(M)))).params - none for i in range(M)])
+    assert none + int(own.sum()) == count(create("1" * M)).params
+    return none + ((torch.arange(2**M)[:, None] >> torch.arange(M - 1, -1, -1)) % 2 * own).sum(1)
+
+
+def create(scheme: str) -> st.Spec:
+    """The network of a scheme, for the data."""
+    return create_resnet("resnet38", attention="se", scheme=strokes(scheme), num_classes=40, image_size=(16, 16))
+
+
+def strokes(scheme: str) -> str:
+    """A scheme as settings take it."""
+    return "|".join(scheme[i : i + 4] for i in range(0, M, 4))
+
+
+def load_recipe(words: Iterable[str]) -> st.Recipe:
+    return st.load_recipe(str(RECIPE), [*OFF, *words])
+
+
+def shared_words(words: list[str], beta: float, seed: int) -> list[str]:
+    return [*words, *SHARED, "--seed", str(seed), "--connect.probability", str(beta)]
+
+
+def learn_all(runs: Path, words: list[str], beta: float, seed: int) -> Shared:
+    """The pre-training, and the quality of all schemes."""
+    out = runs / f"all-{beta}-{seed}"
+    recipe = load_recipe([*shared_words(words, beta, seed), "--connect.by", "all"])
+    once(out, lambda out: search(recipe, out))
+    with (out / "schemes.csv").open() as file:
+        found = {int(row["scheme"].replace("|", ""), 2): float(row["quality"]) for row in csv.DictReader(file)}
+    return Shared(beta, seed, out, torch.tensor([found[i] for i in range(2**M)], dtype=torch.float64))
+
+
+def train_alone(runs: Path, words: list[str], scheme: str) -> dict[str, Any]:
+    """A network of a scheme, from fresh weights."""
+    recipe = load_recipe([*words, "--supernet.settings.scheme", strokes(scheme)])
+    ticket = once(runs / "alone" / f"{scheme}-0", lambda out: st.train(recipe, out))
+    scores = {split: ticket.about[split]["top1"] for split in ("validation", "test")}
+    return {**scores, "params": ticket.cost.params, "macs": ticket.cost.macs}
+
+
+def find(way: str, shared: Shared, words: list[str]) -> list[Step]:
+    """What a search sees."""
+    if way in FROM_TABLE:
+        return from_table(way, shared, shared.seed)
+    chosen = [*shared_words(words, shared.beta, shared.seed), "--connect.by", way]
+    out = shared.out.with_name(f"{way}-{shared.beta}-{shared.seed}")
+    once(out, lambda out: search(load_recipe(chosen), out, shared=shared.out))
+    with (out / "schemes.csv").open() as file:
+        rows = [[digit == "1" for digit in row["scheme"].replace("|", "")] for row in csv.DictReader(file)]
+    return [judged(torch.tensor([row]), shared.judge, ConnectSettings()) for row in rows]
+
+
+def from_table(way: str, shared: Shared, seed: int) -> list[Step]:
+    """What a search sees that only asks for qualities."""
+    settings = ConnectSettings(steps=STEPS, probability=shared.beta)
+    ways: dict[str, Callable[[], list[Step]]] = {
+        "policy": lambda: explore(M, shared.judge, settings, seed),
+        "policy without curiosity": lambda: explore(M, shared.judge, replace(settings, curiosity=0.0), seed),
+        "enas": lambda: explore(
+            M, shared.judge, replace(settings, by="enas", sparsity=0.0, curiosity=0.0, reuse="none"), seed
+        ),
+        "genetic": lambda: genetic(M, shared.judge, settings, seed),
+        "random": lambda: random_schemes(M, shared.judge, settings, seed),
+        "every": lambda: [judged(periodic(M, period), shared.judge, settings) for period in (2, 3)],
+    }
+    return ways[way]()
+
+
+def tell(way: str, steps: list[Step]) -> dict[str, Any]:
+    """What a search came to: what it would have trained, and how sure it became."""
+    best = ranked(steps)
+    texts = ["".join(str(int(flag)) for flag in scheme) for scheme in best]
+    told: dict[str, Any] = {
+        "candidates": texts[: 3 if way in SAMPLING else 1],
+        "reward": next(iter(best.values()))[0],
+        "shared_quality": next(iter(best.values()))[1],
+        "samples": sum(len(step.schemes) for step in steps),
+        "judged": len(best),
+    }
+    if steps[0].probability is not None:
+        told["probability"] = [round(step.probability or 0.0, 4) for step in steps]
+    return told
+
+
+def over_evaluations(way: str, shared: Shared) -> list[float]:
+    """The best reward so far after every 10 samples, as a share of what lies between the mean and the best of all."""
+    rewards = shared.quality + 0.02 * (1 - counts() / M)
+    return regret(
+        [
+            torch.cat([rewards[numbers(step.schemes)] for step in from_table(way, shared, seed)])
+            for seed in range(CURVES)
+        ],
+        rewards,
+    )
+
+
+def counts() -> Tensor:
+    """Connections of all schemes (4096,)."""
+    return ((torch.arange(2**M)[:, None] >> torch.arange(M)) % 2).sum(1)
+
+
+if __name__ == "__main__":
+    main()
