@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from people import SEVENTEEN, crowd
 from streets import published
 from supertickets.recipe import flatten
 from supertickets.runs import search
-from supertickets.supernets import MobileSpec
+from supertickets.supernets import MobileSpec, ResNetSpec
 from supertickets.training import read_events
 
 # Sizes, epochs, intervals and widths alone; all else is what the recipes say.
@@ -70,6 +71,28 @@ def test_a_full_recipe_is_drawn_to_its_end(name: str, tmp_path: Path) -> None:
     for part in ("validation", "test"):
         assert {"loss", *(("ap", "ap50", "ar") if name == "coco" else ("miou", "macc", "aacc"))} <= set(result[part])
         assert all(0 <= value < 100.1 for value in result[part].values())
+
+
+def test_the_recipe_of_voc_is_trained_to_its_end(tmp_path: Path) -> None:
+    name, part = "voc_resnet50", {"widths": [8, 8, 8, 8]}
+    written = st.load_recipe(name)
+    toy: dict[str, Any] = {
+        **{"threads": 1, "epochs": 4, "evaluate_every": 4, "recalibrate_batches": 2},
+        **{"data.batch": 8, "data.workers": 0, "data.size": [32, 32], "data.shorter": 32},
+        "supernet.settings": {**written.supernet.settings, **part},
+    }
+    root = published(tmp_path / "data", "voc", {"train": 18, "val": 3}, height=40, width=56)
+    words = [word for setting, value in toy.items() for word in (f"--{setting}", json.dumps(value))]
+    ticket = st.train(st.load_recipe(name, ["--data.dir", str(root), *words]), tmp_path / "run")
+
+    before, used = (flatten(r) for r in (written.to_json(), ticket.about["recipe"]))
+    assert {setting for setting, value in used.items() if value != before[setting]} == {*toy, "data.dir"}
+    assert isinstance(ticket.spec, ResNetSpec)
+    assert (ticket.spec.attention, ticket.spec.sharing, ticket.spec.coarsest_stride) == ("se", "stage", 8)
+    assert ticket.spec.num_classes == 21
+    epochs = [event for event in read_events(tmp_path / "run" / "events.jsonl") if event["event"] == "epoch"]
+    assert epochs[-1]["train_loss"] < epochs[0]["train_loss"]
+    assert 0 < ticket.about["test"]["miou"] <= 100
 
 
 # Images in class folders, of 8 colours; nothing is learned, but it is the same search and the same training.

@@ -16,11 +16,11 @@ from PIL import Image
 import supertickets as st
 from outcome import Cli
 from streets import plain, scene, street
-from supertickets import Ticket
+from supertickets import Ticket, UserError
 from supertickets.data import Preprocessing
 from supertickets.recipe import Recipe, SupernetSettings
-from supertickets.supernets import Head, ResNet, ResNetSpec, create_resnet
-from supertickets.transfer import graft, joined
+from supertickets.supernets import Head, ResNet, ResNetSpec, create_resnet, create_spec
+from supertickets.transfer import graft, head_settings, joined
 
 SCHEME = "1010|0110|0001"
 NARROW = {"widths": "[4,8,8]", "ratio": "4"}
@@ -142,6 +142,21 @@ def test_it_evaluates_and_is_trained_further(cli: Cli, moved: Path, scenes: Path
     assert_features_kept(ticket, again)
 
 
+# Without a transfer --------------------------------------------------------------------------------------------------
+
+
+def test_scenes_are_learned_and_pruned_from_fresh_weights(cli: Cli, scenes: Path, tmp_path: Path) -> None:
+    words = ["--supernet.name", "resnet38", "--supernet.settings.attention", "sge", "--supernet.settings.head"]
+    words += ["segmentation", "--supernet.settings.widths", "[4,8,8]", "--search.interval", "0", "--prune.ratio", "0.5"]
+    words += ["--search.last_epoch", "null", "--prune.progressive", "false", "--prune.interval", "2", "--epochs", "4"]
+    found = cli("draw", "camvid", "--data", scenes, *SCENES, *words, "--out", tmp_path / "run", "--json")
+    assert found.status == 0, found.err
+    told = json.loads(found.out)
+    assert set(told["test"]) == {"loss", "miou", "macc", "aacc"}
+    assert told["test"]["miou"] > 35  # some 20 by chance
+    assert told["sparsity"] == pytest.approx(0.5, abs=1e-3)
+
+
 # The join itself -----------------------------------------------------------------------------------------------------
 
 
@@ -219,6 +234,14 @@ def test_a_large_stem_dilates_for_maps_unless_the_recipe_says_otherwise() -> Non
     assert stride("classification", {"output_stride": 16}) == 32  # the head too is the ticket's
 
 
+def test_there_is_no_head_for_joints_and_no_part_of_other_families() -> None:
+    source = made(toy("classification", "se", 3), None)
+    with pytest.raises(UserError, match="ResNets have no head for keypoints"):
+        joined(source, None, Recipe(), "keypoints", source.preprocessing)(num_classes=3)
+    with pytest.raises(UserError, match="transfer joins features of a supernet or a ResNet with a head"):
+        head_settings(replace(source, spec=create_spec("mobilenet_v2")))
+
+
 # How it refuses ------------------------------------------------------------------------------------------------------
 
 # The words of a command, {places} filled in, and what its one line must name.
@@ -229,6 +252,10 @@ WRONG = [
     ("transfer {moved} camvid --data {scenes} --supernet.settings.output_stride 1 {fit}", "the head too"),
     ("transfer {named} camvid --data {scenes} --supernet.name resnet50 {fit}", "transfer takes no supernet.name"),
     ("transfer {named} digits", "take pictures of 3 channels, those of digits-from-images have 1"),
+    (
+        "transfer {grey} voc_resnet50 --data {scenes}",
+        "takes the recipe of a supernet; this one's supernet.name is resn",
+    ),
     ("transfer {grey} camvid --data {scenes} --head {named} {fit}", "give --head a ticket of a supernet"),
 ]
 

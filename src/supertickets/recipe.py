@@ -179,26 +179,28 @@ class LrSettings:
     """The learning rate over time, as a factor of ``optimizer.lr``.
 
     Attributes:
-        shape: "constant", "step", "cosine", "exponential" or "one_cycle".
+        shape: "constant", "step", "cosine", "poly", "exponential" or "one_cycle".
         warmup_epochs: Linear warm-up in front (not for one_cycle, which has its own).
         warmup_from: Factor that the warm-up starts from.
         milestones: Epochs after which "step" multiplies by ``gamma``.
         gamma: Factor of "step" and "exponential".
         decay_epochs: Epochs between two decays of "exponential" (staircase).
         final: Last factor of "cosine".
+        power: Of the share of steps that are left, for "poly".
         rise: Share of the steps in which "one_cycle" rises.
         start_divisor: "one_cycle" starts from 1 / this.
         end_divisor: "one_cycle" ends at its start / this.
         cycle_momentum: Whether "one_cycle" lowers momentum (beta1) from 0.95 to 0.85 while the rate rises.
     """
 
-    shape: Literal["constant", "step", "cosine", "exponential", "one_cycle"] = "cosine"
+    shape: Literal["constant", "step", "cosine", "poly", "exponential", "one_cycle"] = "cosine"
     warmup_epochs: float = 0.0
     warmup_from: float = 0.0
     milestones: tuple[int, ...] = ()
     gamma: float = 0.1
     decay_epochs: float = 1.0
     final: float = 0.0
+    power: float = 0.9
     rise: float = 0.3
     start_divisor: float = 25.0
     end_divisor: float = 1e4

@@ -200,6 +200,20 @@ def test_one_cycle_equals_pytorchs(total: int, rise: float) -> None:
             original.step()
 
 
+@pytest.mark.parametrize(("total", "power"), [(1, 0.9), (20, 0.9), (7, 2.0)])
+def test_poly_equals_pytorchs(total: int, power: float) -> None:
+    """And behind a warm-up it falls over the steps that are left."""
+    theirs = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.04)
+    original = torch.optim.lr_scheduler.PolynomialLR(theirs, total_iters=total, power=power)
+    for step in range(total):
+        wanted = pytest.approx(theirs.param_groups[0]["lr"], rel=1e-9)
+        assert 0.04 * lr_factor(step, total, 3, LrSettings(shape="poly", power=power)) == wanted
+        late = LrSettings(shape="poly", power=power, warmup_epochs=2)
+        assert 0.04 * lr_factor(step + 6, total + 6, 3, late) == wanted
+        theirs.step()
+        original.step()
+
+
 def test_momentum_moves_only_where_asked() -> None:
     assert momentum_at(3, 10, LrSettings(shape="one_cycle")) is None
     assert momentum_at(3, 10, LrSettings(shape="cosine", cycle_momentum=True)) is None

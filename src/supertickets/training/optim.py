@@ -165,8 +165,10 @@ def lr_factor(step: int, total: int, steps_per_epoch: int, settings: LrSettings)
         return settings.gamma ** sum(epochs >= milestone for milestone in settings.milestones)
     if settings.shape == "exponential":
         return settings.gamma ** math.floor(epochs / settings.decay_epochs)
+    done = (step - warmup) / max(total - warmup, 1)
+    if settings.shape == "poly":
+        return (1 - done) ** settings.power
     if settings.shape == "cosine":
-        done = (step - warmup) / max(total - warmup, 1)
         return settings.final + (1 - settings.final) * (1 + math.cos(math.pi * done)) / 2
     return 1.0
 
@@ -193,6 +195,7 @@ def check_optimizer(optimizer: OptimizerSettings, lr: LrSettings) -> None:
         ("optimizer.clip_norm", optimizer.clip_norm),
         ("lr.decay_epochs", lr.decay_epochs),
         ("lr.gamma", lr.gamma),
+        ("lr.power", lr.power),
         ("lr.start_divisor", lr.start_divisor),
         ("lr.end_divisor", lr.end_divisor),
     ):
