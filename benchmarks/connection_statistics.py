@@ -1,4 +1,4 @@
-"""What connections.py works out: who is a ticket, how well shared weights foretell, what good schemes have in common."""
+"""What connections.py works out: who is a ticket, how well shared weights foretell, what good schemes share."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

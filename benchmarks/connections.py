@@ -1,4 +1,4 @@
-"""Searches for connections on the same shared weights, and what they find, trained alone (LTH4SA, Table I and Sec. III).
+"""Searches for connections on the same shared weights, and what they find, trained alone (LTH4SA, Table I).
 
 Example: python benchmarks/connections.py --data DIR --to benchmarks/results/connections.json
 For every beta and seed a ResNet38 learns all connection schemes at once (attention_tiny.yaml, 20 epochs, 520 pictures
