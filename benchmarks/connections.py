@@ -31,7 +31,7 @@ from supertickets.policy_settings import ConnectSettings
 from supertickets.restate import OFF
 from supertickets.runs import once, search
 from supertickets.search import Step, explore, genetic, judged, periodic, random_schemes
-from supertickets.supernets import create_resnet
+from supertickets.supernets import Spec, create_resnet
 
 RECIPE = Path(__file__).with_name("attention_tiny.yaml")
 M = 12
@@ -126,7 +126,7 @@ def params() -> Tensor:
     return none + ((torch.arange(2**M)[:, None] >> torch.arange(M - 1, -1, -1)) % 2 * own).sum(1)
 
 
-def create(scheme: str) -> st.Spec:
+def create(scheme: str) -> Spec:
     """The network of a scheme, for the data."""
     return create_resnet("resnet38", attention="se", scheme=strokes(scheme), num_classes=40, image_size=(16, 16))
 
