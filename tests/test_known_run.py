@@ -201,4 +201,4 @@ def test_scenes_and_transfers_need_a_supernet(cli: Cli, tmp_path: Path, run: Pat
     own.write_text("supernet: {name: 'timm:test_efficientnet'}")
     found = cli("transfer", run, own, "--out", tmp_path / "moved")
     assert found.status == 2
-    assert "this one's supernet.name is timm:test_efficientnet" in found.err
+    assert "with a head, which timm:test_efficientnet has not" in found.err

@@ -138,10 +138,11 @@ def transfer_recipe(ticket: Ticket, source: str, overrides: Sequence[str] = (), 
     refuse(overrides, ("supernet.",), "transfer", f"the network, {whose}", free)
     supernet = recipe.supernet
     if isinstance(ticket.spec, ResNetSpec):
-        own, given = recipe_of(ticket).supernet, recipe.supernet.settings
-        behind = {name: given[name] for name in settings if name in given and fresh}
-        kept = {name: value for name, value in own.settings.items() if not fresh or name not in ("head", *settings)}
-        supernet = dataclasses.replace(own, settings=kept | behind)
+        supernet = recipe_of(ticket).supernet
+        if fresh:
+            kept = {name: value for name, value in supernet.settings.items() if name not in ("head", *settings)}
+            chosen = {name: value for name, value in recipe.supernet.settings.items() if name in settings}
+            supernet = dataclasses.replace(supernet, settings=kept | chosen)
     return dataclasses.replace(recipe, name=f"{recipe.name}-from-{recipe_of(ticket).name}", supernet=supernet)
 
 
