@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,57 @@ def test_a_recipe_of_imagenet_runs_to_its_end(what: str, epochs: int, tmp_path: 
         assert ticket.about["found"]["cost"] == ticket.cost.macs
         assert records[-1]["entropy"] < records[0]["entropy"]
         assert records[-1]["sampled_networks"] == 3 * 4  # batches of an epoch, and parts of each
+
+
+# ResNets with attention, trained alone and searched; the networks are the recipes', with narrower stages.
+RESNETS: dict[str, dict[str, Any]] = {
+    "cifar100_resnet38": {"widths": [4, 4, 8], "ratio": 4},
+    "cifar100_resnet164": {"widths": [4, 4, 4], "ratio": 4},
+    "imagenet_resnet50": {"widths": [4, 4, 4, 8], "ratio": 4},
+}
+BLOCKS = {"cifar100_resnet38": (4, 4, 4), "cifar100_resnet164": (18, 18, 18), "imagenet_resnet50": (3, 4, 6, 3)}
+
+
+def hundred(folder: Path) -> Path:
+    """CIFAR-100's Python version with pictures of one plain colour per class with some noise."""
+    generator = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": [f"fine{i}" for i in range(100)]}, protocol=2))
+    colours = generator.integers(0, 200, (100, 3, 1))
+    for name, count in (("train", 5), ("test", 1)):
+        labels = [*range(100)] * count
+        plain = np.repeat(colours[labels], 1024, axis=2) + generator.integers(0, 55, (100 * count, 3, 1024))
+        values = {"fine_labels": labels, "data": plain.reshape(-1, 3072).astype(np.uint8)}
+        (folder / name).write_bytes(pickle.dumps(values, protocol=2))
+    return folder
+
+
+@pytest.mark.parametrize("what", ["search", "train"])
+@pytest.mark.parametrize("name", RESNETS)
+def test_a_recipe_of_attention_runs_to_its_end(name: str, what: str, tmp_path: Path) -> None:
+    written = st.load_recipe(name)
+    toy: dict[str, Any] = {
+        **{"threads": 1, "epochs": 3, "evaluate_every": 3, "data.workers": 0, "data.batch": 16},
+        "supernet.settings": {**written.supernet.settings, **RESNETS[name]},
+    }
+    toy |= {"data.size": 32, "data.validation": 0.25} if name == "imagenet_resnet50" else {"data.limit": 64}
+    if what == "search":
+        toy |= {"connect.steps": 2}
+    words = [word for setting, value in toy.items() for word in (f"--{setting}", json.dumps(value))]
+    made = colours if name == "imagenet_resnet50" else hundred
+    recipe = st.load_recipe(name, ["--data.dir", str(made(tmp_path / "data")), *words])
+    ticket = (search if what == "search" else st.train)(recipe, tmp_path / "run")
+
+    before, used = (flatten(r) for r in (written.to_json(), ticket.about["recipe"]))
+    assert {setting for setting, value in used.items() if value != before[setting]} == {*toy, "data.dir"}
+    assert isinstance(ticket.spec, ResNetSpec)
+    assert (ticket.spec.blocks, ticket.spec.attention) == (BLOCKS[name], "se")
+    assert ticket.spec.sharing == ("stage" if name == "imagenet_resnet50" else "none")
+    assert all(ticket.spec.connected) == (what == "train")
+    events = list(read_events(tmp_path / "run" / "events.jsonl"))
+    losses = [event["train_loss"] for event in events if event["event"] == "epoch"]
+    assert losses[-1] < losses[0]
+    assert [event["steps"] for event in events if event["event"] == "connect"] == ([2] if what == "search" else [])
 
 
 # Dots on dark ground; the network is the recipe's, a sixteenth as wide.
