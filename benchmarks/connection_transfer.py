@@ -1,0 +1,92 @@
+"""What a ResNet that was searched for connections is worth on other data: cells counted, streets segmented (LTH4SA).
+
+Example: python benchmarks/connection_transfer.py --data TINY_IMAGENET --cells MBM_CELLS --streets CAMVID
+    --to benchmarks/results/connection_transfer.json
+On Tiny-ImageNet a search finds a scheme of ResNet38 with one module per stage (Share-EAN). That network, the one with
+all connections (Full-Share) and the plain one are trained there alone; each gets a fresh head and is trained on the
+other data by the recipes mbm_cells and camvid, shortened. Runs that are finished are not repeated.
+"""
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import supertickets as st
+from commands import command
+from supertickets.cost.latency import device_name, time_interleaved
+from supertickets.emit import versions
+from supertickets.restate import OFF, transfer_recipe
+from supertickets.runs import once, search, transfer
+
+RECIPE = Path(__file__).with_name("attention_tiny.yaml")
+SEARCH = ["--epochs", "20", "--data.validation", "0.065", "--connect.steps", "100"]
+SHARED = ["--supernet.settings.sharing", "stage"]
+TARGETS = {
+    "mbm_cells": ["--epochs", "40", "--evaluate_every", "40"],
+    "camvid": ["--epochs", "6", "--evaluate_every", "6", "--data.size", "[90,120]"],
+}
+USUAL = ["--threads", "1", "--precision", "bf16", "--ema_decay", "0"]
+REPEATS = 100
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--cells", type=Path, required=True)
+    parser.add_argument("--streets", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, default=Path("runs/connection-transfer"))
+    parser.add_argument("--networks", nargs="+", help="some of plain, full and found; default: all")
+    parser.add_argument("--to", type=Path)
+    told = parser.parse_args()
+    words = ["--data.dir", str(told.data), "--threads", "1"]
+    found = once(told.runs / "search", lambda out: search(load([*words, *SHARED, *SEARCH]), out))
+    networks = {
+        "plain": ["--supernet.settings", "{}"],
+        "full": SHARED,
+        "found": [*SHARED, "--supernet.settings.scheme", found.about["connected"]["scheme"]],
+    }
+    rows, tickets = [], {}
+    for name in told.networks or networks:
+        source = once(told.runs / name, partial(train_one, [*words, *networks[name]]))
+        row: dict[str, Any] = {"name": name, "scheme": getattr(source.spec, "scheme", ""), "params": source.cost.params}
+        row["tiny_imagenet"] = source.about["test"]
+        for target, data in (("mbm_cells", told.cells), ("camvid", told.streets)):
+            recipe = transfer_recipe(source, target, ["--data.dir", str(data), *USUAL, *TARGETS[target]])
+            ticket = once(told.runs / f"{name}-{target}", partial(transfer, source, recipe))
+            row[target] = {**ticket.about["test"], "macs": ticket.cost.macs}
+            tickets[f"{name} {target}"] = ticket
+        rows.append(row)
+        print(row, flush=True)
+    if told.to is None:
+        return
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        calls = {
+            name: partial(ticket.module, torch.randn(1, *ticket.spec.input_shape)) for name, ticket in tickets.items()
+        }
+        taken = time_interleaved(calls, REPEATS)
+    for row in rows:
+        for target in TARGETS:
+            row[target]["ms"] = taken[f"{row['name']} {target}"].median_ms
+    text = command()
+    for path, name in ((told.data, "DIR"), (told.cells, "MBM_CELLS"), (told.streets, "CAMVID")):
+        text = text.replace(str(path), name)
+    result = {"command": text, "device": device_name(), "threads": 1, "versions": versions(), "rows": rows}
+    told.to.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def load(words: list[str]) -> st.Recipe:
+    return st.load_recipe(str(RECIPE), [*OFF, *words])
+
+
+def train_one(words: list[str], out: Path) -> st.Ticket:
+    """A network by the recipe, alone."""
+    return st.train(load(words), out)
+
+
+if __name__ == "__main__":
+    main()

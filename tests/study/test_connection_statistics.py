@@ -1,0 +1,58 @@
+"""What the study of connections works out, by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy.stats import pearsonr
+
+import connection_statistics as statistics
+
+ALONE = {
+    "00": {"validation": 20.0, "test": 21.0, "params": 10},
+    "01": {"validation": 25.0, "test": 24.0, "params": 12},
+    "10": {"validation": 25.0, "test": 30.0, "params": 11},
+    "11": {"validation": 24.0, "test": 24.0, "params": 13},
+}
+
+
+def test_the_best_on_validation_is_chosen() -> None:
+    """Not the best on test; of equals the one that had the higher reward."""
+    assert statistics.choose(["00", "01", "10"], ALONE) == "01"
+    assert statistics.choose(["10", "01"], ALONE) == "10"
+
+
+def test_who_is_a_ticket() -> None:
+    full = ALONE["11"]
+    assert [statistics.is_ticket(one, full) for one in ALONE.values()] == [False, True, True, False]
+
+
+def test_correlations_tell_random_schemes_from_all() -> None:
+    found = statistics.correlations({"a": [0.1, 0.2, 0.4, 0.3]}, ALONE, ["00", "01", "11"])
+    assert found["random"]["schemes"] == 3
+    assert found["all"]["schemes"] == 4
+    assert found["random"]["a"]["pearson"] == pytest.approx(pearsonr([0.1, 0.2, 0.3], [21, 24, 24]).statistic)
+    assert found["all"]["a"]["spearman"] == pytest.approx(0.9486833)  # ranks 1 2 4 3 and 1 2.5 4 2.5
+    assert (found["random"]["lowest"], found["random"]["highest"]) == (21.0, 24.0)
+
+
+def test_evidence_by_hand() -> None:
+    """Five blocks; quality is the share of the first two that are connected."""
+    flags = (torch.arange(32)[:, None] >> torch.arange(4, -1, -1)) % 2
+    quality = flags[:, :2].double().mean(1)
+    found = statistics.evidence(quality, 100 + flags.sum(1))
+    assert (found["full"], found["plain"]) == (1.0, 0.0)
+    assert found["above_full"] == 0.0
+    one = found["ratios"]["0.2"]
+    assert (one["connections"], one["schemes"]) == (1, 5)
+    assert one["quality"] == [0.0, pytest.approx(0.2), 0.5]
+    assert one["params"] == [101, 101]
+    assert found["scores"]["best"]["by_block"][:2] == [1.0, 1.0]
+    assert found["scores"]["worst"]["by_block"][:2] == [0.0, 0.0]
+
+
+def test_regret_by_hand() -> None:
+    """Of schemes with rewards 0, 1, 2 the mean is 1: the best of the first ten samples, and of twenty."""
+    one = torch.tensor([0.0] * 9 + [1.0] + [2.0] + [0.0] * 9)
+    other = torch.tensor([2.0] + [0.0] * 19)
+    assert statistics.regret([one, other], torch.tensor([0.0, 1.0, 2.0])) == pytest.approx([0.5, 1.0])
