@@ -23,13 +23,23 @@ def is_ticket(one: Mapping[str, Any], full: Mapping[str, Any]) -> bool:
     return bool(one["params"] < full["params"] and one["test"] >= full["test"])
 
 
+def periodicity(scheme: str) -> dict[str, float]:
+    """The period of a scheme, from 1 to 4 blocks, by which most blocks are like the one before; and their share."""
+    alike = {
+        period: sum(one == other for one, other in zip(scheme, scheme[period:], strict=False)) / (len(scheme) - period)
+        for period in range(1, 5)
+    }
+    best = max(alike, key=lambda period: (alike[period], -period))
+    return {"period": best, "share": alike[best]}
+
+
 def correlations(
-    qualities: Mapping[str, Sequence[float]], alone: Mapping[str, Mapping[str, Any]], random: Sequence[str]
+    qualities: Mapping[str, Mapping[str, float]], alone: Mapping[str, Mapping[str, Any]], random: Sequence[str]
 ) -> dict[str, Any]:
     """Between a scheme's quality with shared weights and its accuracy on test when trained alone.
 
     Args:
-        qualities: Of all schemes by binary number, per pre-training.
+        qualities: Of schemes with shared weights, per pre-training and way to judge.
         alone: Schemes that were trained.
         random: Those of them that were not chosen by their quality.
     """
@@ -44,9 +54,9 @@ def correlations(
             "highest": max(test),
         }
         for key, values in qualities.items():
-            shared = [values[int(scheme, 2)] for scheme in schemes]
+            shared = [values[scheme] for scheme in schemes]
             r, rho = pearsonr(shared, test), spearmanr(shared, test)
-            found[name][key] = {"pearson": r.statistic, "p": r.pvalue, "spearman": rho.statistic}
+            found[name][key] = {"pearson": float(r.statistic), "p": float(r.pvalue), "spearman": float(rho.statistic)}
     return found
 
 
@@ -97,7 +107,7 @@ def scores(flags: Tensor) -> dict[str, Any]:
 def line(x: Tensor, y: Tensor) -> dict[str, float]:
     """Slope of the least-squares line, its standard error, and the chance of such a slope without a trend."""
     found = linregress(x.numpy(), y.numpy())
-    return {"slope": found.slope, "error": found.stderr, "p": found.pvalue}
+    return {"slope": float(found.slope), "error": float(found.stderr), "p": float(found.pvalue)}
 
 
 def regret(seen: Sequence[Tensor], rewards: Tensor) -> list[float]:

@@ -11,6 +11,7 @@ run side by side, and a last call collects them.
 import argparse
 import csv
 import json
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,16 +23,20 @@ from torch import Tensor
 import supertickets as st
 from commands import command
 from connection_figures import draw_all
-from connection_statistics import choose, correlations, evidence, is_ticket, regret
+from connection_statistics import choose, correlations, evidence, is_ticket, periodicity, regret
 from supertickets.connect import ranked
 from supertickets.cost import count
 from supertickets.cost.latency import device_name
+from supertickets.data import Batches, load_splits
 from supertickets.emit import versions
 from supertickets.policy_settings import ConnectSettings
 from supertickets.restate import OFF
 from supertickets.runs import once, search
 from supertickets.search import Step, explore, genetic, judged, periodic, random_schemes
 from supertickets.supernets import Spec, create_resnet
+from supertickets.tasks import Classification
+from supertickets.training import Runtime, evaluate, recalibrate
+from supertickets.training.policy_step import Chosen
 
 RECIPE = Path(__file__).with_name("attention_tiny.yaml")
 M = 12
@@ -83,12 +88,17 @@ def main() -> None:
     alone = {scheme: train_alone(told.runs, words, scheme) for scheme in dict.fromkeys(schemes)}
     if told.to is None:
         return
+    for row in searches:
+        row["periodicity"] = periodicity(row["candidates"][0])
     tables = {(beta, seed): learn_all(told.runs, words, beta, seed) for beta, seed in (SETUPS[i] for i in told.setups)}
     for row in searches:
         row["chosen"] = choose(row["candidates"], alone)
         row |= {key: alone[row["chosen"]][key] for key in ("validation", "test", "params")}
         row["ticket"] = is_ticket(alone[row["chosen"]], alone["1" * M])
+    first = tables[SETUPS[0]]
     qualities = {f"{beta} {seed}": shared.quality.tolist() for (beta, seed), shared in tables.items()}
+    known = {key: {scheme: values[int(scheme, 2)] for scheme in alone} for key, values in qualities.items()}
+    known["0.5 0, recalibrated"] = recalibrated(first, words, list(alone))
     result = {
         "command": command().replace(str(told.data), "DIR"),
         "device": device_name(),
@@ -96,7 +106,9 @@ def main() -> None:
         "versions": versions(),
         "alone": alone,
         "searches": searches,
-        "correlations": correlations(qualities, alone, fixed()),
+        "correlations": correlations(known, alone, fixed()),
+        "shared": known,
+        "time": search_time(told.runs, first, words),
         "evidence": {key: evidence(torch.tensor(values), params()) for key, values in qualities.items()},
         "over_evaluations": {
             f"{beta} {seed}": {way: over_evaluations(way, shared) for way in FROM_TABLE if way != "every"}
@@ -161,6 +173,36 @@ def train_alone(runs: Path, words: list[str], scheme: str) -> dict[str, Any]:
     ticket = once(runs / "alone" / f"{scheme}-0", lambda out: st.train(recipe, out))
     scores = {split: ticket.about[split]["top1"] for split in ("validation", "test")}
     return {**scores, "params": ticket.cost.params, "macs": ticket.cost.macs}
+
+
+def recalibrated(shared: Shared, words: list[str], schemes: list[str]) -> dict[str, float]:
+    """Quality of schemes with shared weights and batch norms measured anew for each."""
+    recipe = load_recipe([*shared_words(words, shared.beta, shared.seed), "--connect.statistics", "recalibrated"])
+    module = st.load(shared.out / "shared").module
+    splits, runtime = load_splits(recipe.data), Runtime(torch.device("cpu"))
+    batches = Batches(splits, recipe.data, recipe.augment, recipe.seed)
+    names = [decision.name for decision in module.spec.decisions()]
+    found = {}
+    for scheme in schemes:
+        network = Chosen(module, {name: digit == "1" for name, digit in zip(names, scheme, strict=True)}).eval()
+        recalibrate(network, batches.calibration(0, recipe.recalibrate_batches), runtime)
+        data = splits.validation
+        scores = evaluate(network, batches.evaluation(data), data, Classification(splits.classes), runtime)
+        found[scheme] = scores["top1"] / 100
+    return found
+
+
+def search_time(runs: Path, shared: Shared, words: list[str]) -> dict[str, float]:
+    """Seconds of a search by the policy, which judges schemes itself, and of a training; the table tells the same."""
+    recipe = load_recipe([*shared_words(words, shared.beta, shared.seed), "--connect.steps", str(STEPS)])
+    begin = time.perf_counter()
+    ticket = search(recipe, runs / f"timed-{int(time.time())}", shared=shared.out)
+    searched = time.perf_counter() - begin
+    told = tell(from_table("policy", shared, shared.seed), 1)
+    assert ticket.about["connected"]["scheme"].replace("|", "") == told["candidates"][0]
+    assert ticket.about["connected"]["judged"] == told["judged"]
+    trained = json.loads((runs / "alone" / f"{'1' * M}-0" / "result.json").read_text())["seconds"]
+    return {"search": searched, "judged": told["judged"], "training": trained}
 
 
 def find(way: str, shared: Shared, words: list[str]) -> list[Step]:

@@ -28,7 +28,7 @@ def test_who_is_a_ticket() -> None:
 
 
 def test_correlations_tell_random_schemes_from_all() -> None:
-    found = statistics.correlations({"a": [0.1, 0.2, 0.4, 0.3]}, ALONE, ["00", "01", "11"])
+    found = statistics.correlations({"a": {"00": 0.1, "01": 0.2, "10": 0.4, "11": 0.3}}, ALONE, ["00", "01", "11"])
     assert found["random"]["schemes"] == 3
     assert found["all"]["schemes"] == 4
     assert found["random"]["a"]["pearson"] == pytest.approx(pearsonr([0.1, 0.2, 0.3], [21, 24, 24]).statistic)
@@ -56,3 +56,10 @@ def test_regret_by_hand() -> None:
     one = torch.tensor([0.0] * 9 + [1.0] + [2.0] + [0.0] * 9)
     other = torch.tensor([2.0] + [0.0] * 19)
     assert statistics.regret([one, other], torch.tensor([0.0, 1.0, 2.0])) == pytest.approx([0.5, 1.0])
+
+
+def test_periodicity_by_hand() -> None:
+    assert statistics.periodicity("001001001001") == {"period": 3, "share": 1.0}
+    assert statistics.periodicity("111111111111") == {"period": 1, "share": 1.0}
+    assert statistics.periodicity("011001100110") == {"period": 4, "share": 1.0}
+    assert statistics.periodicity("110100") == {"period": 2, "share": 0.75}
