@@ -26,8 +26,8 @@ RECIPE = Path(__file__).with_name("attention_tiny.yaml")
 SEARCH = ["--epochs", "20", "--data.validation", "0.065", "--connect.steps", "100"]
 SHARED = ["--supernet.settings.sharing", "stage"]
 TARGETS = {
-    "mbm_cells": ["--epochs", "40", "--evaluate_every", "40"],
-    "camvid": ["--epochs", "6", "--evaluate_every", "6", "--data.size", "[90,120]"],
+    "mbm_cells": ["--epochs", "30", "--evaluate_every", "30"],
+    "camvid": ["--epochs", "5", "--evaluate_every", "5", "--data.size", "[90,120]"],
 }
 USUAL = ["--threads", "1", "--precision", "bf16", "--ema_decay", "0"]
 REPEATS = 100
@@ -41,11 +41,12 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/connection-transfer"))
     parser.add_argument("--networks", nargs="+", help="some of plain, full and found; default: all")
     parser.add_argument("--to", type=Path)
+    parser.add_argument("--targets", nargs="+", choices=list(TARGETS), default=list(TARGETS))
     told = parser.parse_args()
     words = ["--data.dir", str(told.data), "--threads", "1"]
     found = once(told.runs / "search", lambda out: search(load([*words, *SHARED, *SEARCH]), out))
     networks = {
-        "plain": ["--supernet.settings", "{}"],
+        "plain": ["--supernet.settings.scheme", "0000|0000|0000"],
         "full": SHARED,
         "found": [*SHARED, "--supernet.settings.scheme", found.about["connected"]["scheme"]],
     }
@@ -54,7 +55,8 @@ def main() -> None:
         source = once(told.runs / name, partial(train_one, [*words, *networks[name]]))
         row: dict[str, Any] = {"name": name, "scheme": getattr(source.spec, "scheme", ""), "params": source.cost.params}
         row["tiny_imagenet"] = source.about["test"]
-        for target, data in (("mbm_cells", told.cells), ("camvid", told.streets)):
+        for target in told.targets:
+            data = {"mbm_cells": told.cells, "camvid": told.streets}[target]
             recipe = transfer_recipe(source, target, ["--data.dir", str(data), *USUAL, *TARGETS[target]])
             ticket = once(told.runs / f"{name}-{target}", partial(transfer, source, recipe))
             row[target] = {**ticket.about["test"], "macs": ticket.cost.macs}
@@ -70,7 +72,7 @@ def main() -> None:
         }
         taken = time_interleaved(calls, REPEATS)
     for row in rows:
-        for target in TARGETS:
+        for target in told.targets:
             row[target]["ms"] = taken[f"{row['name']} {target}"].median_ms
     text = command()
     for path, name in ((told.data, "DIR"), (told.cells, "MBM_CELLS"), (told.streets, "CAMVID")):
