@@ -46,7 +46,6 @@ STEPS = 100
 FROM_TABLE = ("policy", "policy without curiosity", "enas", "genetic", "random", "every")
 FROM_WEIGHTS = ("darts", "l1", "median")
 THREE = ("policy", "random")  # whose best three are trained, of the first setup
-RANDOM = 24
 CURVES = 50  # seeds of the curves over evaluations, which cost nothing
 
 
@@ -69,6 +68,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs/connections"))
     parser.add_argument("--setups", type=int, nargs="+", default=list(range(len(SETUPS))), help="by number")
+    parser.add_argument("--random", type=int, default=24, help="random schemes that are trained alone")
     parser.add_argument("--list", action="store_true", help="print the schemes that are to be trained alone")
     parser.add_argument("--figures", type=Path, help="a directory for the drawings")
     parser.add_argument("--to", type=Path)
@@ -81,11 +81,12 @@ def main() -> None:
             steps = find(way, shared, words)
             candidates = 3 if way in THREE and (beta, seed) == SETUPS[0] else 1
             searches.append({"beta": beta, "seed": seed, "way": way, **tell(steps, candidates)})
-    schemes = [*fixed(), *dict.fromkeys(found for row in searches for found in row["candidates"])]
+    found = dict.fromkeys(candidate for row in searches for candidate in row["candidates"])
+    schemes = list(dict.fromkeys([*fixed(told.random), *found]))
     if told.list:
-        print("\n".join(dict.fromkeys(schemes)))
+        print("\n".join(schemes))
         return
-    alone = {scheme: train_alone(told.runs, words, scheme) for scheme in dict.fromkeys(schemes)}
+    alone = {scheme: train_alone(told.runs, words, scheme) for scheme in schemes}
     if told.to is None:
         return
     for row in searches:
@@ -99,6 +100,7 @@ def main() -> None:
     qualities = {f"{beta} {seed}": shared.quality.tolist() for (beta, seed), shared in tables.items()}
     known = {key: {scheme: values[int(scheme, 2)] for scheme in alone} for key, values in qualities.items()}
     known["0.5 0, recalibrated"] = recalibrated(first, words, list(alone))
+    pruned = draw_pruned(told.runs, words, searches[0]["chosen"])
     result = {
         "command": command().replace(str(told.data), "DIR"),
         "device": device_name(),
@@ -106,7 +108,8 @@ def main() -> None:
         "versions": versions(),
         "alone": alone,
         "searches": searches,
-        "correlations": correlations(known, alone, fixed()),
+        "pruned": pruned,
+        "correlations": correlations(known, alone, fixed(told.random)),
         "shared": known,
         "time": search_time(told.runs, first, words),
         "evidence": {key: evidence(torch.tensor(values), params()) for key, values in qualities.items()},
@@ -120,9 +123,9 @@ def main() -> None:
         draw_all(told.figures, result, qualities, params())
 
 
-def fixed() -> list[str]:
+def fixed(random: int) -> list[str]:
     """No connection, all, and random ones."""
-    order = torch.randperm(2**M, generator=torch.Generator().manual_seed(0))[:RANDOM].tolist()
+    order = torch.randperm(2**M, generator=torch.Generator().manual_seed(0))[:random].tolist()
     return ["0" * M, "1" * M, *(f"{number:0{M}b}" for number in order)]
 
 
@@ -203,6 +206,22 @@ def search_time(runs: Path, shared: Shared, words: list[str]) -> dict[str, float
     assert ticket.about["connected"]["judged"] == told["judged"]
     trained = json.loads((runs / "alone" / f"{'1' * M}-0" / "result.json").read_text())["seconds"]
     return {"search": searched, "judged": told["judged"], "training": trained}
+
+
+def draw_pruned(runs: Path, words: list[str], scheme: str) -> dict[str, Any]:
+    """The network of a scheme, half of whose weights are pruned while it trains."""
+    pruning = ["--prune.ratio", "0.5", "--prune.interval", "1", "--search.interval", "0"]
+    recipe = st.load_recipe(str(RECIPE), [*words, "--supernet.settings.scheme", strokes(scheme), *pruning])
+    ticket = once(runs / f"drawn-{scheme}", lambda out: st.draw(recipe, out))
+    scores = {split: ticket.about[split]["top1"] for split in ("validation", "test")}
+    cost = ticket.cost
+    told = {
+        "params": cost.params,
+        "nonzero_params": cost.nonzero_params,
+        "macs": cost.macs,
+        "masked_macs": cost.masked_macs,
+    }
+    return {"scheme": scheme, **scores, **told}
 
 
 def find(way: str, shared: Shared, words: list[str]) -> list[Step]:
