@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from connection_statistics import RATIOS
+from supertickets.search import every_scheme
 from supertickets.study.pictures import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, clean
 
 _COLORS = {
@@ -52,15 +53,14 @@ def _shared_and_alone(axis: Axes, quality: Tensor, result: Mapping[str, Any], se
         f"Schemes with shared weights and alone: random ones r = {found['pearson']:.2f}, rank {found['spearman']:.2f}",
         loc="left",
     )
-    drawn = list(alone)[: random["schemes"]]
-    for some, color, label in (
-        (list(alone)[random["schemes"] :], ORANGE, "found by searches"),
-        (drawn, BLUE, "random"),
-    ):
+    ends, drawn = list(alone)[:2], list(alone)[2 : 2 + random["schemes"]]
+    searched = list(alone)[2 + random["schemes"] :]
+    for some, color, label in ((searched, ORANGE, "found by searches"), (drawn, BLUE, "random")):
         x = [100 * float(quality[int(scheme, 2)]) for scheme in some]
         axis.scatter(x, [alone[scheme]["test"] for scheme in some], 16, color=color, label=label)
-    for scheme, label in ((drawn[0], "no connection"), (drawn[1], "all")):
+    for scheme, label in zip(ends, ("no connection", "all"), strict=True):
         place = (100 * float(quality[int(scheme, 2)]), alone[scheme]["test"])
+        axis.scatter(*place, 16, color=INK)
         axis.annotate(label, place, (5, 4), textcoords="offset points", color=MUTED)
     axis.set(xlabel="validation accuracy with shared weights, %", ylabel="test accuracy alone, %")
     axis.legend(frameon=False)
@@ -70,7 +70,7 @@ def _shared_and_alone(axis: Axes, quality: Tensor, result: Mapping[str, Any], se
 def _ratios(axis: Axes, quality: Tensor) -> None:
     axis.set_title("All schemes by their ratio of connections, shared weights", loc="left")
     blocks = (len(quality) - 1).bit_length()
-    number = ((torch.arange(len(quality))[:, None] >> torch.arange(blocks)) % 2).sum(1)
+    number = every_scheme(blocks).sum(1)
     parts = [(100 * quality[number == int(ratio * blocks)]).numpy() for ratio in RATIOS]
     shapes = axis.violinplot(parts, showmeans=True, showextrema=True)
     for body in shapes["bodies"]:  # type: ignore[attr-defined]

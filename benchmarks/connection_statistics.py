@@ -8,6 +8,8 @@ import torch
 from scipy.stats import linregress, pearsonr, spearmanr
 from torch import Tensor
 
+from supertickets.search import every_scheme
+
 RATIOS = (0.2, 0.4, 0.6, 0.8)
 _EVERY = 10  # samples between the points of a curve
 _TOP = 0.05  # share of schemes that count as good, and as bad
@@ -68,7 +70,7 @@ def evidence(quality: Tensor, params: Tensor) -> dict[str, Any]:
         params: Of their networks, (2^M,).
     """
     blocks = (len(quality) - 1).bit_length()
-    flags = (torch.arange(len(quality))[:, None] >> torch.arange(blocks - 1, -1, -1)) % 2
+    flags = every_scheme(blocks)
     number = flags.sum(1)
     full, plain = quality[-1], quality[0]
     ratios = {}
@@ -110,7 +112,7 @@ def line(x: Tensor, y: Tensor) -> dict[str, float]:
     return {"slope": float(found.slope), "error": float(found.stderr), "p": float(found.pvalue)}
 
 
-def regret(seen: Sequence[Tensor], rewards: Tensor) -> list[float]:
+def progress(seen: Sequence[Tensor], rewards: Tensor) -> list[float]:
     """Mean over searches of the best reward so far, 0 at the mean of all schemes and 1 at the best of all.
 
     Args:

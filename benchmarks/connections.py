@@ -23,7 +23,7 @@ from torch import Tensor
 import supertickets as st
 from commands import command
 from connection_figures import draw_all
-from connection_statistics import choose, correlations, evidence, is_ticket, periodicity, regret
+from connection_statistics import choose, correlations, evidence, is_ticket, periodicity, progress
 from supertickets.connect import ranked
 from supertickets.cost import count
 from supertickets.cost.latency import device_name
@@ -32,7 +32,7 @@ from supertickets.emit import versions
 from supertickets.policy_settings import ConnectSettings
 from supertickets.restate import OFF
 from supertickets.runs import once, search
-from supertickets.search import Step, explore, genetic, judged, periodic, random_schemes
+from supertickets.search import Step, enas_settings, every_scheme, explore, genetic, judged, periodic, random_schemes
 from supertickets.supernets import Spec, create_resnet
 from supertickets.tasks import Classification
 from supertickets.training import Runtime, evaluate, recalibrate
@@ -109,7 +109,7 @@ def main() -> None:
         "alone": alone,
         "searches": searches,
         "pruned": pruned,
-        "correlations": correlations(known, alone, fixed(told.random)),
+        "correlations": correlations(known, alone, fixed(told.random)[2:]),
         "shared": known,
         "time": search_time(told.runs, first, words),
         "evidence": {key: evidence(torch.tensor(values), params()) for key, values in qualities.items()},
@@ -139,7 +139,7 @@ def params() -> Tensor:
     none = count(create("0" * M)).params
     own = torch.tensor([count(create("".join(str(int(i == j)) for j in range(M)))).params - none for i in range(M)])
     assert none + int(own.sum()) == count(create("1" * M)).params
-    return none + ((torch.arange(2**M)[:, None] >> torch.arange(M - 1, -1, -1)) % 2 * own).sum(1)
+    return none + (every_scheme(M) * own).sum(1)
 
 
 def create(scheme: str) -> Spec:
@@ -242,9 +242,7 @@ def from_table(way: str, shared: Shared, seed: int) -> list[Step]:
     ways: dict[str, Callable[[], list[Step]]] = {
         "policy": lambda: explore(M, shared.judge, settings, seed),
         "policy without curiosity": lambda: explore(M, shared.judge, replace(settings, curiosity=0.0), seed),
-        "enas": lambda: explore(
-            M, shared.judge, replace(settings, by="enas", sparsity=0.0, curiosity=0.0, reuse="none"), seed
-        ),
+        "enas": lambda: explore(M, shared.judge, enas_settings(settings), seed),
         "genetic": lambda: genetic(M, shared.judge, settings, seed),
         "random": lambda: random_schemes(M, shared.judge, settings, seed),
         "every": lambda: [judged(periodic(M, period), shared.judge, settings) for period in (2, 3)],
@@ -270,19 +268,14 @@ def tell(steps: list[Step], candidates: int) -> dict[str, Any]:
 
 def over_evaluations(way: str, shared: Shared) -> list[float]:
     """The best reward so far after every 10 samples, as a share of what lies between the mean and the best of all."""
-    rewards = shared.quality + 0.02 * (1 - counts() / M)
-    return regret(
+    rewards = shared.quality + 0.02 * (1 - every_scheme(M).double().mean(1))
+    return progress(
         [
             torch.cat([rewards[numbers(step.schemes)] for step in from_table(way, shared, seed)])
             for seed in range(CURVES)
         ],
         rewards,
     )
-
-
-def counts() -> Tensor:
-    """Connections of all schemes (4096,)."""
-    return ((torch.arange(2**M)[:, None] >> torch.arange(M)) % 2).sum(1)
 
 
 if __name__ == "__main__":

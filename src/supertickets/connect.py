@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from .errors import UserError
 from .relax import relax
 from .scheme_judge import SchemeJudge
 from .search import (
     Step,
+    enas_settings,
     every_scheme,
     explore,
     genetic,
@@ -48,9 +48,11 @@ def connect(session: Session, state: TrainState) -> tuple[TrainState, dict[str, 
     spec, settings = state.spec, session.recipe.connect
     assert isinstance(spec, ResNetSpec)
     names = [decision.name for decision in spec.decisions()]
-    module = _shared(session, state)
+    module = build_module(spec, session.recipe, session.runtime.device).eval()
+    assert isinstance(module, ResNet)
+    module.load_state_dict(state.module.state_dict())
     if session.runtime.is_main:
-        _as_ticket(session, module).save_pretrained(session.run.path / SHARED)
+        _as_ticket(session, module, state.position.samples).save_pretrained(session.run.path / SHARED)
     steps = find_schemes(session, module)
     best = ranked(steps)
     rows = [
@@ -74,7 +76,7 @@ def find_schemes(session: Session, module: ResNet) -> list[Step]:
         module: The network of all schemes, in eval mode.
 
     Raises:
-        UserError: The network has too many schemes, or its modules cannot be ranked.
+        UserError: Modules cannot be ranked.
     """
     settings, seed = session.recipe.connect, session.recipe.seed
     judge, blocks = SchemeJudge(session, module), len(module.spec.decisions())
@@ -82,7 +84,7 @@ def find_schemes(session: Session, module: ResNet) -> list[Step]:
         case "policy":
             return explore(blocks, judge, settings, seed)
         case "enas":
-            return explore(blocks, judge, replace(settings, sparsity=0.0, curiosity=0.0, reuse="none"), seed)
+            return explore(blocks, judge, enas_settings(settings), seed)
         case "darts":
             return relax(session, module, judge)
         case "genetic":
@@ -95,8 +97,6 @@ def find_schemes(session: Session, module: ResNet) -> list[Step]:
             judge.judge_all()
             return [judged(every_scheme(blocks), judge, settings)]
         case "l1" | "median":
-            if module.spec.sharing == "stage":
-                raise UserError(f"--by {settings.by} ranks modules, but the blocks of a stage share one; take another")
             modules = [
                 dict(module.attention_of(decision.name).named_parameters()) for decision in module.spec.decisions()
             ]
@@ -125,26 +125,17 @@ def write_steps(path: Path, spec: ResNetSpec, names: list[str], steps: list[Step
                 writer.writerow([number, scheme, *figures, step.probability])
 
 
-def _shared(session: Session, state: TrainState) -> ResNet:
-    """The network of all schemes; with averaged weights, if there are any, but where statistics are not theirs."""
-    module = build_module(state.spec, session.recipe, session.runtime.device)
-    assert isinstance(module, ResNet)
-    own = session.recipe.connect.statistics == "running"
-    module.load_state_dict(state.module.state_dict() if own else state.outcome().weights)
-    return module.eval()
-
-
-def _as_ticket(session: Session, module: ResNet) -> Ticket:
+def _as_ticket(session: Session, module: ResNet, samples: int) -> Ticket:
     """The network of all schemes, for other searches to begin with."""
     splits, recipe = session.batches.splits, session.recipe
     weights = {name: value.cpu() for name, value in module.state_dict().items()}
-    about = {"command": "search", "recipe": recipe.to_json(), "data": splits.digest()}
+    about = {"command": "search", "recipe": recipe.to_json(), "data": splits.digest(), "samples": samples}
     return Ticket(module.spec, weights, {}, splits.classes, splits.preprocessing, about)
 
 
 def _cut(session: Session, state: TrainState, spec: ResNetSpec) -> TrainState:
     """The network of a scheme; what it has not is gone."""
-    weights: Mapping[str, Tensor] = state.outcome().weights
+    weights: Mapping[str, Tensor] = state.module.state_dict()
     module = build_module(spec, session.recipe, session.runtime.device)
     module.load_state_dict({name: weights[name] for name in module.state_dict()})
-    return replace(state, spec=spec, module=module, ema=None)
+    return replace(state, spec=spec, module=module)

@@ -211,7 +211,7 @@ def _check_connect(recipe: Recipe) -> None:
     connect = recipe.connect
     if not 0 <= connect.probability <= 1:
         raise UserError(f"connect.probability is {connect.probability:g}; it is from 0 to 1, e.g. 0.5")
-    for name in ("steps", "samples", "candidates"):
+    for name in ("steps", "samples", "epochs", "period", "candidates"):
         if getattr(connect, name) < 1:
             raise UserError(f"connect.{name} is {getattr(connect, name)}; the nearest possible is 1")
     for name in ("lr", "temperature"):
@@ -249,7 +249,7 @@ def _parse(values: Mapping[str, Any], overrides: Sequence[str]) -> Recipe:
         network = given.supernet.name
         chosen = parser.parse_args(list(overrides), given)
         families = {SupernetSettings(name=name).family for name in (network, chosen.supernet.name)}
-        if chosen.supernet.name != network and families not in ({"hrnet"}, {"mobile"}):
+        if chosen.supernet.name != network and families not in ({"hrnet"}, {"mobile"}, {"resnet"}):
             given.supernet.settings = {}  # a family knows no settings of another, a library's network none of another's
             chosen = parser.parse_args(list(overrides), given)
         recipe = _instantiate(parser, chosen)

@@ -35,6 +35,7 @@ Measure = Callable[..., LatencyTable]
 # What a run begins with, given its recipe and its data: a full supernet, or a network with weights and mask.
 Beginning = Callable[[Recipe, Splits], Spec | Ticket]
 TABLE = "latency.json"  # in the directory of a search
+MOST_BLOCKS = 16  # of a network whose connection schemes can all be judged
 # What networks of a family may be for.
 _HEADS: Mapping[type, tuple[str, ...]] = {
     HRNetSpec: ("classification", "segmentation", "keypoints", "density"),
@@ -112,7 +113,31 @@ def connected_for(recipe: Recipe, splits: Splits) -> ResNetSpec:
             f"supernet.name {recipe.supernet.name} has no attention module to connect; set "
             "supernet.settings.attention, e.g. to se"
         )
+    check_way(spec, recipe)
     return spec
+
+
+def check_way(spec: ResNetSpec, recipe: Recipe) -> None:
+    """Refuses a way to find connections that cannot work, before anything trains.
+
+    Raises:
+        UserError: Says what the way needs.
+    """
+    by, blocks, settings = recipe.connect.by, sum(spec.connected), recipe.connect
+    if by == "all" and blocks > MOST_BLOCKS:
+        raise UserError(f"--by all judges 2^{blocks} schemes; with more than {MOST_BLOCKS} blocks take another --by")
+    if by == "all" and recipe.task == "segmentation" and recipe.segmentation.window is not None:
+        raise UserError("--by all judges whole pictures; set segmentation.window to null")
+    if by in ("all", "darts") and settings.statistics == "recalibrated":
+        raise UserError(f"--by {by} cannot measure batch norms for every scheme; set connect.statistics to running")
+    if by == "darts" and settings.statistics == "batch":
+        raise UserError("--by darts needs connect.statistics running")
+    if by == "darts" and spec.head != "classification":
+        raise UserError(f"--by darts is for classification, the data is for {spec.head}; take another --by")
+    if by in ("l1", "median") and spec.sharing == "stage":
+        raise UserError(f"--by {by} ranks modules, but the blocks of a stage share one; take another --by")
+    if by == "median" and spec.attention == "sge":
+        raise UserError("--by median compares filters, and sge has none; take another --by")
 
 
 def _network(recipe: Recipe, splits: Splits) -> Spec:
@@ -150,6 +175,8 @@ def fitted_spec(make: Callable[..., Spec], recipe: Recipe, splits: Splits) -> Sp
         raise UserError(f"the settings supernet.settings {recipe.supernet.settings} make no network ({why})") from None
     if spec.head != (wanted := make_task(recipe, splits).head):
         other = f"set supernet.settings.head to {wanted}, or " if wanted in _HEADS.get(type(spec), ()) else ""
+        if recipe.supernet.family == "ticket":
+            other = "move its features (supertickets transfer), or "
         raise UserError(
             f"supernet.name {recipe.supernet.name} has a head for {spec.head}, the data is for {wanted}; "
             f"{other}take another supernet"
@@ -287,11 +314,21 @@ def shared_by(folder: Path) -> Beginning:
 
     def beginning(recipe: Recipe, splits: Splits) -> Ticket:
         if not folder.is_dir():
-            raise UserError(f"{folder.parent} is no finished search for connections: it has no {folder.name}/")
+            raise UserError(
+                f"{folder.parent} is no search for connections that has trained its network: no {folder.name}/"
+            )
         ticket, spec = Ticket.from_pretrained(folder), connected_for(recipe, splits)
-        check_data(f"the network of {folder.parent}", ticket, splits)
-        if ticket.spec != spec:
-            raise UserError(f"{folder.parent} has trained {ticket.spec}, the recipe asks for {spec}; take its settings")
+        check_classes(f"the network of {folder.parent}", ticket, splits)
+        for name, value in dataclasses.asdict(spec).items():
+            if value != (trained := getattr(ticket.spec, name, None)):
+                raise UserError(
+                    f"{folder.parent} has trained a network of {name} {trained}, the recipe asks for {value}"
+                )
+        if ticket.about.get("data") != splits.digest():
+            raise UserError(
+                f"the data is not what {folder.parent} was trained on, or is split otherwise: schemes would be judged "
+                "by what was learned; take its data settings"
+            )
         return ticket
 
     return beginning

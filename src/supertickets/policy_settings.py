@@ -85,7 +85,8 @@ class ConnectSettings:
             validation loss; "genetic" and "random" search with as many evaluations; "l1" and "median" keep the share
             ``probability`` of modules with the largest norms, or farthest from their geometric median; "every" connects
             every ``period``-th block; "all" judges every scheme.
-        probability: Of every connection in a step of the pre-training, and in "random" and "genetic" search.
+        probability: Of every connection in a step of the pre-training, and in "random" and "genetic" search; the share
+            of modules that "l1" and "median" keep.
         statistics: What batch norms use while schemes are judged: the running ones that all share (the paper), those
             measured anew for every scheme, or those of the batch.
         steps: Of the controller.

@@ -66,6 +66,8 @@ def print_trained(work: Callable[[], Any], out: Path, as_json: bool) -> None:
     OUT.print("test     " + ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
     for line in cost_lines(ticket.cost):
         OUT.print(line)
+    for row in ticket.about.get("connected", {}).get("candidates", ()):
+        OUT.print(f"scheme   {row['scheme']}  reward {row['reward']:.4f}, quality {row['quality']:.2%}")
 
 
 def print_said(

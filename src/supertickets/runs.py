@@ -104,8 +104,13 @@ def search(
         refuse_budget(recipe, "a search for connections")
         if recipe.compile:
             raise UserError("compile cannot serve a search, where every step has another network; set it to false")
-        beginning = connected_for if shared is None else shared_by(Path(shared) / SHARED)
-        return _ticket(_begin("search", fixed_network(recipe), out or f"runs/{recipe.name}", beginning))
+        recipe = dataclasses.replace(fixed_network(recipe), ema_decay=0.0)  # what is judged is what is shared
+        out = out or f"runs/{recipe.name}"
+        if shared is None:
+            return _ticket(_begin("search", recipe, out, connected_for))
+        source = Path(shared) / SHARED
+        made = {"lineage": lineage(load(source))} if source.is_dir() else {}
+        return _ticket(_begin("search", recipe, out, shared_by(source), made))
     check_target(recipe)
     recipe = dataclasses.replace(fixed_network(recipe), budget=recipe.budget)
     return _ticket(_begin("search", recipe, out or f"runs/{recipe.name}", space_for, measure=measure))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from .data import Batch
-from .errors import UserError
 from .search import every_scheme
 from .supernets import ResNet, outputs_of_all
 from .tasks import headline
@@ -19,7 +17,7 @@ from .training import Session, digest, evaluate, recalibrate
 from .training.evaluate import BatchNorm
 from .training.policy_step import Chosen
 
-_MOST = 16  # blocks whose schemes can all be judged
+_TOLD = 100  # schemes that are judged between two lines
 
 
 class SchemeJudge:
@@ -34,39 +32,20 @@ class SchemeJudge:
         self.session, self.module = session, module
         self.names = [decision.name for decision in module.spec.decisions()]
         self.known: dict[tuple[bool, ...], float] = {}
-        self.steps = 0
-        data = session.batches.splits.validation
-        pixels = len(data) * math.prod(session.batches.splits.preprocessing.size) * 3
-        self.kept: list[Batch] | None = None
-        if 4 * pixels < 1e9 * session.recipe.data.keep_gb:  # prepared once
-            self.kept = list(session.batches.evaluation(data))
+        self.kept = _prepared(session)
 
     def __call__(self, schemes: Tensor) -> Tensor:
         """Judges schemes, bool (S, M); their qualities from 0 to 1, (S,)."""
-        session, settings = self.session, self.session.recipe.connect
+        session, before = self.session, len(self.known)
         session.runtime.check_equal(digest([("schemes", schemes)]), "sampled schemes")
         found = torch.tensor([self._quality(tuple(row)) for row in schemes.tolist()], dtype=torch.float64)
-        self.steps += 1
-        if self.steps % max(1, settings.steps // 10) == 0:
-            best = max(self.known.values())
-            session.reporter.say(
-                f"step {self.steps:,} of {settings.steps:,}: {len(self.known):,} schemes judged, the best at {best:.2%}"
-            )
+        if len(self.known) // _TOLD > before // _TOLD:
+            session.reporter.say(f"{len(self.known):,} schemes judged, the best at {max(self.known.values()):.2%}")
         return found
 
     def judge_all(self) -> None:
-        """Judges every scheme, blocks that schemes have in common once; asked for one, it is then known.
-
-        Raises:
-            UserError: There are too many, or batch norms are to be measured for each.
-        """
+        """Judges every scheme, blocks that schemes have in common once; asked for one, it is then known."""
         session = self.session
-        if len(self.names) > _MOST:
-            raise UserError(
-                f"--by all judges 2^{len(self.names)} schemes; with more than {_MOST} blocks take another --by"
-            )
-        if session.recipe.connect.statistics == "recalibrated":
-            raise UserError("--by all cannot measure batch norms for every scheme; set connect.statistics to running")
         data, schemes = session.batches.splits.validation, every_scheme(len(self.names))
         totals: list[Tensor] | None = None
         with torch.inference_mode(), self._statistics():
@@ -100,6 +79,18 @@ class SchemeJudge:
     def _statistics(self) -> contextlib.AbstractContextManager[None]:
         own = self.session.recipe.connect.statistics == "batch"
         return batch_statistics(self.module) if own else contextlib.nullcontext()
+
+
+def _prepared(session: Session) -> list[Batch] | None:
+    """The validation batches, made once; None if they take too much memory."""
+    kept, size = [], 0
+    for images, target in session.batches.evaluation(session.batches.splits.validation):
+        parts = [images, *(target if isinstance(target, list) else [target])]
+        size += sum(part.numel() * part.element_size() for part in parts)
+        if size > 1e9 * session.recipe.data.keep_gb:
+            return None
+        kept.append((images, target))
+    return kept
 
 
 class _Said(nn.Module):

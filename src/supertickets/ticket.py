@@ -40,7 +40,7 @@ _OUTPUTS = {"keypoints": "joints", "density": "map"}
 # What a card begins with.
 _SAID = {
     "draw": "A small network, searched and pruned in one training run.",
-    "search": "A small network that a policy found; its weights are those that all networks of the space share.",
+    "search": "A small network that a search found; its weights are those that all networks of the space share.",
     "train": "A network, neither searched nor pruned.",
     "retrain": "A small network, trained further.",
     "transfer": "A small network whose features were found on other data.",
@@ -241,7 +241,9 @@ class Ticket:
             target, cost_found = (as_text(found["budget"], found[name]) for name in ("target", "cost"))
             network.append(("found for", f"{target}; costs {cost_found}"))
         if connected := about.get("connected"):
-            network.append(("connection scheme", f"{connected['scheme']}, the best of {connected['judged']:,}"))
+            network.append(
+                ("connection scheme", f"{connected['scheme']}, the best of {connected['judged']:,} ({connected['by']})")
+            )
         rows = [
             *_history(about),
             *network,

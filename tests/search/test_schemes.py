@@ -88,4 +88,6 @@ def test_scores_by_hand() -> None:
     module = {"weight": weight[:, :, None, None], "bias": torch.full((2,), 100.0)}
     same = {"weight": torch.ones(3, 2)}
     assert module_scores([module, same], "l1").tolist() == [9.0, 6.0]
+    gates = {"weight": torch.full((1, 4, 1, 1), -0.5), "bias": torch.ones(1, 4, 1, 1)}  # of spatial group enhancement
+    assert module_scores([gates], "l1").tolist() == [2.0]
     assert module_scores([module, same], "median").tolist() == pytest.approx([5.0, 0.0])

@@ -51,11 +51,11 @@ def test_evidence_by_hand() -> None:
     assert found["scores"]["worst"]["by_block"][:2] == [0.0, 0.0]
 
 
-def test_regret_by_hand() -> None:
+def test_progress_by_hand() -> None:
     """Of schemes with rewards 0, 1, 2 the mean is 1: the best of the first ten samples, and of twenty."""
     one = torch.tensor([0.0] * 9 + [1.0] + [2.0] + [0.0] * 9)
     other = torch.tensor([2.0] + [0.0] * 19)
-    assert statistics.regret([one, other], torch.tensor([0.0, 1.0, 2.0])) == pytest.approx([0.5, 1.0])
+    assert statistics.progress([one, other], torch.tensor([0.0, 1.0, 2.0])) == pytest.approx([0.5, 1.0])
 
 
 def test_periodicity_by_hand() -> None:

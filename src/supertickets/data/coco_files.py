@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -46,11 +46,13 @@ class AnnotatedSet(Generic[Known]):
         kept: What was read before; a picture that is not in it is read every time.
         skip: Whether a broken picture gives its place to another (training) or does not count (evaluation), instead of
             being refused.
+        upright: Whether annotations are those of pictures that are turned by their EXIF data.
     """
 
     samples: tuple[Known, ...]
     kept: Mapping[Path, Image.Image]
     skip: bool
+    upright: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -69,7 +71,7 @@ class AnnotatedSet(Generic[Known]):
         """A sample, and the picture it is in, RGB."""
         one = self.samples[position]
         found = self.kept.get(one.image)
-        return one, open_annotated(one.image, one.size) if found is None else found
+        return one, open_annotated(one.image, one.size, self.upright) if found is None else found
 
     def picture_or_another(self, position: int) -> tuple[Known, Image.Image]:
         """A sample; one in a broken picture gives its place to the next that can be read."""
@@ -121,13 +123,18 @@ def pictures_folder(annotations: Path, root: Path, kind: str, what: str) -> Path
     return folder
 
 
-def open_annotated(path: Path, size: tuple[int, int]) -> Image.Image:
-    """A picture, RGB, as its annotations mean it: upright, or as it is stored if only that has the size they give.
+def open_annotated(path: Path, size: tuple[int, int], upright: bool = True) -> Image.Image:
+    """A picture, RGB, as its annotations mean it.
+
+    Args:
+        path: The picture.
+        size: Width and height that its annotations give.
+        upright: Whether it is turned by its EXIF data, if it has that size then; else it is taken as it is stored.
 
     Raises:
         BrokenPicture: It cannot be read, or has another size.
     """
-    picture = open_picture(path)
+    picture = open_picture(path, upright=upright)
     if picture.size != size and (stored := open_picture(path, upright=False)).size == size:
         picture = stored
     if picture.size != size:
@@ -138,7 +145,7 @@ def open_annotated(path: Path, size: tuple[int, int]) -> Image.Image:
 
 
 def keep_pictures(
-    sizes: Mapping[Path, tuple[int, int]], settings: DataSettings, notes: list[str]
+    sizes: Mapping[Path, tuple[int, int]], settings: DataSettings, notes: list[str], upright: bool = True
 ) -> dict[Path, Image.Image] | None:
     """Reads all pictures if they fit into memory; broken ones are left out, or refused.
 
@@ -146,13 +153,14 @@ def keep_pictures(
         sizes: The pictures, and the width and height that their annotations give.
         settings: Say how much memory there is, and what becomes of broken pictures.
         notes: What a person should know is added here.
+        upright: See `open_annotated`.
 
     Returns:
         None if they do not fit.
     """
     if len(sizes) * _bytes_of_one(sizes) > settings.keep_gb * 1e9:
         return None
-    return read_all(list(sizes), lambda path: open_annotated(path, sizes[path]), settings, notes)
+    return read_all(list(sizes), lambda path: open_annotated(path, sizes[path], upright), settings, notes)
 
 
 def listed_images(data: Any, path: Path) -> dict[int, dict[str, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -57,7 +58,9 @@ class Crowd:
 
 @dataclass(frozen=True, eq=False)
 class CrowdSet(AnnotatedSet[Crowd]):
-    """Pictures with points."""
+    """Pictures with points, which are those of the pictures as they are stored."""
+
+    upright: ClassVar[bool] = False
 
     def subset(self, index: Index) -> CrowdSet:
         """The pictures at some positions."""
@@ -104,7 +107,9 @@ def load_crowds(settings: DataSettings) -> Splits:
     read = {name: _read_split(folder, settings, notes) for name in _PARTS if (folder := root / f"{name}_data").is_dir()}
     if outside := sum(number for _, number in read.values()):
         notes.append(f"{counted(outside, 'point')} outside the picture moved to its border")
-    kept = keep_pictures({one.image: one.size for crowds, _ in read.values() for one in crowds}, settings, notes)
+    kept = keep_pictures(
+        {one.image: one.size for crowds, _ in read.values() for one in crowds}, settings, notes, upright=False
+    )
     sets = {
         name: CrowdSet(
             tuple(one for one in crowds if kept is None or one.image in kept), kept or {}, settings.broken == "skip"

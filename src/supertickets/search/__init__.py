@@ -1,6 +1,6 @@
 """Search: which units of a supernet stay, and which answers to open decisions are best."""
 
-from .connections import Judge, Step, explore
+from .connections import Judge, Step, enas_settings, explore
 from .penalty import Penalty, reach, rho_at, unit_weights
 from .policy import Baseline, Draws, Policy, lr_at, lr_for, warmup_at
 from .rewards import Trend, connection_reward, reward, trend
@@ -21,6 +21,7 @@ __all__ = [
     "Trend",
     "Window",
     "connection_reward",
+    "enas_settings",
     "every_scheme",
     "evolve",
     "explore",

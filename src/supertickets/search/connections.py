@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -110,6 +110,11 @@ def explore(blocks: int, judge: Judge, settings: ConnectSettings, seed: int) -> 
             past = stored[int(torch.randint(len(stored), (), generator=generator))]
             _climb(optimizer, reused(controller.answers(past.schemes), past.log_p, past.reward - average, settings))
     return seen
+
+
+def enas_settings(settings: ConnectSettings) -> ConnectSettings:
+    """ENAS: a recurrent controller that is rewarded for accuracy alone, and learns from every step once."""
+    return replace(settings, by="enas", sparsity=0.0, curiosity=0.0, reuse="none")
 
 
 def reused(log_p: Tensor, before: Tensor, advantage: Tensor, settings: ConnectSettings) -> Tensor:

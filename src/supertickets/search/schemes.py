@@ -99,7 +99,9 @@ def module_scores(modules: Sequence[Mapping[str, Tensor]], by: Literal["l1", "me
             the geometric median of a layer is one that the others can replace (He et al., 2019).
     """
     score = _distances if by == "median" else lambda weight: weight.abs().sum()
-    sums = [sum(score(p.detach().double()) for p in module.values() if p.ndim > 1) for module in modules]
+    sums = [
+        sum(score(p.detach().double()) for name, p in module.items() if not name.endswith("bias")) for module in modules
+    ]
     return torch.stack([torch.as_tensor(value, dtype=torch.float64) for value in sums])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class Explained:
 
 def explanations(
     tickets: Sequence[tuple[str, Ticket]],
-    images: Iterable[Path],
+    images: Sequence[Path],
     save: Path,
     name: str | None = None,
     device: str = "auto",
@@ -87,7 +87,7 @@ def explanations(
             hint = nearest(name, ticket.classes, f"; it knows {', '.join(ticket.classes[:5])} ...")
             raise UserError(f"ticket {called} has no class '{name}'{hint}")
     loaded = [(called, ticket, ticket.module_on(place)) for called, ticket in tickets]
-    make_folder(save)
+    make_folder(save, images)
     used: set[str] = set()
     for path in images:
         try:

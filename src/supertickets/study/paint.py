@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ _SEEN = 0.002  # share of the pixels from which on a class is in the legend
 
 def predictions(
     ticket: Ticket,
-    images: Iterable[Path],
+    images: Sequence[Path],
     boxes: Sequence[Sequence[Box]] | None = None,
     save: Path | None = None,
     device: str = "auto",
@@ -52,7 +52,7 @@ def predictions(
     """
     say = ticket.predictor(device)
     if save is not None:
-        make_folder(save)
+        make_folder(save, images)
     used: set[str] = set()
     for i, path in enumerate(images):
         try:
@@ -174,12 +174,18 @@ def pixel_shares(mask: npt.NDArray[np.uint8], classes: Sequence[str]) -> list[tu
     return [(classes[i], float(shares[i])) for i in order]
 
 
-def make_folder(save: Path) -> None:
+def make_folder(save: Path, images: Sequence[Path]) -> None:
     """Makes a folder for pictures if there is none.
 
+    Args:
+        save: The folder.
+        images: What is painted, which must not be written over.
+
     Raises:
-        UserError: It cannot be made.
+        UserError: It cannot be made, or holds one of the pictures.
     """
+    if inside := [path for path in images if path.suffix == ".png" and path.resolve().parent == save.resolve()]:
+        raise UserError(f"--save {save} holds {inside[0].name}, which would be written over; choose another folder")
     try:
         save.mkdir(parents=True, exist_ok=True)
     except OSError as error:

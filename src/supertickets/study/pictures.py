@@ -63,15 +63,17 @@ def run_picture(run: Path, ticket: Ticket) -> Path:
             _cost_over_epochs(top_left, epochs, found)
             _quality_over_epochs(top_right, epochs)
             _certainty_over_epochs(low_left, epochs)
-        elif epochs:
-            score_over_epochs(top_left, epochs)
+        else:
+            if epochs:
+                score_over_epochs(top_left, epochs)
+            else:  # a pruning in one shot, or a search with weights of another one
+                top_left.set_axis_off()
             if connected := ticket.about.get("connected"):
                 _connections_of_blocks(top_right, run / SCHEMES, connected["scheme"])
-            else:
+            elif epochs:
                 size_over_epochs(top_right, epochs, sum(map(len, supernet.unit_groups())), full.macs)
-        else:  # a pruning in one shot
-            for axis in (top_left, top_right):
-                axis.set_axis_off()
+            else:
+                top_right.set_axis_off()
         if "connected" in ticket.about:
             _schemes_over_steps(low_left, run / SCHEMES)
         elif not found:
