@@ -41,7 +41,7 @@ def draw_all(folder: Path, result: Mapping[str, Any], qualities: Mapping[str, Se
         _shared_and_alone(axes[0, 0], quality, result, setup)
         _ratios(axes[0, 1], quality)
         _sureness(axes[1, 0], result["searches"])
-        _over_samples(axes[1, 1], result["over_evaluations"])
+        _over_samples(axes[1, 1], result["repeated"])
         figure.savefig(folder / "connections.png", dpi=110)
         plt.close(figure)
 
@@ -95,10 +95,10 @@ def _sureness(axis: Axes, searches: Sequence[Mapping[str, Any]]) -> None:
     clean(axis)
 
 
-def _over_samples(axis: Axes, curves: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+def _over_samples(axis: Axes, repeated: Mapping[str, Mapping[str, Any]]) -> None:
     axis.set_title("Best reward so far (0: mean of all schemes, 1: the best)", loc="left")
     for way, color in _COLORS.items():
-        mean = np.mean([curve[way] for curve in curves.values()], axis=0)
+        mean = np.mean([one[way]["best"] for one in repeated.values()], axis=0)
         axis.plot(10 * np.arange(1, len(mean) + 1), mean, color=color, label=way)
     axis.set(xlabel="schemes sampled", ylabel="mean over searches and pre-trainings")
     axis.legend(frameon=False)

@@ -11,6 +11,7 @@ run side by side, and a last call collects them.
 import argparse
 import csv
 import json
+import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -43,10 +44,12 @@ M = 12
 SETUPS = ((0.5, 0), (0.5, 1), (0.5, 2), (0.2, 0), (0.8, 0))  # beta, seed
 SHARED = ["--epochs", "20", "--data.validation", "0.065"]
 STEPS = 100
-FROM_TABLE = ("policy", "policy without curiosity", "enas", "genetic", "random", "every")
+FROM_TABLE = ("policy", "enas", "genetic", "random", "every")
 FROM_WEIGHTS = ("darts", "l1", "median")
 THREE = ("policy", "random")  # whose best three are trained, of the first setup
-CURVES = 50  # seeds of the curves over evaluations, which cost nothing
+REPEATED = ("policy", "policy without curiosity", "policy, curiosity 0.1", "enas", "genetic", "random")
+SEEDS = 20  # of searches that are repeated, which costs little since qualities are known
+SURE = 0.95  # mean probability from which on a controller samples hardly anything new
 
 
 @dataclass(frozen=True)
@@ -113,10 +116,7 @@ def main() -> None:
         "shared": known,
         "time": search_time(told.runs, first, words),
         "evidence": {key: evidence(torch.tensor(values), params()) for key, values in qualities.items()},
-        "over_evaluations": {
-            f"{beta} {seed}": {way: over_evaluations(way, shared) for way in FROM_TABLE if way != "every"}
-            for (beta, seed), shared in tables.items()
-        },
+        "repeated": {f"{beta} {seed}": repeat_searches(shared) for (beta, seed), shared in tables.items()},
     }
     told.to.write_text(json.dumps(result, indent=1) + "\n")
     if told.figures:
@@ -242,6 +242,7 @@ def from_table(way: str, shared: Shared, seed: int) -> list[Step]:
     ways: dict[str, Callable[[], list[Step]]] = {
         "policy": lambda: explore(M, shared.judge, settings, seed),
         "policy without curiosity": lambda: explore(M, shared.judge, replace(settings, curiosity=0.0), seed),
+        "policy, curiosity 0.1": lambda: explore(M, shared.judge, replace(settings, curiosity=0.1), seed),
         "enas": lambda: explore(M, shared.judge, enas_settings(settings), seed),
         "genetic": lambda: genetic(M, shared.judge, settings, seed),
         "random": lambda: random_schemes(M, shared.judge, settings, seed),
@@ -266,16 +267,40 @@ def tell(steps: list[Step], candidates: int) -> dict[str, Any]:
     return told
 
 
-def over_evaluations(way: str, shared: Shared) -> list[float]:
-    """The best reward so far after every 10 samples, as a share of what lies between the mean and the best of all."""
-    rewards = shared.quality + 0.02 * (1 - every_scheme(M).double().mean(1))
-    return progress(
-        [
-            torch.cat([rewards[numbers(step.schemes)] for step in from_table(way, shared, seed)])
-            for seed in range(CURVES)
-        ],
-        rewards,
-    )
+def repeat_searches(shared: Shared) -> dict[str, Any]:
+    """Searches from many seeds: the best reward so far after every 10 samples, and how sure controllers become.
+
+    ``at_equal_judged`` is where random search is after as many different schemes as the policy has judged.
+    """
+    rewards = shared.quality + ConnectSettings().sparsity * (1 - every_scheme(M).double().mean(1))
+    told: dict[str, Any] = {}
+    seen: dict[str, list[Tensor]] = {}
+    for way in REPEATED:
+        runs = [from_table(way, shared, seed) for seed in range(SEEDS)]
+        seen[way] = [torch.cat([numbers(step.schemes) for step in steps]) for steps in runs]
+        told[way] = {
+            "best": progress([rewards[drawn] for drawn in seen[way]], rewards),
+            "judged": statistics.fmean(len(drawn.unique()) for drawn in seen[way]),
+        }
+        if runs[0][0].probability is not None:
+            told[way]["steps_until_sure"] = statistics.median(
+                next((i for i, step in enumerate(steps, start=1) if (step.probability or 0) > SURE), STEPS + 1)
+                for steps in runs
+            )
+    pairs = [
+        (rewards[one], rewards[other[: len(one.unique())]])
+        for one, other in zip(seen["policy"], seen["random"], strict=True)
+    ]
+    spread = rewards.max() - rewards.mean()
+    ends = [[float((values.max() - rewards.mean()) / spread) for values in pair] for pair in pairs]
+    told["at_equal_judged"] = {
+        "policy": statistics.fmean(one for one, _ in ends),
+        "random": statistics.fmean(other for _, other in ends),
+        "policy_better": sum(one > other for one, other in ends),
+        "random_better": sum(one < other for one, other in ends),
+        "searches": len(ends),
+    }
+    return told
 
 
 if __name__ == "__main__":
