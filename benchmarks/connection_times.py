@@ -1,8 +1,7 @@
 """Relative inference time increments of attention modules (LTH4SA, Eq. 7), soundly measured and as released.
 
-Example: python benchmarks/connection_times.py --found benchmarks/results/connections.json
-    --to benchmarks/results/connection_times.json
-All networks of a group are called in turn, batches of 50, warmed up, in eval mode and without autograd; an increment is
+Example: python benchmarks/connection_times.py --to benchmarks/results/connection_times.json
+All networks of a group are called in turn, in batches, warmed up, in eval mode and without autograd; an increment is
 the median over rounds of a network's time over the plain one's of the same round. As released: training mode, autograd
 on, and a plain loop over one network after the other.
 """
@@ -24,14 +23,16 @@ from supertickets.cost.latency import device_name
 from supertickets.emit import versions
 from supertickets.supernets import create_resnet
 
-BATCH = 50
+BATCH = {"resnet38": 50, "resnet164": 10}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--found", type=Path, help="what connections.py wrote: its networks are timed too")
-    parser.add_argument("--share-found", default="", help="a scheme of ResNet38 with shared modules")
-    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument(
+        "--schemes", nargs="*", default=[], help="of ResNet38, without strokes: what connections.py found"
+    )
+    parser.add_argument("--share-found", nargs="*", default=[], help="the same with shared modules")
+    parser.add_argument("--repeats", type=int, default=40)
     parser.add_argument("--to", type=Path, required=True)
     told = parser.parse_args()
     torch.set_num_threads(1)
@@ -46,19 +47,16 @@ def main() -> None:
     for name, schemes in groups.items():
         sharing = "stage" if "shared" in name else "none"
         made = {scheme: network("resnet164", scheme, sharing, 32) for scheme in ("0" * 54, *schemes)}
-        rows = increments(made, told.repeats)
+        rows = increments(made, BATCH["resnet164"], told.repeats)
         shares = [scheme.count("1") / 54 for scheme in rows]
         line = linregress(shares, [row["percent"] for row in rows.values()])
         fit = {"slope": line.slope, "intercept": line.intercept, "r": line.rvalue}
         result[name] = {"rows": rows, "percent_over_share": fit}
-    schemes = ["1" * 12]
-    if told.found:
-        schemes += [row["chosen"] for row in json.loads(told.found.read_text())["searches"]]
-    made = {scheme: network("resnet38", scheme, "none", 16) for scheme in dict.fromkeys(["0" * 12, *schemes])}
-    result["resnet38"] = {"rows": increments(made, 4 * told.repeats)}
-    shared = ["1" * 12, *([told.share_found.replace("|", "")] if told.share_found else [])]
-    made = {scheme: network("resnet38", scheme, "stage", 16) for scheme in ("0" * 12, *shared)}
-    result["resnet38 shared"] = {"rows": increments(made, 4 * told.repeats)}
+    for name, schemes in (("resnet38", told.schemes), ("resnet38 shared", told.share_found)):
+        chosen = dict.fromkeys(["0" * 12, "1" * 12, *schemes])
+        sharing = "stage" if "shared" in name else "none"
+        made = {scheme: network("resnet38", scheme, sharing, 16) for scheme in chosen}
+        result[name] = {"rows": increments(made, BATCH["resnet38"], told.repeats)}
     plain, full = (network("resnet38", digit * 12, "none", 16) for digit in "01")
     runs = [100 * (as_released(full) / as_released(plain) - 1) for _ in range(7)]
     result["as_released"] = {"resnet38, all connected": runs}
@@ -79,15 +77,16 @@ def network(name: str, scheme: str, sharing: str, side: int) -> nn.Module:
     return spec.build().eval().to(memory_format=torch.channels_last)
 
 
-def increments(networks: Mapping[str, nn.Module], repeats: int) -> dict[str, dict[str, float]]:
+def increments(networks: Mapping[str, nn.Module], batch: int, repeats: int) -> dict[str, dict[str, float]]:
     """Percent by which networks take longer than the first, by scheme; it is left out.
 
     Args:
         networks: By scheme, all for pictures of one size.
+        batch: Pictures per call.
         repeats: Rounds, after three that do not count.
     """
     side = next(iter(networks.values())).spec.image_size[0]  # type: ignore[union-attr, index]
-    images = torch.randn(BATCH, 3, int(side), int(side)).to(memory_format=torch.channels_last)
+    images = torch.randn(batch, 3, int(side), int(side)).to(memory_format=torch.channels_last)
     times: dict[str, list[float]] = {scheme: [] for scheme in networks}
     with torch.inference_mode():
         for turn in range(3 + repeats):
@@ -114,7 +113,7 @@ def increments(networks: Mapping[str, nn.Module], repeats: int) -> dict[str, dic
 def as_released(module: nn.Module, repeats: int = 20) -> float:
     """Seconds of a loop as the released code runs it: no warm-up, training mode, autograd."""
     side = int(module.spec.image_size[0])  # type: ignore[union-attr, index]
-    images = torch.randn(BATCH, 3, side, side).to(memory_format=torch.channels_last)
+    images = torch.randn(BATCH["resnet38"], 3, side, side).to(memory_format=torch.channels_last)
     module.train()
     begin = time.perf_counter()
     for _ in range(repeats):
