@@ -15,9 +15,10 @@ _EVERY = 10  # samples between the points of a curve
 _TOP = 0.05  # share of schemes that count as good, and as bad
 
 
-def choose(candidates: Sequence[str], alone: Mapping[str, Mapping[str, Any]]) -> str:
-    """The candidate that is best on the validation split when trained alone; of equals the first."""
-    return max(candidates, key=lambda scheme: alone[scheme]["validation"])
+def choose(candidates: Sequence[str], alone: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The candidate that is best on the validation split when trained alone; of equals the first; None if none was."""
+    trained = [scheme for scheme in candidates if scheme in alone]
+    return max(trained, key=lambda scheme: alone[scheme]["validation"], default=None)
 
 
 def is_ticket(one: Mapping[str, Any], full: Mapping[str, Any]) -> bool:

@@ -48,7 +48,7 @@ FROM_TABLE = ("policy", "enas", "genetic", "random", "every")
 FROM_WEIGHTS = ("darts", "l1", "median")
 THREE = ("policy", "random")  # whose best three are trained, of the first setup
 REPEATED = ("policy", "policy without curiosity", "policy, curiosity 0.1", "enas", "genetic", "random")
-SEEDS = 20  # of searches that are repeated, which costs little since qualities are known
+SEEDS = 10  # of searches that are repeated, which costs little since qualities are known
 SURE = 0.95  # mean probability from which on a controller samples hardly anything new
 
 
@@ -73,6 +73,7 @@ def main() -> None:
     parser.add_argument("--setups", type=int, nargs="+", default=list(range(len(SETUPS))), help="by number")
     parser.add_argument("--random", type=int, default=24, help="random schemes that are trained alone")
     parser.add_argument("--list", action="store_true", help="print the schemes that are to be trained alone")
+    parser.add_argument("--trained", action="store_true", help="leave out schemes that are not trained yet")
     parser.add_argument("--figures", type=Path, help="a directory for the drawings")
     parser.add_argument("--to", type=Path)
     told = parser.parse_args()
@@ -89,6 +90,8 @@ def main() -> None:
     if told.list:
         print("\n".join(schemes))
         return
+    if told.trained:
+        schemes = [scheme for scheme in schemes if (told.runs / "alone" / f"{scheme}-0" / "result.json").exists()]
     alone = {scheme: train_alone(told.runs, words, scheme) for scheme in schemes}
     if told.to is None:
         return
@@ -96,7 +99,9 @@ def main() -> None:
         row["periodicity"] = periodicity(row["candidates"][0])
     tables = {(beta, seed): learn_all(told.runs, words, beta, seed) for beta, seed in (SETUPS[i] for i in told.setups)}
     for row in searches:
-        row["chosen"] = choose(row["candidates"], alone)
+        if (chosen := choose(row["candidates"], alone)) is None:
+            continue
+        row["chosen"] = chosen
         row |= {key: alone[row["chosen"]][key] for key in ("validation", "test", "params")}
         row["ticket"] = is_ticket(alone[row["chosen"]], alone["1" * M])
     first = tables[SETUPS[0]]
