@@ -53,7 +53,7 @@ def test_the_ticket_is_the_most_probable_network(run: Path) -> None:
         index if name in found["choices"] else 0 for name, index in zip(space.places, found["indices"], strict=True)
     ]
     card = ticket.card()
-    assert "A small network that a policy found" in card
+    assert "A small network that a search found" in card
     assert f"| found for | 300,000 MACs; costs {found['cost']:,} MACs |" in card
     assert "| network | tunas_proxyless |" in card
 

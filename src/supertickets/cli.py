@@ -87,7 +87,7 @@ def _search(options: argparse.Namespace) -> None:
     if by == "policy" or connections:
         for name in ("networks", "tolerance"):
             if getattr(options, name) is not None:
-                raise UserError(f"--{name} is for a space's --by random and evolution; leave it out")
+                raise UserError(f"--{name} is for --by random and evolution of a space; leave it out")
         by = recipe.connect.by if connections else by
         out = Path(options.out or f"runs/{recipe.name}" + (f"-{by}" if by != "policy" else ""))
         print_trained(lambda: search(recipe, out, measure_table, options.shared), out, options.json)
