@@ -50,8 +50,7 @@ def _shared_and_alone(axis: Axes, quality: Tensor, result: Mapping[str, Any], se
     alone, random = result["alone"], result["correlations"]["random"]
     found = random[setup]
     axis.set_title(
-        f"Schemes with shared weights and alone: random ones r = {found['pearson']:.2f}, rank {found['spearman']:.2f}",
-        loc="left",
+        f"Shared weights and alone: r = {found['pearson']:.2f} of {random['schemes']} random schemes", loc="left"
     )
     ends, drawn = list(alone)[:2], list(alone)[2 : 2 + random["schemes"]]
     searched = list(alone)[2 + random["schemes"] :]
