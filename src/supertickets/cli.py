@@ -74,7 +74,7 @@ def _search(options: argparse.Namespace) -> None:
     """search a space to a budget, by a policy (TuNAS) or by training many; or a ResNet's attention -> RUN/ticket"""
     from .deploy import measure_table
     from .opening import searches_connections
-    from .restate import OFF, found_by, refuse
+    from .restate import OFF, searched_by, refuse
     from .runs import search
 
     refuse(
@@ -82,7 +82,7 @@ def _search(options: argparse.Namespace) -> None:
     )
     recipe = load_recipe(options.recipe, [*OFF, *_with_data(options)])
     if connections := searches_connections(recipe):
-        recipe = found_by(recipe, options.by)
+        recipe = searched_by(recipe, options.by)
     by: Any = options.by or "policy"
     if by == "policy" or connections:
         for name in ("networks", "tolerance"):

@@ -54,7 +54,7 @@ def check_target(recipe: Recipe) -> None:
         raise UserError("a search needs a target: --budget.latency_ms, --budget.macs or --budget.params")
 
 
-def found_by(recipe: Recipe, by: str | None) -> Recipe:
+def searched_by(recipe: Recipe, by: str | None) -> Recipe:
     """The recipe of a search for connections, with a way to find them in place of its own.
 
     Raises:
