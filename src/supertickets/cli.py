@@ -74,7 +74,7 @@ def _search(options: argparse.Namespace) -> None:
     """search a space to a budget, by a policy (TuNAS) or by training many; or a ResNet's attention -> RUN/ticket"""
     from .deploy import measure_table
     from .opening import searches_connections
-    from .restate import OFF, searched_by, refuse
+    from .restate import OFF, refuse, searched_by
     from .runs import search
 
     refuse(
