@@ -24,7 +24,7 @@ from .coco_files import AnnotatedSet, keep_pictures
 from .files import divide, read_all, readable
 from .folders import ENDINGS, child, data_folder
 from .pictures import BrokenPicture, Preprocessing, measured, stored_size, to_tensor
-from .randomness import mix
+from .randomness import mix, some_of
 from .regions import Floats
 from .samples import Batch, Index, Splits, Variation, height_and_width, sha256
 from .scenes import below, counted, index_files, some
@@ -123,8 +123,7 @@ def load_crowds(settings: DataSettings) -> Splits:
     shown = f"resized to a shorter side of {settings.shorter} pixels" if settings.shorter else "taken as they are"
     notes.append(f"pictures are {shown}; crops are {size[1]} x {size[0]}")
     plain = Preprocessing(3, size, (0.0,) * 3, (1.0,) * 3, "shorter", shorter=settings.shorter or 0)
-    chosen = np.sort(np.random.default_rng(mix(0, 6)).permutation(len(train))[:_MEASURED])
-    pictures = (plain.resized(to_tensor(train.picture_or_another(int(i))[1])) for i in chosen)
+    pictures = (plain.resized(to_tensor(train.picture_or_another(i)[1])) for i in some_of(len(train), _MEASURED))
     return Splits(train, validation, test, CLASSES, measured(plain, pictures), tuple(notes))
 
 

@@ -16,8 +16,8 @@ from ..errors import UserError, nearest
 from ..recipe import DataSettings
 from .files import read_all
 from .images import ImageSet, PictureSet, hold_out, make_splits, stratified
-from .pictures import BrokenPicture, Preprocessing, open_picture, shrink, to_channels, to_tensor
-from .randomness import mix
+from .pictures import BrokenPicture, Preprocessing, measured, open_picture, shrink, to_channels, to_tensor
+from .randomness import some_of
 from .samples import Splits, square_side
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
@@ -205,12 +205,7 @@ def _check_counts(labels: Sequence[int], classes: Sequence[str], fewest: int) ->
 def _measured(train: PictureSet, size: int) -> Preprocessing:
     """The preprocessing, with mean and deviation over some training pictures."""
     plain = Preprocessing(3, (size, size), (0.0,) * 3, (1.0,) * 3, "crop", 0.875, "bicubic")
-    some = np.random.default_rng(mix(0, 6)).permutation(len(train))[:_MEASURED]
-    values = plain(torch.stack([plain.pixels(train.picture_or_another(int(i))) for i in np.sort(some)]))
-    mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3), correction=0).clamp_min(1e-3)
-    return Preprocessing(
-        3, (size, size), tuple(mean.tolist()), tuple(std.tolist()), plain.fit, plain.share, plain.resample
-    )
+    return measured(plain, (plain.pixels(train.picture_or_another(i)) for i in some_of(len(train), _MEASURED)))
 
 
 def list_pictures(words: Sequence[str | Path]) -> list[Path]:

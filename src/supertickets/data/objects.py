@@ -33,8 +33,8 @@ from .coco_files import (
 )
 from .files import divide, readable
 from .folders import data_folder
-from .pictures import Preprocessing
-from .randomness import mix
+from .pictures import Preprocessing, measured
+from .randomness import mix, some_of
 from .regions import Floats, cut_out, region_matrix
 from .samples import Batch, Index, Splits, Variation, sha256, square_side
 
@@ -257,10 +257,7 @@ def _kept(sets: Mapping[str, ObjectSet], settings: DataSettings, notes: list[str
 def _measured(train: ObjectSet, side: int) -> Preprocessing:
     """The preprocessing, with mean and deviation over some training pictures."""
     plain = Preprocessing(3, (side, side), (0.0,) * 3, (1.0,) * 3)
-    some = np.sort(np.random.default_rng(mix(0, 6)).permutation(len(train))[:_MEASURED])
-    values = plain(torch.stack([plain.pixels(train.picture_or_another(int(i))[1]) for i in some]))
-    mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3), correction=0).clamp_min(1e-3)
-    return replace(plain, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+    return measured(plain, (plain.pixels(train.picture_or_another(i)[1]) for i in some_of(len(train), _MEASURED)))
 
 
 def _zoomed(boxes_N5: Boxes, corner_4: Boxes, size: float) -> Boxes:

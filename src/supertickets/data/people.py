@@ -19,8 +19,8 @@ from .coco import Joints, Person, read_detections, read_images, read_people, rea
 from .coco_files import AnnotatedSet, annotation_files, inputs_of, keep_pictures, pictures_folder
 from .files import divide, readable
 from .folders import data_folder
-from .pictures import Preprocessing, to_tensor
-from .randomness import mix
+from .pictures import Preprocessing, measured, to_tensor
+from .randomness import mix, some_of
 from .regions import Floats, Values, as_shares, box_region, cut_out, mirror_joints, region_matrix, transform
 from .samples import Batch, Index, Splits, Variation, height_and_width, sha256
 
@@ -236,12 +236,10 @@ def _detected(
 def _measured(train: PeopleSet, size: tuple[int, int]) -> Preprocessing:
     """The preprocessing, with mean and deviation over the regions of some training people."""
     plain = Preprocessing(3, size, (0.0,) * 3, (1.0,) * 3, "pad", _SHARE)
-    some = np.sort(np.random.default_rng(mix(0, 6)).permutation(len(train))[:_MEASURED])
-    found = [train.picture_or_another(int(i)) for i in some]
-    cuts = [cut_out(picture, box_matrix(person.box, plain), size) for person, picture in found]
-    values = plain(torch.stack([to_tensor(cut) for cut in cuts]))
-    mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3), correction=0).clamp_min(1e-3)
-    return replace(plain, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+    found = (train.picture_or_another(i) for i in some_of(len(train), _MEASURED))
+    return measured(
+        plain, (to_tensor(cut_out(picture, box_matrix(person.box, plain), size)) for person, picture in found)
+    )
 
 
 def _uniform(low: float, high: float) -> float:

@@ -27,6 +27,11 @@ def uniform(seed: int, epoch: int, index: npt.NDArray[np.int64], draws: int) -> 
     return ((bits >> np.uint64(40)).astype(np.float32)) / np.float32(1 << 24)
 
 
+def some_of(number: int, most: int) -> list[int]:
+    """At most so many positions of a set, in order, always the same: what a normalisation is measured on."""
+    return np.sort(np.random.default_rng(mix(0, 6)).permutation(number)[:most]).tolist()
+
+
 def _splitmix(x: UInt64) -> UInt64:
     """One round of the SplitMix64 generator (Steele, Lea and Flood, 2014)."""
     with np.errstate(over="ignore"):

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -20,7 +19,7 @@ from ..recipe import AugmentSettings, DataSettings
 from .files import divide, first_readable, read_all, readable
 from .folders import data_folder
 from .pictures import Preprocessing, measured, to_tensor
-from .randomness import mix
+from .randomness import mix, some_of
 from .samples import Batch, Index, Splits, Variation, height_and_width, sha256
 from .scene_layouts import read_ade20k, read_cityscapes, read_pairs, read_voc
 from .scenes import IGNORED, BadMask, Layout, Scene, below, read_scene, some
@@ -260,5 +259,4 @@ def _usable(scene: Scene, kept: Mapping[Scene, Pair]) -> bool:
 def _measured(train: SceneSet, size: tuple[int, int], shorter: int) -> Preprocessing:
     """The preprocessing, with mean and deviation over some training scenes."""
     plain = Preprocessing(3, size, (0.0,) * 3, (1.0,) * 3, "shorter", shorter=shorter)
-    some = np.sort(np.random.default_rng(mix(0, 6)).permutation(len(train))[:_MEASURED])
-    return measured(plain, (plain.resized(train.scene_or_another(int(i))[0]) for i in some))
+    return measured(plain, (plain.resized(train.scene_or_another(i)[0]) for i in some_of(len(train), _MEASURED)))
