@@ -50,8 +50,8 @@ def row(out: Path, seed: int) -> dict[str, Any]:
     ticket = st.load(out)
     result = json.loads((out / "result.json").read_text())
     shrinks = [r for r in read_events(out / "events.jsonl") if r["event"] == "shrink"]
-    full = st.cost.count(st.runs.supernet_of(ticket))
-    units = [(g.kind, len(g)) for g in st.runs.supernet_of(ticket).unit_groups()]
+    full = st.cost.count(ticket.spec.full())
+    units = [(g.kind, len(g)) for g in ticket.spec.full().unit_groups()]
     removed = {kind: sum(r[f"removed_{kind}s"] for r in shrinks) for kind in ("channel", "token")}
     return {
         "seed": seed,

@@ -23,6 +23,7 @@ import yaml
 
 import supertickets as st
 from outcome import Cli, Outcome
+from streets import plain, street
 from supertickets.cli import main
 
 torch.set_num_threads(1)
@@ -88,6 +89,18 @@ def quick_run(quick_words: list[str], tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("quick") / "run"
     st.draw(st.load_recipe("digits", quick_words), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures in folders, of three classes."""
+    return plain(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Street scenes in CamVid's layout."""
+    return street(tmp_path_factory.mktemp("street"), {"train": 24, "val": 4, "test": 6})
 
 
 @pytest.fixture

@@ -26,6 +26,14 @@ PUBLISHED = {
         (0, 7, 16, 255),
     ),
 }
+# Overrides of recipes for `street` and for `plain`.
+QUICK = ["--threads", "1", "--evaluate_every", "4", "--recalibrate_batches", "2", "--data.workers", "0"]
+SCENES = [
+    *(*QUICK, "--data.size", "[32,40]", "--data.shorter", "32", "--data.batch", "8", "--augment.resize", "[0.75,1.5]"),
+    *("--data.class_names", '["sky","road","tree"]', "--data.ignore", "[255]", "--optimizer.lr", "0.02"),
+    *("--augment.photometric", "false", "--augment.class_share", "1"),
+]
+PICTURES = [*QUICK, "--data.size", "16", "--data.batch", "16", "--augment.crop", "1", "--augment.jitter", "0"]
 IGNORED_ROWS = 2  # at the lower border of published scenes: the car with the camera
 
 

@@ -13,13 +13,13 @@ import supertickets
 PACKAGE = Path(supertickets.__file__).parent
 # Rooms from the bottom up; a room may import from those of lower rows.
 ROWS = (
-    ("errors", "policy_settings"),
+    ("errors", "policy_settings", "task_settings"),
     ("recipe", "device"),
     ("supernets", "cost", "pruning"),
     ("search", "data", "tasks"),
     ("schedule", "training"),
     ("files", "relax", "scheme_judge"),
-    ("settle", "ticket", "transfer", "restate", "draw", "one_shot", "connect", "opening", "emit", "runs"),
+    ("settle", "ticket", "transfer", "restate", "draw", "one_shot", "connect", "opening", "emit", "runs", "evaluation"),
     ("deploy", "study"),
     ("arguments", "printing"),
     ("cli",),
@@ -42,6 +42,9 @@ BESIDE = {
     ("runs", "connect"),
     ("runs", "emit"),
     ("connect", "ticket"),
+    ("evaluation", "opening"),
+    ("evaluation", "restate"),
+    ("evaluation", "ticket"),
     ("emit", "ticket"),
     ("one_shot", "draw"),
     ("opening", "settle"),

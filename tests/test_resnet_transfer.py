@@ -15,7 +15,7 @@ from PIL import Image
 
 import supertickets as st
 from outcome import Cli
-from streets import plain, scene, street
+from streets import PICTURES, SCENES, plain, scene
 from supertickets import Ticket, UserError
 from supertickets.data import Preprocessing
 from supertickets.recipe import Recipe, SupernetSettings
@@ -24,23 +24,6 @@ from supertickets.transfer import graft, head_settings, joined
 
 SCHEME = "1010|0110|0001"
 NARROW = {"widths": "[4,8,8]", "ratio": "4"}
-QUICK = ["--threads", "1", "--evaluate_every", "4", "--recalibrate_batches", "2", "--data.workers", "0"]
-PICTURES = [*QUICK, "--data.size", "16", "--data.batch", "16", "--augment.crop", "1", "--augment.jitter", "0"]
-SCENES = [
-    *(*QUICK, "--data.size", "[32,40]", "--data.shorter", "32", "--data.batch", "8", "--augment.resize", "[0.75,1.5]"),
-    *("--data.class_names", '["sky","road","tree"]', "--data.ignore", "[255]", "--optimizer.lr", "0.02"),
-    *("--augment.photometric", "false", "--augment.class_share", "1"),
-]
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return plain(tmp_path_factory.mktemp("pictures"))
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return street(tmp_path_factory.mktemp("street"), {"train": 24, "val": 4, "test": 6})
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from PIL import Image
 import supertickets as st
 from outcome import Cli, onnx_file, onnx_predict
 from streets import COLORS, scene, street
-from supertickets.runs import evaluate_ticket
+from supertickets.evaluation import evaluate_ticket
 
 TOY = [
     *("--threads", "1", "--epochs", "12", "--evaluate_every", "4", "--recalibrate_batches", "2"),
@@ -51,7 +51,7 @@ def test_scenes_are_learned_searched_and_pruned(run: Path) -> None:
     assert result["test"]["miou"] > 45  # some 20 by chance
     ticket = st.load(run)
     assert ticket.cost.sparsity == pytest.approx(0.5, abs=1e-3)
-    full = sum(map(len, st.runs.supernet_of(ticket).unit_groups()))
+    full = sum(map(len, ticket.spec.full().unit_groups()))
     assert sum(map(len, ticket.spec.unit_groups())) < full
     assert "| task | segmentation, 3 classes |" in ticket.card()
 

@@ -19,8 +19,8 @@ from PIL import Image
 import supertickets as st
 from supertickets import Ticket, UserError
 from supertickets.data import load_splits
+from supertickets.evaluation import evaluate_ticket
 from supertickets.files import recipe_from_json
-from supertickets.runs import evaluate_ticket
 from supertickets.tasks import Classification, Pose, Segmentation, Task, task_of_head
 
 SOURCE = Path(st.__file__).parent
@@ -125,7 +125,7 @@ def test_the_run_removed_units_of_both_kinds(ticket: Ticket, toy_run: Path) -> N
     removed = [e for e in events if e["event"] == "shrink"]
     for kind, left in (("channel", "channels"), ("token", "tokens")):
         count = sum(len(group) for group in ticket.spec.unit_groups() if group.kind == kind)
-        full = sum(len(group) for group in st.runs.supernet_of(ticket).unit_groups() if group.kind == kind)
+        full = sum(len(group) for group in ticket.spec.full().unit_groups() if group.kind == kind)
         assert 0 < count == full - sum(e[f"removed_{left}"] for e in removed) < full
 
 

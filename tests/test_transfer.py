@@ -17,7 +17,7 @@ from PIL import Image
 import supertickets as st
 from outcome import Cli
 from powercut import cut_at_step
-from streets import plain, scene, street
+from streets import PICTURES, SCENES, scene
 from supertickets import Ticket, UserError
 from supertickets.data import Preprocessing
 from supertickets.recipe import Recipe, SupernetSettings
@@ -35,38 +35,19 @@ _STAGES = {
     "tokens": "0",
 }
 STAGES = [word for name, value in _STAGES.items() for word in (f"--supernet.settings.{name}", value)]
-QUICK = ["--threads", "1", "--evaluate_every", "4", "--recalibrate_batches", "2", "--data.workers", "0"]
+NAMING = ["--supernet.settings.head_channels", "[8,12]", "--supernet.settings.last_channels", "24"]
 DRAWN = [
     *("--search.interval", "1", "--search.last_epoch", "2", "--search.warmup_epochs", "0"),
     *("--search.threshold", "0.8", "--search.floor", "0.6"),
     *("--prune.progressive", "false", "--prune.interval", "2", "--prune.layer_floor", "0.05"),
 ]
-PICTURES = [
-    *(*QUICK, "--data.size", "16", "--data.batch", "16", "--supernet.settings.last_channels", "24"),
-    *("--augment.crop", "1", "--augment.jitter", "0"),
-]
-SCENES = [
-    *(*QUICK, "--data.size", "[32,40]", "--data.shorter", "32", "--data.batch", "8", "--augment.resize", "[0.75,1.5]"),
-    *("--data.class_names", '["sky","road","tree"]', "--data.ignore", "[255]", "--optimizer.lr", "0.02"),
-    *("--augment.photometric", "false", "--augment.class_share", "1"),
-]
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return plain(tmp_path_factory.mktemp("pictures"))
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return street(tmp_path_factory.mktemp("street"), {"train": 24, "val": 4, "test": 6})
 
 
 @pytest.fixture(scope="module")
 def named(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ticket of a classification at 60%; tests must not write into it."""
     out = tmp_path_factory.mktemp("named") / "run"
-    words = ["--data.dir", str(pictures), "--epochs", "3", "--supernet.settings.head_channels", "[8,12]"]
+    words = ["--data.dir", str(pictures), "--epochs", "3", *NAMING]
     st.draw(st.load_recipe("images", [*words, *PICTURES, *STAGES, *DRAWN, "--prune.ratio", "0.6"]), out)
     return out
 
@@ -118,7 +99,7 @@ def test_features_of_a_classification_learn_to_paint(named: Path, moved: Path) -
     assert after.spec.head == "segmentation"
     assert after.about["test"]["miou"] > 40  # some 20 by chance
     assert_mask_kept(features_of(before), after)
-    assert sum(map(len, before.spec.unit_groups())) < sum(map(len, st.runs.supernet_of(before).unit_groups()))
+    assert sum(map(len, before.spec.unit_groups())) < sum(map(len, before.spec.full().unit_groups()))
     for name, units in before.spec.units.items():
         if not name.startswith("head_"):
             assert after.spec.units[name] == units
@@ -166,7 +147,7 @@ def test_a_head_is_inherited_with_its_mask(cli: Cli, named: Path, painted: Path,
 
 
 def test_features_of_a_segmentation_learn_to_name(cli: Cli, painted: Path, pictures: Path, tmp_path: Path) -> None:
-    words = ("--data", pictures, "--epochs", "3", "--out", tmp_path / "run", *PICTURES)
+    words = ("--data", pictures, "--epochs", "3", "--out", tmp_path / "run", *PICTURES, *NAMING)
     found = cli("transfer", painted, "images", *words, "--supernet.settings.head_channels", "[8,12]", "--json")
     assert found.status == 0, found.err
     after = st.load(tmp_path / "run")

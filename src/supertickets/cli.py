@@ -178,7 +178,7 @@ def _prune(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     """measure a ticket on a split of its data"""
-    from .runs import evaluate_ticket
+    from .evaluation import evaluate_ticket
     from .ticket import load
 
     scores = evaluate_ticket(load(options.ticket), options.data, options.split, options.boxes, options.device)
@@ -248,12 +248,11 @@ def _export(options: argparse.Namespace) -> None:
 def _bench(options: argparse.Namespace) -> None:
     """measure latency on this device, per runtime, beside the dense supernet or another ticket"""
     from .deploy import bench, dense_twin
-    from .runs import supernet_of
     from .study.tables import bench_table
     from .ticket import load
 
     ticket = load(options.ticket)
-    other = load(options.against) if options.against else dense_twin(ticket, supernet_of(ticket))
+    other = load(options.against) if options.against else dense_twin(ticket, ticket.spec.full())
     name = options.against or "dense supernet"
     name = f"./{name}" if name == "ticket" else name
     found = bench(

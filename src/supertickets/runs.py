@@ -14,8 +14,7 @@ import torch
 
 from .connect import SHARED, connect
 from .cost.budget import make_budget
-from .data import Batches, Samples, Splits, load_splits
-from .device import find_device
+from .data import Splits
 from .draw import check_prune, search_warning, two_in_one
 from .emit import emit, versions
 from .errors import UserError
@@ -43,16 +42,14 @@ from .pruning import WITHOUT_DATA, find_criterion
 from .recipe import Recipe
 from .restate import check_target, fixed_network, lineage, recipe_of, refuse_budget
 from .schedule import check_schedule
-from .supernets import MobileSpec, ResNetSpec, Spec, spec_from_json
+from .supernets import MobileSpec, ResNetSpec, spec_from_json
 from .ticket import Ticket, load
 from .training import (
     Interrupted,
     RunDir,
-    Runtime,
     Session,
     TrainState,
     checkpoint,
-    evaluate,
     fit,
     initial_state,
     load_checkpoint,
@@ -236,46 +233,6 @@ def branch(source: str | Path, recipe: Recipe, out: str | Path, until: int | Non
             shutil.copyfile(Path(source) / name, run.path / name)
         made = {"command": "draw", "made": {}} if until is None else {"command": "trunk", "made": {"until": until}}
         run.create(about | made | {"recipe": recipe.to_json()})
-
-
-def evaluate_ticket(
-    ticket: Ticket,
-    data_dir: str | None = None,
-    split: str = "test",
-    boxes: str | None = None,
-    device: str = "auto",
-) -> dict[str, float]:
-    """Measures a ticket on a split of the data it was drawn on.
-
-    Args:
-        ticket: What to measure.
-        data_dir: Folder with the data set, if it has moved.
-        split: "train", "validation" or "test".
-        boxes: Of people in the test split, in place of the recipe's ``data.boxes``.
-        device: Where the network runs; "auto" takes a GPU if there is one.
-
-    Raises:
-        UserError: The data is missing, or has other classes; or there is no such device.
-    """
-    runtime = Runtime(find_device(device))
-    recipe = recipe_of(ticket)
-    data = dataclasses.replace(recipe.data, dir=data_dir or recipe.data.dir)
-    if boxes is not None:
-        if recipe.task != "pose":
-            raise UserError(f"--boxes are boxes of people, but the ticket is for {recipe.task}; leave them out")
-        data = dataclasses.replace(data, boxes=boxes)
-    splits = load_splits(data)
-    check_data("the ticket", ticket, splits)
-    splits = dataclasses.replace(splits, preprocessing=ticket.preprocessing)
-    batches = Batches(splits, data, recipe.augment, recipe.seed)
-    samples: Samples = getattr(splits, split)
-    module = ticket.module_on(runtime.device)
-    return evaluate(module, batches.evaluation(samples), samples, ticket.task, runtime)
-
-
-def supernet_of(ticket: Ticket) -> Spec:
-    """The full supernet that a ticket was drawn from."""
-    return ticket.spec.full()
 
 
 def resume(out: str | Path) -> Ticket:

@@ -22,7 +22,6 @@ from supertickets import Ticket
 from supertickets.data import Preprocessing
 from supertickets.deploy import Exported, bench, compact, dense_twin, export
 from supertickets.deploy.export import Format
-from supertickets.runs import supernet_of
 from supertickets.supernets import HRNetSpec, create_spec
 
 EXPORT = importlib.import_module("supertickets.deploy.export")
@@ -341,7 +340,7 @@ def test_an_error_at_another_size_alone_is_found(tmp_path: Path, monkeypatch: py
 def test_bench_times_every_ticket_on_every_runtime() -> None:
     threads = torch.get_num_threads()
     sparse = made(lambda weights: no_column(weights, "s0_b0_0", 0), LEAST)
-    found = bench({"dense": dense_twin(sparse, supernet_of(sparse)), "ticket": sparse}, batch=2, repeats=3)
+    found = bench({"dense": dense_twin(sparse, sparse.spec.full()), "ticket": sparse}, batch=2, repeats=3)
     assert set(found.latencies) == {f"{t}/{r}" for t in ("dense", "ticket") for r in ("torch", "onnxruntime")}
     for latency in found.latencies.values():
         assert 0 < latency.low_ms <= latency.median_ms <= latency.high_ms
@@ -354,7 +353,7 @@ def test_bench_times_every_ticket_on_every_runtime() -> None:
 
 
 def test_the_dense_twin_is_the_full_supernet(ticket: Ticket) -> None:
-    twin = dense_twin(ticket, supernet_of(ticket))
+    twin = dense_twin(ticket, ticket.spec.full())
     assert twin.spec.units == twin.spec.full_units()
     assert twin.cost.macs > ticket.cost.macs
     assert twin.cost.sparsity == 0

@@ -16,8 +16,8 @@ import pytest
 
 import supertickets as st
 from supertickets.data import load_splits
+from supertickets.evaluation import evaluate_ticket
 from supertickets.files import recipe_from_json
-from supertickets.runs import evaluate_ticket
 
 # The second process is late at the door, as a busy machine may make it.
 _LATE = """
