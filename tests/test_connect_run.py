@@ -294,6 +294,7 @@ def test_what_cannot_be_shared_or_searched_so(run: Path, tmp_path: Path, cli: Cl
     [
         (("--by", "l1", "--supernet.settings.sharing", "stage"), "share one"),
         (("--by", "median", "--supernet.settings.attention", "sge"), "sge has none"),
+        (("--by", "l1", "--supernet.settings.attention", "torch.nn.BatchNorm2d"), "torch.nn.BatchNorm2d has none"),
         (("--by", "all", "--supernet.name", "resnet164"), "2^54"),
         (("--by", "all", "--connect.statistics", "recalibrated"), "set connect.statistics to running"),
         (("--by", "darts", "--connect.statistics", "batch"), "needs connect.statistics running"),

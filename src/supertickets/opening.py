@@ -20,7 +20,7 @@ from .data import Batches, Splits, load_splits
 from .errors import UserError
 from .recipe import Recipe
 from .schedule import check_schedule
-from .search import Space
+from .search import Space, can_be_scored
 from .settle import settle
 from .supernets import Head, HRNetSpec, MobileSpec, ResNetSpec, Spec, create_spec, list_spaces
 from .tasks import Segmentation, Task, task_of_head
@@ -138,6 +138,9 @@ def check_way(spec: ResNetSpec, recipe: Recipe) -> None:
         raise UserError(f"--by {by} ranks modules, but the blocks of a stage share one; take another --by")
     if by == "median" and spec.attention == "sge":
         raise UserError("--by median compares filters, and sge has none; take another --by")
+    modules = spec.build().attention.named_parameters()
+    if by in ("l1", "median") and not any(can_be_scored(name, weight) for name, weight in modules):
+        raise UserError(f"--by {by} ranks modules by weights, and {spec.attention} has none; take another --by")
 
 
 def _network(recipe: Recipe, splits: Splits) -> Spec:

@@ -99,7 +99,7 @@ class ConnectSettings:
         temperature: What the controller's logits are divided by.
         baseline: Momentum of the moving average that is taken from rewards; null takes nothing (Eq. 6).
         reuse: Whether every step learns from an earlier one too: "none"; "paper" (Eq. 31); "clipped", a tenth of it
-            with ratios from 0.9 to 1.1 (released code).
+            with ratios from 0.9 to 1.1, and without the curiosity of then (released code).
         epochs: Passes of "darts" over the validation split.
         period: Of "every"; all places to begin are judged.
         candidates: Schemes with the highest rewards that are told.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from supertickets.policy_settings import ConnectSettings
-from supertickets.search import connection_reward, explore
+from supertickets.search import connection_reward, connections, explore
 from supertickets.search.connections import Curiosity, reused
 from supertickets.search.controllers import Controller
 
@@ -72,6 +72,23 @@ def test_reuse_by_hand() -> None:
     reused(now, before, advantage, replace(SETTINGS, reuse="paper")).backward()
     assert now.grad is not None
     assert now.grad[0].tolist() == pytest.approx([2 * 1.2, 2 * 0.75])  # ratios are no part of the graph
+
+
+@pytest.mark.parametrize("reuse", ["paper", "clipped"])
+def test_what_was_new_counts_again_in_the_paper_alone(reuse: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rewards that are learned from again hold the curiosity of their step (Eq. 30 and 31), or not (released code)."""
+    again: list[Tensor] = []
+
+    def watched(now: Tensor, before: Tensor, advantage: Tensor, settings: ConnectSettings) -> Tensor:
+        again.append(advantage)
+        return reused(now, before, advantage, settings)
+
+    monkeypatch.setattr(connections, "reused", watched)
+    settings = replace(SETTINGS, steps=15, curiosity=1.0, baseline=None, reuse=reuse)  # type: ignore[arg-type]
+    steps = explore(6, alike, settings, seed=0)
+    assert len(again) == 5  # ten steps pass first
+    then = [step.reward + step.bonus if reuse == "paper" else step.reward for step in steps]
+    assert all(any(torch.equal(rewards, one) for one in then) for rewards in again)
 
 
 @pytest.mark.parametrize("reuse", ["none", "paper", "clipped"])

@@ -291,6 +291,29 @@ def test_what_cannot_be_made(overrides: dict[str, Any], named: str) -> None:
         create_spec("resnet38", **overrides)
 
 
+class Quiet(nn.Module):
+    """A module of a user's own, which needs the number of channels for nothing."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / 2
+
+
+def test_a_class_stands_for_its_name() -> None:
+    network = create_supernet("resnet38", attention=Quiet, widths=(4, 4, 4))
+    assert network.spec.to_json()["attention"] == f"{__name__}.Quiet"
+    x = torch.randn(1, 3, 8, 8)
+    assert not torch.equal(network.eval()(x), network(x, {"s1.b0": False}))
+
+
+def test_a_block_that_is_not_there() -> None:
+    network = create_supernet("resnet38", attention="se")
+    with pytest.raises(UserError, match=r"no block is named s1\.b9; did you mean 's1\.b"):
+        network(torch.randn(1, 3, 8, 8), {"s1.b9": False})
+
+
 def test_decisions_are_those_of_connected_blocks() -> None:
     spec = create_resnet("resnet38", attention="se", scheme="1000|0000|0011")
     assert isinstance(spec, ResNetSpec)

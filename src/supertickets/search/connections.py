@@ -105,7 +105,8 @@ def explore(blocks: int, judge: Judge, settings: ConnectSettings, seed: int) -> 
             average = baseline.update(float(total.mean()))
         _climb(optimizer, ((total - average) * own.sum(1)).mean())
         seen.append(Step(schemes, quality, reward, bonus, float(own.detach().exp().mean())))
-        stored = [*stored, _Stored(schemes, reward, own.detach())][-_KEPT:]
+        kept = total if settings.reuse == "paper" else reward  # the released code forgets what was new then
+        stored = [*stored, _Stored(schemes, kept, own.detach())][-_KEPT:]
         if settings.reuse != "none" and number >= _FIRST:
             past = stored[int(torch.randint(len(stored), (), generator=generator))]
             _climb(optimizer, reused(controller.answers(past.schemes), past.log_p, past.reward - average, settings))

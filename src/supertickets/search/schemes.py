@@ -91,7 +91,7 @@ def keep_largest(scores: Tensor, share: float) -> Tensor:
 
 
 def module_scores(modules: Sequence[Mapping[str, Tensor]], by: Literal["l1", "median"]) -> Tensor:
-    """Scores modules by their parameters; biases have no say.
+    """Scores modules by their weights (`can_be_scored`); biases and the scales of norms have no say.
 
     Args:
         modules: Parameters by name, per module.
@@ -100,9 +100,14 @@ def module_scores(modules: Sequence[Mapping[str, Tensor]], by: Literal["l1", "me
     """
     score = _distances if by == "median" else lambda weight: weight.abs().sum()
     sums = [
-        sum(score(p.detach().double()) for name, p in module.items() if not name.endswith("bias")) for module in modules
+        sum(score(p.detach().double()) for name, p in module.items() if can_be_scored(name, p)) for module in modules
     ]
     return torch.stack([torch.as_tensor(value, dtype=torch.float64) for value in sums])
+
+
+def can_be_scored(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is a weight that modules are scored by."""
+    return parameter.dim() > 1 and not name.endswith("bias")
 
 
 def _distances(weight: Tensor) -> Tensor:

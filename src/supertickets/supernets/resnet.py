@@ -10,6 +10,7 @@ Shapes: B batch, C channels, H height, W width.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -190,6 +191,9 @@ class ResNet(Network):
             choices: By block, whether its module is connected, or how much (`join`); those that are not named are
                 connected if they have one.
         """
+        for name in choices or {}:
+            if _key(name) not in self.blocks:
+                raise UserError(f"no block is named {name}{nearest(name, itertools.chain(*self.spec.names()))}")
         return self.finish(self.features(x_BCHW, choices or {}))
 
     def features(self, x_BCHW: Tensor, choices: Mapping[str, Choice | Tensor]) -> Tensor:
@@ -324,8 +328,8 @@ def create_resnet(name: str, *, scheme: str | int | None = None, **overrides: An
         name: One of `RESNETS`.
         scheme: The connection scheme as `ResNetSpec.scheme` writes it, with or without strokes between the stages; all
             blocks are connected if it is absent.
-        **overrides: ``attention``, ``sharing``, ``ratio``, ``groups``, ``widths``, ``bias``, ``output_stride`` (if the
-            head makes maps, 8 for `resnet50`), ``head``; and what the data fits.
+        **overrides: ``attention`` (a class stands for its dotted name), ``sharing``, ``ratio``, ``groups``, ``widths``,
+            ``bias``, ``output_stride`` (if the head makes maps, 8 for `resnet50`), ``head``; and what the data fits.
 
     Raises:
         UserError: An override is unknown or impossible.
@@ -337,6 +341,8 @@ def create_resnet(name: str, *, scheme: str | int | None = None, **overrides: An
     if (sharing := overrides.get("sharing", "none")) not in _SHARINGS:
         hint = nearest(str(sharing), _SHARINGS, f"; take one of {', '.join(_SHARINGS)}")
         raise UserError(f"unknown supernet.settings.sharing '{sharing}'{hint}")
+    if isinstance(own := overrides.get("attention"), type):
+        overrides["attention"] = f"{own.__module__}.{own.__qualname__}"
     head = overrides.get("head", "classification")
     usual = {**RESNETS[name], "output_stride": usual_stride(head)} | ({"num_classes": 1} if head == "density" else {})
     spec = ResNetSpec(**{**usual, **{key: as_tuples(value) for key, value in overrides.items()}})
