@@ -5,14 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import linregress, pearsonr, spearmanr
+from scipy.stats import pearsonr, spearmanr
 from torch import Tensor
 
-from supertickets.search import every_scheme
-
-RATIOS = (0.2, 0.4, 0.6, 0.8)
 _EVERY = 10  # samples between the points of a curve
-_TOP = 0.05  # share of schemes that count as good, and as bad
 
 
 def choose(candidates: Sequence[str], alone: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -26,14 +22,9 @@ def is_ticket(one: Mapping[str, Any], full: Mapping[str, Any]) -> bool:
     return bool(one["params"] < full["params"] and one["test"] >= full["test"])
 
 
-def periodicity(scheme: str) -> dict[str, float]:
-    """The period of a scheme, from 1 to 4 blocks, by which most blocks are like the one before; and their share."""
-    alike = {
-        period: sum(one == other for one, other in zip(scheme, scheme[period:], strict=False)) / (len(scheme) - period)
-        for period in range(1, 5)
-    }
-    best = max(alike, key=lambda period: (alike[period], -period))
-    return {"period": best, "share": alike[best]}
+def level_of_top(values: Sequence[float], share: float) -> float:
+    """The value that this share of all values reaches: the lowest of the top."""
+    return sorted(values, reverse=True)[max(1, round(share * len(values))) - 1]
 
 
 def correlations(
@@ -61,56 +52,6 @@ def correlations(
             r, rho = pearsonr(shared, test), spearmanr(shared, test)
             found[name][key] = {"pearson": float(r.statistic), "p": float(r.pvalue), "spearman": float(rho.statistic)}
     return found
-
-
-def evidence(quality: Tensor, params: Tensor) -> dict[str, Any]:
-    """The study of Sec. III with shared weights: schemes by ratio of connections, and the blocks of good and bad ones.
-
-    Args:
-        quality: Of all schemes by binary number, (2^M,).
-        params: Of their networks, (2^M,).
-    """
-    blocks = (len(quality) - 1).bit_length()
-    flags = every_scheme(blocks)
-    number = flags.sum(1)
-    full, plain = quality[-1], quality[0]
-    ratios = {}
-    for ratio in RATIOS:
-        of_ratio = number == int(ratio * blocks)
-        some = quality[of_ratio]
-        ratios[str(ratio)] = {
-            "connections": int(ratio * blocks),
-            "schemes": len(some),
-            "quality": [float(some.min()), float(some.mean()), float(some.max())],
-            "params": [int(params[of_ratio].min()), int(params[of_ratio].max())],
-            "above_full": float((some > full).double().mean()),
-            "below_plain": float((some < plain).double().mean()),
-        }
-    order = quality.argsort(descending=True)
-    some = max(2, int(_TOP * len(quality)))
-    parts = {"best": flags[order[:some]], "worst": flags[order[-some:]]}
-    return {
-        "full": float(full),
-        "plain": float(plain),
-        "deviation": float(quality.std()),
-        "above_full": float((quality > full).double().mean()),
-        "below_plain": float((quality < plain).double().mean()),
-        "ratios": ratios,
-        "scores": {name: scores(rows) for name, rows in parts.items()},
-        "quality_per_connection": line(number.double(), quality),
-    }
-
-
-def scores(flags: Tensor) -> dict[str, Any]:
-    """Connection scores of blocks (Eq. 5), and the line through them over the blocks."""
-    mean = flags.double().mean(0)
-    return {"by_block": mean.tolist(), **line(torch.arange(1, len(mean) + 1).double(), mean)}
-
-
-def line(x: Tensor, y: Tensor) -> dict[str, float]:
-    """Slope of the least-squares line, its standard error, and the chance of such a slope without a trend."""
-    found = linregress(x.numpy(), y.numpy())
-    return {"slope": float(found.slope), "error": float(found.stderr), "p": float(found.pvalue)}
 
 
 def progress(seen: Sequence[Tensor], rewards: Tensor) -> list[float]:

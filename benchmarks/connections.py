@@ -24,9 +24,8 @@ from torch import Tensor
 import supertickets as st
 from commands import command
 from connection_figures import draw_all
-from connection_statistics import choose, correlations, evidence, is_ticket, periodicity, progress
+from connection_statistics import choose, correlations, is_ticket, level_of_top, progress
 from supertickets.connect import ranked
-from supertickets.cost import count
 from supertickets.cost.latency import device_name
 from supertickets.data import Batches, load_splits
 from supertickets.emit import versions
@@ -34,7 +33,8 @@ from supertickets.policy_settings import ConnectSettings
 from supertickets.restate import OFF
 from supertickets.runs import once, search
 from supertickets.search import Step, enas_settings, every_scheme, explore, genetic, judged, periodic, random_schemes
-from supertickets.supernets import Spec, create_resnet
+from supertickets.study.schemes import Seen, parameters, periodicity, study
+from supertickets.supernets import ResNetSpec, create_resnet
 from supertickets.tasks import Classification
 from supertickets.training import Runtime, evaluate, recalibrate
 from supertickets.training.policy_step import Chosen
@@ -47,7 +47,12 @@ STEPS = 100
 FROM_TABLE = ("policy", "enas", "genetic", "random", "every")
 FROM_WEIGHTS = ("darts", "l1", "median")
 THREE = ("policy", "enas", "genetic", "random")  # whose best three are trained
-REPEATED = ("policy", "policy without curiosity", "policy, curiosity 0.1", "enas", "genetic", "random")
+VARIED: dict[str, dict[str, Any]] = {
+    "policy without curiosity": {"curiosity": 0.0},
+    "policy, curiosity 0.1": {"curiosity": 0.1},
+    "policy, as the paper writes it": {"optimizer": "sgd", "temperature": 1.0, "baseline": None, "reuse": "paper"},
+}
+REPEATED = ("policy", *VARIED, "enas", "genetic", "random")
 SEEDS = 10  # of searches that are repeated, which costs little since qualities are known
 SURE = 0.95  # mean probability from which on a controller samples hardly anything new
 
@@ -95,8 +100,10 @@ def main() -> None:
     alone = {scheme: train_alone(told.runs, words, scheme) for scheme in schemes}
     if told.to is None:
         return
+    random = [scheme for scheme in fixed(told.random)[2:] if scheme in alone]
     for row in searches:
-        row["periodicity"] = periodicity(row["candidates"][0])
+        period, share = periodicity([digit == "1" for digit in row["candidates"][0]])
+        row["periodicity"] = {"period": period, "share": share}
     tables = {(beta, seed): learn_all(told.runs, words, beta, seed) for beta, seed in (SETUPS[i] for i in told.setups)}
     for row in searches:
         if (chosen := choose(row["candidates"], alone)) is None:
@@ -104,6 +111,7 @@ def main() -> None:
         row["chosen"] = chosen
         row |= {key: alone[row["chosen"]][key] for key in ("validation", "test", "params")}
         row["ticket"] = is_ticket(alone[row["chosen"]], alone["1" * M])
+        row["top_5_percent"] = row["test"] >= level_of_top([alone[scheme]["test"] for scheme in random], 0.05)
     first = tables[SETUPS[0]]
     qualities = {f"{beta} {seed}": shared.quality.tolist() for (beta, seed), shared in tables.items()}
     known = {key: {scheme: values[int(scheme, 2)] for scheme in alone} for key, values in qualities.items()}
@@ -117,15 +125,15 @@ def main() -> None:
         "alone": alone,
         "searches": searches,
         "pruned": pruned,
-        "correlations": correlations(known, alone, fixed(told.random)[2:]),
+        "correlations": correlations(known, alone, random),
         "shared": known,
         "time": search_time(told.runs, first, words),
-        "evidence": {key: evidence(torch.tensor(values), params()) for key, values in qualities.items()},
+        "evidence": {key: study(shared_study(torch.tensor(values)), {}) for key, values in qualities.items()},
         "repeated": {f"{beta} {seed}": repeat_searches(shared) for (beta, seed), shared in tables.items()},
     }
     told.to.write_text(json.dumps(result, indent=1) + "\n")
     if told.figures:
-        draw_all(told.figures, result, qualities, params())
+        draw_all(told.figures, result, shared_study(first.quality))
 
 
 def fixed(random: int) -> list[str]:
@@ -139,17 +147,16 @@ def numbers(schemes: Tensor) -> Tensor:
     return (schemes.long() << torch.arange(M - 1, -1, -1)).sum(1)
 
 
-def params() -> Tensor:
-    """Parameters of all networks (4096,), counted for a few and summed over connections for all (the counts add up)."""
-    none = count(create("0" * M)).params
-    own = torch.tensor([count(create("".join(str(int(i == j)) for j in range(M)))).params - none for i in range(M)])
-    assert none + int(own.sum()) == count(create("1" * M)).params
-    return none + (every_scheme(M) * own).sum(1)
-
-
-def create(scheme: str) -> Spec:
+def create(scheme: str) -> ResNetSpec:
     """The network of a scheme, for the data."""
     return create_resnet("resnet38", attention="se", scheme=strokes(scheme), num_classes=40, image_size=(16, 16))
+
+
+def shared_study(quality: Tensor) -> Seen:
+    """All schemes with these qualities (4096,), the best first."""
+    order, spec = quality.argsort(descending=True, stable=True), create("1" * M)
+    schemes = every_scheme(M)[order]
+    return Seen(spec, schemes, quality[order], parameters(spec, schemes))
 
 
 def strokes(scheme: str) -> str:
@@ -246,13 +253,13 @@ def from_table(way: str, shared: Shared, seed: int) -> list[Step]:
     settings = ConnectSettings(steps=STEPS, probability=shared.beta)
     ways: dict[str, Callable[[], list[Step]]] = {
         "policy": lambda: explore(M, shared.judge, settings, seed),
-        "policy without curiosity": lambda: explore(M, shared.judge, replace(settings, curiosity=0.0), seed),
-        "policy, curiosity 0.1": lambda: explore(M, shared.judge, replace(settings, curiosity=0.1), seed),
         "enas": lambda: explore(M, shared.judge, enas_settings(settings), seed),
         "genetic": lambda: genetic(M, shared.judge, settings, seed),
         "random": lambda: random_schemes(M, shared.judge, settings, seed),
         "every": lambda: [judged(periodic(M, period), shared.judge, settings) for period in (2, 3)],
     }
+    if way in VARIED:
+        return explore(M, shared.judge, replace(settings, **VARIED[way]), seed)
     return ways[way]()
 
 
@@ -275,9 +282,11 @@ def tell(steps: list[Step], candidates: int) -> dict[str, Any]:
 def repeat_searches(shared: Shared) -> dict[str, Any]:
     """Searches from many seeds: the best reward so far after every 10 samples, and how sure controllers become.
 
+    ``last`` is the mean reward of the last 30 samples, where 0 is the mean of all schemes and 1 the best of all.
     ``at_equal_judged`` is where random search is after as many different schemes as the policy has judged.
     """
     rewards = shared.quality + ConnectSettings().sparsity * (1 - every_scheme(M).double().mean(1))
+    spread = rewards.max() - rewards.mean()
     told: dict[str, Any] = {}
     seen: dict[str, list[Tensor]] = {}
     for way in REPEATED:
@@ -285,9 +294,12 @@ def repeat_searches(shared: Shared) -> dict[str, Any]:
         seen[way] = [torch.cat([numbers(step.schemes) for step in steps]) for steps in runs]
         told[way] = {
             "best": progress([rewards[drawn] for drawn in seen[way]], rewards),
+            "last": float((torch.cat([rewards[drawn[-30:]] for drawn in seen[way]]).mean() - rewards.mean()) / spread),
             "judged": statistics.fmean(len(drawn.unique()) for drawn in seen[way]),
         }
         if runs[0][0].probability is not None:
+            sure = torch.tensor([[step.probability or 0.0 for step in steps] for steps in runs])
+            told[way]["probability"] = [round(value, 4) for value in sure.mean(0).tolist()]
             told[way]["steps_until_sure"] = statistics.median(
                 next((i for i, step in enumerate(steps, start=1) if (step.probability or 0) > SURE), STEPS + 1)
                 for steps in runs
@@ -296,7 +308,6 @@ def repeat_searches(shared: Shared) -> dict[str, Any]:
         (rewards[one], rewards[other[: len(one.unique())]])
         for one, other in zip(seen["policy"], seen["random"], strict=True)
     ]
-    spread = rewards.max() - rewards.mean()
     ends = [[float((values.max() - rewards.mean()) / spread) for values in pair] for pair in pairs]
     told["at_equal_judged"] = {
         "policy": statistics.fmean(one for one, _ in ends),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,7 @@ def test_all_schemes_are_judged_as_one_after_the_other(run: Path, everything: Pa
         ("random", 36, ()),
         ("darts", 3, ("--connect.epochs", "3")),
         ("every", 3, ("--connect.period", "3")),
+        ("ratios", 14, ("--connect.each", "3")),
         ("l1", 1, ("--connect.probability", "0.25")),
         ("median", 1, ("--connect.probability", "0.25")),
     ],
@@ -250,6 +252,49 @@ def test_other_ways_on_the_same_weights(
         assert found[0]["scheme"].count("1") == 3
     if by == "enas":  # it sees accuracy only
         assert all(row["reward"] == row["quality"] and float(row["bonus"]) == 0 for row in found)
+
+
+def test_what_a_search_says_of_schemes(run: Path, everything: Path, cli: Cli) -> None:
+    """All schemes by their ratio; of a search that has not judged both ends there is nothing to say."""
+    found = cli("schemes", everything, "--times", "1", "--repeats", "2", "--batch", "1", "--json")
+    assert found.status == 0
+    told = json.loads(found.out)
+    known = shares(everything)
+    assert (told["full"], told["plain"]) == (known["1111|1111|1111"], known["0000|0000|0000"])
+    assert [row["schemes"] for row in told["ratios"]] == [math.comb(12, k) for k in range(13)]
+    assert [len(row["percent"]) for row in told["ratios"]] == [0] + [3] * 12
+    assert (everything / "schemes.png").stat().st_size > 10_000
+    assert "924" in cli("schemes", everything).out
+    found = cli("schemes", run)
+    assert found.status == 2
+    assert "--by ratios" in found.err
+    found = cli("schemes", everything, "--epochs", "3")
+    assert found.status == 2
+    assert "add --train" in found.err
+
+
+def test_candidates_are_tried_alone(everything: Path, cli: Cli) -> None:
+    """Each from fresh weights, once; the best on the validation split is held against all connected."""
+    words = ("--train", "--epochs", "1", "--evaluate_every", "1", "--repeats", "2", "--batch", "1")
+    found = cli("schemes", everything, *words, "--json")
+    assert found.status == 0
+    told = json.loads(found.out)
+    rows = {row["scheme"]: row for row in told["networks"]}
+    assert [*rows][-2:] == ["1111|1111|1111", "0000|0000|0000"]
+    candidates = [row["scheme"] for row in st.load(everything).about["connected"]["candidates"]]
+    assert [*rows][:-2] == [scheme for scheme in candidates if scheme not in [*rows][-2:]]
+    assert told["chosen"] == max(candidates, key=lambda scheme: rows[scheme]["validation"])
+    for scheme, row in rows.items():
+        alone = st.load(everything / "alone" / scheme.replace("|", "-"))
+        assert alone.spec.scheme == scheme
+        assert (row["test"], row["params"]) == (alone.about["test"]["top1"], alone.cost.params)
+        assert alone.about["recipe"]["epochs"] == 1
+    assert told["verdict"]["as_accurate"] == (rows[told["chosen"]]["test"] >= rows["1111|1111|1111"]["test"])
+    again = cli("schemes", everything, *words)
+    assert again.status == 0
+    assert "epoch" not in again.err  # nothing is trained twice
+    assert "ticket: " in again.out
+    assert cli("schemes", everything / "alone" / "0000-0000-0000", "--train").status == 2
 
 
 def test_relaxed_connections_lower_the_loss(run: Path, tmp_path: Path) -> None:

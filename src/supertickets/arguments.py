@@ -20,6 +20,7 @@ _OWN = {
     "retrain": ("epochs",),
     "transfer": (),
     "prune": (),
+    "schemes": ("threads",),
     "sweep": ("threads",),
 }
 
@@ -48,7 +49,8 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
                 "-h", "--help", action=_SettingsHelp, nargs=0, help="show this help and all settings"
             )
             made[name].add_argument("--data", metavar="DIR", help="folder with the data set")
-            made[name].add_argument("--out", metavar="DIR", help="directory of the run, or of the sweep")
+            if name != "schemes":
+                made[name].add_argument("--out", metavar="DIR", help="directory of the run, or of the sweep")
     for name in ("draw", "train"):
         made[name].add_argument(
             "recipe",
@@ -136,6 +138,15 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
     made["bench"].add_argument("--batch", type=int, default=1)
     made["bench"].add_argument("--threads", type=int, default=1)
     made["bench"].add_argument("--repeats", type=int, default=50)
+    schemes = made["schemes"]
+    schemes.add_argument("run_dir", metavar="RUN", help="directory of a search for connections")
+    schemes.add_argument(
+        "--train", action="store_true", help="train its candidates, all connected and none alone: is one a ticket?"
+    )
+    schemes.add_argument("--times", type=int, default=0, help="schemes of every ratio whose time is measured")
+    schemes.add_argument("--batch", type=int, default=10, help="pictures per call (default: 10)")
+    schemes.add_argument("--threads", type=int, default=1, help="CPU threads, where times are measured (default: 1)")
+    schemes.add_argument("--repeats", type=int, default=30, help="rounds of it (default: 30)")
     table = made["latency-table"]
     table.add_argument(
         "space", metavar="SPACE", help="tunas_proxyless, tunas_proxyless_enlarged, tunas_mobilenetv3, ..."

@@ -247,21 +247,44 @@ def _export(options: argparse.Namespace) -> None:
 
 def _bench(options: argparse.Namespace) -> None:
     """measure latency on this device, per runtime, beside the dense supernet or another ticket"""
-    from .deploy import bench, dense_twin
+    from .deploy import bench, twins
     from .study.tables import bench_table
     from .ticket import load
 
     ticket = load(options.ticket)
-    other = load(options.against) if options.against else dense_twin(ticket, ticket.spec.full())
-    name = options.against or "dense supernet"
-    name = f"./{name}" if name == "ticket" else name
-    found = bench(
-        {name: other, "ticket": ticket}, batch=options.batch, threads=options.threads, repeats=options.repeats
-    )
+    name = f"./{options.against}" if options.against == "ticket" else options.against
+    others = {name: load(options.against)} if options.against else twins(ticket)
+    asked = {name: getattr(options, name) for name in ("batch", "threads", "repeats")}
+    found = bench({**others, "ticket": ticket}, **asked)
     if options.json:
         print_json(found.to_json())
         return
-    OUT.print(bench_table(found, name, "ticket"))
+    OUT.print(bench_table(found, list(others), "ticket"))
+
+
+def _schemes(options: argparse.Namespace) -> None:
+    """what a search for connections says of schemes: ratios, scores of blocks; --train: whether it found a ticket"""
+    from .study.scheme_picture import schemes_picture
+    from .study.scheme_trial import trial_table, try_candidates
+    from .study.schemes import read_search, schemes_table, study, time_schemes
+
+    run, asked = Path(options.run_dir), {name: getattr(options, name) for name in ("batch", "threads", "repeats")}
+    words = _with_data(options)
+    if words and not options.train:
+        raise UserError(f"{words[0]} is for trainings; add --train, or leave it out")
+    if options.train:
+        told = try_candidates(run, words, **asked)
+    else:
+        seen = read_search(run)
+        times = time_schemes(seen, options.times, **asked) if options.times else {}
+        told = study(seen, times)
+        schemes_picture(run / "schemes.png", seen, told, times)
+    if options.json:
+        print_json(told)
+        return
+    OUT.print(trial_table(told) if options.train else schemes_table(told))
+    if not options.train:
+        OUT.print(f"picture  {run / 'schemes.png'}")
 
 
 def _latency_table(options: argparse.Namespace) -> None:
@@ -361,6 +384,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "show": _show,
     "export": _export,
     "bench": _bench,
+    "schemes": _schemes,
     "latency-table": _latency_table,
     "sweep": _sweep,
     "report": _report,

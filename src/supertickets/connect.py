@@ -14,6 +14,7 @@ from .relax import relax
 from .scheme_judge import SchemeJudge
 from .search import (
     Step,
+    by_ratio,
     enas_settings,
     every_scheme,
     explore,
@@ -96,6 +97,8 @@ def find_schemes(session: Session, module: ResNet) -> list[Step]:
         case "all":
             judge.judge_all()
             return [judged(every_scheme(blocks), judge, settings)]
+        case "ratios":
+            return by_ratio(blocks, judge, settings, seed)
         case "l1" | "median":
             modules = [
                 dict(module.attention_of(decision.name).named_parameters()) for decision in module.spec.decisions()

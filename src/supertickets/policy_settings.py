@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 RewardKind = Literal["absolute", "soft", "hard"]
-ConnectBy = Literal["policy", "enas", "darts", "genetic", "random", "l1", "median", "every", "all"]
+ConnectBy = Literal["policy", "enas", "darts", "genetic", "random", "l1", "median", "every", "all", "ratios"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class ConnectSettings:
             controller that sees nothing but accuracy; "darts", connections as numbers that follow the gradient of the
             validation loss; "genetic" and "random" search with as many evaluations; "l1" and "median" keep the share
             ``probability`` of modules with the largest norms, or farthest from their geometric median; "every" connects
-            every ``period``-th block; "all" judges every scheme.
+            every ``period``-th block; "all" judges every scheme, "ratios" some of each ratio of connections (Sec. III).
         probability: Of every connection in a step of the pre-training, and in "random" and "genetic" search; the share
             of modules that "l1" and "median" keep.
         statistics: What batch norms use while schemes are judged: the running ones that all share (the paper), those
@@ -102,6 +102,8 @@ class ConnectSettings:
             with ratios from 0.9 to 1.1, and without the curiosity of then (released code).
         epochs: Passes of "darts" over the validation split.
         period: Of "every"; all places to begin are judged.
+        ratios: Of "ratios": shares of the blocks that are connected, rounded down to whole ones.
+        each: Different schemes of each of them, at random; all where there are no more.
         candidates: Schemes with the highest rewards that are told.
     """
 
@@ -120,4 +122,6 @@ class ConnectSettings:
     reuse: Literal["none", "paper", "clipped"] = "clipped"
     epochs: int = 20
     period: int = 2
+    ratios: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8)
+    each: int = 100
     candidates: int = 3

@@ -75,6 +75,12 @@ def one_network(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
     return dataclasses.replace(fixed_network(recipe), supernet=supernet)
 
 
+def one_scheme(recipe: Recipe, scheme: str) -> Recipe:
+    """A recipe with a ResNet, restated for training the network of one connection scheme from fresh weights."""
+    supernet = dataclasses.replace(recipe.supernet, settings={**recipe.supernet.settings, "scheme": scheme})
+    return dataclasses.replace(fixed_network(recipe), supernet=supernet)
+
+
 def refuse_budget(recipe: Recipe, command: str) -> None:
     """Raises `UserError` if a recipe limits what a policy search may find, where there is none."""
     for name in recipe.budget.given:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from supertickets import UserError
 from supertickets.policy_settings import ConnectSettings
-from supertickets.search import every_scheme, genetic, keep_largest, module_scores, periodic, random_schemes
+from supertickets.search import by_ratio, every_scheme, genetic, keep_largest, module_scores, periodic, random_schemes
+from supertickets.search.schemes import of_ratio
 
 SETTINGS = ConnectSettings(steps=200, sparsity=0.0)
 WANTED = torch.arange(16) % 3 == 0
@@ -75,6 +77,23 @@ def test_the_largest_stay(scores: list[int], share: float) -> None:
     stay = [score for score, flag in zip(scores, kept, strict=True) if flag]
     gone = [score for score, flag in zip(scores, kept, strict=True) if not flag]
     assert not stay or not gone or min(stay) > max(gone)
+
+
+@given(blocks=st.integers(1, 40), ratio=st.floats(0, 1), most=st.integers(1, 60))
+def test_schemes_of_a_ratio_differ(blocks: int, ratio: float, most: int) -> None:
+    found = of_ratio(blocks, ratio, most, torch.Generator().manual_seed(0))
+    number = int(ratio * blocks + 1e-9)
+    assert len(found) == min(most, math.comb(blocks, number)) == len(found.unique(dim=0))
+    assert found.sum(1).tolist() == [number] * len(found)
+    assert found.shape[1] == blocks
+
+
+def test_ratios_stand_between_both_ends() -> None:
+    """2.4, 4.8, 7.2 and 9.6 of 12 connections are rounded down."""
+    settings = replace(SETTINGS, each=5)
+    steps = by_ratio(12, lambda schemes: schemes.double().mean(1), settings, 0)
+    assert [step.schemes.sum(1).tolist() for step in steps] == [[0, 12], [2] * 5, [4] * 5, [7] * 5, [9] * 5]
+    assert steps[0].quality.tolist() == [0.0, 1.0]
 
 
 def test_what_cannot_be_ranked() -> None:

@@ -36,21 +36,6 @@ def test_correlations_tell_random_schemes_from_all() -> None:
     assert (found["random"]["lowest"], found["random"]["highest"]) == (21.0, 24.0)
 
 
-def test_evidence_by_hand() -> None:
-    """Five blocks; quality is the share of the first two that are connected."""
-    flags = (torch.arange(32)[:, None] >> torch.arange(4, -1, -1)) % 2
-    quality = flags[:, :2].double().mean(1)
-    found = statistics.evidence(quality, 100 + flags.sum(1))
-    assert (found["full"], found["plain"]) == (1.0, 0.0)
-    assert found["above_full"] == 0.0
-    one = found["ratios"]["0.2"]
-    assert (one["connections"], one["schemes"]) == (1, 5)
-    assert one["quality"] == [0.0, pytest.approx(0.2), 0.5]
-    assert one["params"] == [101, 101]
-    assert found["scores"]["best"]["by_block"][:2] == [1.0, 1.0]
-    assert found["scores"]["worst"]["by_block"][:2] == [0.0, 0.0]
-
-
 def test_progress_by_hand() -> None:
     """Of schemes with rewards 0, 1, 2 the mean is 1: the best of the first ten samples, and of twenty."""
     one = torch.tensor([0.0] * 9 + [1.0] + [2.0] + [0.0] * 9)
@@ -58,8 +43,6 @@ def test_progress_by_hand() -> None:
     assert statistics.progress([one, other], torch.tensor([0.0, 1.0, 2.0])) == pytest.approx([0.5, 1.0])
 
 
-def test_periodicity_by_hand() -> None:
-    assert statistics.periodicity("001001001001") == {"period": 3, "share": 1.0}
-    assert statistics.periodicity("111111111111") == {"period": 1, "share": 1.0}
-    assert statistics.periodicity("011001100110") == {"period": 4, "share": 1.0}
-    assert statistics.periodicity("110100") == {"period": 3, "share": pytest.approx(2 / 3)}
+def test_who_is_in_the_top() -> None:
+    assert statistics.level_of_top([*range(100)], 0.05) == 95
+    assert statistics.level_of_top([3.0, 1.0, 2.0], 0.05) == 3.0

@@ -19,9 +19,7 @@ class Latency:
     high_ms: float
 
 
-def time_interleaved(
-    calls: Mapping[str, Callable[[], object]], repeats: int = 30, warmup: int = 3
-) -> dict[str, Latency]:
+def rounds(calls: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 3) -> dict[str, list[float]]:
     """Times calls in turn, A B A B ..., so that a machine whose speed drifts treats them alike.
 
     Args:
@@ -30,7 +28,7 @@ def time_interleaved(
         warmup: Rounds that do not count.
 
     Returns:
-        Per call the median and the 10th and 90th percentile.
+        Per call the milliseconds of every round.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(warmup + repeats):
@@ -39,12 +37,47 @@ def time_interleaved(
             call()
             if turn >= warmup:
                 times[name].append(1e3 * (time.perf_counter() - begin))
+    return times
+
+
+def time_interleaved(
+    calls: Mapping[str, Callable[[], object]], repeats: int = 30, warmup: int = 3
+) -> dict[str, Latency]:
+    """Times calls in turn (`rounds`); per call the median and the 10th and 90th percentile."""
     out = {}
-    for name, values in times.items():
+    for name, values in rounds(calls, repeats, warmup).items():
         values.sort()
         last = len(values) - 1
         out[name] = Latency(statistics.median(values), values[round(0.1 * last)], values[round(0.9 * last)])
     return out
+
+
+@dataclass(frozen=True)
+class Increment:
+    """By how much longer than another call one takes, in percent (LTH4SA, Eq. 7): median and quartiles of the rounds.
+
+    Attributes:
+        percent: The median.
+        low: The lower quartile.
+        high: The upper quartile.
+        ms: The median time of the call itself.
+    """
+
+    percent: float
+    low: float
+    high: float
+    ms: float
+
+
+def increments(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Increment]:
+    """How much longer than the first call all others take, each round by itself; needs two rounds."""
+    first, *others = rounds(calls, repeats).items()
+    found = {}
+    for name, values in others:
+        ratios = [100 * (own / plain - 1) for own, plain in zip(values, first[1], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+        found[name] = Increment(middle, low, high, statistics.median(values))
+    return found
 
 
 def device_name() -> str:

@@ -13,6 +13,7 @@ import torch
 
 from ..cost.latency import Latency, device_name, time_interleaved
 from ..errors import UserError
+from ..supernets import ResNetSpec, Spec
 from ..ticket import Ticket
 from .compact import compact
 from .export import export, onnx_runner
@@ -70,10 +71,24 @@ def bench(tickets: Mapping[str, Ticket], *, batch: int = 1, threads: int = 1, re
         torch.set_num_threads(before)
 
 
-def dense_twin(ticket: Ticket, supernet: Any) -> Ticket:
+def dense_twin(ticket: Ticket, supernet: Spec) -> Ticket:
     """An untrained ticket of the full supernet: as slow as a trained one."""
     torch.manual_seed(0)
     return replace(ticket, spec=supernet, weights=supernet.build().state_dict(), mask={})
+
+
+def twins(ticket: Ticket) -> dict[str, Ticket]:
+    """What a ticket is usually timed beside, by name: its dense supernet.
+
+    That of a ResNet with attention modules has all of them connected; a ResNet without a connection stands in front,
+    so that increments over it can be told (LTH4SA, Eq. 7).
+    """
+    spec = ticket.spec
+    if not isinstance(spec, ResNetSpec) or spec.attention is None:
+        return {"dense supernet": dense_twin(ticket, spec.full())}
+    flags = {"no connection": False, "all connected": True}
+    specs = {name: replace(spec, connected=(flag,) * len(spec.connected)) for name, flag in flags.items()}
+    return {name: dense_twin(ticket, other) for name, other in specs.items()}
 
 
 @torch.inference_mode()

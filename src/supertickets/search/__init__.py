@@ -5,7 +5,17 @@ from .penalty import Penalty, reach, rho_at, unit_weights
 from .policy import Baseline, Draws, Policy, lr_at, lr_for, warmup_at
 from .rewards import Trend, connection_reward, reward, trend
 from .rivals import Window, evolve, random_networks
-from .schemes import can_be_scored, every_scheme, genetic, judged, keep_largest, module_scores, periodic, random_schemes
+from .schemes import (
+    by_ratio,
+    can_be_scored,
+    every_scheme,
+    genetic,
+    judged,
+    keep_largest,
+    module_scores,
+    periodic,
+    random_schemes,
+)
 from .shrink import fold_constants, select_units, slice_tensors, units_at_least
 from .space import Genotype, Space
 
@@ -20,6 +30,7 @@ __all__ = [
     "Step",
     "Trend",
     "Window",
+    "by_ratio",
     "can_be_scored",
     "connection_reward",
     "enas_settings",

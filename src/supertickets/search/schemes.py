@@ -5,6 +5,8 @@ Shapes: S schemes, M blocks.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -88,6 +90,27 @@ def keep_largest(scores: Tensor, share: float) -> Tensor:
     scheme = torch.zeros(len(scores), dtype=torch.bool)
     scheme[scores.argsort(descending=True, stable=True)[: int(share * len(scores))]] = True
     return scheme
+
+
+def of_ratio(blocks: int, ratio: float, most: int, generator: torch.Generator) -> Tensor:
+    """Different schemes with a ratio of connections (rounded down), at random; all if there are at most ``most``."""
+    number = int(ratio * blocks + 1e-9)
+    if math.comb(blocks, number) <= most:
+        chosen = itertools.combinations(range(blocks), number)
+        return torch.tensor([[block in some for block in range(blocks)] for some in chosen])
+    found: dict[tuple[bool, ...], None] = {}
+    while len(found) < most:
+        rows = torch.rand(most, blocks, generator=generator).argsort(1) < number
+        found |= dict.fromkeys(map(tuple, rows.tolist()))
+    return torch.tensor(list(found)[:most])
+
+
+def by_ratio(blocks: int, judge: Judge, settings: ConnectSettings, seed: int) -> list[Step]:
+    """Judges no connection and all of them, then some schemes of every ratio (Sec. III), a step each."""
+    generator = torch.Generator().manual_seed(seed)
+    ends = torch.tensor([[False], [True]]).expand(-1, blocks)
+    parts = [of_ratio(blocks, ratio, settings.each, generator) for ratio in settings.ratios]
+    return [judged(schemes, judge, settings) for schemes in (ends, *parts)]
 
 
 def module_scores(modules: Sequence[Mapping[str, Tensor]], by: Literal["l1", "median"]) -> Tensor:

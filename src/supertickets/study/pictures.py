@@ -25,8 +25,9 @@ from ..ticket import Ticket
 from ..training import read_events
 
 INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
-BLUE, ORANGE, GREEN, PURPLE = "#2f6db5", "#d9822b", "#3f8f5f", "#7a5ea8"
-_KERNEL_COLORS = (BLUE, GREEN, ORANGE, "#b5475b")
+BLUE, ORANGE, GREEN, PURPLE, RED = "#2f6db5", "#d9822b", "#3f8f5f", "#7a5ea8", "#b5475b"
+STYLE: dict[Any, Any] = {"font.size": 9, "axes.edgecolor": MUTED, "text.color": INK, "axes.labelcolor": INK}
+_KERNEL_COLORS = (BLUE, GREEN, ORANGE, RED)
 
 
 def run_picture(run: Path, ticket: Ticket) -> Path:
@@ -42,7 +43,7 @@ def run_picture(run: Path, ticket: Ticket) -> Path:
     epochs = [record for record in read_events(run / "events.jsonl") if record["event"] == "epoch"]
     supernet = ticket.spec.full()
     full = count(supernet)
-    with plt.rc_context({"font.size": 9, "axes.edgecolor": MUTED, "text.color": INK, "axes.labelcolor": INK}):
+    with plt.rc_context(STYLE):
         figure, ((top_left, top_right), (low_left, low_right)) = plt.subplots(
             2, 2, figsize=(13, 8.6), height_ratios=(1, 1.25), layout="constrained"
         )
@@ -176,7 +177,7 @@ def digits_page(
         name, share = classes[0]
         axis.imshow(image, cmap="gray_r")
         axis.set_axis_off()
-        axis.set_title(f"{name} ({share:.0%})", color=GREEN if name == label else "#b5475b", fontsize=11)
+        axis.set_title(f"{name} ({share:.0%})", color=GREEN if name == label else RED, fontsize=11)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 

@@ -134,8 +134,12 @@ def training_line(described: Description) -> str | None:
     )
 
 
-def bench_table(found: Bench, slow: str, fast: str) -> Table:
-    """Median latency of two tickets per runtime, and how many times faster the second is."""
+def bench_table(found: Bench, others: Sequence[str], ticket: str) -> Table:
+    """Median latency per runtime of a ticket and of others, and how many times faster than the last of them it is.
+
+    Two others are the network without connections and that with all; then it also tells by how much longer than the
+    first all take (LTH4SA, Eq. 7).
+    """
     table = Table(
         box=box.SIMPLE_HEAD,
         caption=f"{found.device}; {found.threads} thread(s), batch {found.batch}; "
@@ -143,14 +147,16 @@ def bench_table(found: Bench, slow: str, fast: str) -> Table:
         caption_justify="left",
     )
     table.add_column("runtime")
-    for heading in (slow, fast, "faster"):
+    names, compared = (*others, ticket), len(others) > 1
+    for heading in (*names, "faster"):
         table.add_column(heading, justify="right")
     for runtime in ("torch", "onnxruntime"):
-        cells = []
-        for name in (slow, fast):
+        cells: list[str] = []
+        for name in names:
             latency = found.latencies[f"{name}/{runtime}"]
-            cells.append(f"{latency.median_ms:.2f} ms ({latency.low_ms:.2f}-{latency.high_ms:.2f})")
-        table.add_row(runtime, *cells, f"{found.ratio(slow, fast, runtime):.2f}x")
+            longer = f", {100 * (found.ratio(name, names[0], runtime) - 1):+.1f}%" if compared and cells else ""
+            cells.append(f"{latency.median_ms:.2f} ms ({latency.low_ms:.2f}-{latency.high_ms:.2f}){longer}")
+        table.add_row(runtime, *cells, f"{found.ratio(others[-1], ticket, runtime):.2f}x")
     return table
 
 
