@@ -13,14 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import supertickets as st
 from commands import command
-from supertickets.cost.latency import device_name, time_interleaved
+from supertickets.cost.latency import device_name
 from supertickets.emit import versions
 from supertickets.restate import OFF, transfer_recipe
 from supertickets.runs import once, search, transfer
+from ticket_times import time_tickets
 
 RECIPE = Path(__file__).with_name("attention_tiny.yaml")
 SEARCH = ["--epochs", "20", "--data.validation", "0.065", "--connect.steps", "100"]
@@ -65,12 +64,7 @@ def main() -> None:
         print(row, flush=True)
     if told.to is None:
         return
-    torch.set_num_threads(1)
-    with torch.inference_mode():
-        calls = {
-            name: partial(ticket.module, torch.randn(1, *ticket.spec.input_shape)) for name, ticket in tickets.items()
-        }
-        taken = time_interleaved(calls, REPEATS)
+    taken = time_tickets(tickets, REPEATS)
     for row in rows:
         for target in told.targets:
             row[target]["ms"] = taken[f"{row['name']} {target}"].median_ms

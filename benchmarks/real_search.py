@@ -13,15 +13,12 @@ import csv
 import json
 import statistics
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import supertickets as st
 from commands import command
-from supertickets.cost.latency import device_name, time_interleaved
+from supertickets.cost.latency import device_name
 from supertickets.data import load_splits
 from supertickets.deploy import measure_table
 from supertickets.emit import versions
@@ -30,6 +27,7 @@ from supertickets.restate import OFF
 from supertickets.runs import once, search
 from supertickets.study.rival_search import rival_search
 from supertickets.supernets import Spec
+from ticket_times import time_tickets
 
 RECIPE = Path(__file__).with_name("tunas_tiny.yaml")
 WAYS = {"search": [], "search without warm-up": ["--policy.op_warmup", "false", "--policy.filter_warmup", "false"]}
@@ -71,12 +69,7 @@ def main() -> None:
             scores = {split: ticket.about[split]["top1"] for split in ("validation", "test")}
             rows.append({"name": name, "part": part, **row, **scores, "macs": ticket.cost.macs})
             print(name, scores, row.get("cost"), flush=True)
-    torch.set_num_threads(1)
-    with torch.inference_mode():
-        calls = {
-            name: partial(ticket.module, torch.randn(1, *ticket.spec.input_shape)) for name, ticket in networks.items()
-        }
-        taken = time_interleaved(calls, REPEATS)
+    taken = time_tickets(networks, REPEATS)
     for row in rows:
         row["measured_ms"] = taken[row["name"]].median_ms
         row["undisturbed_ms"] = taken[row["name"]].low_ms
