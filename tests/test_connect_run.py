@@ -8,8 +8,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import supertickets as st
@@ -271,6 +273,21 @@ def test_what_a_search_says_of_schemes(run: Path, everything: Path, cli: Cli) ->
     found = cli("schemes", everything, "--epochs", "3")
     assert found.status == 2
     assert "add --train" in found.err
+
+
+def test_what_was_found_is_explained_beside_other_networks(
+    run: Path, everything: Path, tmp_path: Path, cli: Cli
+) -> None:
+    """The networks of two schemes, and the one that all share (Fig. 6)."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8), np.uint8)).save(tmp_path / "digit.png")
+    words = ("explain", run, tmp_path / "digit.png", "--beside", everything, everything / "shared")
+    found = cli(*words, "--save", tmp_path / "out", "--json")
+    assert found.status == 0
+    (row,) = json.loads(found.out)
+    assert [one["ticket"] for one in row["explained"]] == [
+        str(path) for path in (run, everything, everything / "shared")
+    ]
+    assert (tmp_path / "out/digit.png").exists()
 
 
 def test_candidates_are_tried_alone(everything: Path, cli: Cli) -> None:

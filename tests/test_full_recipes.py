@@ -15,6 +15,7 @@ import supertickets as st
 from crowds import crowds
 from people import SEVENTEEN, crowd
 from streets import published
+from supertickets.data import load_splits
 from supertickets.recipe import flatten
 from supertickets.runs import search
 from supertickets.supernets import MobileSpec, ResNetSpec
@@ -206,6 +207,14 @@ CROWDS = {
     **{"data.size": [40, 40], "data.batch": 4, "data.workers": 0, "data.sigma": 2.0, "lr.warmup_epochs": 0.0},
     "supernet.settings": {"head": "density", "attention": "se", "sharing": "stage", "widths": [4, 8, 16, 32]},
 }
+
+
+@pytest.mark.parametrize(("part", "parts"), [("a", (270, 30, 182)), ("b", (360, 40, 316))])
+def test_crowds_are_split_as_the_paper_splits_them(part: str, parts: tuple[int, ...], tmp_path: Path) -> None:
+    train, validation, test = parts
+    root = crowds(tmp_path, {"train": train + validation, "test": test}, height=8, width=12)
+    splits = load_splits(st.load_recipe(f"shanghaitech_{part}", ["--data.dir", str(root)]).data)
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == parts
 
 
 @pytest.mark.parametrize("part", ["a", "b"])
