@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, get_args
 
@@ -24,6 +25,27 @@ _OWN = {
     "sweep": ("threads",),
 }
 
+_EXAMPLES = {
+    "recipes": "",
+    "draw": "images --data MY_PHOTOS --out runs/mine",
+    "search": "tunas_proxyless --data MY_PHOTOS --budget.latency_ms 5",
+    "train": "images --data MY_PHOTOS",
+    "resume": "runs/mine",
+    "retrain": "runs/mine --epochs 10",
+    "transfer": "runs/mine camvid --data CAMVID",
+    "prune": "runs/mine --ratio 0.8",
+    "evaluate": "runs/mine --json",
+    "predict": "runs/mine picture.png --save painted",
+    "explain": "runs/mine picture.png --beside runs/other",
+    "show": "runs/mine",
+    "export": "runs/mine --format onnx",
+    "bench": "runs/mine --batch 8",
+    "schemes": "runs/cifar100_resnet38 --train --epochs 100",
+    "latency-table": "tunas_proxyless --width 0.5 --size 64 64 --classes 10",
+    "sweep": "comparison --recipe mnist --data MNIST --workers 2",
+    "report": "runs/mine runs/other",
+}
+
 
 def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) -> argparse.ArgumentParser:
     """The parser of all commands.
@@ -40,7 +62,12 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
     for name, run in commands.items():
         settings = name in _OWN
         made[name] = parsers.add_parser(
-            name, help=run.__doc__, description=run.__doc__, add_help=not settings, allow_abbrev=False
+            name,
+            help=run.__doc__,
+            description=run.__doc__,
+            epilog=f"example: supertickets {name} {_EXAMPLES[name]}".rstrip(),
+            add_help=not settings,
+            allow_abbrev=False,
         )
         made[name].set_defaults(run=run, takes_settings=settings)
         made[name].add_argument("--json", action="store_true", help="print JSON")
@@ -73,7 +100,7 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
         "--tolerance", type=float, help="random, evolution: distance from the target (default: 0.02)"
     )
     made["draw"].add_argument("--plan", action="store_true", help="print what happens when, and do nothing")
-    made["resume"].add_argument("out", metavar="RUN")
+    made["resume"].add_argument("out", metavar="RUN", help="directory of a run that was stopped")
     for name in ("retrain", "transfer", "prune", "evaluate", "predict", "explain", "export", "bench"):
         made[name].add_argument("ticket", metavar="TICKET", help="folder of a ticket, or a run")
     made["retrain"].add_argument("--epochs", type=int, required=True, help="epochs to train")
@@ -100,7 +127,9 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
     for name in ("evaluate", "predict", "explain"):
         made[name].add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     made["evaluate"].add_argument("--data", metavar="DIR", help="folder with the data set, if it has moved")
-    made["evaluate"].add_argument("--split", choices=("test", "validation", "train"), default="test")
+    made["evaluate"].add_argument(
+        "--split", choices=("test", "validation", "train"), default="test", help="default: test"
+    )
     made["evaluate"].add_argument("--boxes", metavar="FILE", help="people's boxes: truth, detected, or COCO detections")
     made["predict"].add_argument("--boxes", metavar="FILE", help="people's boxes: COCO annotations or detections")
     for name in ("predict", "explain"):
@@ -109,9 +138,9 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
     made["explain"].add_argument("--beside", metavar="TICKET", nargs="+", default=[], help="others, a column each")
     made["explain"].add_argument("--class", dest="name", metavar="NAME", help="default: what each ticket predicts")
     made["explain"].add_argument("--save", metavar="DIR", default="explained", help="default: explained")
-    made["show"].add_argument("what", metavar="TICKET|RECIPE")
+    made["show"].add_argument("what", metavar="TICKET|RECIPE", help="a ticket or run, or the supernet of a recipe")
     made["show"].add_argument("--data", metavar="DIR", help="show a recipe's supernet as it is for this data")
-    made["export"].add_argument("--format", choices=("onnx", "torch"), default="onnx")
+    made["export"].add_argument("--format", choices=("onnx", "torch"), default="onnx", help="default: onnx")
     made["export"].add_argument("--fixed", action="store_true", help="scenes of one size only, which is faster")
     made["export"].add_argument("--out", metavar="FILE", help="default: model.onnx or model.pt2 in the ticket's folder")
     made["sweep"].add_argument("sweep", metavar="SWEEP", help=f"a YAML file, or one of {', '.join(list_sweeps())}")
@@ -134,10 +163,14 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
     made["report"].add_argument("runs", metavar="RUN", nargs="+", help="directories of runs and of sweeps")
     made["report"].add_argument("--out", metavar="DIR", help="default: report, in the first RUN")
     made["report"].add_argument("--latency", action="store_true", help="time every ticket on this device")
-    made["bench"].add_argument("--against", metavar="TICKET", help="default: the dense supernet it was drawn from")
-    made["bench"].add_argument("--batch", type=int, default=1)
-    made["bench"].add_argument("--threads", type=int, default=1)
-    made["bench"].add_argument("--repeats", type=int, default=50)
+    made["bench"].add_argument(
+        "--against",
+        metavar="TICKET",
+        help="default: the dense supernet it was drawn from; of a ResNet, without and with all connections",
+    )
+    made["bench"].add_argument("--batch", type=int, default=1, help="pictures per call (default: 1)")
+    made["bench"].add_argument("--threads", type=int, default=1, help="CPU threads per runtime (default: 1)")
+    made["bench"].add_argument("--repeats", type=int, default=50, help="rounds, all in turn (default: 50)")
     schemes = made["schemes"]
     schemes.add_argument("run_dir", metavar="RUN", help="directory of a search for connections")
     schemes.add_argument(
@@ -153,10 +186,10 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
     )
     table.add_argument("--width", type=float, default=1.0, help="multiplies all widths (default: 1)")
     table.add_argument("--size", type=int, nargs=2, default=(224, 224), metavar=("HEIGHT", "WIDTH"), help="of pictures")
-    table.add_argument("--classes", type=int, default=1000)
+    table.add_argument("--classes", type=int, default=1000, help="outputs of the network (default: 1000)")
     table.add_argument("--head", default="classification", help="or detection (default: classification)")
     table.add_argument("--runtime", default="torch", help="torch or onnxruntime (default: torch)")
-    table.add_argument("--threads", type=int, default=1)
+    table.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     table.add_argument("--repeats", type=int, default=60, help="calls of each (default: 60)")
     table.add_argument("--networks", type=int, default=50, help="whole networks for the check (default: 50)")
     table.add_argument("--out", metavar="FILE", help="default: latency-SPACE.json")
@@ -188,5 +221,6 @@ class _Parser(argparse.ArgumentParser):
 class _SettingsHelp(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         print(parser.format_help())
-        print(f"Any setting of the recipe:\n{settings_parser().format_help()}")
+        lines = re.sub(r"\n  --\w+ CONFIG\s+Path to a configuration file\.", "", settings_parser().format_help())
+        print(f"Any setting of the recipe:\n{lines}")
         raise SystemExit(0)

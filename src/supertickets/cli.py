@@ -246,7 +246,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    """measure latency on this device, per runtime, beside the dense supernet or another ticket"""
+    """measure latency on this device, per runtime, beside the dense supernet (of a ResNet, no and all connections)"""
     from .deploy import bench, twins
     from .study.tables import bench_table
     from .ticket import load
@@ -325,6 +325,9 @@ def _sweep(options: argparse.Namespace) -> None:
     changes = {name: getattr(options, name) for name in ("recipe", "ratios", "seeds")}
     plan = read_sweep(options.sweep, {k: v for k, v in changes.items() if v is not None}, _with_data(options))
     if options.plan:
+        if options.json:
+            print_json([{"key": j.key, "command": j.command, "parent": j.parent, **dict(j.options)} for j in plan.jobs])
+            return
         for job in plan.jobs:
             begins = f" from {job.parent}" if job.parent else ""
             OUT.print(f"{job.key}  {job.command}{begins}  {escape(str(dict(job.options) or ''))}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import functools
 import re
+import types
 from argparse import ArgumentError
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import jsonargparse
 import yaml
@@ -227,6 +228,11 @@ def _check_connect(recipe: Recipe) -> None:
 def _check_task(recipe: Recipe) -> None:
     """Refuses data of another task, and settings that would do nothing."""
     task = recipe.task
+    if recipe.data.source == "digits" and recipe.data.dir is not None:
+        raise UserError(
+            "data.dir (--data) is not for the digits, which come with the package; for your own pictures: "
+            "supertickets draw images --data DIR"
+        )
     if (meant := _TASKS.get(recipe.data.source, "classification")) != task:
         raise UserError(f"data.source {recipe.data.source} is for {meant}, but task is {task}; set task to {meant}")
     plain = vars(AugmentSettings())
@@ -262,7 +268,7 @@ def _read(source: str) -> dict[str, Any]:
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
-            raise UserError(f"recipe file {path} does not exist")
+            raise UserError(f"recipe file {path} does not exist; check the path, or see: supertickets recipes")
         try:
             text = path.read_text()
         except (OSError, UnicodeDecodeError) as error:
@@ -285,6 +291,8 @@ def _check_names(names: Iterable[str], where: str) -> None:
     known = setting_names()
     for name in names:
         if name not in known and not name.startswith("supernet.settings."):
+            if inside := [one for one in known if one.startswith(f"{name}.")]:
+                raise UserError(f"{where}'{name}' is a group of settings: {', '.join(inside)}; set one of them")
             raise UserError(f"{where}unknown setting '{name}'{nearest(name, known)}")
 
 
@@ -293,6 +301,24 @@ def _instantiate(parser: jsonargparse.ArgumentParser, values: jsonargparse.Names
 
 
 def _one_line(error: Exception) -> str:
-    """jsonargparse names the setting as 'Parser key "x":' and breaks lines."""
+    """jsonargparse names the setting as 'Parser key "x":', tells Python's types, and breaks lines."""
     text = " ".join(str(error).split())
-    return re.sub(r'Parser key "([^"]+)":', r"setting \1:", text)
+    found = re.match(r'Parser key "([^"]+)":.* (?:Got|Given) value: (.*)$', text)
+    if found is None or found[1] not in setting_names():
+        return re.sub(r'Parser key "([^"]+)":', r"setting \1:", text)
+    hint = functools.reduce(lambda settings, name: get_type_hints(settings)[name], found[1].split("."), Recipe)
+    return f"{found[1]} is {found[2]}; it must be {_wanted(hint)}"
+
+
+def _wanted(hint: Any) -> str:
+    """What a type takes, in words."""
+    parts = get_args(hint)
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(parts)}"
+    if get_origin(hint) is tuple:
+        unit = {int: "whole numbers", float: "numbers", str: "names"}[parts[0]]
+        return f"a list of {unit}, [a, b, ...]" if parts[-1] is Ellipsis else f"{len(parts)} {unit}, [a, b]"
+    if isinstance(hint, types.UnionType):
+        return " or ".join(map(_wanted, parts))
+    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", types.NoneType: "null"}
+    return plain.get(hint, "names and values, {name: value, ...}")

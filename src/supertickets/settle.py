@@ -76,9 +76,9 @@ def settle(recipe: Recipe, samples: int, side: int) -> tuple[Recipe, list[str]]:
 
 
 def _batch(most: int, samples: int) -> int:
-    """At least ten steps per epoch, if there are samples for batches of 8."""
+    """At least ten steps per epoch, if there are samples for batches of 8; never more than ``most``."""
     fitting = 2 ** int(math.log2(max(samples / 10, 1)))
-    return max(min(most, fitting), min(8, samples))
+    return min(most, samples, max(fitting, 8))
 
 
 def _rho(recipe: Recipe, steps: int) -> float:

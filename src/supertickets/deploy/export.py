@@ -61,6 +61,8 @@ def export(ticket: Ticket, path: str | Path, kind: Format = "onnx", *, fixed: bo
         RuntimeError: Outputs differ from the ticket's by `TOLERANCE` or more.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give --out the name of a file, e.g. {path}/model.onnx")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

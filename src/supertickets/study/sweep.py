@@ -159,7 +159,7 @@ def read_sweep(source: str | Path, changes: Mapping[str, Any] | None = None, wor
                     jobs |= {job.key: job for job in chain}
                     points.append(Point(Path(str(name)).stem, method.name, ratio, seed, chain[-1].key))
     if not points:
-        raise UserError(f"{path} has no recipe; name one with --recipe, or in the file, e.g. recipe: digits")
+        raise UserError(f"sweep {source} has no recipe; name one with --recipe, or in the file, e.g. recipe: digits")
     return Plan(tuple(points), tuple(_in_order({job.key: job for job in shared(list(jobs.values()))})))
 
 
