@@ -90,7 +90,7 @@ def test_a_recipe_comes_back_from_json(name: str) -> None:
         (["--optimizer.name", "rmsprop"], "optimizer.name", "rmsprop"),
         (["--optimizer.weight_decay", "1e-3"], "optimizer.weight_decay", 1e-3),
         (["--optimizer.clip_norm", "null"], "optimizer.clip_norm", None),
-        (["--data.dir", "some/folder"], "data.dir", "some/folder"),
+        (["--distill.teacher", "some/folder"], "distill.teacher", "some/folder"),
         (["--supernet.settings.tokens", "4"], "supernet.settings", {"tokens": 4}),
         (["--name", "mine"], "name", "mine"),
     ],

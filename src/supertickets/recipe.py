@@ -121,9 +121,9 @@ class SupernetSettings:
     """The network to start from.
 
     Attributes:
-        name: A supernet that ``create_supernet`` knows, or a space (``tunas_mobilenetv3``); or a network that is pruned,
-            but has no units to search: one of the mobile ones (``mobilenet_v2``), a ResNet (``resnet38``), "timm:NAME",
-            "torchvision:NAME", or "ticket:RUN", the architecture of a ticket.
+        name: A supernet that ``create_supernet`` knows, or a space (``tunas_mobilenetv3``); or a network that is
+            pruned, but has no units to search: one of the mobile ones (``mobilenet_v2``), a ResNet (``resnet38``),
+            "timm:NAME", "torchvision:NAME", or "ticket:RUN", the architecture of a ticket.
         transformer: Whether identity blocks of a supernet hold a Transformer path with searchable tokens.
         settings: Further fields of the spec, e.g. ``{tokens: 8, expansion: 4}``, for mobile networks ``{width: 0.5}``,
             for ResNets ``{attention: se}``; for a network of a library what its constructor takes, e.g.
