@@ -33,7 +33,7 @@ from supertickets.policy_settings import ConnectSettings
 from supertickets.restate import OFF
 from supertickets.runs import once, search
 from supertickets.search import Step, enas_settings, every_scheme, explore, genetic, judged, periodic, random_schemes
-from supertickets.study.schemes import Seen, parameters, periodicity, study
+from supertickets.study.schemes import Seen, parameters, periodicity, read_search, study
 from supertickets.supernets import ResNetSpec, create_resnet
 from supertickets.tasks import Classification
 from supertickets.training import Runtime, evaluate, recalibrate
@@ -43,6 +43,10 @@ RECIPE = Path(__file__).with_name("attention_tiny.yaml")
 M = 12
 SETUPS = ((0.5, 0), (0.5, 1), (0.5, 2), (0.2, 0), (0.8, 0))  # beta, seed
 SHARED = ["--epochs", "20", "--data.validation", "0.065"]
+RATIOS = {
+    "recalibrated": ["--connect.statistics", "recalibrated", "--connect.each", "25"],
+    "resnet164": ["--supernet.name", "resnet164", "--epochs", "10", "--connect.each", "50"],
+}
 STEPS = 100
 FROM_TABLE = ("policy", "enas", "genetic", "random", "every")
 FROM_WEIGHTS = ("darts", "l1", "median")
@@ -77,6 +81,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/connections"))
     parser.add_argument("--setups", type=int, nargs="+", default=list(range(len(SETUPS))), help="by number")
     parser.add_argument("--random", type=int, default=24, help="random schemes that are trained alone")
+    parser.add_argument("--deep", action="store_true", help="some schemes of a ResNet164 too, by their ratio")
     parser.add_argument("--list", action="store_true", help="print the schemes that are to be trained alone")
     parser.add_argument("--trained", action="store_true", help="leave out schemes that are not trained yet")
     parser.add_argument("--figures", type=Path, help="a directory for the drawings")
@@ -117,6 +122,10 @@ def main() -> None:
     known = {key: {scheme: values[int(scheme, 2)] for scheme in alone} for key, values in qualities.items()}
     known["0.5 0, recalibrated"] = recalibrated(first, words, list(alone))
     pruned = draw_pruned(told.runs, words, searches[0]["chosen"])
+    studies = {key: study(shared_study(torch.tensor(values)), {}) for key, values in qualities.items()}
+    studies["0.5 0, recalibrated"] = of_ratios(told.runs, words, "recalibrated", shared=first.out)
+    if told.deep:
+        studies["resnet164"] = of_ratios(told.runs, words, "resnet164")
     result = {
         "command": command().replace(str(told.data), "DIR"),
         "device": device_name(),
@@ -128,7 +137,7 @@ def main() -> None:
         "correlations": correlations(known, alone, random),
         "shared": known,
         "time": search_time(told.runs, first, words),
-        "evidence": {key: study(shared_study(torch.tensor(values)), {}) for key, values in qualities.items()},
+        "evidence": studies,
         "repeated": {f"{beta} {seed}": repeat_searches(shared) for (beta, seed), shared in tables.items()},
     }
     told.to.write_text(json.dumps(result, indent=1) + "\n")
@@ -205,6 +214,14 @@ def recalibrated(shared: Shared, words: list[str], schemes: list[str]) -> dict[s
         scores = evaluate(network, batches.evaluation(data), data, Classification(splits.classes), runtime)
         found[scheme] = scores["top1"] / 100
     return found
+
+
+def of_ratios(runs: Path, words: list[str], name: str, shared: Path | None = None) -> dict[str, Any]:
+    """The study of Sec. III of some schemes by their ratio: with own statistics, or of a deeper network."""
+    some = shared_words(words, 0.5, 0) + RATIOS[name]
+    out = runs / f"ratios-{name}"
+    once(out, lambda out: search(load_recipe([*some, "--connect.by", "ratios"]), out, shared=shared))
+    return study(read_search(out), {})
 
 
 def search_time(runs: Path, shared: Shared, words: list[str]) -> dict[str, float]:
