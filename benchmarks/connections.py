@@ -106,16 +106,14 @@ def main() -> None:
     if told.to is None:
         return
     random = [scheme for scheme in fixed(told.random)[2:] if scheme in alone]
-    for row in searches:
-        period, share = periodicity([digit == "1" for digit in row["candidates"][0]])
-        row["periodicity"] = {"period": period, "share": share}
     tables = {(beta, seed): learn_all(told.runs, words, beta, seed) for beta, seed in (SETUPS[i] for i in told.setups)}
     for row in searches:
         if (chosen := choose(row["candidates"], alone)) is None:
             continue
-        row["chosen"] = chosen
-        row |= {key: alone[row["chosen"]][key] for key in ("validation", "test", "params")}
-        row["ticket"] = is_ticket(alone[row["chosen"]], alone["1" * M])
+        period, share = periodicity([digit == "1" for digit in chosen])
+        row |= {"chosen": chosen, "periodicity": {"period": period, "share": share}}
+        row |= {key: alone[chosen][key] for key in ("validation", "test", "params")}
+        row["ticket"] = is_ticket(alone[chosen], alone["1" * M])
         row["top_5_percent"] = row["test"] >= level_of_top([alone[scheme]["test"] for scheme in random], 0.05)
     first = tables[SETUPS[0]]
     qualities = {f"{beta} {seed}": shared.quality.tolist() for (beta, seed), shared in tables.items()}
