@@ -190,10 +190,23 @@ def test_latencies_stand_side_by_side() -> None:
         "dense/onnxruntime": Latency(1.0, 0.9, 1.1),
         "ticket/onnxruntime": Latency(0.25, 0.2, 0.3),
     }
-    lines = text(bench_table(Bench("a processor", 1, 8, latencies), "dense", "ticket")).splitlines()
+    lines = text(bench_table(Bench("a processor", 1, 8, latencies), ["dense"], "ticket")).splitlines()
     (torch_line,) = (line for line in lines if line.split()[:1] == ["torch"])
     (onnx_line,) = (line for line in lines if line.split()[:1] == ["onnxruntime"])
     assert "6.00 ms (5.50-7.00)" in torch_line
     assert torch_line.split()[-1] == "1.50x"
     assert onnx_line.split()[-1] == "4.00x"
     assert any("a processor" in line and "batch 8" in line for line in lines)
+
+
+def test_increments_stand_beside_the_times_of_both_ends() -> None:
+    """Over the first network: +50% and +25%; the ticket is compared with the second."""
+    times = {"no connection": 4.0, "all connected": 6.0, "ticket": 5.0}
+    latencies = {
+        f"{name}/{kind}": Latency(ms, ms, ms) for name, ms in times.items() for kind in ("torch", "onnxruntime")
+    }
+    table = bench_table(Bench("a processor", 1, 1, latencies), list(times)[:2], "ticket")
+    (line,) = (line for line in text(table).splitlines() if line.split()[:1] == ["torch"])
+    assert "6.00 ms (6.00-6.00), +50.0%" in line
+    assert "5.00 ms (5.00-5.00), +25.0%" in line
+    assert line.split()[-1] == "1.20x"
