@@ -33,7 +33,7 @@ from supertickets.policy_settings import ConnectSettings
 from supertickets.restate import OFF
 from supertickets.runs import once, search
 from supertickets.search import Step, enas_settings, every_scheme, explore, genetic, judged, periodic, random_schemes
-from supertickets.study.schemes import Seen, parameters, periodicity, read_search, study
+from supertickets.study.schemes import Seen, periodicity, read_search, seen_of, study
 from supertickets.supernets import ResNetSpec, create_resnet
 from supertickets.tasks import Classification
 from supertickets.training import Runtime, evaluate, recalibrate
@@ -161,9 +161,7 @@ def create(scheme: str) -> ResNetSpec:
 
 def shared_study(quality: Tensor) -> Seen:
     """All schemes with these qualities (4096,), the best first."""
-    order, spec = quality.argsort(descending=True, stable=True), create("1" * M)
-    schemes = every_scheme(M)[order]
-    return Seen(spec, schemes, quality[order], parameters(spec, schemes))
+    return seen_of(create("1" * M), every_scheme(M), quality)
 
 
 def strokes(scheme: str) -> str:

@@ -311,7 +311,38 @@ def test_candidates_are_tried_alone(everything: Path, cli: Cli) -> None:
     assert again.status == 0
     assert "epoch" not in again.err  # nothing is trained twice
     assert "ticket: " in again.out
+    other = cli("schemes", everything, *words[:1], "--epochs", "2", *words[3:])
+    assert other.status == 2
+    assert "has epochs 1, not 2; remove" in other.err
     assert cli("schemes", everything / "alone" / "0000-0000-0000", "--train").status == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--times", "-1"), "--times is -1; the nearest possible is 0"),
+        (("--times", "1", "--repeats", "1"), "--repeats is 1; the nearest possible is 2"),
+        (("--train", "--times", "1"), "leave it out"),
+        (("--train", "--prune.ratio", "0.5"), "prune.ratio"),
+        (("--threads", "0"), "--threads is 0; the nearest possible is 1"),
+    ],
+)
+def test_what_is_not_asked_of_schemes(everything: Path, cli: Cli, words: tuple[str, ...], said: str) -> None:
+    found = cli("schemes", everything, *words)
+    assert found.status == 2
+    assert said in found.err
+
+
+def test_a_search_within_the_scheme_of_a_ticket(run: Path, tmp_path: Path, cli: Cli) -> None:
+    """Its candidates are parts of that scheme, and what is called all connected is the scheme itself."""
+    words, out = _SHORT.split(), tmp_path / "run"
+    words = words[: words.index("--supernet.name")]
+    within = st.load(run).about["connected"]["scheme"]
+    by = ("--supernet.name", f"ticket:{run}", "--by", "ratios", "--connect.each", "2", "--out", out)
+    assert cli("search", "digits", *words, *by).status == 0
+    found = cli("schemes", out, "--train", "--epochs", "1", "--evaluate_every", "1", "--repeats", "2", "--json")
+    assert found.status == 0
+    assert json.loads(found.out)["networks"][-2]["scheme"] == within
 
 
 def test_relaxed_connections_lower_the_loss(run: Path, tmp_path: Path) -> None:
@@ -358,6 +389,8 @@ def test_what_cannot_be_shared_or_searched_so(run: Path, tmp_path: Path, cli: Cl
         (("--by", "median", "--supernet.settings.attention", "sge"), "sge has none"),
         (("--by", "l1", "--supernet.settings.attention", "torch.nn.BatchNorm2d"), "torch.nn.BatchNorm2d has none"),
         (("--by", "all", "--supernet.name", "resnet164"), "2^54"),
+        (("--by", "ratios", "--connect.ratios", "[0.5,1.5]"), "connect.ratios has 1.5"),
+        (("--by", "ratios", "--connect.each", "0"), "connect.each is 0; the nearest possible is 1"),
         (("--by", "all", "--connect.statistics", "recalibrated"), "set connect.statistics to running"),
         (("--by", "darts", "--connect.statistics", "batch"), "needs connect.statistics running"),
         (("--by", "darts", "--connect.epochs", "0"), "connect.epochs is 0"),

@@ -267,13 +267,23 @@ def _schemes(options: argparse.Namespace) -> None:
     from .study.scheme_picture import schemes_picture
     from .study.scheme_trial import trial_table, try_candidates
     from .study.schemes import read_search, schemes_table, study, time_schemes
+    from .training import Interrupted
 
     run, asked = Path(options.run_dir), {name: getattr(options, name) for name in ("batch", "threads", "repeats")}
     words = _with_data(options)
     if words and not options.train:
         raise UserError(f"{words[0]} is for trainings; add --train, or leave it out")
+    if options.times and options.train:
+        raise UserError("--times measures what was judged; leave it out, --train measures what it trains")
+    for name, least in (("times", 0), ("batch", 1), ("threads", 1), ("repeats", 2)):
+        if getattr(options, name) < least:
+            raise UserError(f"--{name} is {getattr(options, name)}; the nearest possible is {least}")
     if options.train:
-        told = try_candidates(run, words, **asked)
+        try:
+            told = try_candidates(run, words, **asked)
+        except Interrupted:
+            print("stopped; the same command goes on", file=sys.stderr)
+            raise SystemExit(STOPPED) from None
     else:
         seen = read_search(run)
         times = time_schemes(seen, options.times, **asked) if options.times else {}

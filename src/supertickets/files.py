@@ -212,9 +212,12 @@ def _check_connect(recipe: Recipe) -> None:
     connect = recipe.connect
     if not 0 <= connect.probability <= 1:
         raise UserError(f"connect.probability is {connect.probability:g}; it is from 0 to 1, e.g. 0.5")
-    for name in ("steps", "samples", "epochs", "period", "candidates"):
+    for name in ("steps", "samples", "epochs", "period", "each", "candidates"):
         if getattr(connect, name) < 1:
             raise UserError(f"connect.{name} is {getattr(connect, name)}; the nearest possible is 1")
+    for ratio in connect.ratios:
+        if not 0 <= ratio <= 1:
+            raise UserError(f"connect.ratios has {ratio:g}; a ratio is from 0 to 1, e.g. 0.5")
     for name in ("lr", "temperature"):
         if not getattr(connect, name) > 0:
             raise UserError(f"connect.{name} is {getattr(connect, name):g}; it must be above 0")

@@ -192,7 +192,7 @@ def architecture_of(name: str, settings: Mapping[str, Any], fitted: Mapping[str,
 
     Args:
         name: "ticket:" and the folder of a ticket, or of its run.
-        settings: Of mobile networks, dropout and the numbers of batch norms may be replaced.
+        settings: Of mobile networks, dropout and the numbers of batch norms may be replaced; of ResNets, the scheme.
         fitted: What follows from the data.
 
     Raises:
@@ -202,6 +202,9 @@ def architecture_of(name: str, settings: Mapping[str, Any], fitted: Mapping[str,
     if not isinstance(spec, HRNetSpec | MobileSpec | ResNetSpec):
         raise UserError(f"supernet.name {name}: {spec} is a library's network; give its own name")
     known = {*fitted, *({"dropout", "bn_eps", "bn_momentum"} if isinstance(spec, MobileSpec) else ())}
+    settings = dict(settings)
+    if isinstance(spec, ResNetSpec) and "scheme" in settings:
+        spec = spec.with_scheme(settings.pop("scheme"))
     for key, value in settings.items():
         if key not in known or not isinstance(value, int | float):
             raise UserError(f"supernet.settings.{key} {value} is not for the architecture of a ticket")

@@ -26,9 +26,7 @@ def spec_of(sharing: str = "none", scheme: str | None = None) -> ResNetSpec:
 
 def seen(quality: Tensor) -> room.Seen:
     """All schemes of a network with these qualities, by binary number."""
-    order = quality.argsort(descending=True, stable=True)
-    flags = every_scheme(12)[order]
-    return room.Seen(spec_of(), flags, quality[order].double(), room.parameters(spec_of(), flags))
+    return room.seen_of(spec_of(), every_scheme(12), quality.double())
 
 
 @pytest.mark.parametrize("sharing", ["none", "stage"])
@@ -87,8 +85,8 @@ def test_periodicity_by_hand() -> None:
 
 
 def test_a_level_line_has_no_trend() -> None:
-    found = room.line(torch.arange(4.0), torch.full((4,), 0.5))
-    assert (found.slope, found.p) == (0.0, 1.0)
+    found = room.fit_line(torch.arange(4.0), torch.full((4,), 0.5))
+    assert (found.slope, found.error, found.p) == (0.0, 0.0, 1.0)
 
 
 def test_ends_must_have_been_judged(tmp_path: Path) -> None:
@@ -99,9 +97,11 @@ def test_ends_must_have_been_judged(tmp_path: Path) -> None:
 def test_who_is_a_ticket() -> None:
     full = Tried("11|11", 60.0, 61.0, 120, 20.0)
     good = Tried("10|01", 59.0, 61.0, 110, 10.0)
-    assert verdict(good, full) == dict.fromkeys(("sparser", "faster", "smaller", "as_accurate", "ticket"), True)
+    assert all(verdict(good, full, shared=False).values())
     worse = Tried("10|00", 63.0, 60.9, 105, 21.0)
-    found = verdict(worse, full)
+    found = verdict(worse, full, shared=False)
     assert (found["faster"], found["as_accurate"], found["ticket"]) == (False, False, False)
     assert choose([good, worse]) is worse  # the validation split chooses
-    assert not verdict(full, full)["ticket"]
+    assert not verdict(full, full, shared=True)["ticket"]
+    level = Tried("10|01", 59.0, 61.0, 120, 10.0)  # stages share modules, and each still has its own
+    assert [verdict(level, full, shared=shared)["ticket"] for shared in (False, True)] == [False, True]

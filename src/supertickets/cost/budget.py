@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ..device import on_threads
 from ..policy_settings import BudgetSettings
 from ..supernets import MobileSpec
 from ..supernets.spec import Choice
@@ -79,10 +80,5 @@ def timed(spec: MobileSpec, threads: int) -> float:
     with torch.random.fork_rng(devices=[]):
         module = spec.build().eval()
     images = torch.zeros(1, *spec.input_shape)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.inference_mode():
-            return time_interleaved({"": lambda: module(images)}, _CALLS)[""].median_ms
-    finally:
-        torch.set_num_threads(before)
+    with on_threads(threads), torch.inference_mode():
+        return time_interleaved({"": lambda: module(images)}, _CALLS)[""].median_ms

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import functools
 import platform
 import statistics
 import time
@@ -12,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of mallopt(3)
+from ..device import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -22,19 +19,6 @@ class Latency:
     median_ms: float
     low_ms: float
     high_ms: float
-
-
-@functools.cache
-def keep_memory() -> None:
-    """Lets the C library keep what is freed, for the rest of the process (glibc; elsewhere nothing happens).
-
-    Usually it gives maps of some megabytes back to the system after a call, or does not, by what else lies in memory:
-    then one network pays for fetching them again in every call, and its neighbour, which does more, is faster.
-    """
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        library = ctypes.CDLL(None)
-        library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
-        library.mallopt(_MMAP_MAX, 0)
 
 
 def rounds(calls: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 3) -> dict[str, list[float]]:
@@ -48,7 +32,7 @@ def rounds(calls: Mapping[str, Callable[[], object]], repeats: int, warmup: int 
     Returns:
         Per call the milliseconds of every round.
     """
-    keep_memory()
+    keep_freed_memory()
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(warmup + repeats):
         for name, call in calls.items():

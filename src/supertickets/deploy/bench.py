@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..cost.latency import Latency, device_name, time_interleaved
+from ..device import on_threads
 from ..errors import UserError
 from ..supernets import ResNetSpec, Spec
 from ..ticket import Ticket
@@ -56,19 +57,14 @@ def bench(tickets: Mapping[str, Ticket], *, batch: int = 1, threads: int = 1, re
     for name, value in (("batch", batch), ("threads", threads), ("repeats", repeats)):
         if value < 1:
             raise UserError(f"--{name} is {value}; the nearest possible is 1")
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            calls: dict[str, Callable[[], object]] = {}
-            for name, ticket in tickets.items():
-                images = torch.randn(batch, *ticket.spec.input_shape)
-                calls[f"{name}/torch"] = partial(_run, compact(ticket).module, images)
-                path = export(ticket, Path(folder) / f"{len(calls)}.onnx", fixed=True).path
-                calls[f"{name}/onnxruntime"] = partial(onnx_runner(path, threads), images.numpy())
-            return Bench(device_name(), threads, batch, time_interleaved(calls, repeats))
-    finally:
-        torch.set_num_threads(before)
+    with on_threads(threads), tempfile.TemporaryDirectory() as folder:
+        calls: dict[str, Callable[[], object]] = {}
+        for name, ticket in tickets.items():
+            images = torch.randn(batch, *ticket.spec.input_shape)
+            calls[f"{name}/torch"] = partial(_run, compact(ticket).module, images)
+            path = export(ticket, Path(folder) / f"{len(calls)}.onnx", fixed=True).path
+            calls[f"{name}/onnxruntime"] = partial(onnx_runner(path, threads), images.numpy())
+        return Bench(device_name(), threads, batch, time_interleaved(calls, repeats))
 
 
 def dense_twin(ticket: Ticket, supernet: Spec) -> Ticket:

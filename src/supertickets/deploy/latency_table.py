@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..cost.latency import Latency, device_name, time_interleaved
 from ..cost.latency_table import LatencyTable
 from ..cost.operations import all_operations, alone
+from ..device import on_threads
 from ..errors import UserError
 from ..search import Space
 from ..supernets import MobileSpec
@@ -64,19 +65,14 @@ def measure_table(
     for name, value, least in (("threads", threads, 1), ("repeats", repeats, 1), ("networks", networks, 2)):
         if value < least:
             raise UserError(f"--{name} is {value}; the nearest possible is {least}")
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            prepare = partial(_prepared, runtime=runtime, threads=threads, folder=Path(folder))
-            single = {str(o): partial(prepare, *alone(o, spec)) for o in all_operations(spec)}
-            space = Space(spec.decisions())
-            fitted = max(2, networks // 3)
-            drawn = space.genotypes(space.sample(fitted + networks, torch.Generator().manual_seed(seed)))
-            whole = {str(i): partial(prepare, *_whole(spec.narrow(choices))) for i, choices in enumerate(drawn)}
-            times = _times(single | whole, repeats, say)
-    finally:
-        torch.set_num_threads(before)
+    with on_threads(threads), tempfile.TemporaryDirectory() as folder:
+        prepare = partial(_prepared, runtime=runtime, threads=threads, folder=Path(folder))
+        single = {str(o): partial(prepare, *alone(o, spec)) for o in all_operations(spec)}
+        space = Space(spec.decisions())
+        fitted = max(2, networks // 3)
+        drawn = space.genotypes(space.sample(fitted + networks, torch.Generator().manual_seed(seed)))
+        whole = {str(i): partial(prepare, *_whole(spec.narrow(choices))) for i, choices in enumerate(drawn)}
+        times = _times(single | whole, repeats, say)
     ms = {name: times[name].low_ms for name in single}
     table = LatencyTable(spec=spec, device=device_name(), runtime=runtime, threads=threads, ms=ms, check={})
     totals = torch.tensor([table.predict(choices) for choices in drawn], dtype=torch.float64)  # the plain sums

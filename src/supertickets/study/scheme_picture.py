@@ -48,9 +48,8 @@ def quality(axis: Axes, seen: Seen) -> None:
     """Accuracy with shared weights by the number of connections, between both ends."""
     axis.set_title("Quality on the validation split, shared weights, %", loc="left")
     violins(axis, {n: (100 * seen.quality[seen.connections == n]).tolist() for n in _numbers(seen)}, BLUE)
-    none = [False] * len(seen.spec.connected)
-    for scheme, label, color in ((seen.spec.connected, "all connected", INK), (none, "no connection", RED)):
-        height = 100 * seen.quality_of(scheme)
+    for share, label, color in ((seen.full, "all connected", INK), (seen.plain, "no connection", RED)):
+        height = 100 * share
         axis.axhline(height, color=color, linestyle=":")
         axis.annotate(label, (0, height), (3, 3), axis.get_yaxis_transform(), "offset points", color=color)
 
@@ -86,7 +85,8 @@ def scores(axis: Axes, told: Mapping[str, Any]) -> None:
         middle = np.mean(found["by_block"]) - found["slope"] * x.mean()
         axis.plot(x, middle + found["slope"] * x, color=color, linewidth=1)
     axis.set(ylim=(0, 1), xlabel="block", ylabel="share that connects it")
-    axis.legend(frameon=False, loc="lower left")
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(frameon=False, loc="lower left")
     clean(axis)
 
 

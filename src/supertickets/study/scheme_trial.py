@@ -14,12 +14,13 @@ from rich.table import Table
 from ..connect import SHARED
 from ..errors import UserError
 from ..files import override
-from ..restate import one_scheme, recipe_of
+from ..recipe import Recipe, flatten
+from ..restate import one_scheme, recipe_of, refuse
 from ..runs import once, train
 from ..supernets import ResNetSpec
 from ..tasks import headline
 from ..ticket import Ticket, load
-from .schemes import time_networks, with_connections
+from .schemes import time_networks, without_connections
 
 ALONE = "alone"  # in the run's directory: a run per scheme
 
@@ -48,12 +49,15 @@ def choose(tried: Sequence[Tried]) -> Tried:
     return max(tried, key=lambda one: one.validation)
 
 
-def verdict(one: Tried, full: Tried) -> dict[str, bool]:
-    """The conditions of a ticket against the network with all connections (Sec. II-B); the test split judges."""
+def verdict(one: Tried, full: Tried, *, shared: bool) -> dict[str, bool]:
+    """The conditions of a ticket against the network with all connections (Sec. II-B); the test split judges.
+
+    Where the blocks of a stage share a module, it may be as large.
+    """
     found = {
         "sparser": one.scheme.count("1") < full.scheme.count("1"),
         "faster": one.percent < full.percent,
-        "smaller": one.params < full.params,
+        "smaller": one.params < full.params + shared,
         "as_accurate": one.test >= full.test,
     }
     return found | {"ticket": all(found.values())}
@@ -90,12 +94,13 @@ def try_candidates(
     told = found.about.get("connected")
     if told is None or not isinstance(found.spec, ResNetSpec):
         raise UserError(f"{run} is no search for connections; begin with supertickets search")
+    refuse(words, ("search.", "prune.", "connect.", "supernet."), "schemes --train", "it trains what was found")
     recipe = override(recipe_of(found), words)
     space = resnet_of(Ticket.from_pretrained(run / SHARED))
-    ends = (space.scheme, with_connections(space, []).scheme)
+    ends = (space.scheme, without_connections(space).scheme)
     candidates = [row["scheme"] for row in told["candidates"]]
     schemes = [*(scheme for scheme in candidates if scheme not in ends), *ends]
-    made = {s: once(run / ALONE / s.replace("|", "-"), partial(train, one_scheme(recipe, s))) for s in schemes}
+    made = {scheme: _alone(run / ALONE / scheme.replace("|", "-"), one_scheme(recipe, scheme)) for scheme in schemes}
     specs = {scheme: resnet_of(made[scheme]) for scheme in (ends[1], *schemes)}
     longer = time_networks(specs, batch, repeats, threads)
     metric = headline(found.about["test"])
@@ -113,8 +118,18 @@ def try_candidates(
         "metric": metric.name,
         "networks": [asdict(row) for row in rows.values()],
         "chosen": chosen.scheme,
-        "verdict": verdict(chosen, rows[ends[0]]),
+        "verdict": verdict(chosen, rows[ends[0]], shared=space.sharing == "stage"),
     }
+
+
+def _alone(out: Path, recipe: Recipe) -> Ticket:
+    """A network trained by a recipe; what is finished is taken if it was trained so."""
+    ticket = once(out, partial(train, recipe))
+    made = flatten(recipe_of(ticket).to_json())
+    for name, value in flatten(recipe.to_json()).items():
+        if value is not None and made[name] != value:  # null was left to the run
+            raise UserError(f"{out} has {name} {made[name]}, not {value}; remove {out.parent} to train all anew")
+    return ticket
 
 
 def trial_table(told: Mapping[str, Any]) -> Table:

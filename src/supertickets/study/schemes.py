@@ -6,7 +6,6 @@ Shapes: S schemes, M blocks.
 from __future__ import annotations
 
 import csv
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from ..connect import SCHEMES, SHARED
 from ..cost.latency import Increment, increments
+from ..device import on_threads
 from ..errors import UserError
 from ..supernets import ResNetSpec
 from ..ticket import Ticket
@@ -48,9 +48,25 @@ class Seen:
         """Connected blocks of the schemes, (S,)."""
         return self.schemes.sum(1)
 
+    @property
+    def full(self) -> float:
+        """The quality with all connections."""
+        return self.quality_of(self.spec.connected)
+
+    @property
+    def plain(self) -> float:
+        """The quality without any."""
+        return self.quality_of([False] * len(self.spec.connected))
+
     def quality_of(self, scheme: Sequence[bool]) -> float:
         """The quality of one of the schemes."""
         return float(self.quality[(self.schemes == torch.tensor(scheme)).all(1)][0])
+
+
+def seen_of(spec: ResNetSpec, schemes: Tensor, quality: Tensor) -> Seen:
+    """Puts judged schemes (S, M) and their quality (S,) in order; of equals the first stays first."""
+    order = quality.argsort(descending=True, stable=True)
+    return Seen(spec, schemes[order], quality[order], parameters(spec, schemes[order]))
 
 
 @dataclass(frozen=True)
@@ -80,16 +96,13 @@ def read_search(run: Path) -> Seen:
     assert isinstance(spec, ResNetSpec)
     with (run / SCHEMES).open() as file:
         found = {row["scheme"]: float(row["quality"]) for row in csv.DictReader(file)}
-    none = "|".join("0" * blocks for blocks in spec.blocks)
-    if {none, spec.scheme} - set(found):
+    if {without_connections(spec).scheme, spec.scheme} - set(found):
         raise UserError(
             f"{run} has judged too few schemes to compare: no connection and all of them are missing; begin with "
             f"supertickets search ... --by ratios --shared {run}"
         )
-    best = sorted(found, key=lambda scheme: -found[scheme])
-    schemes = torch.tensor([[digit == "1" for digit in scheme.replace("|", "")] for scheme in best])
-    quality = torch.tensor([found[scheme] for scheme in best], dtype=torch.float64)
-    return Seen(spec, schemes, quality, parameters(spec, schemes))
+    schemes = torch.tensor([[digit == "1" for digit in scheme.replace("|", "")] for scheme in found])
+    return seen_of(spec, schemes, torch.tensor([*found.values()], dtype=torch.float64))
 
 
 def parameters(spec: ResNetSpec, schemes: Tensor) -> Tensor:
@@ -111,8 +124,13 @@ def parameters(spec: ResNetSpec, schemes: Tensor) -> Tensor:
 
 
 def with_connections(spec: ResNetSpec, connected: Sequence[bool]) -> ResNetSpec:
-    """The spec with other connections, none if they are not told."""
-    return replace(spec, connected=tuple(connected) or (False,) * len(spec.connected))
+    """The spec with other connections."""
+    return replace(spec, connected=tuple(connected))
+
+
+def without_connections(spec: ResNetSpec) -> ResNetSpec:
+    """The spec with none."""
+    return with_connections(spec, [False] * len(spec.connected))
 
 
 def connection_scores(schemes: Tensor) -> Tensor:
@@ -120,11 +138,12 @@ def connection_scores(schemes: Tensor) -> Tensor:
     return schemes.double().mean(0)
 
 
-def line(x: Tensor, y: Tensor) -> Line:
+def fit_line(x: Tensor, y: Tensor) -> Line:
     """Fits a line through points; both (N,)."""
+    if len(y.unique()) == 1:
+        return Line(0.0, 0.0, 1.0)
     found = linregress(x.numpy(), y.numpy())
-    p = 1.0 if math.isnan(found.pvalue) else float(found.pvalue)  # of a level line
-    return Line(float(found.slope), float(found.stderr), p)
+    return Line(float(found.slope), float(found.stderr), float(found.pvalue))
 
 
 def periodicity(scheme: Sequence[bool]) -> tuple[int, float]:
@@ -141,13 +160,12 @@ def tickets_and_bad(seen: Seen) -> tuple[Tensor, Tensor]:
     """Two sets (S,), as far as shared weights tell (Sec. III-C).
 
     Returns:
-        Tickets: sparser and smaller than the network with all connections, and not less accurate; bad ones: less
-        accurate than that without.
+        Tickets: sparser and smaller than the network with all connections (as large at most, where stages share their
+        modules), and not less accurate; bad ones: less accurate than that without.
     """
-    full = seen.quality_of(seen.spec.connected)
-    plain = seen.quality_of([False] * len(seen.spec.connected))
-    sparser = (seen.connections < sum(seen.spec.connected)) & (seen.params < seen.params.max())
-    return sparser & (seen.quality >= full), seen.quality < plain
+    smaller = (seen.params < seen.params.max()) | (seen.spec.sharing == "stage")
+    sparser = (seen.connections < sum(seen.spec.connected)) & smaller
+    return sparser & (seen.quality >= seen.full), seen.quality < seen.plain
 
 
 def study(seen: Seen, times: Mapping[int, Increment]) -> dict[str, Any]:
@@ -157,8 +175,6 @@ def study(seen: Seen, times: Mapping[int, Increment]) -> dict[str, Any]:
         seen: The schemes.
         times: Those of `time_schemes`; empty if nothing was timed.
     """
-    full = seen.quality_of(seen.spec.connected)
-    plain = seen.quality_of([False] * len(seen.spec.connected))
     rows = []
     for number in seen.connections.unique().tolist():
         own = seen.connections == number
@@ -170,18 +186,18 @@ def study(seen: Seen, times: Mapping[int, Increment]) -> dict[str, Any]:
                 "schemes": len(quality),
                 "quality": [float(quality.min()), float(quality.mean()), float(quality.max())],
                 "params": [int(params.min()), int(params.max())],
-                "above_full": float((quality > full).double().mean()),
-                "below_plain": float((quality < plain).double().mean()),
+                "above_full": float((quality > seen.full).double().mean()),
+                "below_plain": float((quality < seen.plain).double().mean()),
                 "percent": [longer[0], statistics.median(longer), longer[-1]] if longer else [],
             }
         )
-    told: dict[str, Any] = {"full": full, "plain": plain, "ratios": rows, "scores": {}}
+    told: dict[str, Any] = {"full": seen.full, "plain": seen.plain, "ratios": rows, "scores": {}}
     for name, flags in zip(("tickets", "bad"), tickets_and_bad(seen), strict=True):
         told["scores"][name] = {"schemes": int(flags.sum())}
         if flags.any():
             score = connection_scores(seen.schemes[flags])
-            told["scores"][name] |= {"by_block": score.tolist(), **asdict(line(_blocks(score), score))}
-    told["quality_per_connection"] = asdict(line(seen.connections.double(), seen.quality))
+            told["scores"][name] |= {"by_block": score.tolist(), **asdict(fit_line(_blocks(score), score))}
+    told["quality_per_connection"] = asdict(fit_line(seen.connections.double(), seen.quality))
     return told
 
 
@@ -204,22 +220,17 @@ def time_schemes(seen: Seen, most: int, batch: int, repeats: int, threads: int =
         own = (seen.connections == number).nonzero()[:, 0]
         if number:
             chosen += own[torch.randperm(len(own), generator=generator)[:most]].tolist()
-    specs = {"plain": with_connections(seen.spec, [])}
+    specs = {"plain": without_connections(seen.spec)}
     specs |= {str(i): with_connections(seen.spec, seen.schemes[i].tolist()) for i in chosen}
     return {int(name): increment for name, increment in time_networks(specs, batch, repeats, threads).items()}
 
 
 def time_networks(specs: dict[str, ResNetSpec], batch: int, repeats: int, threads: int = 1) -> dict[str, Increment]:
     """How much longer than the first all other networks take, with fresh weights, on the CPU."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        images = torch.randn(batch, *next(iter(specs.values())).input_shape).to(memory_format=torch.channels_last)
-        modules = {n: spec.build().eval().to(memory_format=torch.channels_last) for n, spec in specs.items()}
-        with torch.inference_mode():
-            return increments({name: partial(module, images) for name, module in modules.items()}, repeats)
-    finally:
-        torch.set_num_threads(before)
+    images = torch.randn(batch, *next(iter(specs.values())).input_shape).to(memory_format=torch.channels_last)
+    modules = {name: spec.build().eval().to(memory_format=torch.channels_last) for name, spec in specs.items()}
+    with on_threads(threads), torch.inference_mode():
+        return increments({name: partial(module, images) for name, module in modules.items()}, repeats)
 
 
 def schemes_table(told: Mapping[str, Any]) -> Table:

@@ -135,6 +135,17 @@ class ResNetSpec(WithoutUnits):
         digits = iter("1" if flag else "0" for flag in self.connected)
         return _BETWEEN.join("".join(next(digits) for _ in range(number)) for number in self.blocks)
 
+    def with_scheme(self, scheme: str | int) -> ResNetSpec:
+        """Returns the spec with fewer connections, as `scheme` writes them.
+
+        Raises:
+            UserError: It is no scheme of these blocks, or connects one that has no module.
+        """
+        connected = _flags(scheme, self)
+        if any(wanted and not has for wanted, has in zip(connected, self.connected, strict=True)):
+            raise UserError(f"supernet.settings.scheme is {scheme}, which is no part of the ticket's, {self.scheme}")
+        return dataclasses.replace(self, connected=connected)
+
     def build(self) -> ResNet:
         """Makes the network with fresh weights."""
         return ResNet(self)

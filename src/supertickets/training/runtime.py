@@ -6,7 +6,6 @@ the graph, so a rebuilt (smaller) network needs nothing re-wrapped, and masks ap
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
@@ -17,11 +16,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..device import find_device
+from ..device import find_device, keep_freed_memory
 from ..errors import UserError
 
 T = TypeVar("T")
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ def start(device: str, threads: int | None, deterministic: bool) -> Runtime:
         torch.use_deterministic_algorithms(True)
     if world > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-    _keep_freed_memory()
+    keep_freed_memory()
     return Runtime(chosen, rank, world)
 
 
@@ -134,16 +132,3 @@ def digest(named: Iterable[tuple[str, Tensor]]) -> str:
         sha.update(name.encode())
         sha.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()
-
-
-def _keep_freed_memory() -> None:
-    """Lets glibc keep freed activations instead of giving them back to the system after every operation.
-
-    A training step on a CPU otherwise spends some 15% of its time in page faults (measured: hrnet_tiny, batch 64).
-    """
-    try:
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-    except (OSError, AttributeError):  # not glibc
-        pass
