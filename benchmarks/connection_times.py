@@ -46,7 +46,7 @@ def main() -> None:
     }
     for name, schemes in groups.items():
         sharing = "stage" if "shared" in name else "none"
-        rows = increments("resnet164", ("0" * 54, *schemes), sharing, 32, told.repeats)
+        rows = rows_of("resnet164", ("0" * 54, *schemes), sharing, 32, told.repeats)
         shares = [scheme.count("1") / 54 for scheme in rows]
         line = linregress(shares, [row["percent"] for row in rows.values()])
         fit = {"slope": line.slope, "intercept": line.intercept, "r": line.rvalue}
@@ -54,7 +54,7 @@ def main() -> None:
     for name, schemes in (("resnet38", told.schemes), ("resnet38 shared", told.share_found)):
         chosen = dict.fromkeys(["0" * 12, "1" * 12, *schemes])
         sharing = "stage" if "shared" in name else "none"
-        result[name] = {"rows": increments("resnet38", chosen, sharing, 16, told.repeats)}
+        result[name] = {"rows": rows_of("resnet38", chosen, sharing, 16, told.repeats)}
     plain, full = (network("resnet38", digit * 12, "none", 16).build() for digit in "01")
     runs = [100 * (as_released(full) / as_released(plain) - 1) for _ in range(7)]
     result["as_released"] = {"resnet38, all connected": runs}
@@ -68,7 +68,7 @@ def proportional(sharing: str) -> list[str]:
     return [*spread, *(["10" * 27, "01" * 27, "100" * 18, "010" * 18] if sharing == "stage" else [])]
 
 
-def increments(name: str, schemes: Iterable[str], sharing: str, side: int, repeats: int) -> dict[str, dict[str, float]]:
+def rows_of(name: str, schemes: Iterable[str], sharing: str, side: int, repeats: int) -> dict[str, dict[str, float]]:
     """Relative inference time increments of schemes over the network without connections, which comes first."""
     found = time_networks({scheme: network(name, scheme, sharing, side) for scheme in schemes}, BATCH[name], repeats)
     return {scheme: {"connections": scheme.count("1"), **asdict(one)} for scheme, one in found.items()}

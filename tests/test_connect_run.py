@@ -24,8 +24,9 @@ from supertickets.restate import OFF
 from supertickets.runs import search
 from supertickets.scheme_judge import batch_statistics
 from supertickets.search import Step
+from supertickets.study import scheme_trial
 from supertickets.supernets import ResNetSpec, Spec, create_spec
-from supertickets.training import Runtime, evaluate, load_checkpoint, read_events
+from supertickets.training import Interrupted, Runtime, evaluate, load_checkpoint, read_events
 
 _SHORT = """
 --threads 1 --epochs 2 --evaluate_every 2 --recalibrate_batches 2 --accumulate 2 --data.batch 32 --data.limit 96
@@ -331,6 +332,17 @@ def test_what_is_not_asked_of_schemes(everything: Path, cli: Cli, words: tuple[s
     found = cli("schemes", everything, *words)
     assert found.status == 2
     assert said in found.err
+
+
+def test_trials_can_be_stopped(everything: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise Interrupted
+
+    monkeypatch.setattr(scheme_trial, "train", stopped)
+    monkeypatch.setattr(scheme_trial, "ALONE", "new")
+    found = cli("schemes", everything, "--train")
+    assert found.status == 130
+    assert "the same command goes on" in found.err
 
 
 def test_a_search_within_the_scheme_of_a_ticket(run: Path, tmp_path: Path, cli: Cli) -> None:

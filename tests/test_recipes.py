@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,25 @@ def test_overrides_win_over_the_file(words: list[str], setting: str, value: Any)
     before, after = flatten(load_recipe("digits").to_json()), flatten(load_recipe("digits", words).to_json())
     assert after.pop(setting) == value != before.pop(setting)
     assert after == before  # and nothing else changes
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--optimizer.lr abc", "optimizer.lr is abc; it must be a number"),
+        ("--epochs 3.5", "epochs is 3.5; it must be a whole number"),
+        ("--channels_last 7", "channels_last is 7; it must be true or false"),
+        ("--data.size abc", "data.size is abc; it must be a whole number or 2 whole numbers, [a, b] or null"),
+        ("--lr.milestones 3", "lr.milestones is 3; it must be a list of whole numbers, [a, b, ...]"),
+        ("--lr.shape cosin", "lr.shape is cosin; it must be one of constant, step, cosine"),
+        ("--supernet.settings 3", "supernet.settings is 3; it must be names and values, {name: value, ...}"),
+        ("--lr 0.1", "'lr' is a group of settings: lr.shape, "),
+        ("--data.dir photos", "the digits, which come with the package"),
+    ],
+)
+def test_values_of_another_kind_are_told_in_words(words: str, said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        load_recipe("digits", words.split())
 
 
 def test_an_override_of_one_supernet_setting_keeps_the_others() -> None:

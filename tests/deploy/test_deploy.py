@@ -18,11 +18,11 @@ from PIL import Image
 from torch import Tensor
 
 from outcome import onnx_predict
-from supertickets import Ticket
+from supertickets import Ticket, UserError
 from supertickets.data import Preprocessing
-from supertickets.deploy import Exported, bench, compact, dense_twin, export
+from supertickets.deploy import Exported, bench, compact, dense_twin, export, twins
 from supertickets.deploy.export import Format
-from supertickets.supernets import HRNetSpec, create_spec
+from supertickets.supernets import HRNetSpec, create_resnet, create_spec
 
 EXPORT = importlib.import_module("supertickets.deploy.export")
 Weights = dict[str, Tensor]
@@ -400,3 +400,16 @@ def test_the_example_script_names_a_preprocessing_that_it_does_not_know(tmp_path
     found = onnx_predict(tmp_path / "model.onnx", tmp_path / "none.png")
     assert (found.status, len(found.err.splitlines())) == (1, 1)
     assert "'fold'" in found.err
+
+
+def test_a_resnet_is_timed_beside_both_ends() -> None:
+    spec = create_resnet("resnet38", attention="se", scheme="1010|0000|0001", widths=(4, 4, 4), image_size=(8, 8))
+    prepare = Preprocessing(3, (8, 8), (0.5,) * 3, (0.3,) * 3)
+    found = twins(Ticket(spec, spec.build().state_dict(), {}, ("a",), prepare, {}))
+    schemes = {name: getattr(other.spec, "scheme", "") for name, other in found.items()}
+    assert schemes == {"no connection": "0000|0000|0000", "all connected": "1111|1111|1111"}
+
+
+def test_a_folder_is_no_name_for_an_export(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a folder; give --out the name of a file"):
+        export(made(lambda weights: no_column(weights, "s0_b0_0", 0), LEAST), tmp_path)

@@ -340,6 +340,13 @@ def test_shipped_sweeps_can_be_planned(name: str) -> None:
     assert all(job.recipe is None or job.recipe.epochs == 350 for job in plan.jobs)
 
 
+def test_a_plan_for_programs(cli: Cli) -> None:
+    words = ("--recipe", "digits", "--ratios", "0.7", "--seeds", "0", "--plan", "--json")
+    jobs = json.loads(cli("sweep", "comparison", *words).out)
+    assert {job["command"] for job in jobs} >= {"draw", "prune", "retrain"}
+    assert {job["parent"] for job in jobs} <= {None, *(job["key"] for job in jobs)}
+
+
 def test_a_shipped_sweep_takes_recipe_ratios_and_settings() -> None:
     words = ["--epochs", "40", "--prune.interval", "4", "--prune.progressive", "false"]
     plan = read_sweep("ablation", {"recipe": "digits", "ratios": [0.7], "seeds": [0]}, words)
