@@ -1,4 +1,4 @@
-"""What connections.py works out: who is a ticket, how well shared weights foretell, what good schemes share."""
+"""What connections.py works out: the top of networks, how well shared weights foretell, how far searches come."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,17 +9,6 @@ from scipy.stats import pearsonr, spearmanr
 from torch import Tensor
 
 _EVERY = 10  # samples between the points of a curve
-
-
-def choose(candidates: Sequence[str], alone: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The candidate that is best on the validation split when trained alone; of equals the first; None if none was."""
-    trained = [scheme for scheme in candidates if scheme in alone]
-    return max(trained, key=lambda scheme: alone[scheme]["validation"], default=None)
-
-
-def is_ticket(one: Mapping[str, Any], full: Mapping[str, Any]) -> bool:
-    """Whether a network is smaller than the one with all connections, and not worse on test."""
-    return bool(one["params"] < full["params"] and one["test"] >= full["test"])
 
 
 def level_of_top(values: Sequence[float], share: float) -> float:

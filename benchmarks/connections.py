@@ -11,6 +11,7 @@ run side by side, and a last call collects them.
 import argparse
 import csv
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -24,7 +25,7 @@ from torch import Tensor
 import supertickets as st
 from commands import command
 from connection_figures import draw_all
-from connection_statistics import choose, correlations, is_ticket, level_of_top, progress
+from connection_statistics import correlations, level_of_top, progress
 from supertickets.connect import ranked
 from supertickets.cost.latency import device_name
 from supertickets.data import Batches, load_splits
@@ -33,6 +34,7 @@ from supertickets.policy_settings import ConnectSettings
 from supertickets.restate import OFF
 from supertickets.runs import once, search
 from supertickets.search import Step, enas_settings, every_scheme, explore, genetic, judged, periodic, random_schemes
+from supertickets.study.scheme_trial import Tried, choose, verdict
 from supertickets.study.schemes import Seen, periodicity, read_search, seen_of, study
 from supertickets.supernets import ResNetSpec, create_resnet
 from supertickets.tasks import Classification
@@ -107,13 +109,17 @@ def main() -> None:
         return
     random = [scheme for scheme in fixed(told.random)[2:] if scheme in alone]
     tables = {(beta, seed): learn_all(told.runs, words, beta, seed) for beta, seed in (SETUPS[i] for i in told.setups)}
+    tried = {scheme: Tried(scheme, row["validation"], row["test"], row["params"], 0.0) for scheme, row in alone.items()}
+    full = replace(tried["1" * M], percent=math.inf)  # connection_times.py tells times, and that all are faster
     for row in searches:
-        if (chosen := choose(row["candidates"], alone)) is None:
+        candidates = [tried[scheme] for scheme in row["candidates"] if scheme in tried]
+        if not candidates:
             continue
-        period, share = periodicity([digit == "1" for digit in chosen])
-        row |= {"chosen": chosen, "periodicity": {"period": period, "share": share}}
-        row |= {key: alone[chosen][key] for key in ("validation", "test", "params")}
-        row["ticket"] = is_ticket(alone[chosen], alone["1" * M])
+        chosen = choose(candidates)
+        period, share = periodicity([digit == "1" for digit in chosen.scheme])
+        row |= {"chosen": chosen.scheme, "periodicity": {"period": period, "share": share}}
+        row |= {key: alone[chosen.scheme][key] for key in ("validation", "test", "params")}
+        row["ticket"] = verdict(chosen, full, shared=False)["ticket"]
         row["top_5_percent"] = row["test"] >= level_of_top([alone[scheme]["test"] for scheme in random], 0.05)
     first = tables[SETUPS[0]]
     qualities = {f"{beta} {seed}": shared.quality.tolist() for (beta, seed), shared in tables.items()}

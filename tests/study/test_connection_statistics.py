@@ -16,17 +16,6 @@ ALONE = {
 }
 
 
-def test_the_best_on_validation_is_chosen() -> None:
-    """Not the best on test; of equals the one that had the higher reward."""
-    assert statistics.choose(["00", "01", "10"], ALONE) == "01"
-    assert statistics.choose(["10", "01"], ALONE) == "10"
-
-
-def test_who_is_a_ticket() -> None:
-    full = ALONE["11"]
-    assert [statistics.is_ticket(one, full) for one in ALONE.values()] == [False, True, True, False]
-
-
 def test_correlations_tell_random_schemes_from_all() -> None:
     found = statistics.correlations({"a": {"00": 0.1, "01": 0.2, "10": 0.4, "11": 0.3}}, ALONE, ["00", "01", "11"])
     assert found["random"]["schemes"] == 3
