@@ -28,18 +28,16 @@ from connection_figures import draw_all
 from connection_statistics import correlations, level_of_top, progress
 from supertickets.connect import ranked
 from supertickets.cost.latency import device_name
-from supertickets.data import Batches, load_splits
 from supertickets.emit import versions
+from supertickets.opening import open_session
 from supertickets.policy_settings import ConnectSettings
 from supertickets.restate import OFF
 from supertickets.runs import once, search
+from supertickets.scheme_judge import SchemeJudge
 from supertickets.search import Step, enas_settings, every_scheme, explore, genetic, judged, periodic, random_schemes
 from supertickets.study.scheme_trial import Tried, choose, verdict
 from supertickets.study.schemes import Seen, periodicity, read_search, seen_of, study
 from supertickets.supernets import ResNetSpec, create_resnet
-from supertickets.tasks import Classification
-from supertickets.training import Runtime, evaluate, recalibrate
-from supertickets.training.policy_step import Chosen
 
 RECIPE = Path(__file__).with_name("attention_tiny.yaml")
 M = 12
@@ -124,7 +122,7 @@ def main() -> None:
     first = tables[SETUPS[0]]
     qualities = {f"{beta} {seed}": shared.quality.tolist() for (beta, seed), shared in tables.items()}
     known = {key: {scheme: values[int(scheme, 2)] for scheme in alone} for key, values in qualities.items()}
-    known["0.5 0, recalibrated"] = recalibrated(first, words, list(alone))
+    known["0.5 0, recalibrated"] = recalibrated(told.runs, first, words, list(alone))
     pruned = draw_pruned(told.runs, words, searches[0]["chosen"])
     studies = {
         key: study(shared_study(torch.tensor(values, dtype=torch.float64)), {}) for key, values in qualities.items()
@@ -203,21 +201,13 @@ def train_alone(runs: Path, words: list[str], scheme: str) -> dict[str, Any]:
     return {**scores, "params": ticket.cost.params, "macs": ticket.cost.macs}
 
 
-def recalibrated(shared: Shared, words: list[str], schemes: list[str]) -> dict[str, float]:
+def recalibrated(runs: Path, shared: Shared, words: list[str], schemes: list[str]) -> dict[str, float]:
     """Quality of schemes with shared weights and batch norms measured anew for each."""
     recipe = load_recipe([*shared_words(words, shared.beta, shared.seed), "--connect.statistics", "recalibrated"])
     module = st.load(shared.out / "shared").module
-    splits, runtime = load_splits(recipe.data), Runtime(torch.device("cpu"))
-    batches = Batches(splits, recipe.data, recipe.augment, recipe.seed)
-    names = [decision.name for decision in module.spec.decisions()]
-    found = {}
-    for scheme in schemes:
-        network = Chosen(module, {name: digit == "1" for name, digit in zip(names, scheme, strict=True)}).eval()
-        recalibrate(network, batches.calibration(0, recipe.recalibrate_batches), runtime)
-        data = splits.validation
-        scores = evaluate(network, batches.evaluation(data), data, Classification(splits.classes), runtime)
-        found[scheme] = scores["top1"] / 100
-    return found
+    flags = torch.tensor([[digit == "1" for digit in scheme] for scheme in schemes])
+    with open_session(recipe, runs / "judged", lambda recipe, splits: module.spec) as (session, _):
+        return dict(zip(schemes, SchemeJudge(session, module.eval())(flags).tolist(), strict=True))
 
 
 def of_ratios(runs: Path, words: list[str], name: str, shared: Path | None = None) -> dict[str, Any]:
