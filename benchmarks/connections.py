@@ -124,9 +124,7 @@ def main() -> None:
     known = {key: {scheme: values[int(scheme, 2)] for scheme in alone} for key, values in qualities.items()}
     known["0.5 0, recalibrated"] = recalibrated(told.runs, first, words, list(alone))
     pruned = draw_pruned(told.runs, words, searches[0]["chosen"])
-    studies = {
-        key: study(shared_study(torch.tensor(values, dtype=torch.float64)), {}) for key, values in qualities.items()
-    }
+    studies = {f"{beta} {seed}": study(shared_study(one.quality), {}) for (beta, seed), one in tables.items()}
     studies["0.5 0, recalibrated"] = of_ratios(told.runs, words, "recalibrated", shared=first.out)
     if told.deep:
         studies["resnet164"] = of_ratios(told.runs, words, "resnet164")

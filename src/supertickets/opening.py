@@ -138,8 +138,7 @@ def check_way(spec: ResNetSpec, recipe: Recipe) -> None:
         raise UserError(f"--by {by} ranks modules, but the blocks of a stage share one; take another --by")
     if by == "median" and spec.attention == "sge":
         raise UserError("--by median compares filters, and sge has none; take another --by")
-    modules = spec.build().attention.named_parameters()
-    if by in ("l1", "median") and not any(can_be_scored(name, weight) for name, weight in modules):
+    if by in ("l1", "median") and not any(can_be_scored(*named) for named in spec.build().attention.named_parameters()):
         raise UserError(f"--by {by} ranks modules by weights, and {spec.attention} has none; take another --by")
 
 
