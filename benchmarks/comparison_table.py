@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from supertickets.study.compare import at_equal, grouped, paired, summary
+from supertickets.analysis.statistics import compare_at_equal_score, group_rows, paired_differences, summarize
 
 KEPT = ("validation_top1", "test_top1", "nonzero_params", "macs", "masked_macs", "paper_macs", "samples")
 PAIRS = (
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path)
     told = parser.parse_args()
     rows = read(told.results)
-    methods = grouped(rows, lambda row: row["method"])
+    methods = group_rows(rows, lambda row: row["method"])
     if told.to:
         keep([row for name in methods for row in sorted(methods[name], key=lambda r: (r["seed"], r["ratio"]))], told.to)
     ratios = sorted({row["ratio"] for row in rows if row["ratio"]})
@@ -63,8 +63,8 @@ def main() -> None:
     print("|---" * (len(ratios) + 1) + "|")
     for name, found in methods.items():
         cells = []
-        for ratio, some in grouped(found, lambda row: row["ratio"]).items():
-            top, macs = summary(row["test_top1"] for row in some), summary(row["masked_macs"] for row in some)
+        for ratio, some in group_rows(found, lambda row: row["ratio"]).items():
+            top, macs = summarize(row["test_top1"] for row in some), summarize(row["masked_macs"] for row in some)
             assert top is not None
             assert macs is not None
             spread = "" if top.deviation is None else f" ± {top.deviation:.1f}"
@@ -75,11 +75,11 @@ def main() -> None:
             continue
         print(f"\n{ours} beside {theirs}")
         same = {
-            ratio: paired(some, methods[theirs], "test_top1")
-            for ratio, some in grouped(methods[ours], lambda row: row["ratio"]).items()
+            ratio: paired_differences(some, methods[theirs], "test_top1")
+            for ratio, some in group_rows(methods[ours], lambda row: row["ratio"]).items()
         }
         print("  at the same ratio:", ", ".join(f"{ratio:.0%} {found}" for ratio, found in sorted(same.items())))
-        equal = at_equal(methods[ours], methods[theirs], "masked_macs", "test_top1")
+        equal = compare_at_equal_score(methods[ours], methods[theirs], "masked_macs", "test_top1")
         print(
             "  at equal MACs:    ",
             ", ".join(f"{at.ratio:.0%} {at.gain} ({at.gain.count if at.gain else 0})" for at in equal),

@@ -8,9 +8,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from supertickets.study.pictures import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, RED, STYLE, clean
-from supertickets.study.scheme_picture import quality
-from supertickets.study.schemes import Seen
+from supertickets.analysis.connection_schemes import JudgedSchemes
+from supertickets.visualization.run_figure import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, RED, STYLE, style_axes
+from supertickets.visualization.scheme_figure import quality
 
 _COLORS = {
     "policy": BLUE,
@@ -22,7 +22,7 @@ _COLORS = {
 }
 
 
-def draw_all(folder: Path, result: Mapping[str, Any], first: Seen) -> None:
+def draw_all(folder: Path, result: Mapping[str, Any], first: JudgedSchemes) -> None:
     """Draws the study.
 
     Args:
@@ -59,7 +59,7 @@ def _shared_and_alone(axis: Axes, result: Mapping[str, Any]) -> None:
         axis.annotate(label, place, (5, 4), textcoords="offset points", color=MUTED)
     axis.set(xlabel="validation accuracy with shared weights, %", ylabel="test accuracy alone, %")
     axis.legend(frameon=False)
-    clean(axis)
+    style_axes(axis)
 
 
 def _sureness(axis: Axes, repeated: Mapping[str, Mapping[str, Any]]) -> None:
@@ -72,7 +72,7 @@ def _sureness(axis: Axes, repeated: Mapping[str, Mapping[str, Any]]) -> None:
             axis.plot(x, curves.mean(0), color=color, label=way)
     axis.set(ylim=(0.45, 1.02), xlabel="step", ylabel="mean probability")
     axis.legend(frameon=False)
-    clean(axis)
+    style_axes(axis)
 
 
 def _over_samples(axis: Axes, repeated: Mapping[str, Mapping[str, Any]]) -> None:
@@ -82,4 +82,4 @@ def _over_samples(axis: Axes, repeated: Mapping[str, Mapping[str, Any]]) -> None
         axis.plot(10 * np.arange(1, len(mean) + 1), mean, color=color, label=way)
     axis.set(xlabel="schemes sampled", ylabel="mean over searches and pre-trainings")
     axis.legend(frameon=False)
-    clean(axis)
+    style_axes(axis)

@@ -18,10 +18,10 @@ import torch
 from scipy.stats import linregress
 
 from commands import command
+from supertickets.analysis.connection_schemes import time_networks
 from supertickets.cost.latency import device_name
-from supertickets.emit import versions
-from supertickets.study.schemes import time_networks
-from supertickets.supernets import ResNet, ResNetSpec, create_resnet
+from supertickets.models import ResNet, ResNetSpec, create_resnet
+from supertickets.runs.finalize import versions
 
 BATCH = {"resnet38": 50, "resnet164": 10}
 

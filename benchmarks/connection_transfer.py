@@ -16,9 +16,9 @@ from typing import Any
 import supertickets as st
 from commands import command
 from supertickets.cost.latency import device_name
-from supertickets.emit import versions
-from supertickets.restate import OFF, transfer_recipe
-from supertickets.runs import once, search, transfer
+from supertickets.runs.api import load_or_run, search, transfer
+from supertickets.runs.derive import NO_SEARCH_NO_PRUNING, transfer_recipe
+from supertickets.runs.finalize import versions
 from ticket_times import time_tickets
 
 RECIPE = Path(__file__).with_name("attention_tiny.yaml")
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", choices=list(TARGETS), default=list(TARGETS))
     told = parser.parse_args()
     words = ["--data.dir", str(told.data), "--threads", "1"]
-    found = once(told.runs / "search", lambda out: search(load([*words, *SHARED, *SEARCH]), out))
+    found = load_or_run(told.runs / "search", lambda out: search(load([*words, *SHARED, *SEARCH]), out))
     networks = {
         "plain": ["--supernet.settings.scheme", "0000|0000|0000"],
         "full": SHARED,
@@ -51,13 +51,13 @@ def main() -> None:
     }
     rows, tickets = [], {}
     for name in told.networks or networks:
-        source = once(told.runs / name, partial(train_one, [*words, *networks[name]]))
+        source = load_or_run(told.runs / name, partial(train_one, [*words, *networks[name]]))
         row: dict[str, Any] = {"name": name, "scheme": getattr(source.spec, "scheme", ""), "params": source.cost.params}
         row["tiny_imagenet"] = source.about["test"]
         for target in told.targets:
             data = {"mbm_cells": told.cells, "camvid": told.streets}[target]
             recipe = transfer_recipe(source, target, ["--data.dir", str(data), *USUAL, *TARGETS[target]])
-            ticket = once(told.runs / f"{name}-{target}", partial(transfer, source, recipe))
+            ticket = load_or_run(told.runs / f"{name}-{target}", partial(transfer, source, recipe))
             row[target] = {**ticket.about["test"], "macs": ticket.cost.macs}
             tickets[f"{name} {target}"] = ticket
         rows.append(row)
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def load(words: list[str]) -> st.Recipe:
-    return st.load_recipe(str(RECIPE), [*OFF, *words])
+    return st.load_recipe(str(RECIPE), [*NO_SEARCH_NO_PRUNING, *words])
 
 
 def train_one(words: list[str], out: Path) -> st.Ticket:

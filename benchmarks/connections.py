@@ -1,7 +1,7 @@
 """Searches for connections on the same shared weights, and what they find, trained alone (LTH4SA, Table I).
 
 Example: python benchmarks/connections.py --data DIR --to benchmarks/results/connections.json
-For every beta and seed a ResNet38 learns all connection schemes at once (attention_tiny.yaml, 20 epochs, 520 pictures
+For every beta and seed a ResNet38 learns all connection schemes at once (attention_tiny.yaml, 20 epochs, 520 images
 held out) and all 4,096 are judged; since a scheme's quality is then known, searches that only ask for qualities read it
 from there, and see what they would have measured. Schemes are trained alone once each, by the recipe as it is, from one
 seed: those that were found, 24 random ones, no connection and all. Runs that are finished are not repeated: parts may
@@ -26,18 +26,33 @@ import supertickets as st
 from commands import command
 from connection_figures import draw_all
 from connection_statistics import correlations, level_of_top, progress
-from supertickets.connect import ranked
+from supertickets.algorithms.connection_search import rank_schemes
+from supertickets.algorithms.scheme_evaluator import SchemeEvaluator
+from supertickets.analysis.connection_schemes import (
+    JudgedSchemes,
+    judged_schemes,
+    periodicity,
+    read_scheme_search,
+    summarize_schemes,
+)
+from supertickets.analysis.scheme_trial import TrainedScheme, choose_schemes, ticket_verdict
+from supertickets.config.search_settings import ConnectSettings
 from supertickets.cost.latency import device_name
-from supertickets.emit import versions
-from supertickets.opening import open_session
-from supertickets.policy_settings import ConnectSettings
-from supertickets.restate import OFF
-from supertickets.runs import once, search
-from supertickets.scheme_judge import SchemeJudge
-from supertickets.search import Step, enas_settings, every_scheme, explore, genetic, judged, periodic, random_schemes
-from supertickets.study.scheme_trial import Tried, choose, verdict
-from supertickets.study.schemes import Seen, periodicity, read_search, seen_of, study
-from supertickets.supernets import ResNetSpec, create_resnet
+from supertickets.models import ResNetSpec, create_resnet
+from supertickets.nas import (
+    SearchStep,
+    enas_settings,
+    evaluate_schemes,
+    every_scheme,
+    genetic_search,
+    periodic_scheme,
+    policy_search,
+    random_search,
+)
+from supertickets.runs.api import load_or_run, search
+from supertickets.runs.derive import NO_SEARCH_NO_PRUNING
+from supertickets.runs.finalize import versions
+from supertickets.runs.session import open_session
 
 RECIPE = Path(__file__).with_name("attention_tiny.yaml")
 M = 12
@@ -107,24 +122,29 @@ def main() -> None:
         return
     random = [scheme for scheme in fixed(told.random)[2:] if scheme in alone]
     tables = {(beta, seed): learn_all(told.runs, words, beta, seed) for beta, seed in (SETUPS[i] for i in told.setups)}
-    tried = {scheme: Tried(scheme, row["validation"], row["test"], row["params"], 0.0) for scheme, row in alone.items()}
+    tried = {
+        scheme: TrainedScheme(scheme, row["validation"], row["test"], row["params"], 0.0)
+        for scheme, row in alone.items()
+    }
     full = replace(tried["1" * M], percent=math.inf)  # connection_times.py tells times, and that all are faster
     for row in searches:
         candidates = [tried[scheme] for scheme in row["candidates"] if scheme in tried]
         if not candidates:
             continue
-        chosen = choose(candidates)
+        chosen = choose_schemes(candidates)
         period, share = periodicity([digit == "1" for digit in chosen.scheme])
         row |= {"chosen": chosen.scheme, "periodicity": {"period": period, "share": share}}
         row |= {key: alone[chosen.scheme][key] for key in ("validation", "test", "params")}
-        row["ticket"] = verdict(chosen, full, shared=False)["ticket"]
+        row["ticket"] = ticket_verdict(chosen, full, shared=False)["ticket"]
         row["top_5_percent"] = row["test"] >= level_of_top([alone[scheme]["test"] for scheme in random], 0.05)
     first = tables[SETUPS[0]]
     qualities = {f"{beta} {seed}": shared.quality.tolist() for (beta, seed), shared in tables.items()}
     known = {key: {scheme: values[int(scheme, 2)] for scheme in alone} for key, values in qualities.items()}
     known["0.5 0, recalibrated"] = recalibrated(told.runs, first, words, list(alone))
     pruned = draw_pruned(told.runs, words, searches[0]["chosen"])
-    studies = {f"{beta} {seed}": study(shared_study(one.quality), {}) for (beta, seed), one in tables.items()}
+    studies = {
+        f"{beta} {seed}": summarize_schemes(shared_study(one.quality), {}) for (beta, seed), one in tables.items()
+    }
     studies["0.5 0, recalibrated"] = of_ratios(told.runs, words, "recalibrated", shared=first.out)
     if told.deep:
         studies["resnet164"] = of_ratios(told.runs, words, "resnet164")
@@ -163,9 +183,9 @@ def create(scheme: str) -> ResNetSpec:
     return create_resnet("resnet38", attention="se", scheme=strokes(scheme), num_classes=40, image_size=(16, 16))
 
 
-def shared_study(quality: Tensor) -> Seen:
+def shared_study(quality: Tensor) -> JudgedSchemes:
     """All schemes with these qualities (4096,), the best first."""
-    return seen_of(create("1" * M), every_scheme(M), quality)
+    return judged_schemes(create("1" * M), every_scheme(M), quality)
 
 
 def strokes(scheme: str) -> str:
@@ -174,7 +194,7 @@ def strokes(scheme: str) -> str:
 
 
 def load_recipe(words: Iterable[str]) -> st.Recipe:
-    return st.load_recipe(str(RECIPE), [*OFF, *words])
+    return st.load_recipe(str(RECIPE), [*NO_SEARCH_NO_PRUNING, *words])
 
 
 def shared_words(words: list[str], beta: float, seed: int) -> list[str]:
@@ -185,7 +205,7 @@ def learn_all(runs: Path, words: list[str], beta: float, seed: int) -> Shared:
     """The pre-training, and the quality of all schemes."""
     out = runs / f"all-{beta}-{seed}"
     recipe = load_recipe([*shared_words(words, beta, seed), "--connect.by", "all"])
-    once(out, lambda out: search(recipe, out))
+    load_or_run(out, lambda out: search(recipe, out))
     with (out / "schemes.csv").open() as file:
         found = {int(row["scheme"].replace("|", ""), 2): float(row["quality"]) for row in csv.DictReader(file)}
     return Shared(beta, seed, out, torch.tensor([found[i] for i in range(2**M)], dtype=torch.float64))
@@ -194,7 +214,7 @@ def learn_all(runs: Path, words: list[str], beta: float, seed: int) -> Shared:
 def train_alone(runs: Path, words: list[str], scheme: str) -> dict[str, Any]:
     """A network of a scheme, from fresh weights."""
     recipe = load_recipe([*words, "--supernet.settings.scheme", strokes(scheme)])
-    ticket = once(runs / "alone" / f"{scheme}-0", lambda out: st.train(recipe, out))
+    ticket = load_or_run(runs / "alone" / f"{scheme}-0", lambda out: st.train(recipe, out))
     scores = {split: ticket.about[split]["top1"] for split in ("validation", "test")}
     return {**scores, "params": ticket.cost.params, "macs": ticket.cost.macs}
 
@@ -205,15 +225,15 @@ def recalibrated(runs: Path, shared: Shared, words: list[str], schemes: list[str
     module = st.load(shared.out / "shared").module
     flags = torch.tensor([[digit == "1" for digit in scheme] for scheme in schemes])
     with open_session(recipe, runs / "judged", lambda recipe, splits: module.spec) as (session, _):
-        return dict(zip(schemes, SchemeJudge(session, module.eval())(flags).tolist(), strict=True))
+        return dict(zip(schemes, SchemeEvaluator(session, module.eval())(flags).tolist(), strict=True))
 
 
 def of_ratios(runs: Path, words: list[str], name: str, shared: Path | None = None) -> dict[str, Any]:
     """The study of Sec. III of some schemes by their ratio: with own statistics, or of a deeper network."""
     some = shared_words(words, 0.5, 0) + RATIOS[name]
     out = runs / f"ratios-{name}"
-    once(out, lambda out: search(load_recipe([*some, "--connect.by", "ratios"]), out, shared=shared))
-    return study(read_search(out), {})
+    load_or_run(out, lambda out: search(load_recipe([*some, "--connect.by", "ratios"]), out, shared=shared))
+    return summarize_schemes(read_scheme_search(out), {})
 
 
 def search_time(runs: Path, shared: Shared, words: list[str]) -> dict[str, float]:
@@ -233,7 +253,7 @@ def draw_pruned(runs: Path, words: list[str], scheme: str) -> dict[str, Any]:
     """The network of a scheme, half of whose weights are pruned while it trains."""
     pruning = ["--prune.ratio", "0.5", "--prune.interval", "1", "--search.interval", "0"]
     recipe = st.load_recipe(str(RECIPE), [*words, "--supernet.settings.scheme", strokes(scheme), *pruning])
-    ticket = once(runs / f"drawn-{scheme}", lambda out: st.draw(recipe, out))
+    ticket = load_or_run(runs / f"drawn-{scheme}", lambda out: st.draw(recipe, out))
     scores = {split: ticket.about[split]["top1"] for split in ("validation", "test")}
     cost = ticket.cost
     told = {
@@ -245,36 +265,36 @@ def draw_pruned(runs: Path, words: list[str], scheme: str) -> dict[str, Any]:
     return {"scheme": scheme, **scores, **told}
 
 
-def find(way: str, shared: Shared, words: list[str]) -> list[Step]:
+def find(way: str, shared: Shared, words: list[str]) -> list[SearchStep]:
     """What a search sees."""
     if way in FROM_TABLE:
         return from_table(way, shared, shared.seed)
     chosen = [*shared_words(words, shared.beta, shared.seed), "--connect.by", way]
     out = shared.out.with_name(f"{way}-{shared.beta}-{shared.seed}")
-    once(out, lambda out: search(load_recipe(chosen), out, shared=shared.out))
+    load_or_run(out, lambda out: search(load_recipe(chosen), out, shared=shared.out))
     with (out / "schemes.csv").open() as file:
         rows = [[digit == "1" for digit in row["scheme"].replace("|", "")] for row in csv.DictReader(file)]
-    return [judged(torch.tensor([row]), shared.judge, ConnectSettings()) for row in rows]
+    return [evaluate_schemes(torch.tensor([row]), shared.judge, ConnectSettings()) for row in rows]
 
 
-def from_table(way: str, shared: Shared, seed: int) -> list[Step]:
+def from_table(way: str, shared: Shared, seed: int) -> list[SearchStep]:
     """What a search sees that only asks for qualities."""
     settings = ConnectSettings(steps=STEPS, probability=shared.beta)
-    ways: dict[str, Callable[[], list[Step]]] = {
-        "policy": lambda: explore(M, shared.judge, settings, seed),
-        "enas": lambda: explore(M, shared.judge, enas_settings(settings), seed),
-        "genetic": lambda: genetic(M, shared.judge, settings, seed),
-        "random": lambda: random_schemes(M, shared.judge, settings, seed),
-        "every": lambda: [judged(periodic(M, period), shared.judge, settings) for period in (2, 3)],
+    ways: dict[str, Callable[[], list[SearchStep]]] = {
+        "policy": lambda: policy_search(M, shared.judge, settings, seed),
+        "enas": lambda: policy_search(M, shared.judge, enas_settings(settings), seed),
+        "genetic": lambda: genetic_search(M, shared.judge, settings, seed),
+        "random": lambda: random_search(M, shared.judge, settings, seed),
+        "every": lambda: [evaluate_schemes(periodic_scheme(M, period), shared.judge, settings) for period in (2, 3)],
     }
     if way in VARIED:
-        return explore(M, shared.judge, replace(settings, **VARIED[way]), seed)
+        return policy_search(M, shared.judge, replace(settings, **VARIED[way]), seed)
     return ways[way]()
 
 
-def tell(steps: list[Step], candidates: int) -> dict[str, Any]:
+def tell(steps: list[SearchStep], candidates: int) -> dict[str, Any]:
     """What a search came to: what is trained of it, and how sure it became."""
-    best = ranked(steps)
+    best = rank_schemes(steps)
     texts = ["".join(str(int(flag)) for flag in scheme) for scheme in best]
     told: dict[str, Any] = {
         "candidates": texts[:candidates],

@@ -30,7 +30,7 @@ def main() -> None:
     for seed in options.seeds:
         recipe = st.load_recipe(options.recipe, [*settings, "--seed", str(seed)])
         out = options.runs / f"{options.to.stem}-seed{seed}"
-        st.runs.once(out, partial(st.draw, recipe))
+        st.load_or_run(out, partial(st.draw, recipe))
         rows.append(row(out, seed))
     result = {
         "command": command(),

@@ -1,6 +1,6 @@
 """Generated data in authentic layouts and at full size, to measure input pipelines where the real is not at hand.
 
-Pictures are smooth colours with noise, so that PNG and JPEG files are about as large as photographs of their size.
+Images are smooth colours with noise, so that PNG and JPEG files are about as large as photographs of their size.
 """
 
 import json
@@ -24,7 +24,7 @@ def cityscapes(root: Path, parts: dict[str, int]) -> None:
     """2048x1024 PNG, with labelIds."""
     for number, part, i in _numbered({k: v for k, v in parts.items() if k != "test"}):
         stem = f"town_{i:06}_000019"
-        _save(_picture(number, 1024, 2048), root / "leftImg8bit" / part / "town" / f"{stem}_leftImg8bit.png")
+        _save(_image(number, 1024, 2048), root / "leftImg8bit" / part / "town" / f"{stem}_leftImg8bit.png")
         labels = np.array([7, 8, 11, 21, 23, 26], np.uint8)[_regions(number, 1024, 2048, 6)]
         _save(labels, root / "gtFine" / part / "town" / f"{stem}_gtFine_labelIds.png")
 
@@ -34,7 +34,7 @@ def ade20k(root: Path, parts: dict[str, int]) -> None:
     folder = root / "ADEChallengeData2016"
     for number, part, i in _numbered({"training": parts["train"], "validation": parts["val"]}):
         name = f"ADE_{part[:5]}_{i:08}"
-        _save(_picture(number, 512, 683), folder / "images" / part / f"{name}.jpg")
+        _save(_image(number, 512, 683), folder / "images" / part / f"{name}.jpg")
         _save(_regions(number, 512, 683, 150), folder / "annotations" / part / f"{name}.png")
 
 
@@ -44,7 +44,7 @@ def coco(root: Path, parts: dict[str, int]) -> None:
     for split in ("train", "val"):
         images, people = [], []
         for number, _, i in _numbered({split: parts[split]}):
-            _save(_picture(number, 480, 640), root / f"{split}2017" / f"{i + 1:012}.jpg")
+            _save(_image(number, 480, 640), root / f"{split}2017" / f"{i + 1:012}.jpg")
             images.append({"id": i + 1, "file_name": f"{i + 1:012}.jpg", "width": 640, "height": 480})
             marks = np.random.default_rng(number).uniform([200, 100, 2], [400, 400, 2], (_JOINTS, 3)).ravel().tolist()
             person = {"id": i + 1, "image_id": i + 1, "category_id": 1, "iscrowd": 0, "num_keypoints": _JOINTS}
@@ -58,7 +58,7 @@ def coco(root: Path, parts: dict[str, int]) -> None:
 def imagenet(root: Path, parts: dict[str, int]) -> None:
     """500x375 JPEG in a folder per class."""
     for number, part, i in _numbered({k: 4 * v if k != "train" else v for k, v in parts.items()}):
-        _save(_picture(number, 375, 500), root / part / f"class{i % 4}" / f"{i:06}.jpg")
+        _save(_image(number, 375, 500), root / part / f"class{i % 4}" / f"{i:06}.jpg")
 
 
 def _numbered(parts: dict[str, int]) -> list[tuple[int, str, int]]:
@@ -66,7 +66,7 @@ def _numbered(parts: dict[str, int]) -> list[tuple[int, str, int]]:
     return [(number, part, i) for number, (part, i) in enumerate(listed)]
 
 
-def _picture(seed: int, height: int, width: int) -> npt.NDArray[np.uint8]:
+def _image(seed: int, height: int, width: int) -> npt.NDArray[np.uint8]:
     random = np.random.default_rng(seed)
     coarse = Image.fromarray(random.integers(0, 255, (height // 32, width // 32, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float32)

@@ -6,7 +6,7 @@ Beside it random search (the best reward among so many lookups) and regularised 
 around the target).
 
 Example: python benchmarks/macro_search.py --data DIR --to benchmarks/results/macro_search.json
-    --picture docs/macro_search.png
+    --image docs/macro_search.png
 """
 
 import argparse
@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from commands import command
-from supertickets.emit import versions
-from supertickets.policy_settings import PolicySettings, RewardKind
-from supertickets.search import Policy, Space, Window, evolve, lr_at, random_networks, reward, trend
-from supertickets.supernets import Decision
+from supertickets.config.search_settings import PolicySettings, RewardKind
+from supertickets.models import Decision
+from supertickets.nas import CostRange, Policy, Space, evolve, fit_trend, lr_at, random_networks, reward
+from supertickets.runs.finalize import versions
 
 FILE = "nas-bench-macro_cifar10.json"
 SPACE = Space(tuple(Decision(f"layer{i}", (0, 1, 2)) for i in range(8)))  # 0 identity, 1 k3 e3, 2 k5 e6
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--to", type=Path, required=True)
-    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--image", type=Path)
     told = parser.parse_args()
     torch.set_num_threads(1)
     table = Table.read(told.data / FILE)
@@ -160,14 +160,14 @@ def main() -> None:
     result = {
         "command": command().replace(str(told.data), "DIR"),
         "versions": versions(),
-        "slope": {f"{t:g}": trend(table.quality, table.cost, t).slope for t in told.targets},
+        "slope": {f"{t:g}": fit_trend(table.quality, table.cost, t).slope for t in told.targets},
         "policy": rows,
         "rivals": [rival(table, target, told) for target in told.targets],
     }
     told.to.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result["rivals"], indent=1))
-    if told.picture:
-        picture(told.picture, table, rows, told)
+    if told.image:
+        image(told.image, table, rows, told)
 
 
 def summary(found: list[dict[str, Any]], target: float) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def mean_course(courses: list[list[dict[str, float]]]) -> dict[str, list[float]]
 def rival(table: Table, target: float, told: argparse.Namespace) -> dict[str, Any]:
     """Random search and evolution with as many lookups as a search, and fewer."""
     every = reward("absolute", table.quality, table.cost, target, told.beta)
-    window = Window(0.95 * target, 1.05 * target)
+    window = CostRange(0.95 * target, 1.05 * target)
     best: dict[int, list[float]] = {n: [] for n in LOOKUPS}
     evolved = []
     for seed in range(told.first_seed, told.first_seed + told.seeds):
@@ -211,13 +211,13 @@ def rival(table: Table, target: float, told: argparse.Namespace) -> dict[str, An
     }
 
 
-def picture(path: Path, table: Table, rows: list[dict[str, Any]], told: argparse.Namespace) -> None:
+def image(path: Path, table: Table, rows: list[dict[str, Any]], told: argparse.Namespace) -> None:
     """Random networks against searches (Fig. 1), and expected against most probable cost."""
     figure, axes = plt.subplots(2, len(told.targets), figsize=(10, 7.4), layout="constrained", squeeze=False)
     colors = {"absolute": "#d9822b", CONSTANT: "#7a5ea8", "soft": "#3f8f5f", "hard": "#b5475b"}
     for column, target in enumerate(told.targets):
         top, low = axes[0, column], axes[1, column]
-        window = Window(0.95 * target, 1.05 * target)
+        window = CostRange(0.95 * target, 1.05 * target)
         drawn = random_networks(SPACE, table.costs, window, 250, torch.Generator().manual_seed(0))
         top.hist(100 * table.qualities(drawn).numpy(), bins=30, color="#2f6db5", label="250 random networks")
         here = {row["reward"]: row for row in rows if row["target"] == target}

@@ -19,9 +19,9 @@ from commands import command
 from generated import generate
 from supertickets.cost.latency import device_name
 from supertickets.data import Batches, load_splits
-from supertickets.emit import versions
-from supertickets.opening import make_task, supernet_for
-from supertickets.settle import settle
+from supertickets.runs.auto_settings import resolve_auto_settings
+from supertickets.runs.finalize import versions
+from supertickets.runs.model_init import make_task, supernet_for
 from supertickets.training.runtime import start
 from supertickets.training.state import initial_state
 from supertickets.training.step import Stepper
@@ -48,7 +48,7 @@ def measure(options: argparse.Namespace, settings: list[str]) -> None:
     recipe = st.load_recipe(options.recipe, settings)
     runtime = start(recipe.device, recipe.threads, recipe.deterministic)
     splits = load_splits(recipe.data)
-    recipe, _ = settle(recipe, len(splits.train), splits.preprocessing.size[0])
+    recipe, _ = resolve_auto_settings(recipe, len(splits.train), splits.preprocessing.size[0])
     batches = Batches(splits, recipe.data, recipe.augment, recipe.seed)
     spec = supernet_for(recipe, splits)
     state = initial_state(spec, recipe, runtime.device)

@@ -1,4 +1,4 @@
-"""Policy searches on real pictures to a latency of this device, with and without warm-up, beside random search.
+"""Policy searches on real images to a latency of this device, with and without warm-up, beside random search.
 
 Example: python benchmarks/real_search.py --data DIR --latency-ms 5 --seeds 0 1 2 --networks 15
     --to benchmarks/results/real_search.json
@@ -20,13 +20,13 @@ import supertickets as st
 from commands import command
 from supertickets.cost.latency import device_name
 from supertickets.data import load_splits
-from supertickets.deploy import measure_table
-from supertickets.emit import versions
-from supertickets.opening import space_for
-from supertickets.restate import OFF
-from supertickets.runs import once, search
-from supertickets.study.rival_search import rival_search
-from supertickets.supernets import Spec
+from supertickets.deploy import measure_latency_table
+from supertickets.models import Spec
+from supertickets.runs.api import load_or_run, search
+from supertickets.runs.baseline_search import baseline_search
+from supertickets.runs.derive import NO_SEARCH_NO_PRUNING
+from supertickets.runs.finalize import versions
+from supertickets.runs.model_init import space_for
 from ticket_times import time_tickets
 
 RECIPE = Path(__file__).with_name("tunas_tiny.yaml")
@@ -50,7 +50,7 @@ def main() -> None:
     table = told.runs / "latency.json"
     if not table.exists():
         told.runs.mkdir(parents=True, exist_ok=True)
-        measure_table(space(words)).save(table)
+        measure_latency_table(space(words)).save(table)
     budget = ["--budget.latency_ms", str(told.latency_ms), "--budget.table", str(table)]
     rows, networks = [], {}
     seeds = dict(zip(WAYS, (told.seeds, told.seeds_without or told.seeds), strict=True))
@@ -89,7 +89,7 @@ def main() -> None:
 
 def space(words: list[str]) -> Spec:
     """The space as it is for the data."""
-    recipe = st.load_recipe(str(RECIPE), [*OFF, *words])
+    recipe = st.load_recipe(str(RECIPE), [*NO_SEARCH_NO_PRUNING, *words])
     return space_for(recipe, load_splits(recipe.data))
 
 
@@ -103,7 +103,7 @@ def searched(out: Path, words: list[str], plain: list[str]) -> tuple[st.Ticket, 
 
 def random(out: Path, words: list[str], networks: int) -> tuple[st.Ticket, dict[str, Any]]:
     """The best of some random networks at the target; the first of them is a random network."""
-    ticket = rival_search(st.load_recipe(str(RECIPE), [*OFF, *words]), out, "random", networks)
+    ticket = baseline_search(st.load_recipe(str(RECIPE), [*NO_SEARCH_NO_PRUNING, *words]), out, "random", networks)
     with (out / "networks.csv").open() as file:
         rows = [{key: float(value) for key, value in row.items() if key != "network"} for row in csv.DictReader(file)]
     return ticket, {"networks": rows, "samples": sum(row["samples"] for row in rows)}
@@ -111,7 +111,7 @@ def random(out: Path, words: list[str], networks: int) -> tuple[st.Ticket, dict[
 
 def run(out: Path, begin: Callable[[st.Recipe, Path], st.Ticket], words: list[str]) -> st.Ticket:
     """The ticket of a run by the recipe."""
-    return once(out, lambda out: begin(st.load_recipe(str(RECIPE), [*OFF, *words]), out))
+    return load_or_run(out, lambda out: begin(st.load_recipe(str(RECIPE), [*NO_SEARCH_NO_PRUNING, *words]), out))
 
 
 def course(out: Path) -> dict[str, list[float]]:

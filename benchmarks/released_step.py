@@ -19,8 +19,8 @@ from unittest import mock
 import torch
 from torch.nn import functional as F
 
-from supertickets.supernets import HRNetSpec
-from supertickets.tasks.keypoints import heatmaps
+from supertickets.models import HRNetSpec
+from supertickets.tasks.heatmaps import heatmaps
 
 
 def released_step(

@@ -13,8 +13,9 @@ from unittest import mock
 import torch
 
 from supertickets.cost.latency import device_name, time_interleaved
-from supertickets.supernets import Units, products
-from supertickets.supernets.blocks import BlockShape, BlockStyle, MixBlock
+from supertickets.models import Units
+from supertickets.models.hrnet import matrix_products as products
+from supertickets.models.hrnet.blocks import BlockShape, BlockStyle, MixBlock
 
 
 def main() -> None:

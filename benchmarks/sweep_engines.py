@@ -26,8 +26,8 @@ from ray.cluster_utils import Cluster
 
 from commands import command
 from supertickets.cost.latency import device_name
-from supertickets.emit import versions
-from supertickets.study.sweep import Plan, read_sweep
+from supertickets.runs.finalize import versions
+from supertickets.sweeps.sweep import Plan, read_sweep
 
 _NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}
 _PARTS = ("one", "two", "local", "disturbed")

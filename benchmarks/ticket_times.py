@@ -1,4 +1,4 @@
-"""Tickets timed side by side, one picture and one thread."""
+"""Tickets timed side by side, one image and one thread."""
 
 from collections.abc import Mapping
 from functools import partial

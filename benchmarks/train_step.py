@@ -18,12 +18,13 @@ import torch
 from torch.nn import functional as F
 
 from released_step import released_step
+from supertickets.config.loading import load_recipe
+from supertickets.config.recipe import AugmentSettings, DataSettings, Recipe
 from supertickets.cost.latency import device_name
-from supertickets.data import Batches, ImageSet, Preprocessing, Splits
-from supertickets.files import load_recipe
+from supertickets.data import Batches, InMemoryImages, Preprocessing, Splits
+from supertickets.models import HRNetSpec
+from supertickets.models.factory import create_spec
 from supertickets.pruning import SparseState, magnitude_mask
-from supertickets.recipe import AugmentSettings, DataSettings, Recipe
-from supertickets.supernets import HRNetSpec, create_spec
 from supertickets.tasks import Classification, Pose, Segmentation
 from supertickets.training.runtime import Runtime, start
 from supertickets.training.state import initial_state
@@ -136,10 +137,10 @@ def own(spec: HRNetSpec, batch: int, runtime: Runtime, repeats: int) -> dict[str
 
 
 def loader() -> dict[str, float]:
-    """Images per second of the input pipeline alone: 64x64 pictures in memory, cropped, flipped and coloured."""
+    """Images per second of the input pipeline alone: 64x64 images in memory, cropped, flipped and coloured."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2048, 3, 64, 64), generator=generator, dtype=torch.uint8)
-    data = ImageSet(images, torch.zeros(len(images), dtype=torch.int64))
+    data = InMemoryImages(images, torch.zeros(len(images), dtype=torch.int64))
     how = Preprocessing(3, (64, 64), (0.5,) * 3, (0.25,) * 3, "crop")
     found = {}
     for workers in (1, 2):

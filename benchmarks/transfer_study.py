@@ -24,8 +24,8 @@ import torch
 import supertickets as st
 from commands import command
 from supertickets.cost.latency import device_name
-from supertickets.emit import versions
-from supertickets.tasks import headline
+from supertickets.runs.finalize import versions
+from supertickets.tasks import primary_metric
 
 CRITERIA = {"mag": "magnitude", "grad": "snip"}
 
@@ -77,7 +77,7 @@ class Study:
         """Does a cell unless it is there, and writes all of them."""
         if any((c["method"], c["ratio"], c["seed"]) == (method, ratio, self.seed) for c in self.cells):
             return
-        ticket = st.runs.once(self.at(method, ratio), run)
+        ticket = st.load_or_run(self.at(method, ratio), run)
         self.cells.append({"method": method, "ratio": ratio, "seed": self.seed, **row(ticket)})
         write(self.options.to, self.cells)
 
@@ -100,13 +100,13 @@ class Study:
         for method, criterion in CRITERIA.items():
 
             def pruned(out: Path, criterion: str = criterion) -> st.Ticket:
-                ticket = st.runs.once(self.at("searched", 0.0), self.searched)
-                recipe = st.restate.prune_recipe(ticket, ratio, criterion, self.exempt)
+                ticket = st.load_or_run(self.at("searched", 0.0), self.searched)
+                recipe = st.prune_recipe(ticket, ratio, criterion, self.exempt)
                 return st.prune(ticket, recipe, out, criterion, self.options.batches)
 
             def retrained(out: Path, method: str = method) -> st.Ticket:
                 ticket = st.load(self.at(method, ratio))
-                return st.retrain(ticket, st.restate.retrain_recipe(ticket, self.options.retrain_epochs), out)
+                return st.retrain(ticket, st.retrain_recipe(ticket, self.options.retrain_epochs), out)
 
             self.cell(method, ratio, pruned)
             if method in self.options.retrained:
@@ -157,10 +157,10 @@ def fresh(ticket: st.Ticket, seed: int) -> st.Ticket:
 
 def row(ticket: st.Ticket) -> dict[str, Any]:
     """The figures of a cell; its sparsity is that of the whole network, a fresh head included."""
-    metric, cost = headline(ticket.about["test"]), ticket.cost
+    metric, cost = primary_metric(ticket.about["test"]), ticket.cost
     assert metric is not None
     return {
-        "metric": metric.called,
+        "metric": metric.display_name,
         "test": ticket.about["test"][metric.name],
         "validation": ticket.about["validation"][metric.name],
         "sparsity": cost.sparsity,

@@ -53,7 +53,7 @@ def run(way: str, options: argparse.Namespace, settings: list[str]) -> Path:
     out: Path = options.runs / f"{options.to.stem}-{way}"
     ratio = "0" if way in _UNPRUNED else way
     recipe = st.load_recipe(options.recipe, [*settings, "--prune.ratio", ratio])
-    st.runs.once(out, partial(st.train if way == "dense" else st.draw, recipe))
+    st.load_or_run(out, partial(st.train if way == "dense" else st.draw, recipe))
     return out
 
 
@@ -61,7 +61,7 @@ def retrained(way: str, options: argparse.Namespace) -> Path:
     """Trains the ticket of one way further, unless that was done before."""
     out: Path = options.runs / f"{options.to.stem}-{way}-retrained"
     ticket = st.load(options.runs / f"{options.to.stem}-{way}")
-    st.runs.once(out, partial(st.retrain, ticket, st.restate.retrain_recipe(ticket, options.retrain)))
+    st.load_or_run(out, partial(st.retrain, ticket, st.retrain_recipe(ticket, options.retrain)))
     return out
 
 

@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 import supertickets as st
+from supertickets.config.loading import load_recipe
 from supertickets.data import load_splits
 from supertickets.deploy import bench, export
-from supertickets.files import load_recipe
-from supertickets.study.pictures import digits_page, run_picture
+from supertickets.visualization.run_figure import digits_page, draw_run_figure
 
 OUT = Path("runs/demo")
 
@@ -66,10 +66,10 @@ def main() -> None:
     console.print(f"latency: one image, one thread, {found.device}; training took {trained:.0f} s")
 
     test = load_splits(recipe.data).test
-    pictures = [Image.fromarray(image[0].numpy()) for image in test.images[:10]]
+    image_list = [Image.fromarray(image[0].numpy()) for image in test.images[:10]]
     labels = [ticket.classes[int(label)] for label in test.labels[:10]]
-    said = ticket.predict(pictures)
-    digits_page(pictures, labels, said, OUT / "digits.png")
+    said = ticket.predict(image_list)
+    digits_page(image_list, labels, said, OUT / "digits.png")
     console.print("\n[bold]4. Ten held-out digits[/]")
     console.print(f"  are        {' '.join(labels)}\n  predicted  {' '.join(classes[0][0] for classes in said)}")
 
@@ -77,7 +77,7 @@ def main() -> None:
     for what, path in (
         ("the ticket", OUT / "ticket-run" / "ticket"),
         (f"its ONNX file (within {made.parity:.0e} of the ticket)", made.path),
-        ("a picture of the run", run_picture(OUT / "ticket-run", ticket)),
+        ("an image of the run", draw_run_figure(OUT / "ticket-run", ticket)),
         ("the ten digits", OUT / "digits.png"),
     ):
         console.print(f"  {path}  {what}")

@@ -1,10 +1,10 @@
-"""Says what is in pictures with an exported ticket and nothing but onnxruntime, Pillow and numpy.
+"""Says what is in images with an exported ticket and nothing but onnxruntime, Pillow and numpy.
 
-Use: python onnx_predict.py model.onnx picture.jpg ...
+Use: python onnx_predict.py model.onnx image.jpg ...
 
-A line per picture: its likely classes, the classes of its pixels with their shares, the joints of the person in it
+A line per image: its likely classes, the classes of its pixels with their shares, the joints of the person in it
 (x and y in pixels, score), its objects (score, and x, y, width, height in pixels), or how many were counted. The file
-says how pictures are fitted to the network and whether it has anchors or a scale, and so what it was drawn for.
+says how images are fitted to the network and whether it has anchors or a scale, and so what it was drawn for.
 """
 
 import json
@@ -20,48 +20,48 @@ how, classes = json.loads(about["preprocessing"]), json.loads(about["classes"])
 height, width = how["size"]
 
 
-def scores_of(picture: Image.Image) -> np.ndarray:
-    """What the network says of a picture that fits: (classes,), maps (classes, rows, columns), or a row per anchor."""
-    pixels = np.asarray(picture, np.float32).reshape(picture.height, picture.width, -1) / 255
+def scores_of(pil_image: Image.Image) -> np.ndarray:
+    """What the network says of an image that fits: (classes,), maps (classes, rows, columns), or a row per anchor."""
+    pixels = np.asarray(pil_image, np.float32).reshape(pil_image.height, pil_image.width, -1) / 255
     image = ((pixels - how["mean"]) / how["std"]).transpose(2, 0, 1)[None].astype(np.float32)
     return session.run(None, {"images": image})[0][0]
 
 
-def likely_classes(picture: Image.Image) -> list[str]:
-    scale = max(height / picture.height, width / picture.width) / how["share"]
-    x, y = (picture.width - width / scale) / 2, (picture.height - height / scale) / 2
-    box = (x, y, picture.width - x, picture.height - y) if how["fit"] == "crop" else None
-    scores = scores_of(picture.resize((width, height), Image.Resampling[how["resample"].upper()], box=box))
+def likely_classes(image: Image.Image) -> list[str]:
+    scale = max(height / image.height, width / image.width) / how["share"]
+    x, y = (image.width - width / scale) / 2, (image.height - height / scale) / 2
+    box = (x, y, image.width - x, image.height - y) if how["fit"] == "crop" else None
+    scores = scores_of(image.resize((width, height), Image.Resampling[how["resample"].upper()], box=box))
     shares = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
     return [f"{classes[i]} {shares[i]:.6f}" for i in shares.argsort()[::-1][:5]]
 
 
-def classes_of_pixels(picture: Image.Image) -> list[str]:
-    scale = how["shorter"] / min(picture.size)
-    small = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.BILINEAR)
-    maps = (Image.fromarray(scores).resize(picture.size, Image.Resampling.BILINEAR) for scores in scores_of(small))
+def classes_of_pixels(image: Image.Image) -> list[str]:
+    scale = how["shorter"] / min(image.size)
+    small = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BILINEAR)
+    maps = (Image.fromarray(scores).resize(image.size, Image.Resampling.BILINEAR) for scores in scores_of(small))
     mask = np.stack([np.asarray(one) for one in maps]).argmax(0)  # the class of every pixel, by its number
     shares = np.bincount(mask.ravel(), minlength=len(classes)) / mask.size
     return [f"{classes[i]} {shares[i]:.6f}" for i in shares.argsort()[::-1] if shares[i] > 0]
 
 
-def count(picture: Image.Image) -> list[str]:
-    scale = how["shorter"] / min(picture.size) if how["shorter"] else 1
-    small = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.BILINEAR)
+def count(image: Image.Image) -> list[str]:
+    scale = how["shorter"] / min(image.size) if how["shorter"] else 1
+    small = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BILINEAR)
     return [f"{scores_of(small).sum() / json.loads(about['scale']):.6f} counted"]
 
 
-def joints(picture: Image.Image) -> list[str]:
-    """Takes the whole picture for the region of one person; `predict` also looks at its mirror image."""
-    scale = min(height / picture.height, width / picture.width)
-    x, y = (picture.width - width / scale) / 2, (picture.height - height / scale) / 2  # the input's corner
-    block = max(1, int(1 / scale + 1e-6))  # a large picture is averaged first, so that no pixel is skipped
+def joints(image: Image.Image) -> list[str]:
+    """Takes the whole image for the region of one person; `predict` also looks at its mirror image."""
+    scale = min(height / image.height, width / image.width)
+    x, y = (image.width - width / scale) / 2, (image.height - height / scale) / 2  # the input's corner
+    block = max(1, int(1 / scale + 1e-6))  # a large image is averaged first, so that no pixel is skipped
     data = np.array([1 / scale, 0, x, 0, 1 / scale, y]) / block
-    whole = picture.reduce(block).transform(
+    whole = image.reduce(block).transform(
         (width, height), Image.Transform.AFFINE, data.tolist(), Image.Resampling.BILINEAR
     )
     maps = scores_of(whole)
-    cell = width / maps.shape[2] / scale  # pixels of the picture
+    cell = width / maps.shape[2] / scale  # pixels of the image
     found = []
     for name, scores in zip(classes, maps, strict=True):
         row, column = np.unravel_index(scores.argmax(), scores.shape)
@@ -76,15 +76,15 @@ def nudge(line: np.ndarray, peak: int) -> float:
     return 0.25 * np.sign(line[peak + 1] - line[peak - 1]) if 0 < peak < len(line) - 1 else 0
 
 
-def objects(picture: Image.Image) -> list[str]:
+def objects(image: Image.Image) -> list[str]:
     """Anchors moved and stretched as the network says, of whose boxes the best of several similar ones is told."""
-    rows = scores_of(picture.resize((width, height), Image.Resampling[how["resample"].upper()]))
+    rows = scores_of(image.resize((width, height), Image.Resampling[how["resample"].upper()]))
     low, high = np.hsplit(np.array(json.loads(about["anchors"])), 2)
     shares = np.exp(rows[:, :-4] - rows[:, :-4].max(1, keepdims=True))
     shares = (shares / shares.sum(1, keepdims=True))[:, 1:]
     center = (low + high) / 2 + rows[:, -4:-2] / 10 * (high - low)
     size = np.exp(np.minimum(rows[:, -2:] / 5, np.log(1000 / 16))) * (high - low)
-    boxes = np.hstack((center - size / 2, center + size / 2)).clip(0, 1) * np.tile(picture.size, 2)
+    boxes = np.hstack((center - size / 2, center + size / 2)).clip(0, 1) * np.tile(image.size, 2)
     left = sorted(((s, k, i) for (i, k), s in np.ndenumerate(shares) if s >= 0.3), reverse=True)
     found = []
     while left:
@@ -108,7 +108,7 @@ SAY = {
     "pad": joints,
 }
 if how["fit"] not in SAY:
-    sys.exit(f"{sys.argv[1]} fits pictures by '{how['fit']}'; this example shows {', '.join(SAY)}")
+    sys.exit(f"{sys.argv[1]} fits images by '{how['fit']}'; this example shows {', '.join(SAY)}")
 for path in sys.argv[2:]:
     upright = ImageOps.exif_transpose(Image.open(path)).convert("L" if how["channels"] == 1 else "RGB")
     print(path, *SAY[how["fit"]](upright), sep="\t")

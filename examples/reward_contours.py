@@ -8,7 +8,7 @@ import sys
 import matplotlib.pyplot as plt
 import torch
 
-from supertickets.search import reward
+from supertickets.nas import reward
 
 BETA, TARGET = -0.1, 1.0
 

@@ -1,4 +1,4 @@
-"""Draws a batch as training sees it, after augmentation, to see whether masks, joints and labels fit their pictures.
+"""Draws a batch as training sees it, after augmentation, to see whether masks, joints and labels fit their images.
 
 Use: python examples/show_batches.py RECIPE --data DIR --out FILE.png [--any.setting VALUE]
 
@@ -20,13 +20,13 @@ from torch import Tensor
 
 from supertickets import Recipe, UserError, load_recipe
 from supertickets.data import Batches, Splits, load_splits
-from supertickets.data.scene_layouts import colors_of
-from supertickets.study.paint import tinted
+from supertickets.data.scene_layouts import class_colors
 from supertickets.tasks.boxes import draw_boxes
-from supertickets.tasks.keypoints import draw_skeletons
+from supertickets.tasks.heatmaps import draw_skeletons
+from supertickets.visualization.overlays import tint_mask
 
-SHOWN, COLUMNS = 12, 4  # pictures of a batch, and in a row
-SIDE, GAP, LINE = 240, 8, 20  # longer side of a picture, and height of a line of text, in pixels
+SHOWN, COLUMNS = 12, 4  # images of a batch, and in a row
+SIDE, GAP, LINE = 240, 8, 20  # longer side of an image, and height of a line of text, in pixels
 INK = "#1f2933"
 
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def first_batch(recipe: Recipe, splits: Splits) -> tuple[Tensor, Tensor]:
-    """Pictures, uint8 (B, C, H, W), and targets of a run's first training batch; all samples, if they are fewer."""
+    """Images, uint8 (B, C, H, W), and targets of a run's first training batch; all samples, if they are fewer."""
     settings = dataclasses.replace(recipe.data, workers=0, batch=min(recipe.data.batch, len(splits.train)))
     images, targets = next(Batches(splits, settings, recipe.augment, recipe.seed).train(0))
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (splits.preprocessing.mean, splits.preprocessing.std))
@@ -59,42 +59,42 @@ def first_batch(recipe: Recipe, splits: Splits) -> tuple[Tensor, Tensor]:
 
 
 def tile(task: str, splits: Splits, pixels: Tensor, target: Tensor) -> Image.Image:
-    """One picture with its target."""
-    picture = Image.fromarray(pixels.expand(3, -1, -1).permute(1, 2, 0).numpy())
-    scale = SIDE / max(picture.size)
-    width, height = round(picture.width * scale), round(picture.height * scale)
-    picture = picture.resize((width, height), Image.Resampling.BOX)  # so that pixels are seen
-    if task == "pose":  # joints are in shares of the picture
+    """One image with its target."""
+    image = Image.fromarray(pixels.expand(3, -1, -1).permute(1, 2, 0).numpy())
+    scale = SIDE / max(image.size)
+    width, height = round(image.width * scale), round(image.height * scale)
+    image = image.resize((width, height), Image.Resampling.BOX)  # so that pixels are seen
+    if task == "pose":  # joints are in shares of the image
         joints = target.numpy() * [width, height, 1] - [0.5, 0.5, 0]
-        return draw_skeletons(picture, [joints], splits.classes, splits.limbs, at_least=0.5)
+        return draw_skeletons(image, [joints], splits.classes, splits.limbs, at_least=0.5)
     if task == "detection":  # boxes likewise
-        colors = dict(zip(splits.classes, colors_of(splits.classes), strict=True))
+        colors = dict(zip(splits.classes, class_colors(splits.classes), strict=True))
         rows = [(splits.classes[int(kind)], place) for kind, *place in target.tolist() if kind >= 0]
         found = [(name, (x * width, y * height, (r - x) * width, (d - y) * height)) for name, (x, y, r, d) in rows]
-        return draw_boxes(picture, [(name, 1.0, box) for name, box in found], colors)
+        return draw_boxes(image, [(name, 1.0, box) for name, box in found], colors)
     dense = task in ("segmentation", "counting")
     sheet = Image.new("RGB", (width, height + (height if dense else LINE)), "white")
-    sheet.paste(picture, (0, 0))
+    sheet.paste(image, (0, 0))
     if task == "segmentation":
-        colors = np.array(colors_of(splits.classes), np.uint8)
-        sheet.paste(tinted(picture, target.numpy().astype(np.uint8), colors), (0, height))
-    elif task == "counting":  # points are in shares of the picture
-        sheet.paste(dotted(picture, target.numpy()), (0, height))
+        colors = np.array(class_colors(splits.classes), np.uint8)
+        sheet.paste(tint_mask(image, target.numpy().astype(np.uint8), colors), (0, height))
+    elif task == "counting":  # points are in shares of the image
+        sheet.paste(dotted(image, target.numpy()), (0, height))
     else:
         write(sheet, (0, height + 2), label(splits.classes, target))
     return sheet
 
 
-def dotted(picture: Image.Image, points: np.ndarray) -> Image.Image:
-    """The picture with a dot for every point."""
-    picture, radius = picture.copy(), 1.5
-    for x, y in points[points[:, 2] > 0, :2] * picture.size:
-        ImageDraw.Draw(picture).ellipse((x - radius, y - radius, x + radius, y + radius), fill="#e8472b")
-    return picture
+def dotted(image: Image.Image, points: np.ndarray) -> Image.Image:
+    """The image with a dot for every point."""
+    image, radius = image.copy(), 1.5
+    for x, y in points[points[:, 2] > 0, :2] * image.size:
+        ImageDraw.Draw(image).ellipse((x - radius, y - radius, x + radius, y + radius), fill="#e8472b")
+    return image
 
 
 def label(classes: Sequence[str], target: Tensor) -> str:
-    """The class; of mixed pictures the classes and their shares."""
+    """The class; of mixed images the classes and their shares."""
     if target.ndim == 0:
         return classes[int(target)]
     shares = sorted(zip(target.tolist(), classes, strict=True), reverse=True)
@@ -103,7 +103,7 @@ def label(classes: Sequence[str], target: Tensor) -> str:
 
 def legend(splits: Splits, masks: Tensor) -> list[Image.Image]:
     """The colour and the name of every class that occurs."""
-    colors, entries = colors_of(splits.classes), []
+    colors, entries = class_colors(splits.classes), []
     for index in masks.unique().tolist():
         if index < len(colors):
             entry = Image.new("RGB", (SIDE, LINE), "white")

@@ -24,9 +24,11 @@ import yaml
 import supertickets as st
 from outcome import Cli, Outcome
 from streets import plain, street
-from supertickets.cli import main
+from supertickets.cli.main import main
 
 torch.set_num_threads(1)
+
+pytest_plugins = ["sweep_fixtures"]
 
 # A supernet of one stage and two branches on the embedded digits, with dropout, so that its random numbers count too.
 # Units of both kinds are removed after epochs 1 and 2, weights are pruned after every epoch and reactivated once.
@@ -92,9 +94,9 @@ def quick_run(quick_words: list[str], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures in folders, of three classes."""
-    return plain(tmp_path_factory.mktemp("pictures"))
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images in folders, of three classes."""
+    return plain(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="session")

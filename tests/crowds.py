@@ -21,7 +21,7 @@ def write_mat(path: Path, points: npt.ArrayLike) -> None:
 
 
 def dots(seed: int, height: int, width: int, most: int = 20) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
-    """A picture, uint8 (height, width, 3), and its points, (N, 2)."""
+    """An image, uint8 (height, width, 3), and its points, (N, 2)."""
     random = np.random.default_rng(seed)
     points = random.uniform((2, 2), (width - 2, height - 2), (int(random.integers(4, most)), 2))
     y, x = (side[..., None] + 0.5 for side in np.mgrid[:height, :width])
@@ -31,7 +31,7 @@ def dots(seed: int, height: int, width: int, most: int = 20) -> tuple[npt.NDArra
 
 
 def crowds(root: Path, counts: dict[str, int], truth: str = "ground-truth", height: int = 48, width: int = 64) -> Path:
-    """A part with train_data, test_data and so on; pictures differ in size by up to 8 pixels."""
+    """A part with train_data, test_data and so on; images differ in size by up to 8 pixels."""
     seed = 0
     for split, count in counts.items():
         for name in ("images", truth):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from supertickets.supernets import MobileSpec
-from supertickets.supernets.mobile_spec import Block, Layer
+from supertickets.models import MobileSpec
+from supertickets.models.mobile.spec import Block, Layer
 
 BOTTLENECK = Layer(kernels=(3, 5), expansions=(2, 4), se=(False, True), stride=2)
 SPACE = MobileSpec(

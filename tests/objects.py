@@ -1,4 +1,4 @@
-"""Generated pictures with objects in COCO's layout for boxes: rectangles, whose colour tells the class."""
+"""Generated images with objects in COCO's layout for boxes: rectangles, whose colour tells the class."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ COLORS = ((230, 40, 40), (40, 60, 230), (40, 220, 60))
 NUMBERS = (3, 7, 90)  # of the categories, which COCO numbers with gaps
 
 
-def picture_with_boxes(seed: int, width: int = 96, height: int = 64) -> tuple[Image.Image, list[list[float]]]:
-    """A dark picture with one or two rectangles side by side; rows are class and x, y, width, height."""
+def image_with_boxes(seed: int, width: int = 96, height: int = 64) -> tuple[Image.Image, list[list[float]]]:
+    """A dark image with one or two rectangles side by side; rows are class and x, y, width, height."""
     random = np.random.default_rng(seed)
-    picture = Image.fromarray(random.integers(20, 60, (height, width, 3)).astype(np.uint8))
-    pen, objects = ImageDraw.Draw(picture), []
+    image = Image.fromarray(random.integers(20, 60, (height, width, 3)).astype(np.uint8))
+    pen, objects = ImageDraw.Draw(image), []
     count = int(random.integers(1, 3))
     for place in range(count):
         wide, tall = (random.uniform(0.5, 0.9, 2) * [width / count, height]).round().tolist()
@@ -27,7 +27,7 @@ def picture_with_boxes(seed: int, width: int = 96, height: int = 64) -> tuple[Im
         kind = int(random.integers(len(NAMES)))
         pen.rectangle((left, top, left + wide - 1, top + tall - 1), COLORS[kind])
         objects.append([kind, left, top, wide, tall])
-    return picture, objects
+    return image, objects
 
 
 def market(root: Path, counts: dict[str, int], **size: int) -> Path:
@@ -40,10 +40,10 @@ def market(root: Path, counts: dict[str, int], **size: int) -> Path:
         data: dict[str, list[Any]] = {"images": [], "categories": categories[::-1], "annotations": []}
         for _ in range(count):
             seed += 1
-            picture, objects = picture_with_boxes(seed, **size)
+            image, objects = image_with_boxes(seed, **size)
             name = f"{seed:012}.png"
-            picture.save(root / folder / name)
-            data["images"].append({"id": seed, "file_name": name, "width": picture.width, "height": picture.height})
+            image.save(root / folder / name)
+            data["images"].append({"id": seed, "file_name": name, "width": image.width, "height": image.height})
             for kind, *box in objects:
                 entry = {"id": len(data["annotations"]) + 1, "image_id": seed, "category_id": NUMBERS[int(kind)]}
                 data["annotations"].append({**entry, "iscrowd": 0, "bbox": box, "area": box[2] * box[3]})

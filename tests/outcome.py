@@ -31,8 +31,8 @@ def onnx_file(run: Path, folder: Path) -> Path:
     return made.path
 
 
-def onnx_predict(model: Path, picture: Path) -> Outcome:
-    """Runs the example script on one picture."""
+def onnx_predict(model: Path, image: Path) -> Outcome:
+    """Runs the example script on one image."""
     script = Path(__file__).parents[1] / "examples" / "onnx_predict.py"
-    ran = subprocess.run([sys.executable, script, model, picture], capture_output=True, text=True, check=False)
+    ran = subprocess.run([sys.executable, script, model, image], capture_output=True, text=True, check=False)
     return Outcome(ran.returncode, ran.stdout, ran.stderr)

@@ -57,22 +57,22 @@ SEVENTEEN = Body(
 def person(
     seed: int, height: int = 64, width: int = 64, body: Body = FIVE
 ) -> tuple[Image.Image, np.ndarray, list[float]]:
-    """A picture of one person, its joints (K, 3), and its box."""
+    """An image of one person, its joints (K, 3), and its box."""
     random = np.random.default_rng(seed)
-    picture = Image.fromarray(random.integers(20, 70, (height, width, 3)).astype(np.uint8))
+    image = Image.fromarray(random.integers(20, 70, (height, width, 3)).astype(np.uint8))
     tall = random.uniform(0.65, 0.9) * height
     wide = tall * 0.7
     corner = random.uniform(0, [width - wide, height - tall])
     joints = corner + (body.places + random.uniform(-body.loose, body.loose, (len(body.names), 2))) * [wide, tall]
-    pen, radius = ImageDraw.Draw(picture), tall * body.radius
+    pen, radius = ImageDraw.Draw(image), tall * body.radius
     for (x, y), color in zip(joints, body.colors, strict=True):
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), color)
     marks = np.column_stack((joints, np.full(len(joints), 2.0)))
-    return picture, marks, [*corner.tolist(), wide, tall]
+    return image, marks, [*corner.tolist(), wide, tall]
 
 
 def crowd(root: Path, counts: dict[str, int], body: Body = FIVE, **size: int) -> Path:
-    """Writes a data set of one person per picture; ``counts`` is by folder, e.g. train2017."""
+    """Writes a data set of one person per image; ``counts`` is by folder, e.g. train2017."""
     seed = 0
     (root / "annotations").mkdir(parents=True, exist_ok=True)
     for folder, count in counts.items():
@@ -84,10 +84,10 @@ def crowd(root: Path, counts: dict[str, int], body: Body = FIVE, **size: int) ->
         }
         for _ in range(count):
             seed += 1
-            picture, marks, box = person(seed, **size, body=body)
+            image, marks, box = person(seed, **size, body=body)
             name = f"{seed:012}.png"
-            picture.save(root / folder / name)
-            data["images"].append({"id": seed, "file_name": name, "width": picture.width, "height": picture.height})
+            image.save(root / folder / name)
+            data["images"].append({"id": seed, "file_name": name, "width": image.width, "height": image.height})
             data["annotations"].append(
                 {
                     "id": seed,

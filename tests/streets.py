@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 COLORS = np.array([[20, 60, 200], [90, 90, 90], [30, 160, 40]], np.uint8)
-# By source: a picture's file and its mask's; what is stored for sky, road and tree, and for pixels without a class.
+# By source: an image's file and its mask's; what is stored for sky, road and tree, and for pixels without a class.
 PUBLISHED = {
     "cityscapes": (
         "leftImg8bit/{part}/ulm/ulm_{i:06}_000019_leftImg8bit.png",
@@ -53,15 +53,15 @@ def street(root: Path, counts: dict[str, int], **size: int) -> Path:
     for split, count in counts.items():
         for i in range(count):
             seed += 1
-            picture, mask = scene(seed, **size)
-            for folder, pixels in ((split, picture), (f"{split}annot", mask)):
+            image, mask = scene(seed, **size)
+            for folder, pixels in ((split, image), (f"{split}annot", mask)):
                 (root / folder).mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(root / folder / f"{i:03}.png")
     return root
 
 
 def plain(root: Path, names: tuple[str, ...] = ("sky", "road", "tree"), each: int = 24) -> Path:
-    """Folders of pictures whose class is their colour, as in the scenes."""
+    """Folders of images whose class is their colour, as in the scenes."""
     random = np.random.default_rng(0)
     for color, name in zip(COLORS, names, strict=False):
         (root / name).mkdir(parents=True)
@@ -73,15 +73,15 @@ def plain(root: Path, names: tuple[str, ...] = ("sky", "road", "tree"), each: in
 
 def published(root: Path, source: str, counts: dict[str, int], **size: int) -> Path:
     """Scenes in the layout of a published data set; ``counts`` is by part, as that names them."""
-    of_picture, of_mask, stored = PUBLISHED[source]
+    of_image, of_mask, stored = PUBLISHED[source]
     seed = 0
     for part, count in counts.items():
         for i in range(count):
             seed += 1
-            picture, mask = scene(seed, **size)
+            image, mask = scene(seed, **size)
             labels = np.array(stored, np.uint8)[mask]
             labels[-IGNORED_ROWS:] = stored[3]
-            for file, pixels in ((of_picture, picture), (of_mask, labels)):
+            for file, pixels in ((of_image, image), (of_mask, labels)):
                 path = root / file.format(part=part, i=i)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(path, quality=95, subsampling=0)

@@ -1,4 +1,4 @@
-"""The layers of the package, read off the imports of every module."""
+"""The structure of the package, read off the imports of every module: layers, import circles, sizes."""
 
 from __future__ import annotations
 
@@ -11,50 +11,14 @@ import pytest
 import supertickets
 
 PACKAGE = Path(supertickets.__file__).parent
-# Rooms from the bottom up; a room may import from those of lower rows.
-ROWS = (
-    ("errors", "policy_settings", "task_settings"),
-    ("recipe", "device"),
-    ("supernets", "cost", "pruning"),
-    ("search", "data", "tasks"),
-    ("schedule", "training"),
-    ("files", "relax", "scheme_judge"),
-    ("settle", "ticket", "transfer", "restate", "draw", "one_shot", "connect", "opening", "emit", "runs", "evaluation"),
-    ("deploy", "study"),
-    ("arguments", "printing"),
-    ("cli",),
-    ("__init__", "__main__"),
+# Rooms from the bottom up; a room imports from itself and from rooms before it.
+ORDER = (
+    *("errors", "plugins", "config", "device"),
+    *("models", "cost", "pruning", "data", "nas", "tasks"),
+    *("training", "ticket", "algorithms", "runs"),
+    *("deploy", "analysis", "sweeps", "visualization", "report"),
+    *("cli", "__init__", "__main__"),
 )
-# Imports inside a row.
-BESIDE = {
-    ("cost", "supernets"),
-    ("pruning", "supernets"),
-    ("tasks", "data"),
-    ("transfer", "ticket"),
-    ("restate", "ticket"),
-    ("restate", "transfer"),
-    ("runs", "ticket"),
-    ("runs", "transfer"),
-    ("runs", "restate"),
-    ("runs", "draw"),
-    ("runs", "opening"),
-    ("runs", "one_shot"),
-    ("runs", "connect"),
-    ("runs", "emit"),
-    ("connect", "ticket"),
-    ("evaluation", "opening"),
-    ("evaluation", "restate"),
-    ("evaluation", "ticket"),
-    ("emit", "ticket"),
-    ("one_shot", "draw"),
-    ("opening", "settle"),
-    ("opening", "ticket"),
-    ("study", "deploy"),
-    ("__main__", "__init__"),
-}
-# What may not even come from a lower row.
-FILES_MAY_IMPORT = {"errors", "recipe", "schedule", "training.optim"}
-ANYONE_MAY_IMPORT = "__init__"  # for the version alone
 
 
 def imports(source: str, package: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -62,7 +26,7 @@ def imports(source: str, package: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
     Args:
         source: Text of the module.
-        package: Where relative imports start, e.g. ``("supertickets", "search")``.
+        package: Where relative imports start, e.g. ``("supertickets", "nas")``.
     """
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -80,29 +44,58 @@ def imports(source: str, package: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 def violations(source: str, room: str, package: tuple[str, ...]) -> list[str]:
     """Names the imports of a module that its room does not allow."""
-    row = {name: i for i, names in enumerate(ROWS) for name in names}
-    found = []
+    place = {name: i for i, name in enumerate(ORDER)}
+    upward = []
     for dotted, name in imports(source, package):
-        if not dotted and (name == "__version__" or room in ("__init__", "__main__")):
+        if not dotted and name == "__version__":
             continue
         # `from . import x` may take a module or a name; only modules are rooms.
-        other = dotted.split(".")[0] or (name if name in row else ANYONE_MAY_IMPORT)
-        target = dotted or name
-        allowed = other == room or row[other] < row[room] or (room, other) in BESIDE
-        if room == "files" and other != room:
-            allowed = target in FILES_MAY_IMPORT
-        if not allowed:
-            found.append(f"{room} imports {target} ({name})")
-    return found
+        other = dotted.split(".")[0] or (name if name in place else "__init__")
+        if place[other] > place[room]:
+            upward.append(f"{room} imports {dotted or name} ({name})")
+    return upward
 
 
 def modules() -> list[tuple[Path, str, tuple[str, ...]]]:
     """Every module: its file, its room, and where its relative imports start."""
-    found = []
+    every = []
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
-        found.append((path, parts[0], ("supertickets", *parts[:-1])))
-    return found
+        every.append((path, parts[0], ("supertickets", *parts[:-1])))
+    return every
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Returns the strongly connected components of more than one node, by mutual reachability."""
+
+    def reachable(start: str) -> set[str]:
+        seen: set[str] = set()
+        queue = [start]
+        while queue:
+            new = graph[queue.pop()] - seen
+            seen |= new
+            queue += new
+        return seen
+
+    reach = {name: reachable(name) for name in graph}
+    groups = {frozenset({name, *(other for other in reach[name] if name in reach[other])}) for name in graph}
+    return sorted(sorted(group) for group in groups if len(group) > 1)
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Modules of the package and the modules that they import, inside functions too."""
+    names = {
+        ".".join((*package[1:], path.stem)).removesuffix(".__init__"): (path, package) for path, _, package in modules()
+    }
+    graph: dict[str, set[str]] = {}
+    for module, (path, package) in names.items():
+        targets = imports(path.read_text(), package)
+        both = {
+            f"{dotted}.{name}".strip(".") if f"{dotted}.{name}".strip(".") in names else dotted
+            for dotted, name in targets
+        }
+        graph[module] = (both & set(names)) - {module}
+    return graph
 
 
 @pytest.mark.parametrize(("path", "room", "package"), modules(), ids=lambda value: getattr(value, "stem", None))
@@ -110,36 +103,41 @@ def test_imports_go_down(path: Path, room: str, package: tuple[str, ...]) -> Non
     assert violations(path.read_text(), room, package) == []
 
 
-def test_every_room_has_its_row() -> None:
-    assert {room for _, room, _ in modules()} == {room for row in ROWS for room in row}
+def test_every_room_has_its_place() -> None:
+    assert {room for _, room, _ in modules()} | {"__init__"} == set(ORDER)
+    assert len(ORDER) <= 22
+
+
+def test_no_import_circle() -> None:
+    assert circles(import_graph()) == []
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
 
 
 @pytest.mark.parametrize(
-    ("source", "room", "found"),
+    ("source", "room", "upward"),
     [
-        ("from ..training import fit", "search", ["search imports training (fit)"]),
-        ("from ..search.shrink import slice_tensors", "search", []),
-        ("from .shrink import slice_tensors", "search", []),
-        ("def f():\n    from ..draw import shrink", "training", ["training imports draw (shrink)"]),
+        ("from ..training import fit", "nas", ["nas imports training (fit)"]),
+        ("from ..nas.shrink import slice_tensors", "nas", []),
+        ("from .shrink import slice_tensors", "nas", []),
+        (
+            "def f():\n    from ..algorithms.two_in_one import shrink",
+            "training",
+            ["training imports algorithms.two_in_one (shrink)"],
+        ),
         ("import supertickets.cli", "deploy", ["deploy imports cli ()"]),
         ("from supertickets.ticket import load", "data", ["data imports ticket (load)"]),
-        ("from .. import runs", "study", []),
-        ("from .. import cli", "study", ["study imports cli (cli)"]),
-        ("from .. import draw", "study", []),
-        ("from .. import load", "study", ["study imports load (load)"]),
-        ("from ..cost import count", "supernets", ["supernets imports cost (count)"]),
-        ("from ..supernets import HRNet", "cost", []),
+        ("from .. import runs", "report", []),
+        ("from .. import cli", "report", ["report imports cli (cli)"]),
+        ("from .. import load", "report", ["report imports load (load)"]),
+        ("from .. import __version__", "errors", []),
+        ("from ..cost import count", "models", ["models imports cost (count)"]),
+        ("from ..models import HRNet", "cost", []),
         ("from ..pruning import prune", "cost", ["cost imports pruning (prune)"]),
         ("import torch\nfrom collections import abc", "errors", []),
     ],
 )
-def test_the_check_itself(source: str, room: str, found: list[str]) -> None:
-    assert violations(source, room, ("supertickets", room)) == found
-
-
-def test_files_knows_settings_alone() -> None:
-    source = "from .training.optim import check_optimizer\nfrom .training import fit\nfrom .supernets import HRNet"
-    assert violations(source, "files", ("supertickets",)) == [
-        "files imports training (fit)",
-        "files imports supernets (HRNet)",
-    ]
+def test_the_check_itself(source: str, room: str, upward: list[str]) -> None:
+    assert violations(source, room, ("supertickets", room)) == upward

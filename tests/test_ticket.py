@@ -18,9 +18,9 @@ from PIL import Image
 
 import supertickets as st
 from supertickets import Ticket, UserError
+from supertickets.config.loading import recipe_from_json
 from supertickets.data import load_splits
-from supertickets.evaluation import evaluate_ticket
-from supertickets.files import recipe_from_json
+from supertickets.runs.evaluate import evaluate_ticket
 from supertickets.tasks import Classification, Pose, Segmentation, Task, task_of_head
 
 SOURCE = Path(st.__file__).parent
@@ -180,14 +180,14 @@ def test_the_task_is_what_the_recipe_describes(name: str, words: str, task: Task
     assert task_of_head(task.head, task.classes, {}) == type(task)(task.classes)  # of a ticket without a recipe
 
 
-def test_pictures_in_memory_and_in_files_are_predicted_alike(ticket: Ticket, tmp_path: Path) -> None:
+def test_images_in_memory_and_in_files_are_predicted_alike(ticket: Ticket, tmp_path: Path) -> None:
     test = load_splits(recipe_from_json(ticket.about["recipe"]).data).test
-    pictures = [Image.fromarray(image[0].numpy()) for image in test.images[:12]]
+    image_list = [Image.fromarray(image[0].numpy()) for image in test.images[:12]]
     paths: list[str | Path] = []
-    for i, picture in enumerate(pictures):
+    for i, pil_image in enumerate(image_list):
         paths.append(tmp_path / f"{i}.png")
-        picture.save(paths[-1])
-    found = ticket.predict(pictures)
+        pil_image.save(paths[-1])
+    found = ticket.predict(image_list)
     assert ticket.predict(paths) == found
     assert [name for name, _ in ticket.predict([str(paths[3])])[0]] == [name for name, _ in found[3]]
     shares = ticket.module(ticket.preprocessing(test.images[:12])).detach().softmax(1)
@@ -206,14 +206,14 @@ def test_a_network_elsewhere_is_a_copy(ticket: Ticket) -> None:
 
 
 def test_a_device_that_there_is_not_is_named(ticket: Ticket) -> None:
-    picture = Image.new("L", (8, 8))
-    assert ticket.predict([picture], device="cpu") == [ticket.predictor("cpu")(picture, None)]
-    for use in (lambda: ticket.predict([picture], device="tpu"), lambda: evaluate_ticket(ticket, device="tpu")):
+    image = Image.new("L", (8, 8))
+    assert ticket.predict([image], device="cpu") == [ticket.predictor("cpu")(image, None)]
+    for use in (lambda: ticket.predict([image], device="tpu"), lambda: evaluate_ticket(ticket, device="tpu")):
         with pytest.raises(UserError, match="device 'tpu'"):
             use()
 
 
-def test_colour_and_large_pictures_are_made_to_fit(ticket: Ticket) -> None:
+def test_colour_and_large_images_are_made_to_fit(ticket: Ticket) -> None:
     generator = np.random.default_rng(0)
     grey = generator.integers(0, 256, (8, 8)).astype(np.uint8)
     colour = Image.fromarray(np.repeat(grey[:, :, None], 3, 2))
@@ -238,7 +238,7 @@ def _truncated(path: Path) -> None:
 
 NO_PICTURES: dict[str, Callable[[Path], object]] = {
     "missing": lambda path: None,
-    "text": lambda path: path.write_text("not a picture"),
+    "text": lambda path: path.write_text("not an image"),
     "empty": lambda path: path.write_bytes(b""),
     "a folder": lambda path: path.mkdir(),
     "truncated": _truncated,
@@ -247,7 +247,7 @@ NO_PICTURES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("what", NO_PICTURES)
-def test_what_is_no_picture_is_named(ticket: Ticket, tmp_path: Path, what: str) -> None:
+def test_what_is_no_image_is_named(ticket: Ticket, tmp_path: Path, what: str) -> None:
     path = tmp_path / "image.png"
     NO_PICTURES[what](path)
     with pytest.raises(UserError) as error:

@@ -1,7 +1,9 @@
 """supertickets: small vision networks, searched and pruned in one training run."""
 
+import importlib as _importlib
 import os as _os
 from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
 
 # Read once, when PyTorch loads its OpenMP library: threads that wait without spinning cost a tenth of the speed on an
 # idle machine, and save several times the time where other programs want the same cores.
@@ -9,13 +11,15 @@ _os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = _version("supertickets")
 
-from . import cost, restate, runs
-from .errors import UserError
-from .files import list_recipes, load_recipe
-from .recipe import Recipe
-from .runs import draw, prune, resume, retrain, train, transfer
-from .supernets import create_supernet, list_supernets
-from .ticket import Ticket, load
+if TYPE_CHECKING:
+    from . import cost
+    from .config.loading import list_recipes, load_recipe
+    from .config.recipe import Recipe
+    from .errors import UserError
+    from .models.factory import create_supernet, list_supernets
+    from .runs.api import draw, load_or_run, prune, resume, retrain, search, train, transfer
+    from .runs.derive import prune_recipe, retrain_recipe, transfer_recipe
+    from .ticket import Ticket, load
 
 __all__ = [
     "Recipe",
@@ -28,12 +32,40 @@ __all__ = [
     "list_recipes",
     "list_supernets",
     "load",
+    "load_or_run",
     "load_recipe",
     "prune",
-    "restate",
+    "prune_recipe",
     "resume",
     "retrain",
-    "runs",
+    "retrain_recipe",
+    "search",
     "train",
     "transfer",
+    "transfer_recipe",
 ]
+
+# Name -> the module that it comes from. Imported on first use (PEP 562), so that `import supertickets` is cheap.
+_LAZY = {
+    **dict.fromkeys(("list_recipes", "load_recipe"), "config.loading"),
+    **dict.fromkeys(("draw", "load_or_run", "prune", "resume", "retrain", "search", "train", "transfer"), "runs.api"),
+    **dict.fromkeys(("prune_recipe", "retrain_recipe", "transfer_recipe"), "runs.derive"),
+    **dict.fromkeys(("create_supernet", "list_supernets"), "models.factory"),
+    **dict.fromkeys(("Ticket", "load"), "ticket"),
+    "Recipe": "config.recipe",
+    "UserError": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "cost":
+        return _importlib.import_module(".cost", __name__)
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(_importlib.import_module(f".{_LAZY[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,7 +15,7 @@ class UserError(Exception):
     """
 
 
-def nearest(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
+def suggest(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
     """Returns ``"; did you mean 'x'?"`` for the closest known word, else the list of them, or what is given instead."""
     words = sorted(known)
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
@@ -24,7 +24,7 @@ def nearest(word: str, known: Iterable[str], otherwise: str | None = None) -> st
     return f"; known: {', '.join(words)}" if otherwise is None else otherwise
 
 
-def imported(name: str, what: str) -> Any:
+def import_by_name(name: str, what: str) -> Any:
     """What a user's own dotted name stands for.
 
     Args:

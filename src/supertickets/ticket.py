@@ -20,11 +20,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .cost import Cost, count
-from .cost.budget import as_text
-from .data import Box, Preprocessing, open_picture
+from .cost.budget import format_cost
+from .data import Box, Preprocessing, open_image
 from .device import find_device
 from .errors import UserError
-from .supernets import Network, Spec, as_tuples, spec_from_json
+from .models import Network, Spec, as_tuples
+from .models.factory import spec_from_json
 from .tasks import Pose, Task, task_of_head
 
 # What the hub calls tasks.
@@ -58,7 +59,7 @@ class Ticket:
         weights: Parameters and BN statistics by name; pruned weights are zero.
         mask: Parameter name -> bool tensor, True where the weight lives; empty if dense.
         classes: Names of the outputs.
-        preprocessing: How a picture becomes an input.
+        preprocessing: How an image becomes an input.
         about: Everything else, as JSON: recipe, metrics, versions, how it was made.
         limbs: Pairs of joints between which a line is drawn.
     """
@@ -98,7 +99,7 @@ class Ticket:
         boxes: Iterable[Sequence[Box]] | None = None,
         device: str = "auto",
     ) -> list[Any]:
-        """Says what is in pictures.
+        """Says what is in images.
 
         Args:
             images: Paths or PIL images.
@@ -113,35 +114,35 @@ class Ticket:
             joint, float32 (people, joints, 3); of a detection class, score and box of every object, the best first.
 
         Raises:
-            UserError: A file is missing or not a picture, there are boxes for another task than pose, or there is no
+            UserError: A file is missing or not an image, there are boxes for another task than pose, or there is no
                 such device.
         """
         say = self.predictor(device)
-        pictures = (image if isinstance(image, Image.Image) else open_picture(Path(image)) for image in images)
+        image_list = (image if isinstance(image, Image.Image) else open_image(Path(image)) for image in images)
         if boxes is None:
-            return [say(picture, None) for picture in pictures]
-        return [say(picture, some) for picture, some in zip(pictures, boxes, strict=True)]
+            return [say(pil_image, None) for pil_image in image_list]
+        return [say(pil_image, some) for pil_image, some in zip(image_list, boxes, strict=True)]
 
     def predictor(self, device: str = "auto") -> Callable[[Image.Image, Sequence[Box] | None], Any]:
-        """What says, of one picture after the other, what `predict` says of many; boxes may be None."""
+        """What says, of one image after the other, what `predict` says of many; boxes may be None."""
         place, task = find_device(device), self.task
         module = self.module_on(place)
 
-        def say(picture: Image.Image, boxes: Sequence[Box] | None) -> Any:
+        def say(image: Image.Image, boxes: Sequence[Box] | None) -> Any:
             if boxes is None:
-                return task.predict(module, self.preprocessing, picture, device=place)
+                return task.predict(module, self.preprocessing, image, device=place)
             if not isinstance(task, Pose):
                 raise UserError(
                     f"boxes are for tickets that find joints, this one is for {self.spec.head}; leave them out"
                 )
-            return task.predict(module, self.preprocessing, picture, boxes, device=place)
+            return task.predict(module, self.preprocessing, image, boxes, device=place)
 
         return say
 
     def prepare(self, image: str | Path | Image.Image) -> Tensor:
-        """Makes the network's input (1, C, H, W) of one picture: grey or RGB, resized, normalised."""
-        picture = image if isinstance(image, Image.Image) else open_picture(Path(image))
-        return self.preprocessing(self.preprocessing.pixels(picture)[None])
+        """Makes the network's input (1, C, H, W) of one image: grey or RGB, resized, normalised."""
+        pil_image = image if isinstance(image, Image.Image) else open_image(Path(image))
+        return self.preprocessing(self.preprocessing.pixels(pil_image)[None])
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the ticket in the Hugging Face layout; the folder appears whole or not at all.
@@ -238,7 +239,7 @@ class Ticket:
             said = said.replace("searched and pruned", "pruned")  # there was nothing to search
             network = [("network", recipe.get("supernet", {}).get("name", str(self.spec)))]
         if found := about.get("found"):
-            target, cost_found = (as_text(found["budget"], found[name]) for name in ("target", "cost"))
+            target, cost_found = (format_cost(found["budget"], found[name]) for name in ("target", "cost"))
             network.append(("found for", f"{target}; costs {cost_found}"))
         if connected := about.get("connected"):
             network.append(
@@ -268,7 +269,7 @@ class Ticket:
             f"| | |\n|---|---|\n{table}\n\n"
             "Zeros save time only where a runtime uses them; `supertickets bench` measures it on your device.\n\n"
             "```python\nimport supertickets as st\n\n"
-            'ticket = st.load("path/to/this/folder")\nprint(ticket.predict(["picture.png"]))\n```\n'
+            'ticket = st.load("path/to/this/folder")\nprint(ticket.predict(["image.png"]))\n```\n'
         )
 
 
@@ -277,12 +278,12 @@ def _history(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not about.get("lineage"):
         return []
     now = about["recipe"] | {"data": about["recipe"]["data"]["source"], "recipe": about["recipe"]["name"]}
-    rows = [("history", _told([*about["lineage"], now | {"command": about["command"]}]))]
+    rows = [("history", _format_lineage([*about["lineage"], now | {"command": about["command"]}]))]
     if head := about.get("head"):
         known = {
             "kept": "the source's, with a fresh classifier",
             "fresh": "fresh, without a mask",
-            "inherited": f"inherited from {_told(head.get('lineage', ()))}",
+            "inherited": f"inherited from {_format_lineage(head.get('lineage', ()))}",
         }
         rows.append(("head", known[head["kind"]]))
     if criterion := about.get("criterion"):
@@ -291,7 +292,7 @@ def _history(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _told(steps: Iterable[Mapping[str, Any]]) -> str:
+def _format_lineage(steps: Iterable[Mapping[str, Any]]) -> str:
     return ", then ".join("{command} {recipe} ({task} on {data})".format_map(step) for step in steps)
 
 

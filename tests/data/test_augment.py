@@ -1,4 +1,4 @@
-"""Pictures that vary one by one: a function of (seed, epoch, index), and nothing else is."""
+"""Images that vary one by one: a function of (seed, epoch, index), and nothing else is."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from supertickets.data import Batches, ImageSet, PictureSet, Preprocessing, Samples, Splits
-from supertickets.data.augment import random_picture, soft_mix
-from supertickets.recipe import AugmentSettings, DataSettings
+from supertickets.config.recipe import AugmentSettings, DataSettings
+from supertickets.data import Batches, ImageFiles, InMemoryImages, Preprocessing, Samples, Splits
+from supertickets.data.augment import mix_samples, photo_transform
 
 COUNT, CLASSES = 24, 3
 VARIED = AugmentSettings(crop=0.35, flip=True, jitter=0.2)
 ALL = replace(VARIED, randaugment=9)
-# Pictures in memory have their size already, so that nothing is cut off them.
+# Images in memory have their size already, so that nothing is cut off them.
 IN_MEMORY = Preprocessing(3, (12, 12), (0.0,) * 3, (1.0,) * 3, "crop", 1.0, "bicubic")
 # Normalisation that changes nothing but the scale, so that pixels can be read off.
 PREPARE = Preprocessing(3, (12, 12), (0.0,) * 3, (1.0,) * 3, "crop", 0.875, "bicubic")
@@ -30,31 +30,31 @@ def noise(seed: int, height: int = 16, width: int = 20) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8))
 
 
-def in_memory() -> ImageSet:
+def in_memory() -> InMemoryImages:
     images = torch.stack([torch.from_numpy(np.array(noise(i, 12, 12))).permute(2, 0, 1) for i in range(COUNT)])
-    return ImageSet(images, LABELS)
+    return InMemoryImages(images, LABELS)
 
 
 @pytest.fixture(scope="module")
-def in_files(tmp_path_factory: pytest.TempPathFactory) -> PictureSet:
-    """Half of the pictures are kept, half are read every time."""
-    folder = tmp_path_factory.mktemp("pictures")
+def in_files(tmp_path_factory: pytest.TempPathFactory) -> ImageFiles:
+    """Half of the images are kept, half are read every time."""
+    folder = tmp_path_factory.mktemp("images")
     paths = tuple(folder / f"{i:02}.png" for i in range(COUNT))
     for i, path in enumerate(paths):
         noise(i).save(path)
     kept = tuple(noise(i) if i % 2 else None for i in range(COUNT))
-    return PictureSet(paths, LABELS, kept, 16)
+    return ImageFiles(paths, LABELS, kept, 16)
 
 
 @pytest.fixture(params=["in memory", "in files"])
-def data(request: pytest.FixtureRequest, in_files: PictureSet) -> Samples:
+def data(request: pytest.FixtureRequest, in_files: ImageFiles) -> Samples:
     return in_memory() if request.param == "in memory" else in_files
 
 
 def make(
     data: Samples, vary: AugmentSettings = VARIED, *, batch: int = 6, workers: int = 0, rank: int = 0, world: int = 1
 ) -> Batches:
-    prepare = IN_MEMORY if isinstance(data, ImageSet) else PREPARE
+    prepare = IN_MEMORY if isinstance(data, InMemoryImages) else PREPARE
     splits = Splits(data, data, data, tuple("abc"), prepare)
     return Batches(splits, DataSettings(batch=batch, workers=workers), vary, 7, rank, world)
 
@@ -103,8 +103,8 @@ def test_pixels_do_not_depend_on_what_ran_before(data: Samples) -> None:
     assert all(torch.equal(a[0], b[0]) for a, b in zip(whole[2:], rest, strict=True))
 
 
-def test_pictures_in_memory_and_in_files_vary_alike(in_files: PictureSet) -> None:
-    small = PictureSet(in_files.paths, LABELS, tuple(noise(i, 12, 12) for i in range(COUNT)), 16)
+def test_images_in_memory_and_in_files_vary_alike(in_files: ImageFiles) -> None:
+    small = ImageFiles(in_files.paths, LABELS, tuple(noise(i, 12, 12) for i in range(COUNT)), 16)
     assert torch.equal(order(make(small).train(0)), order(make(in_memory()).train(0)))
 
 
@@ -124,15 +124,15 @@ def test_every_change_shows_and_differs_between_epochs_and_seeds(data: Samples, 
     assert len(plain) == COUNT
     first, second = (sets(make(data, vary).train(epoch)) for epoch in (0, 1))
     other = sets(replace(make(data, vary), seed=8).train(0))
-    # A coin or a weak operation leaves some pictures as they are, but never most of them.
+    # A coin or a weak operation leaves some images as they are, but never most of them.
     assert len(first - plain) >= COUNT // 4
     assert first != second
     assert first != other
 
 
-def test_every_picture_varies_by_itself(in_files: PictureSet) -> None:
-    """Equal pictures at different positions become different."""
-    same = PictureSet(in_files.paths, LABELS, (noise(0),) * COUNT, 16)
+def test_every_image_varies_by_itself(in_files: ImageFiles) -> None:
+    """Equal images at different positions become different."""
+    same = ImageFiles(in_files.paths, LABELS, (noise(0),) * COUNT, 16)
     assert len(sets(make(same, AugmentSettings(crop=0.35)).train(0))) == COUNT
 
 
@@ -140,10 +140,10 @@ def test_every_picture_varies_by_itself(in_files: PictureSet) -> None:
 
 
 def test_no_settings_change_nothing() -> None:
-    assert random_picture(AugmentSettings(), (12, 12)) is None
+    assert photo_transform(AugmentSettings(), (12, 12)) is None
 
 
-def test_a_flip_mirrors_about_half_of_the_pictures(data: Samples) -> None:
+def test_a_flip_mirrors_about_half_of_the_images(data: Samples) -> None:
     ((plain, _),) = make(data, AugmentSettings()).evaluation(data)
     mirrored = {image.flip(-1).contiguous().numpy().tobytes() for image in plain}
     found = sets(make(data, AugmentSettings(flip=True)).train(0))
@@ -151,10 +151,10 @@ def test_a_flip_mirrors_about_half_of_the_pictures(data: Samples) -> None:
     assert COUNT // 4 <= len(found & mirrored) <= COUNT - COUNT // 4
 
 
-def test_a_crop_is_part_of_the_picture_at_the_size_of_the_network() -> None:
-    """In a picture that grows brighter to the right, crops keep the direction and take less than the whole range."""
+def test_a_crop_is_part_of_the_image_at_the_size_of_the_network() -> None:
+    """In an image that grows brighter to the right, crops keep the direction and take less than the whole range."""
     ramp = Image.fromarray(np.tile(np.linspace(0, 255, 64, dtype=np.uint8), (48, 1)))
-    vary = random_picture(AugmentSettings(crop=0.3), (12, 20))
+    vary = photo_transform(AugmentSettings(crop=0.3), (12, 20))
     assert vary is not None
     torch.manual_seed(0)
     ranges = []
@@ -168,8 +168,8 @@ def test_a_crop_is_part_of_the_picture_at_the_size_of_the_network() -> None:
 
 
 def test_jitter_is_bounded() -> None:
-    """Brightness, contrast and saturation of a plain grey picture: only brightness shows, by at most a fifth."""
-    vary = random_picture(AugmentSettings(jitter=0.2), (4, 4))
+    """Brightness, contrast and saturation of a plain grey image: only brightness shows, by at most a fifth."""
+    vary = photo_transform(AugmentSettings(jitter=0.2), (4, 4))
     assert vary is not None
     torch.manual_seed(0)
     found = [int(np.asarray(vary(Image.new("RGB", (4, 4), (100, 100, 100)))).max()) for _ in range(40)]
@@ -177,11 +177,11 @@ def test_jitter_is_bounded() -> None:
     assert 110 < max(found) <= 121
 
 
-def test_a_wide_picture_is_cropped_before_it_is_cut_to_shape(in_files: PictureSet) -> None:
+def test_a_wide_image_is_cropped_before_it_is_cut_to_shape(in_files: ImageFiles) -> None:
     """Random crops may take what the middle would leave out, on both sides."""
     halves = Image.new("RGB", (96, 16), (255, 0, 0))
     halves.paste((0, 0, 255), (0, 0, 48, 16))
-    same = PictureSet(in_files.paths, LABELS, (halves,) * COUNT, 16)
+    same = ImageFiles(in_files.paths, LABELS, (halves,) * COUNT, 16)
     images = order(make(same, AugmentSettings(crop=0.08)).train(0))
     reds = images[:, 0].flatten(1).mean(1)
     assert bool((reds > 0.95).any())
@@ -189,9 +189,9 @@ def test_a_wide_picture_is_cropped_before_it_is_cut_to_shape(in_files: PictureSe
 
 
 @pytest.mark.parametrize("vary", [VARIED, ALL], ids=["varied", "randaugment"])
-def test_grey_pictures_vary_too(vary: AugmentSettings) -> None:
+def test_grey_images_vary_too(vary: AugmentSettings) -> None:
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (COUNT, 1, 12, 12)).astype(np.uint8))
-    grey = Splits(*(ImageSet(images, LABELS),) * 3, tuple("abc"), Preprocessing(1, (12, 12), (0.5,), (0.5,)))
+    grey = Splits(*(InMemoryImages(images, LABELS),) * 3, tuple("abc"), Preprocessing(1, (12, 12), (0.5,), (0.5,)))
     found = list(Batches(grey, DataSettings(batch=6), vary, 0).train(0))
     assert all(tuple(batch.shape) == (6, 1, 12, 12) for batch, _ in found)
 
@@ -223,11 +223,11 @@ def test_mixing_is_a_function_of_seed_and_epoch(data: Samples, vary: AugmentSett
 
 
 def test_mixup_is_what_its_labels_say() -> None:
-    """Each picture has one value for its class, so that the mixture of pixels shows the shares."""
+    """Each image has one value for its class, so that the mixture of pixels shows the shares."""
     labels = torch.tensor([0, 1, 0, 1, 1])
     images = labels.to(torch.float32).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
     torch.manual_seed(1)
-    mixed, shares = soft_mix(images, labels, 2, AugmentSettings(mixup=0.4))
+    mixed, shares = mix_samples(images, labels, 2, AugmentSettings(mixup=0.4))
     torch.testing.assert_close(mixed.mean((1, 2, 3)), shares[:, 1])
     torch.testing.assert_close(mixed.amax((1, 2, 3)), mixed.amin((1, 2, 3)))
     assert 0 < float(shares[0, 1]) < 1 or 0 < float(shares[2, 1]) < 1
@@ -237,7 +237,7 @@ def test_cutmix_is_what_its_labels_say() -> None:
     labels = torch.tensor([0, 1, 0, 1, 1])
     images = labels.to(torch.float32).view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
     torch.manual_seed(4)
-    mixed, shares = soft_mix(images, labels, 2, AugmentSettings(cutmix=1.0))
+    mixed, shares = mix_samples(images, labels, 2, AugmentSettings(cutmix=1.0))
     assert set(mixed.unique().tolist()) == {0.0, 1.0}
     torch.testing.assert_close(mixed.mean((1, 2, 3)), shares[:, 1])
 
@@ -248,7 +248,7 @@ def test_both_ways_of_mixing_take_turns() -> None:
     cut = 0
     for seed in range(20):
         torch.manual_seed(seed)
-        mixed, _ = soft_mix(images, labels, 2, MIXES[2])
+        mixed, _ = mix_samples(images, labels, 2, MIXES[2])
         cut += set(mixed.unique().tolist()) <= {0.0, 1.0}
     assert 0 < cut < 20
 
@@ -270,8 +270,8 @@ def test_evaluation_varies_nothing_and_keeps_the_order(data: Samples) -> None:
     for workers in (0, 2):
         ((images, labels),) = make(data, ALL, workers=workers).evaluation(data)
         assert torch.equal(labels, LABELS)
-        prepare = IN_MEMORY if isinstance(data, ImageSet) else PREPARE
-        wanted = torch.stack([prepare.pixels(data.picture(i)) for i in range(COUNT)])
+        prepare = IN_MEMORY if isinstance(data, InMemoryImages) else PREPARE
+        wanted = torch.stack([prepare.pixels(data.image(i)) for i in range(COUNT)])
         torch.testing.assert_close(images, wanted.to(torch.float32) / 255)
 
 
@@ -287,16 +287,16 @@ def test_the_random_numbers_of_the_training_are_left_alone(data: Samples, vary: 
     assert np.random.get_state()[1].tolist() == numpy_before  # type: ignore[index, union-attr]
 
 
-def test_mirrors_are_those_of_torchvision(in_files: PictureSet) -> None:
-    """The reference for what a flip is, on an asymmetric picture."""
-    vary = random_picture(AugmentSettings(flip=True), (12, 12))
+def test_mirrors_are_those_of_torchvision(in_files: ImageFiles) -> None:
+    """The reference for what a flip is, on an asymmetric image."""
+    vary = photo_transform(AugmentSettings(flip=True), (12, 12))
     assert vary is not None
-    picture = in_files.picture(0)
-    wanted = {picture.tobytes(), TF.horizontal_flip(picture).tobytes()}
+    image = in_files.image(0)
+    wanted = {image.tobytes(), TF.horizontal_flip(image).tobytes()}
     torch.manual_seed(0)
-    assert {vary(picture).tobytes() for _ in range(20)} == wanted
+    assert {vary(image).tobytes() for _ in range(20)} == wanted
 
 
-def test_files_are_read_as_they_are(in_files: PictureSet) -> None:
+def test_files_are_read_as_they_are(in_files: ImageFiles) -> None:
     for i in range(4):
-        assert np.array_equal(np.asarray(in_files.picture(i)), np.asarray(noise(i)))
+        assert np.array_equal(np.asarray(in_files.image(i)), np.asarray(noise(i)))

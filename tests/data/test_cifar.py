@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from supertickets import UserError
-from supertickets.data import ImageSet, Splits, load_splits
+from supertickets.config.recipe import DataSettings
+from supertickets.data import InMemoryImages, Splits, load_splits
 from supertickets.data.cifar import read_pickle
-from supertickets.recipe import DataSettings
 
 Entries = dict[str, Any]
 
@@ -25,7 +25,7 @@ def batch(count: int, classes: int, seed: int, key: str) -> Entries:
         "batch_label": f"batch {seed}",
         key: [int(i) for i in generator.permutation(np.arange(count) % classes)],
         "data": generator.integers(0, 256, (count, 3072)).astype(np.uint8),
-        "filenames": [f"picture_{i}.png" for i in range(count)],
+        "filenames": [f"image_{i}.png" for i in range(count)],
     }
 
 
@@ -116,7 +116,7 @@ def refusal(folder: Path, *named: object) -> str:
 def samples(*parts: object) -> dict[bytes, int]:
     found = {}
     for part in parts:
-        assert isinstance(part, ImageSet)
+        assert isinstance(part, InMemoryImages)
         found |= {image.numpy().tobytes(): int(label) for image, label in zip(part.images, part.labels, strict=True)}
     return found
 
@@ -155,7 +155,7 @@ def test_pixels_are_stored_by_channel_and_row(tmp_path: Path) -> None:
     row[0, 1024 + 2 * 32 + 5] = 77
     (tmp_path / "test_batch").write_bytes(python2_pickle({"labels": [3], "data": row}))
     test = load(tmp_path).test
-    assert isinstance(test, ImageSet)
+    assert isinstance(test, InMemoryImages)
     assert test.images.nonzero().tolist() == [[0, 1, 2, 5]]
     assert test.images[0, 1, 2, 5] == 77
 
@@ -175,7 +175,7 @@ def test_of_both_the_one_that_was_asked_for_is_read(tmp_path: Path) -> None:
         load_splits(DataSettings(source="cifar100", dir=str(tmp_path / "cifar-10-batches-py")))
 
 
-def test_new_pictures_are_cut_to_shape(tmp_path: Path) -> None:
+def test_new_images_are_cut_to_shape(tmp_path: Path) -> None:
     prepare = load(cifar10(tmp_path)).preprocessing
     assert (prepare.channels, prepare.size, prepare.fit, prepare.resample) == (3, (32, 32), "crop", "bicubic")
 
@@ -279,7 +279,7 @@ def test_a_description_without_names_is_named(tmp_path: Path) -> None:
 GOOD = batch(20, 10, 2, "labels")
 WRONG: dict[str, tuple[Entries, str]] = {
     "another size": (GOOD | {"data": GOOD["data"][:, :3071]}, "N x 3072"),
-    "pictures as cubes": (GOOD | {"data": GOOD["data"].reshape(-1, 3, 32, 32)}, "N x 3072"),
+    "images as cubes": (GOOD | {"data": GOOD["data"].reshape(-1, 3, 32, 32)}, "N x 3072"),
     "floats": (GOOD | {"data": GOOD["data"].astype(np.float32)}, "not of bytes"),
     "a list of pixels": (GOOD | {"data": [[0] * 3072] * 20}, "N x 3072"),
     "no pixels": ({"labels": GOOD["labels"]}, "N x 3072"),

@@ -1,4 +1,4 @@
-"""Pictures in folders: which trees are understood, what is left out and said, and a whole run on them."""
+"""Images in folders: which trees are understood, what is left out and said, and a whole run on them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from PIL import Image
 
 from outcome import Cli
 from supertickets import UserError
-from supertickets.data import Batches, ImageSet, PictureSet, Samples, Splits, load_splits
-from supertickets.data.pictures import BrokenPicture
-from supertickets.recipe import AugmentSettings, DataSettings
+from supertickets.config.recipe import AugmentSettings, DataSettings
+from supertickets.data import Batches, ImageFiles, InMemoryImages, Samples, Splits, load_splits
+from supertickets.data.preprocessing import BrokenImage
 
 REAL_TINY = Path(__file__).resolve().parents[2] / "../shared/data/tiny_imagenet_40"
 
 
-def picture(path: Path, seed: int, size: tuple[int, int] = (12, 10)) -> Path:
+def image(path: Path, seed: int, size: tuple[int, int] = (12, 10)) -> Path:
     """A file of random colours, no two alike."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
@@ -32,10 +32,10 @@ def picture(path: Path, seed: int, size: tuple[int, int] = (12, 10)) -> Path:
 
 
 def tree(root: Path, classes: Iterable[str], count: int = 8, ending: str = "png") -> Path:
-    """A folder for every class, with ``count`` pictures each."""
+    """A folder for every class, with ``count`` images each."""
     for number, name in enumerate(classes):
         for i in range(count):
-            picture(root / name / f"{i:02}.{ending}", 1000 * number + i)
+            image(root / name / f"{i:02}.{ending}", 1000 * number + i)
     return root
 
 
@@ -52,7 +52,7 @@ def refusal(root: Path, **settings: object) -> str:
 
 
 def paths(data: Samples) -> list[Path]:
-    assert isinstance(data, PictureSet)
+    assert isinstance(data, ImageFiles)
     return list(data.paths)
 
 
@@ -79,7 +79,7 @@ def test_the_notes_tell_classes_counts_and_size(tmp_path: Path) -> None:
     splits = load(tree(tmp_path, ["cat", "dog"], 20), test=0.25, size=24)
     assert [len(splits.train), len(splits.validation), len(splits.test)] == [24, 6, 10]
     assert noted(splits, "2 classes", "cat 12", "dog 12")
-    assert noted(splits, "24 training, 6 validation, 10 test pictures", "25% of every class")
+    assert noted(splits, "24 training, 6 validation, 10 test images", "25% of every class")
     assert noted(splits, "24 x 24")
 
 
@@ -122,20 +122,20 @@ def test_an_empty_folder_is_noted_and_left_out(tmp_path: Path) -> None:
     (tmp_path / "bird" / "list.csv").write_text("nothing")
     splits = load(tmp_path)
     assert splits.classes == ("cat", "dog")
-    assert noted(splits, tmp_path / "bird", "no pictures")
+    assert noted(splits, tmp_path / "bird", "no images")
 
 
 def test_endings_may_be_upper_case_and_of_many_kinds(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         for i, ending in enumerate(("JPG", "jpeg", "PNG", "Bmp", "webp", "TIFF", "gif")):
-            picture(tmp_path / name / f"{i}.{ending}", i)
+            image(tmp_path / name / f"{i}.{ending}", i)
     assert len(every_path(load(tmp_path))) == 14
 
 
-def test_files_that_are_no_pictures_by_their_ending_are_passed_over(tmp_path: Path) -> None:
+def test_files_that_are_no_images_by_their_ending_are_passed_over(tmp_path: Path) -> None:
     tree(tmp_path, ["cat", "dog"])
     for name in ("Thumbs.db", "notes.txt", "labels.csv", "clip.mp4", "png", "cat.png.bak"):
-        (tmp_path / "cat" / name).write_bytes(b"no picture")
+        (tmp_path / "cat" / name).write_bytes(b"no image")
     splits = load(tmp_path, broken="refuse")
     assert every_path(splits) == sorted(tmp_path.glob("*/*.png"))
     assert not noted(splits, "left out")
@@ -160,33 +160,33 @@ def test_a_hidden_folder_is_no_sibling(tmp_path: Path) -> None:
 # Refused -------------------------------------------------------------------------------------------------------------
 
 
-def test_one_picture_per_class_is_refused(tmp_path: Path) -> None:
+def test_one_image_per_class_is_refused(tmp_path: Path) -> None:
     text = refusal(tree(tmp_path, ["cat", "dog"], 1))
-    assert "class 'cat' has 1 readable picture, at least 3" in text
+    assert "class 'cat' has 1 readable image, at least 3" in text
 
 
-def test_a_class_with_too_few_readable_pictures_is_named(tmp_path: Path) -> None:
+def test_a_class_with_too_few_readable_images_is_named(tmp_path: Path) -> None:
     tree(tmp_path, ["cat", "dog"], 4)
     for i in range(2):
         (tmp_path / "dog" / f"{i:02}.png").write_bytes(b"broken")
-    assert "class 'dog' has 2 readable pictures, at least 3" in refusal(tmp_path)
+    assert "class 'dog' has 2 readable images, at least 3" in refusal(tmp_path)
 
 
-def test_three_pictures_per_class_are_enough(tmp_path: Path) -> None:
+def test_three_images_per_class_are_enough(tmp_path: Path) -> None:
     splits = load(tree(tmp_path, ["cat", "dog"], 3))
     assert [len(splits.train), len(splits.validation), len(splits.test)] == [2, 2, 2]
 
 
-def test_pictures_in_no_folder_are_refused(tmp_path: Path) -> None:
+def test_images_in_no_folder_are_refused(tmp_path: Path) -> None:
     for i in range(5):
-        picture(tmp_path / f"{i}.png", i)
+        image(tmp_path / f"{i}.png", i)
     text = refusal(tmp_path)
     assert str(tmp_path) in text
-    assert "5 pictures" in text
+    assert "5 images" in text
     assert "one folder per class" in text
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     (tmp_path / "dog").mkdir()
     text = refusal(tmp_path)
@@ -299,8 +299,8 @@ def test_a_test_split_of_a_single_class_is_no_obstacle(tmp_path: Path) -> None:
 def test_broken_files_are_left_out_and_named(tmp_path: Path) -> None:
     tree(tmp_path, ["cat", "dog"])
     text, cut = tmp_path / "cat" / "text.jpg", tmp_path / "dog" / "cut.jpg"
-    text.write_text("I am no picture")
-    raw = picture(cut, 5, (64, 64)).read_bytes()
+    text.write_text("I am no image")
+    raw = image(cut, 5, (64, 64)).read_bytes()
     cut.write_bytes(raw[: len(raw) // 2])
     splits = load(tmp_path)
     assert every_path(splits) == sorted(tmp_path.glob("*/*.png"))
@@ -353,16 +353,16 @@ def test_a_broken_file_of_a_set_that_is_not_kept_is_refused_in_one_line(tmp_path
         source="folders", dir=str(tmp_path), keep_gb=0, batch=4, workers=workers, broken="refuse", validation=0.5
     )
     splits = load_splits(settings)
-    assert isinstance(splits.validation, PictureSet)
+    assert isinstance(splits.validation, ImageFiles)
     splits.validation.paths[-1].write_bytes(b"broken")
     batches = Batches(splits, settings, AugmentSettings(), seed=0)
-    with pytest.raises(BrokenPicture) as error:
+    with pytest.raises(BrokenImage) as error:
         list(batches.evaluation(splits.validation))
     assert "\n" not in str(error.value)
     assert str(splits.validation.paths[-1]) in str(error.value)
 
 
-def test_a_given_split_without_a_readable_picture_is_refused(tmp_path: Path) -> None:
+def test_a_given_split_without_a_readable_image_is_refused(tmp_path: Path) -> None:
     tree(tmp_path / "train", ["cat", "dog"])
     for path in tree(tmp_path / "test", ["cat", "dog"], 2).glob("*/*.png"):
         path.write_bytes(b"broken")
@@ -380,11 +380,11 @@ def inputs(splits: Splits) -> dict[Path, np.ndarray]:  # type: ignore[type-arg]
     found = {}
     for part in (splits.train, splits.validation, splits.test):
         for i, path in enumerate(paths(part)):
-            found[path] = splits.preprocessing.pixels(part.picture(i)).numpy().astype(int)
+            found[path] = splits.preprocessing.pixels(part.image(i)).numpy().astype(int)
     return found
 
 
-def test_pictures_that_are_not_kept_are_the_same(tmp_path: Path) -> None:
+def test_images_that_are_not_kept_are_the_same(tmp_path: Path) -> None:
     """They are decoded at another size before the last resize, so that they differ by rounding alone."""
     y, x = np.mgrid[0:200, 0:260]
     for name, turn in (("cat", 0), ("dog", 1)):
@@ -393,33 +393,33 @@ def test_pictures_that_are_not_kept_are_the_same(tmp_path: Path) -> None:
             colours = np.stack((y * 250 / 200, x * 250 / 260, 20.0 * i + 0 * x), 2).astype(np.uint8)
             Image.fromarray(np.rot90(colours, turn)).save(tmp_path / name / f"{i}.jpg", quality=95)
     kept, fresh = load(tmp_path, size=16), load(tmp_path, size=16, keep_gb=0)
-    assert isinstance(kept.train, PictureSet)
-    assert isinstance(fresh.train, PictureSet)
+    assert isinstance(kept.train, ImageFiles)
+    assert isinstance(fresh.train, ImageFiles)
     assert all(found is not None for found in kept.train.kept)
     assert all(found is None for found in fresh.train.kept)
-    assert [min(kept.train.picture(i).size) for i in range(len(kept.train))] == [24] * len(kept.train)
+    assert [min(kept.train.image(i).size) for i in range(len(kept.train))] == [24] * len(kept.train)
     assert every_path(kept) == every_path(fresh)
     before, after = inputs(kept), inputs(fresh)
     assert max(np.abs(before[path] - after[path]).max() for path in before) <= 5
     assert kept.preprocessing.mean == pytest.approx(fresh.preprocessing.mean, abs=0.01)
 
 
-def test_pictures_that_are_not_kept_are_read_every_time(tmp_path: Path) -> None:
+def test_images_that_are_not_kept_are_read_every_time(tmp_path: Path) -> None:
     splits = load(tree(tmp_path, ["cat", "dog"]), keep_gb=0, broken="refuse")
     path = paths(splits.train)[0]
-    before = np.asarray(splits.train.picture(0))
-    picture(path, 99)
-    assert not np.array_equal(np.asarray(splits.train.picture(0)), before)
+    before = np.asarray(splits.train.image(0))
+    image(path, 99)
+    assert not np.array_equal(np.asarray(splits.train.image(0)), before)
     path.unlink()
-    with pytest.raises(BrokenPicture, match=path.name):
-        splits.train.picture(0)
+    with pytest.raises(BrokenImage, match=path.name):
+        splits.train.image(0)
 
 
-def test_normalisation_is_that_of_the_training_pictures(tmp_path: Path) -> None:
+def test_normalisation_is_that_of_the_training_images(tmp_path: Path) -> None:
     splits = load(tree(tmp_path, ["cat", "dog"]), size=16)
     prepare = splits.preprocessing
     assert (prepare.size, prepare.fit, prepare.share, prepare.channels) == ((16, 16), "crop", 0.875, 3)
-    values = np.stack([prepare.pixels(splits.train.picture(i)).numpy() for i in range(len(splits.train))]) / 255
+    values = np.stack([prepare.pixels(splits.train.image(i)).numpy() for i in range(len(splits.train))]) / 255
     assert prepare.mean == pytest.approx(values.mean((0, 2, 3)), rel=1e-4)
     assert prepare.std == pytest.approx(values.std((0, 2, 3)), rel=1e-4)
 
@@ -431,15 +431,15 @@ def test_normalisation_is_that_of_the_training_pictures(tmp_path: Path) -> None:
 def test_the_size_follows_the_shorter_side(tmp_path: Path, size: tuple[int, int], chosen: int) -> None:
     for name in ("cat", "dog"):
         for i in range(3):
-            picture(tmp_path / name / f"{i}.png", i, size)
+            image(tmp_path / name / f"{i}.png", i, size)
     assert load(tmp_path).preprocessing.size == (chosen, chosen)
 
 
-def test_the_size_is_that_of_most_pictures(tmp_path: Path) -> None:
+def test_the_size_is_that_of_most_images(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         for i in range(3):
-            picture(tmp_path / name / f"{i}.jpg", i, (32, 33))
-        picture(tmp_path / name / "large.jpg", 3, (600, 500))
+            image(tmp_path / name / f"{i}.jpg", i, (32, 33))
+        image(tmp_path / name / "large.jpg", 3, (600, 500))
         (tmp_path / name / "broken.jpg").write_bytes(b"")
     assert load(tmp_path).preprocessing.size == (32, 32)
 
@@ -478,21 +478,21 @@ CODES = ("n03", "n01", "n02")
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """The published layout: three classes, six training and two validation pictures each."""
+    """The published layout: three classes, six training and two validation images each."""
     root = tmp_path / "tiny-imagenet-200"
     rows = []
     for number, code in enumerate(CODES):
         for i in range(6):
-            picture(root / "train" / code / "images" / f"{code}_{i}.JPEG", 100 * number + i, (16, 16))
+            image(root / "train" / code / "images" / f"{code}_{i}.JPEG", 100 * number + i, (16, 16))
         (root / "train" / code / f"{code}_boxes.txt").write_text(f"{code}_0.JPEG\t0\t0\t15\t15\n")
         for i in range(2):
             name = f"val_{3 * i + number}.JPEG"
-            picture(root / "val" / "images" / name, 100 * number + 50 + i, (16, 16))
+            image(root / "val" / "images" / name, 100 * number + 50 + i, (16, 16))
             rows.append(f"{name}\t{code}\t0\t0\t15\t15")
     (root / "wnids.txt").write_text("\n".join(CODES) + "\n")
     (root / "words.txt").write_text("n01\tfish, sea fish\nn02\tcrane\nn03\tcrane\nn04\tsomething else\n")
     (root / "val" / "val_annotations.txt").write_text("\n".join(rows) + "\n")
-    picture(root / "test" / "images" / "test_0.JPEG", 9999, (16, 16))
+    image(root / "test" / "images" / "test_0.JPEG", 9999, (16, 16))
     return root
 
 
@@ -513,7 +513,7 @@ def test_tiny_imagenet_as_published(tiny: Path) -> None:
     tests = {decoded(tiny / "val" / "images" / row[0]): CODES.index(row[1]) for row in annotations}
     assert [len(splits.train), len(splits.validation), len(splits.test)] == [12, 6, 6]
     for part, wanted in ((splits.train, label_of), (splits.validation, label_of), (splits.test, tests)):
-        assert isinstance(part, ImageSet)
+        assert isinstance(part, InMemoryImages)
         assert tuple(part.images.shape[1:]) == (3, 16, 16)
         for image, label in zip(part.images, part.labels, strict=True):
             assert wanted.pop(image.numpy().tobytes()) == int(label)
@@ -534,7 +534,7 @@ def test_tiny_imagenet_without_words_has_codes_for_names(tiny: Path) -> None:
     assert load_tiny(tiny).classes == CODES
 
 
-def test_a_missing_picture_of_tiny_imagenet_is_noted(tiny: Path) -> None:
+def test_a_missing_image_of_tiny_imagenet_is_noted(tiny: Path) -> None:
     gone = tiny / "val" / "images" / "val_0.JPEG"
     gone.unlink()
     splits = load_tiny(tiny)
@@ -551,18 +551,18 @@ def test_a_strange_class_of_tiny_imagenet_is_named(tiny: Path) -> None:
 
 def test_tiny_imagenet_is_made_to_a_size(tiny: Path) -> None:
     splits = load_splits(DataSettings(source="tiny_imagenet", dir=str(tiny), size=8))
-    assert isinstance(splits.test, ImageSet)
+    assert isinstance(splits.test, InMemoryImages)
     assert tuple(splits.test.images.shape[1:]) == (3, 8, 8)
     assert splits.preprocessing.size == (8, 8)
 
 
-def test_a_class_of_tiny_imagenet_without_pictures_is_named(tiny: Path) -> None:
+def test_a_class_of_tiny_imagenet_without_images_is_named(tiny: Path) -> None:
     shutil.rmtree(tiny / "train" / "n01")
     with pytest.raises(UserError, match="n01"):
         load_tiny(tiny)
 
 
-def test_tiny_imagenet_without_validation_pictures_is_refused(tiny: Path) -> None:
+def test_tiny_imagenet_without_validation_images_is_refused(tiny: Path) -> None:
     shutil.rmtree(tiny / "val" / "images")
     with pytest.raises(UserError, match="val"):
         load_tiny(tiny)
@@ -578,13 +578,13 @@ def test_real_tiny_imagenet_has_the_counts_of_its_readme() -> None:
     splits = load_splits(DataSettings(source="tiny_imagenet", dir=str(REAL_TINY), validation=0.1))
     assert (len(set(splits.classes)), splits.notes) == (classes, ())  # every file can be read
     for part, each in ((splits.train, 180), (splits.validation, 20), (splits.test, 50)):
-        assert isinstance(part, ImageSet)
+        assert isinstance(part, InMemoryImages)
         assert tuple(part.images.shape) == (classes * each, 3, 64, 64)
         assert torch.bincount(part.labels).tolist() == [each] * classes
 
 
-def test_a_picture_of_another_size_in_tiny_imagenet_is_named(tiny: Path) -> None:
-    odd = picture(tiny / "train" / "n01" / "images" / "n01_3.JPEG", 7, (16, 20))
+def test_a_image_of_another_size_in_tiny_imagenet_is_named(tiny: Path) -> None:
+    odd = image(tiny / "train" / "n01" / "images" / "n01_3.JPEG", 7, (16, 20))
     with pytest.raises(UserError, match=odd.name):
         load_tiny(tiny)
 

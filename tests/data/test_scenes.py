@@ -1,4 +1,4 @@
-"""Scenes: layouts on disk, whole and damaged; masks by their stored numbers; pictures in the orientation of masks."""
+"""Scenes: layouts on disk, whole and damaged; masks by their stored numbers; images in the orientation of masks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from supertickets import UserError
-from supertickets.data.pictures import BrokenPicture
+from supertickets.data.preprocessing import BrokenImage
 from supertickets.data.scene_layouts import read_ade20k, read_cityscapes, read_pairs, read_voc, spread_colors
 from supertickets.data.scenes import IGNORED, Layout, Scene, read_mask, read_scene
 
@@ -45,10 +45,10 @@ def image(path: Path, size: tuple[int, int] = (WIDTH, HEIGHT), orientation: int 
 def mask(path: Path, values: Values | int = 0, palette: Sequence[int] | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     array = np.full((HEIGHT, WIDTH), values, np.uint8) if isinstance(values, int) else values
-    picture = Image.fromarray(array)
+    image = Image.fromarray(array)
     if palette is not None:
-        picture.putpalette(palette)
-    picture.save(path)
+        image.putpalette(palette)
+    image.save(path)
     return path
 
 
@@ -490,9 +490,9 @@ def test_masks_of_few_bits_come_back_as_stored(tmp_path: Path, bits: int) -> Non
     packed = np.packbits(np.unpackbits(values[..., None], axis=-1)[..., 8 - bits :].reshape(HEIGHT, -1), axis=-1)
     path = png(tmp_path / "grey.png", [row.tobytes() for row in packed], WIDTH, bits)
     assert (read_mask(path, *everything()) == values).all()
-    picture = Image.fromarray(values)
-    picture.putpalette([9, 9, 9] * 2**bits)
-    picture.save(tmp_path / "palette.png", bits=bits)
+    image = Image.fromarray(values)
+    image.putpalette([9, 9, 9] * 2**bits)
+    image.save(tmp_path / "palette.png", bits=bits)
     assert (tmp_path / "palette.png").read_bytes()[24:26] == bytes([bits, 3])
     assert (read_mask(tmp_path / "palette.png", *everything()) == values).all()
 
@@ -544,27 +544,27 @@ def test_a_truncated_mask_is_told_in_one_line(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         assert str(path) in refusal(read_mask, path, *everything())
     path.write_text("a letter")
-    assert "no picture format is known" in refusal(read_mask, path, *everything())
+    assert "no image format is known" in refusal(read_mask, path, *everything())
     path.unlink()
-    with pytest.raises(BrokenPicture, match="does not exist"):
+    with pytest.raises(BrokenImage, match="does not exist"):
         read_mask(path, *everything())
 
 
 # Scenes --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_scene_is_a_picture_and_its_classes(tmp_path: Path) -> None:
+def test_a_scene_is_a_image_and_its_classes(tmp_path: Path) -> None:
     scene = Scene(image(tmp_path / "a.png"), mask(tmp_path / "m.png", numbers(5)))
-    picture, classes = read_scene(scene, *everything())
-    assert (picture.mode, picture.size, classes.shape) == ("RGB", (WIDTH, HEIGHT), (HEIGHT, WIDTH))
-    assert (np.asarray(picture) == np.asarray(Image.open(scene.image))).all()
+    pil_image, classes = read_scene(scene, *everything())
+    assert (pil_image.mode, pil_image.size, classes.shape) == ("RGB", (WIDTH, HEIGHT), (HEIGHT, WIDTH))
+    assert (np.asarray(pil_image) == np.asarray(Image.open(scene.image))).all()
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
 def test_jpegs_of_other_colours_become_rgb(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (WIDTH, HEIGHT)).save(tmp_path / "a.jpg")
-    picture, _ = read_scene(Scene(tmp_path / "a.jpg", mask(tmp_path / "a.png")), *everything())
-    assert (picture.mode, picture.size) == ("RGB", (WIDTH, HEIGHT))
+    image, _ = read_scene(Scene(tmp_path / "a.jpg", mask(tmp_path / "a.png")), *everything())
+    assert (image.mode, image.size) == ("RGB", (WIDTH, HEIGHT))
 
 
 def test_other_sizes_are_refused(tmp_path: Path) -> None:
@@ -576,7 +576,7 @@ def test_other_sizes_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_picture_fits_its_mask(tmp_path: Path, orientation: int) -> None:
+def test_a_turned_image_fits_its_mask(tmp_path: Path, orientation: int) -> None:
     """The mask is upright or as stored; its size tells."""
     path = image(tmp_path / "a.png", (WIDTH, HEIGHT), orientation)
     stored = np.asarray(Image.open(path))
@@ -597,7 +597,7 @@ def test_a_turned_picture_fits_its_mask(tmp_path: Path, orientation: int) -> Non
     assert "3 x 3" in refusal(read_scene, Scene(path, wrong), *everything())
 
 
-def test_a_broken_picture_is_told(tmp_path: Path) -> None:
+def test_a_broken_image_is_told(tmp_path: Path) -> None:
     scene = Scene(image(tmp_path / "a.jpg"), mask(tmp_path / "a.png"))
     scene.image.write_bytes(scene.image.read_bytes()[:200])
     assert str(scene.image) in refusal(read_scene, scene, *everything())
@@ -614,10 +614,10 @@ def test_camvid_has_its_counts() -> None:
     pixels = np.zeros(256, np.int64)
     for part in layout.parts.values():
         for scene in part[::10]:
-            picture, classes = read_scene(scene, layout.lookup, layout.known)
-            assert picture.size == (480, 360)
+            image, classes = read_scene(scene, layout.lookup, layout.known)
+            assert image.size == (480, 360)
             pixels += np.bincount(classes.ravel(), minlength=256)
-    # Road, 29.3% of all pixels, and unlabelled, 3.6%, of a tenth of the pictures.
+    # Road, 29.3% of all pixels, and unlabelled, 3.6%, of a tenth of the images.
     share = pixels / pixels.sum()
     assert share[3] == pytest.approx(0.293, abs=0.02)
     assert share[IGNORED] == pytest.approx(0.036, abs=0.01)
@@ -630,8 +630,8 @@ def test_label_ids_become_the_train_ids_beside_them() -> None:
     assert counts(layout) == {"train": 60, "val": 20}
     for part in layout.parts.values():
         for scene in part:
-            picture, classes = read_scene(scene, layout.lookup, layout.known)
-            assert picture.size == (256, 192)
+            image, classes = read_scene(scene, layout.lookup, layout.known)
+            assert image.size == (256, 192)
             assert (classes == train_ids_beside(scene)).all()
 
 
@@ -641,8 +641,8 @@ def test_a_frame_of_cityscapes() -> None:
     layout = read_cityscapes(CITY_SAMPLE)
     assert counts(layout) == {"val": 1}
     (scene,) = layout.parts["val"]
-    picture, classes = read_scene(scene, layout.lookup, layout.known)
-    assert picture.size == (256, 128)
+    image, classes = read_scene(scene, layout.lookup, layout.known)
+    assert image.size == (256, 128)
     beside = train_ids_beside(scene)
     assert (classes != beside).sum() == 77
     stored = np.asarray(Image.open(scene.mask))

@@ -20,11 +20,12 @@ from torch import Tensor
 from outcome import onnx_predict
 from supertickets import Ticket, UserError
 from supertickets.data import Preprocessing
-from supertickets.deploy import Exported, bench, compact, dense_twin, export, twins
-from supertickets.deploy.export import Format
-from supertickets.supernets import HRNetSpec, create_resnet, create_spec
+from supertickets.deploy import Exported, bench, compact, dense_twin, export, reference_twins
+from supertickets.deploy.exporter import Format
+from supertickets.models import HRNetSpec, create_resnet
+from supertickets.models.factory import create_spec
 
-EXPORT = importlib.import_module("supertickets.deploy.export")
+EXPORT = importlib.import_module("supertickets.deploy.exporter")
 Weights = dict[str, Tensor]
 SMALL = {"in_channels": 2, "num_classes": 4, "kernels": (3, 5), "stem_channels": (4, 4), "last_channels": 12}
 # Two branches, with tokens: blocks of both strides and shortcuts.
@@ -374,10 +375,10 @@ def test_the_example_script_agrees_with_predict_on_a_jpeg(tmp_path: Path) -> Non
     torch.manual_seed(0)
     ticket = Ticket(spec, spec.build().state_dict(), {}, ("cat", "dog", "big bird"), how, {"recipe": {}})
     pixels = np.random.default_rng(0).integers(0, 256, (12, 9, 3)).astype(np.uint8)
-    picture = Image.fromarray(pixels).resize((90, 120), Image.Resampling.BICUBIC)
+    image = Image.fromarray(pixels).resize((90, 120), Image.Resampling.BICUBIC)
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture.save(tmp_path / "photo.JPG", exif=exif)
+    image.save(tmp_path / "photo.JPG", exif=exif)
     exported = export(ticket, tmp_path / "model.onnx")
     _, *found = onnx_predict(exported.path, tmp_path / "photo.JPG").out.strip().split("\t")
     wanted = ticket.predict([tmp_path / "photo.JPG"])[0]
@@ -405,7 +406,7 @@ def test_the_example_script_names_a_preprocessing_that_it_does_not_know(tmp_path
 def test_a_resnet_is_timed_beside_both_ends() -> None:
     spec = create_resnet("resnet38", attention="se", scheme="1010|0000|0001", widths=(4, 4, 4), image_size=(8, 8))
     prepare = Preprocessing(3, (8, 8), (0.5,) * 3, (0.3,) * 3)
-    found = twins(Ticket(spec, spec.build().state_dict(), {}, ("a",), prepare, {}))
+    found = reference_twins(Ticket(spec, spec.build().state_dict(), {}, ("a",), prepare, {}))
     schemes = {name: getattr(other.spec, "scheme", "") for name, other in found.items()}
     assert schemes == {"no connection": "0000|0000|0000", "all connected": "1111|1111|1111"}
 

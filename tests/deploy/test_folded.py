@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from supertickets.deploy.folded import folded
-from supertickets.supernets import HRNetSpec, Network, create_spec
-from supertickets.supernets.blocks import MixBlock
+from supertickets.deploy.folded import fold_norms
+from supertickets.models import HRNetSpec, Network
+from supertickets.models.factory import create_spec
+from supertickets.models.hrnet.blocks import MixBlock
 
 SETTINGS = {"channels": ((4, 6), (4, 6)), "blocks": ((1, 1), (1, 1)), "expansion": 1, "stem_channels": (4, 4)}
 
@@ -61,7 +62,7 @@ def test_outputs_stay(spec: HRNetSpec) -> None:
     images = torch.randn(3, *spec.input_shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     wanted = network(images)
     assert wanted.std() > 0.01
-    form = folded(network.train())
+    form = fold_norms(network.train())
     for batch in (images, images[:1]):
         torch.testing.assert_close(form(batch), network.eval()(batch), rtol=1e-10, atol=1e-10)
     assert network.state_dict().keys() == before.keys()
@@ -69,7 +70,7 @@ def test_outputs_stay(spec: HRNetSpec) -> None:
 
 
 def test_what_is_saved() -> None:
-    network, form = (list(n.modules()) for n in (WHOLE.build(), folded(WHOLE.build())))
+    network, form = (list(n.modules()) for n in (WHOLE.build(), fold_norms(WHOLE.build())))
     blocks = sum(1 for shape in WHOLE.shapes().values())
     count = sum(isinstance(m, nn.BatchNorm2d) for m in network) - sum(isinstance(m, nn.BatchNorm2d) for m in form)
     assert count == 3 * blocks > 0
@@ -79,7 +80,7 @@ def test_a_zero_stays_a_zero() -> None:
     network = trained(WHOLE)
     block = next(module for module in network.modules() if isinstance(module, MixBlock))
     block.project.weight.data.zero_()
-    found = folded(network).state_dict()["blocks.s0_fuse_0to0.project.weight"]
+    found = fold_norms(network).state_dict()["blocks.s0_fuse_0to0.project.weight"]
     assert len(found) == len(block.project.weight)
     assert not found.any()
 
@@ -87,7 +88,7 @@ def test_a_zero_stays_a_zero() -> None:
 def test_chains_are_as_wide_as_runtimes_like() -> None:
     widths = [
         chain[2].groups
-        for name, chain in folded(WHOLE.build()).named_modules()
+        for name, chain in fold_norms(WHOLE.build()).named_modules()
         if ".chains." in name and isinstance(chain, nn.Sequential)
     ]
     assert widths
@@ -96,6 +97,6 @@ def test_chains_are_as_wide_as_runtimes_like() -> None:
 
 def test_other_networks_are_copied() -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-    form = folded(network)
+    form = fold_norms(network)
     assert form is not network
     assert [type(m) for m in form.modules()] == [type(m) for m in network.modules()]

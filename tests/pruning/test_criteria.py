@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from supertickets.pruning import CRITERIA, Probe, checked
-from supertickets.recipe import PruneSettings
+from supertickets.config.recipe import PruneSettings
+from supertickets.pruning import CRITERIA, CriterionContext, check_scores
 
 
 class Two(nn.Module):
@@ -32,14 +32,14 @@ class Two(nn.Module):
         return self.second(torch.relu(self.norm(self.first(x_BCHW))))
 
 
-def probe(module: nn.Module, losses: list[Tensor] | None = None, names: tuple[str, ...] = ()) -> Probe:
+def probe(module: nn.Module, losses: list[Tensor] | None = None, names: tuple[str, ...] = ()) -> CriterionContext:
     def again() -> Iterator[Tensor]:
         if losses is None:
             raise AssertionError("this criterion needs no data")
         yield from losses
 
     weights = {name: module.get_parameter(name) for name in names or ("first.weight", "second.weight")}
-    return Probe(
+    return CriterionContext(
         module=module.eval(),
         weights=weights,
         losses=again,
@@ -91,7 +91,7 @@ def test_snip_and_grasp_by_hand() -> None:
             yield ((module.a * module.b) ** 2 + 3 * module.a).sum()
 
     at = probe(module, names=("a", "b"))
-    at = Probe(**{**at.__dict__, "losses": Losses()})
+    at = CriterionContext(**{**at.__dict__, "losses": Losses()})
     assert told(dict(CRITERIA["snip"](at))) == {"a": [14.0], "b": [8.0]}
     assert told(dict(CRITERIA["grasp"](at))) == {"a": [156.0], "b": [120.0]}
 
@@ -105,7 +105,7 @@ def test_grasp_averages_gradient_and_hessian_over_batches() -> None:
         yield (module.a**2).sum()
         yield (2 * module.a).sum()
 
-    at = Probe(**{**probe(module, names=("a",)).__dict__, "losses": losses})
+    at = CriterionContext(**{**probe(module, names=("a",)).__dict__, "losses": losses})
     assert told(dict(CRITERIA["grasp"](at))) == {"a": [12.0]}
     assert told(dict(CRITERIA["snip"](at))) == {"a": [12.0]}  # |3 * 4|
 
@@ -120,7 +120,7 @@ def test_grasp_predicts_how_gradient_flow_changes() -> None:
         yield ((module(x) - y) ** 2).mean()
 
     names = ("0.weight", "2.weight")
-    at = Probe(**{**probe(module, names=names).__dict__, "losses": losses})
+    at = CriterionContext(**{**probe(module, names=names).__dict__, "losses": losses})
     scores = CRITERIA["grasp"](at)
 
     def flow() -> float:
@@ -141,7 +141,7 @@ def test_grasp_predicts_how_gradient_flow_changes() -> None:
 def test_random_scores_follow_the_seed_alone() -> None:
     module = Two()
     first, again = (CRITERIA["random"](probe(module)) for _ in range(2))
-    other = CRITERIA["random"](Probe(**{**probe(module).__dict__, "seed": 4}))
+    other = CRITERIA["random"](CriterionContext(**{**probe(module).__dict__, "seed": 4}))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["first.weight"], other["first.weight"])
 
@@ -155,7 +155,7 @@ def test_scores_may_be_views_of_anything() -> None:
     """They are averaged in place over processes: neither the weights nor an expanded tensor may suffer from it."""
     weight = torch.ones(2, 3)
     for given in (weight, torch.ones(2, 1).expand(2, 3)):
-        found = checked({"w": given}, {"w": weight}, "own")["w"]
+        found = check_scores({"w": given}, {"w": weight}, "own")["w"]
         found += torch.arange(6.0).view(2, 3)
         assert torch.equal(weight, torch.ones(2, 3))
         assert torch.equal(found, 1 + torch.arange(6.0).view(2, 3))
@@ -163,4 +163,7 @@ def test_scores_may_be_views_of_anything() -> None:
 
 def test_scores_come_in_the_weights_order() -> None:
     weights = {"b": torch.zeros(2), "a": torch.zeros(1)}
-    assert list(checked({"a": torch.ones(1), "b": torch.ones(2), "more": torch.ones(3)}, weights, "own")) == ["b", "a"]
+    assert list(check_scores({"a": torch.ones(1), "b": torch.ones(2), "more": torch.ones(3)}, weights, "own")) == [
+        "b",
+        "a",
+    ]

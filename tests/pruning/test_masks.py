@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from supertickets import UserError
+from supertickets.config.recipe import PruneSettings
 from supertickets.pruning import check_ratio, empty_layers, keep_best, magnitude_mask, sensitivities
-from supertickets.pruning.masks import magnitudes, shared_out
-from supertickets.recipe import PruneSettings
+from supertickets.pruning.masks import magnitudes, split_budget
 
 PLAIN = PruneSettings()
 # Few different values, so that nearly everything ties.
@@ -281,7 +281,7 @@ def test_layers_by_hand() -> None:
     ],
 )
 def test_shares_by_hand(count: int, sizes: list[int], least: list[int], most: list[int], shares: list[int]) -> None:
-    assert shared_out(count, sizes, least, most) == shares
+    assert split_budget(count, sizes, least, most) == shares
 
 
 def test_two_of_four_by_hand() -> None:

@@ -19,10 +19,10 @@ from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou
 
-from supertickets.data.objects import filled_up
-from supertickets.supernets.ssdlite import anchors
+from supertickets.data.coco_detection import pad_boxes
+from supertickets.models.mobile.ssdlite import anchors
 from supertickets.tasks import boxes
-from supertickets.tasks.boxes import box_losses, box_metrics, draw_boxes, found_boxes, matched
+from supertickets.tasks.boxes import box_losses, box_metrics, decode_detections, draw_boxes, match_anchors
 
 CPU = torch.device("cpu")
 ANCHORS = anchors(6 * (16 + 4 + 1 + 1 + 1 + 1), CPU)
@@ -37,7 +37,7 @@ def random_objects(seed: int, counts: tuple[int, ...] = (3, 1, 0, 5)) -> Tensor:
         low = random.uniform(0, 0.6, (count, 2))
         kinds = random.integers(0, KINDS, (count, 1))
         made.append(np.hstack((kinds, low, low + random.uniform(0.1, 0.4, (count, 2)))).astype(np.float32))
-    return filled_up(made)
+    return pad_boxes(made)
 
 
 def detector(**settings: Any) -> SSD:
@@ -50,7 +50,7 @@ def detector(**settings: Any) -> SSD:
 @pytest.mark.parametrize("seed", range(20))
 def test_matching_is_that_of_torchvision(seed: int) -> None:
     objects = random_objects(seed)
-    found = matched(objects, ANCHORS)
+    found = match_anchors(objects, ANCHORS)
     for own, row in zip(found, objects, strict=True):
         real = row[row[:, 0] >= 0]
         wanted = SSDMatcher(0.5)(box_iou(real[:, 1:], ANCHORS)) if len(real) else torch.full((len(ANCHORS),), -1)
@@ -62,8 +62,10 @@ def test_matching_by_hand() -> None:
     """Two objects; the second overlaps no anchor by half, and takes its best one from the first."""
     some = torch.tensor([[0, 0, 0.5, 0.5], [0, 0, 0.5, 0.4], [0.5, 0.5, 1, 1.0], [0.9, 0.0, 1, 0.1]])
     objects = torch.tensor([[[1, 0, 0, 0.5, 0.5], [0, 0, 0, 0.2, 0.2], [-1, -1, -1, -1, -1]]])
-    assert matched(objects, some[[0, 2, 3]]).tolist() == [[1, -1, -1]]
-    assert matched(objects, some).tolist() == [[0, 1, -1, -1]]  # IoU 0.2 with the second anchor, 0.16 with the first
+    assert match_anchors(objects, some[[0, 2, 3]]).tolist() == [[1, -1, -1]]
+    assert match_anchors(objects, some).tolist() == [
+        [0, 1, -1, -1]
+    ]  # IoU 0.2 with the second anchor, 0.16 with the first
 
 
 def test_the_loss_by_hand() -> None:
@@ -89,14 +91,14 @@ def test_the_loss_is_that_of_torchvision(seed: int) -> None:
     real = [row[row[:, 0] >= 0] for row in objects]
     targets = [{"boxes": 64 * row[:, 1:], "labels": row[:, 0].long() + 1} for row in real]
     outputs = {"bbox_regression": predictions[..., -4:], "cls_logits": predictions[..., :-4]}
-    parts = detector().compute_loss(targets, outputs, [64 * ANCHORS] * 4, list(matched(objects, ANCHORS)))
+    parts = detector().compute_loss(targets, outputs, [64 * ANCHORS] * 4, list(match_anchors(objects, ANCHORS)))
     wanted = parts["bbox_regression"] + parts["classification"]
     torch.testing.assert_close(ours, wanted)
     gradients = [torch.autograd.grad(loss, predictions, retain_graph=True)[0] for loss in (ours, wanted)]
     torch.testing.assert_close(*gradients)
 
 
-def test_a_picture_without_objects_teaches_nothing() -> None:
+def test_a_image_without_objects_teaches_nothing() -> None:
     predictions = torch.randn(1, len(ANCHORS), KINDS + 5, requires_grad=True)
     losses, positives = box_losses(predictions, random_objects(0, (0,)), ANCHORS)
     losses.sum().backward()
@@ -112,7 +114,7 @@ def test_what_is_found_is_what_torchvision_finds(seed: int) -> None:
     settings = {"score_thresh": 0.001, "nms_thresh": 0.55, "topk_candidates": 300, "detections_per_img": boxes.MOST}
     outputs = {"bbox_regression": predictions[..., -4:], "cls_logits": predictions[..., :-4]}
     [wanted] = detector(**settings).postprocess_detections(outputs, [64 * ANCHORS], [(64, 64)])
-    found = found_boxes(predictions[0], ANCHORS)
+    found = decode_detections(predictions[0], ANCHORS)
     assert 20 < len(found) <= boxes.MOST
     assert torch.equal(found[:, 0].long() + 1, wanted["labels"])
     torch.testing.assert_close(found[:, 1], wanted["scores"])
@@ -120,10 +122,10 @@ def test_what_is_found_is_what_torchvision_finds(seed: int) -> None:
 
 
 def test_a_diverged_network_finds_nothing() -> None:
-    assert found_boxes(torch.full((len(ANCHORS), KINDS + 5), math.nan), ANCHORS).shape == (0, 6)
+    assert decode_detections(torch.full((len(ANCHORS), KINDS + 5), math.nan), ANCHORS).shape == (0, 6)
     predictions = torch.zeros(len(ANCHORS), KINDS + 5)
     predictions[0, -1] = math.nan
-    found = found_boxes(predictions, ANCHORS)
+    found = decode_detections(predictions, ANCHORS)
     assert len(found) > 0
     assert found.isfinite().all()
 
@@ -178,11 +180,11 @@ def test_figures_of_nothing() -> None:
 
 
 def test_boxes_are_drawn_with_their_classes() -> None:
-    picture = Image.new("L", (200, 120), 128)
-    drawn = draw_boxes(picture, [("cat", 0.9, (20.0, 40.0, 80.0, 60.0))], {"cat": (255, 0, 0)})
+    image = Image.new("L", (200, 120), 128)
+    drawn = draw_boxes(image, [("cat", 0.9, (20.0, 40.0, 80.0, 60.0))], {"cat": (255, 0, 0)})
     pixels = np.asarray(drawn)
-    assert drawn.size == picture.size
+    assert drawn.size == image.size
     assert pixels[100, 60].tolist() == pixels[60, 20].tolist() == [255, 0, 0]
     assert pixels[70, 60].tolist() == [128, 128, 128]
     assert (pixels[25:40, 20:60] == [255, 0, 0]).all(-1).mean() > 0.2  # the label, above
-    assert (np.asarray(draw_boxes(picture, [], {})) == 128).all()
+    assert (np.asarray(draw_boxes(image, [], {})) == 128).all()

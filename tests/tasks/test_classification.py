@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from supertickets.data import ImageSet, Preprocessing
+from supertickets.data import InMemoryImages, Preprocessing
 from supertickets.tasks import Classification
 
 NAMES = tuple("abcdefg")
 
-NONE = ImageSet(torch.empty(0, 1, 1, 1), torch.empty(0))  # the samples, which this task does not look at
+NONE = InMemoryImages(torch.empty(0, 1, 1, 1), torch.empty(0))  # the samples, which this task does not look at
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from scipy.stats import norm
 from torch import Tensor, nn
 
 from supertickets.data import Preprocessing
-from supertickets.tasks import Counting, headline, task_of_head
+from supertickets.tasks import Counting, primary_metric, task_of_head
 from supertickets.tasks.counting import density_maps
 
 TASK = Counting(("density",))
@@ -23,7 +23,7 @@ NONE = [-1.0] * 4
 
 
 class Says(nn.Module):
-    """Answers with a map of one cell that holds the mean of the picture."""
+    """Answers with a map of one cell that holds the mean of the image."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images.mean((1, 2, 3), keepdim=True)
@@ -67,7 +67,7 @@ def test_flipped_points_give_flipped_maps() -> None:
 
 def test_the_loss_is_the_mean_square_of_scaled_maps() -> None:
     target = torch.tensor([[[0.5, 0.5, 0.1, 0.1]], [NONE]])
-    # A quarter in each of four cells, times 8, is 2; of the empty picture 0.
+    # A quarter in each of four cells, times 8, is 2; of the empty image 0.
     scores = torch.tensor([[[[2.0, 2], [2, 5]]], [[[0.0, 0], [0, -1]]]])
     assert Counting(("density",), 8.0).loss(scores, target).item() == pytest.approx((9 + 1) / 8)
     scores.requires_grad_()
@@ -92,17 +92,17 @@ def test_errors_of_counts_by_hand() -> None:
 
 def test_the_mean_error_is_shown_first_and_less_is_better() -> None:
     scores = {"loss": 1.0, "mae": 12.5, "rmse": 20.0, "count": 50.0}
-    metric = headline(scores)
+    metric = primary_metric(scores)
     assert metric is not None
-    assert (metric.called, metric.text(scores), metric.unit, metric.sign) == ("MAE", "12.50", "", -1)
+    assert (metric.display_name, metric.text(scores), metric.unit, metric.sign) == ("MAE", "12.50", "", -1)
     assert metric.quality(scores) == pytest.approx(0.75)
     assert metric.quality({"mae": 90.0, "count": 50.0}) == 0
-    top1 = headline({"top1": 80.0})
+    top1 = primary_metric({"top1": 80.0})
     assert top1 is not None
     assert (top1.text({"top1": 80.0}), top1.unit, top1.sign, top1.quality({"top1": 80.0})) == ("80.00%", ", %", 1, 0.8)
 
 
-def test_a_prediction_is_a_density_of_any_picture() -> None:
+def test_a_prediction_is_a_density_of_any_image() -> None:
     prepare = Preprocessing(3, (8, 8), (0.0,) * 3, (1.0,) * 3, "shorter")
     found = Counting(("density",), 0.5).predict(Says(), prepare, Image.new("RGB", (30, 20), (255, 255, 255)))
     assert found.dtype == np.float32

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder
 
 from objects import NAMES, market
+from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches
-from supertickets.data.objects import ObjectSet, load_objects
-from supertickets.recipe import AugmentSettings, DataSettings
-from supertickets.supernets.ssdlite import anchors
-from supertickets.tasks import Detection, headline, task_of_head
-from supertickets.tasks.boxes import box_losses, matched
+from supertickets.data.coco_detection import DetectionDataset, load_coco_detection
+from supertickets.models.mobile.ssdlite import anchors
+from supertickets.tasks import Detection, primary_metric, task_of_head
+from supertickets.tasks.boxes import box_losses, match_anchors
 
 CPU = torch.device("cpu")
 TASK = Detection(NAMES)
@@ -26,9 +26,9 @@ COUNT = 6 * (16 + 4 + 1 + 1 + 1 + 1)
 
 
 class Knows(nn.Module):
-    """Answers the pictures of a split, one after the other, with their own boxes, moved by a share of their size."""
+    """Answers the images of a split, one after the other, with their own boxes, moved by a share of their size."""
 
-    def __init__(self, data: ObjectSet, positions: list[int], moved: float = 0.0) -> None:
+    def __init__(self, data: DetectionDataset, positions: list[int], moved: float = 0.0) -> None:
         super().__init__()
         self.data, self.positions, self.moved = data, positions, moved
 
@@ -38,7 +38,7 @@ class Knows(nn.Module):
         out[..., 0] = 10
         for answer, i in zip(out, mine, strict=True):
             objects = torch.from_numpy(self.data.samples[i].boxes())
-            [match] = matched(objects[None], anchors(COUNT, CPU))
+            [match] = match_anchors(objects[None], anchors(COUNT, CPU))
             own = objects[match.clamp_min(0)]
             width = own[:, 3:4] - own[:, 1:2]
             places = own[:, 1:] + self.moved * width * torch.tensor([1.0, 0, 1, 0])
@@ -52,12 +52,12 @@ class Knows(nn.Module):
 def made(tmp_path_factory: pytest.TempPathFactory) -> Batches:
     root = market(tmp_path_factory.mktemp("market"), {"train": 10, "val": 9})
     data = DataSettings(source="coco_boxes", dir=str(root), size=64)
-    return Batches(load_objects(data), data, AugmentSettings(), 0)
+    return Batches(load_coco_detection(data), data, AugmentSettings(), 0)
 
 
 def measured(made: Batches, moved: float = 0.0) -> Tensor:
     data = made.splits.test
-    assert isinstance(data, ObjectSet)
+    assert isinstance(data, DetectionDataset)
     mine = list(range(made.rank, len(data), made.world))
     return TASK.totals(Knows(data, mine, moved), made.evaluation(data), data, CPU)
 
@@ -75,9 +75,9 @@ def test_a_network_that_knows_scores_everything(made: Batches) -> None:
     assert found["map"] == pytest.approx(100)
     assert found["ar"] == pytest.approx(100)
     assert found["loss"] < 1e-3
-    metric = headline(found)
+    metric = primary_metric(found)
     assert metric is not None
-    assert (metric.called, metric.text(found)) == ("mAP", f"{found['map']:.2f}%")
+    assert (metric.display_name, metric.text(found)) == ("mAP", f"{found['map']:.2f}%")
 
 
 def test_what_is_worse_scores_less(made: Batches) -> None:
@@ -89,12 +89,12 @@ def test_what_is_worse_scores_less(made: Batches) -> None:
 
 def test_totals_add_up_over_processes(made: Batches) -> None:
     whole = measured(made, 0.1)
-    world = 10  # more than there are pictures
+    world = 10  # more than there are images
     shares = [measured(dataclasses.replace(made, rank=rank, world=world), 0.1) for rank in range(world)]
     assert torch.equal(torch.stack(shares).sum(0), whole)
 
 
-def test_pictures_that_nobody_looked_at_do_not_count(made: Batches) -> None:
+def test_images_that_nobody_looked_at_do_not_count(made: Batches) -> None:
     """As those of other networks in a search; without any object there is no figure."""
     totals = measured(made)
     totals[3:] = 0
@@ -104,7 +104,7 @@ def test_pictures_that_nobody_looked_at_do_not_count(made: Batches) -> None:
 
 def test_crowds_neither_count_nor_harm(made: Batches) -> None:
     totals, data = measured(made), made.splits.test
-    assert isinstance(data, ObjectSet)
+    assert isinstance(data, DetectionDataset)
     samples = []
     for one in data.samples:
         objects = one.objects.copy()
@@ -124,7 +124,7 @@ class Sure(nn.Module):
         return out
 
 
-def test_predictions_are_in_pixels_of_the_picture(made: Batches) -> None:
+def test_predictions_are_in_pixels_of_the_image(made: Batches) -> None:
     found = TASK.predict(Sure(), made.splits.preprocessing, Image.new("RGB", (200, 100)))
     assert len(found) == 1
     name, score, box = found[0]

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from people import NAMES, crowd
+from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches
-from supertickets.data.coco import COCO_SIGMAS
-from supertickets.data.people import PeopleSet, load_people
-from supertickets.recipe import AugmentSettings, DataSettings
+from supertickets.data.coco_annotations import COCO_SIGMAS
+from supertickets.data.coco_keypoints import PersonDataset, load_coco_keypoints
 from supertickets.tasks import Pose
-from supertickets.tasks.keypoints import flip_back, heatmaps, pose_metrics
+from supertickets.tasks.heatmaps import flip_back, heatmaps, pose_metrics
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 CPU = torch.device("cpu")
@@ -40,7 +40,7 @@ class Knows(nn.Module):
         return maps if self.flip is None or self.calls % 2 else flip_back(maps, self.flip)
 
 
-def measured(data: PeopleSet, batches: Batches, task: Pose, knows: Knows) -> Tensor:
+def measured(data: PersonDataset, batches: Batches, task: Pose, knows: Knows) -> Tensor:
     def told() -> Any:
         for images, regions in batches.evaluation(data):
             knows.joints = regions.joints
@@ -56,7 +56,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def batches(root: Path, **more: Any) -> Batches:
     data = DataSettings(source="coco", dir=str(root), size=(96, 72), **more)
-    return Batches(load_people(data), data, AugmentSettings(), 0)
+    return Batches(load_coco_keypoints(data), data, AugmentSettings(), 0)
 
 
 def test_loss_by_hand() -> None:
@@ -76,7 +76,7 @@ def test_loss_by_hand() -> None:
 def test_a_network_that_knows_scores_everything(root: Path, flip_test: bool) -> None:
     made = batches(root)
     data = made.splits.test
-    assert isinstance(data, PeopleSet)
+    assert isinstance(data, PersonDataset)
     task = dataclasses.replace(TASK, flip_test=flip_test)
     knows = Knows(data.joints.flip if flip_test else None)
     totals = measured(data, made, task, knows)
@@ -93,7 +93,7 @@ def test_a_network_that_knows_scores_everything(root: Path, flip_test: bool) -> 
 def test_what_is_worse_scores_less(root: Path) -> None:
     made = batches(root)
     data = made.splits.test
-    assert isinstance(data, PeopleSet)
+    assert isinstance(data, PersonDataset)
     totals = measured(data, made, dataclasses.replace(TASK, flip_test=False), Knows(None))
     good = TASK.metrics(totals, data)["ap"]
     moved = totals.clone()
@@ -104,7 +104,7 @@ def test_what_is_worse_scores_less(root: Path) -> None:
 def test_totals_add_up_over_processes(root: Path) -> None:
     made = batches(root)
     data = made.splits.test
-    assert isinstance(data, PeopleSet)
+    assert isinstance(data, PersonDataset)
     whole = measured(data, made, TASK, Knows(data.joints.flip))
     world = 9  # more than there are people
     shares = [
@@ -114,10 +114,10 @@ def test_totals_add_up_over_processes(root: Path) -> None:
     assert torch.equal(torch.stack(shares).sum(0), whole)
 
 
-def test_pictures_that_nobody_could_read_do_not_count(root: Path) -> None:
+def test_images_that_nobody_could_read_do_not_count(root: Path) -> None:
     made = batches(root)
     data = made.splits.test
-    assert isinstance(data, PeopleSet)
+    assert isinstance(data, PersonDataset)
     totals = measured(data, made, TASK, Knows(data.joints.flip))
     totals[2] = 0
     assert TASK.metrics(totals, data)["ap50"] == pytest.approx(100)
@@ -134,8 +134,8 @@ def test_one_person_found_twice_counts_once(root: Path, tmp_path: Path) -> None:
     (tmp_path / "boxes.json").write_text(json.dumps(entries))
     made = batches(root, boxes=str(tmp_path / "boxes.json"))
     data, true = made.splits.test, batches(root).splits.test
-    assert isinstance(data, PeopleSet)
-    assert isinstance(true, PeopleSet)
+    assert isinstance(data, PersonDataset)
+    assert isinstance(true, PersonDataset)
     totals = torch.zeros(14, 3 + 15, dtype=torch.float64)
     totals[:, 0] = 1
     totals[:, 3:] = torch.from_numpy(np.stack([p.joints for p in true.samples])).repeat_interleave(2, 0).flatten(1)
@@ -151,7 +151,7 @@ def test_figures_equal_those_of_the_whole_file(name: str) -> None:
         pytest.skip(f"{name} is not here")
     made = batches(SHARED / name)
     data = made.splits.test
-    assert isinstance(data, PeopleSet)
+    assert isinstance(data, PersonDataset)
     random = np.random.default_rng(0)
     totals = np.ones((len(data), 3 + 51))
     results = []

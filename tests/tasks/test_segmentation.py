@@ -16,12 +16,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from streets import street
-from supertickets.data import ImageSet, Preprocessing, load_splits
-from supertickets.recipe import DataSettings
-from supertickets.tasks.segmentation import IGNORED, Segmentation, balanced, enlarge, pixel_shares, windowed
+from supertickets.config.recipe import DataSettings
+from supertickets.data import InMemoryImages, Preprocessing, load_splits
+from supertickets.tasks.segmentation import (
+    IGNORED,
+    Segmentation,
+    balanced_weights,
+    enlarge,
+    pixel_shares,
+    sliding_window_scores,
+)
 
 CPU = torch.device("cpu")
-NONE = ImageSet(torch.empty(0, 1, 1, 1), torch.empty(0))  # the samples, which this task does not look at
+NONE = InMemoryImages(torch.empty(0, 1, 1, 1), torch.empty(0))  # the samples, which this task does not look at
 TASK = Segmentation(("sky", "road", "tree"))
 
 
@@ -56,18 +63,18 @@ def test_loss_is_the_mean_over_labelled_pixels() -> None:
 
 def test_weights_of_classes_by_hand() -> None:
     """Shares 0.8 and 0.2: to the power of -1 they weigh 1.25 and 5, by a mean of 2; of -0.5 the root of that."""
-    assert balanced([0.8, 0.2], 1) == pytest.approx((0.625, 2.5))
-    assert balanced([0.8, 0.2], 0) == pytest.approx((1, 1))
+    assert balanced_weights([0.8, 0.2], 1) == pytest.approx((0.625, 2.5))
+    assert balanced_weights([0.8, 0.2], 0) == pytest.approx((1, 1))
     roots = (0.8**-0.5, 0.2**-0.5)
-    assert balanced([0.8, 0.2], 0.5) == pytest.approx([root / (0.8**0.5 + 0.2**0.5) for root in roots])
-    absent = balanced([0.8, 0.2, 0.0], 1)
+    assert balanced_weights([0.8, 0.2], 0.5) == pytest.approx([root / (0.8**0.5 + 0.2**0.5) for root in roots])
+    absent = balanced_weights([0.8, 0.2, 0.0], 1)
     assert absent[2] == absent[1]
 
 
 @given(st.lists(st.floats(1e-6, 1), min_size=1, max_size=9), st.floats(0, 1))
 def test_weights_are_one_on_average_and_highest_for_the_rarest(parts: list[float], power: float) -> None:
     shares = [part / sum(parts) for part in parts]
-    weights = balanced(shares, power)
+    weights = balanced_weights(shares, power)
     assert sum(share * weight for share, weight in zip(shares, weights, strict=True)) == pytest.approx(1)
     assert weights[shares.index(min(shares))] == pytest.approx(max(weights))
 
@@ -127,7 +134,7 @@ def test_a_class_that_is_only_said_counts_for_miou_alone() -> None:
 
 @given(seed=st.integers(0, 10**6), ignored=st.floats(0, 0.9))
 def test_metrics_are_those_of_another_library(seed: int, ignored: float) -> None:
-    """Over several pictures of several sizes, against scikit-learn on all pixels together."""
+    """Over several images of several sizes, against scikit-learn on all pixels together."""
     generator = torch.Generator().manual_seed(seed)
     scores, masks = [], []
     for height, width in ((5, 7), (4, 4), (1, 9)):
@@ -164,7 +171,7 @@ def test_totals_add_up_over_processes() -> None:
 def test_windows_of_a_network_without_context_change_nothing(window: tuple[int, int]) -> None:
     network = nn.Conv2d(3, 3, 1)
     images = torch.randn(2, 3, 8, 9)
-    assert torch.allclose(windowed(network, images, window), network(images), atol=1e-6)
+    assert torch.allclose(sliding_window_scores(network, images, window), network(images), atol=1e-6)
 
 
 def test_windows_see_only_themselves() -> None:
@@ -175,15 +182,15 @@ def test_windows_see_only_themselves() -> None:
             sizes.append(tuple(images.shape[-2:]))
             return images
 
-    windowed(Looks(), torch.zeros(1, 3, 10, 12), (6, 6))
+    sliding_window_scores(Looks(), torch.zeros(1, 3, 10, 12), (6, 6))
     assert set(sizes) == {(6, 6)}
     assert len(sizes) == 2 * 3  # rows from 0 and 4, columns from 0, 4 and 6
 
 
-def test_a_prediction_has_the_size_of_the_picture() -> None:
+def test_a_prediction_has_the_size_of_the_image() -> None:
     prepare = Preprocessing(3, (6, 8), (0.0,) * 3, (1.0,) * 3, "shorter", shorter=6)
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (12, 18, 3)).astype(np.uint8))
-    found = TASK.predict(nn.Conv2d(3, 3, 3, 2, 1), prepare, picture)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (12, 18, 3)).astype(np.uint8))
+    found = TASK.predict(nn.Conv2d(3, 3, 3, 2, 1), prepare, image)
     assert found.shape == (12, 18)
     assert found.dtype == np.uint8
     assert found.max() < 3

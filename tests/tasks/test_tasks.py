@@ -1,4 +1,4 @@
-"""What all tasks share: a prediction takes the picture to where the network is."""
+"""What all tasks share: a prediction takes the image to where the network is."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Elsewhere(nn.Module):
 
     def __init__(self, *shape: int) -> None:
         super().__init__()
-        self.shape, self.seen = shape, [""]
+        self.shape, self.shown_region = shape, [""]
 
     def forward(self, images: Tensor) -> Tensor:
-        self.seen.append(images.device.type)
+        self.shown_region.append(images.device.type)
         return torch.rand(len(images), *self.shape)
 
 
@@ -41,4 +41,4 @@ def test_inputs_go_to_the_network(task: Task, shape: tuple[int, ...]) -> None:
     for device in ("cpu", "meta"):
         network = Elsewhere(*shape)
         assert len(task.predict(network, prepare, Image.new("RGB", (20, 16)), device=device)) > 0
-        assert set(network.seen[1:]) == {device}
+        assert set(network.shown_region[1:]) == {device}

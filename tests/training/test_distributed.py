@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 import supertickets as st
+from supertickets.config.loading import recipe_from_json
 from supertickets.data import load_splits
-from supertickets.evaluation import evaluate_ticket
-from supertickets.files import recipe_from_json
+from supertickets.runs.evaluate import evaluate_ticket
 
 # The second process is late at the door, as a busy machine may make it.
 _LATE = """
 import os, sys, time
-from supertickets.cli import main
+from supertickets.cli.main import main
 from supertickets.training import RunDir
 
 check = RunDir.check_free
@@ -87,7 +87,7 @@ def test_two_processes_make_one_run(pair: tuple[Path, str, str]) -> None:
         "checkpoint.safetensors",
         "ticket",
         "result.json",
-        "picture.png",
+        "figure.png",
     }
     assert {path.name for path in run.parent.iterdir()} == {"run"}
     assert st.load(run).about["processes"] == 2
@@ -129,7 +129,7 @@ def test_the_search_saw_the_samples_of_both_processes(pair: tuple[Path, str, str
     assert 2.2 < float(str(first["train_loss"])) < 2.6  # about ln 10
 
 
-@pytest.mark.slow
+@pytest.mark.io_bound
 def test_a_late_process_joins_the_run(quick_words: list[str], tmp_path: Path) -> None:
     script = tmp_path / "late.py"
     script.write_text(_LATE)
@@ -152,7 +152,7 @@ def calm_pair(calm_words: list[str], tmp_path_factory: pytest.TempPathFactory) -
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.io_bound
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("checkpoint_seconds", ["300", "0"])
 def test_a_killed_pair_goes_on(calm_pair: Path, calm_words: list[str], tmp_path: Path, checkpoint_seconds: str) -> None:

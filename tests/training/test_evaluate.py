@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from supertickets.data import ImageSet
+from supertickets.data import InMemoryImages
 from supertickets.tasks import Classification
 from supertickets.training import Runtime, evaluate, recalibrate
 
-NONE = ImageSet(torch.empty(0, 1, 1, 1), torch.empty(0))  # the samples, which this task does not look at
+NONE = InMemoryImages(torch.empty(0, 1, 1, 1), torch.empty(0))  # the samples, which this task does not look at
 HERE = Runtime(torch.device("cpu"))
 Batch = tuple[Tensor, Tensor]
 

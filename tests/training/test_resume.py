@@ -18,7 +18,7 @@ import torch
 import supertickets as st
 from powercut import Crash, Cut, cut_at_evaluation, cut_at_step, cut_before_ticket, cut_by
 from supertickets import load_recipe
-from supertickets.cli import main
+from supertickets.cli.main import main
 from supertickets.training import Reporter, RunDir, state
 
 STEPS, EPOCHS = 5, 4
@@ -307,7 +307,7 @@ def test_two_kills_at_random(quick_words: list[str], reference: Path, tmp_path: 
     assert (run / "ticket/model.safetensors").read_bytes() == (reference / "ticket/model.safetensors").read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.io_bound
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_ten_kills_at_random(
@@ -346,7 +346,7 @@ def test_a_killed_run_with_workers_can_be_resumed_at_once(quick_words: list[str]
         pass
 
 
-@pytest.mark.slow
+@pytest.mark.io_bound
 @pytest.mark.parametrize("workers", [0, 2])
 def test_ctrl_c_in_a_terminal(quick_words: list[str], tmp_path: Path, workers: int) -> None:
     """A terminal sends it to every process, loader workers too."""

@@ -15,15 +15,15 @@ from torchvision.transforms.v2 import functional as TF
 
 import supertickets as st
 from supertickets import UserError
+from supertickets.config.recipe import DistillSettings, Recipe
 from supertickets.data import Preprocessing
+from supertickets.models.factory import create_spec
 from supertickets.pruning import SparseState
-from supertickets.recipe import DistillSettings, Recipe
-from supertickets.supernets import create_spec
 from supertickets.tasks import Classification
 from supertickets.training import Runtime, TrainState, initial_state
 from supertickets.training.state import build_module
 from supertickets.training.step import Stepper
-from supertickets.training.teacher import EmaTeacher, FixedTeacher, distilled, fixed_teacher
+from supertickets.training.teacher import EmaTeacher, FixedTeacher, distillation_loss, fixed_teacher
 
 CPU = torch.device("cpu")
 CLASSES = ("cat", "dog", "eel")
@@ -60,18 +60,18 @@ def test_the_loss_by_hand() -> None:
     teacher = torch.tensor([[5.0, 5.0], [1.0, 2.0]])
     settings = DistillSettings(share=0.25, temperature=2.0)
     wanted = 0.75 * 1.6 + 0.25 * 4 * (math.log(4 / 3) / 2) / 2
-    assert distilled(torch.tensor(1.6), scores, teacher, settings).item() == pytest.approx(wanted)
+    assert distillation_loss(torch.tensor(1.6), scores, teacher, settings).item() == pytest.approx(wanted)
 
 
 def test_without_a_share_the_loss_is_that_of_the_labels() -> None:
     scores, teacher = torch.randn(2, 4, 5)
-    assert distilled(torch.tensor(1.25), scores, teacher, DistillSettings(share=0)).item() == 1.25
+    assert distillation_loss(torch.tensor(1.25), scores, teacher, DistillSettings(share=0)).item() == 1.25
 
 
 def test_with_the_whole_share_labels_do_not_count() -> None:
     scores, teacher = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
     settings = DistillSettings(share=1, temperature=3.0)
-    found = [distilled(torch.tensor(loss), scores, teacher, settings).item() for loss in (0.0, 100.0)]
+    found = [distillation_loss(torch.tensor(loss), scores, teacher, settings).item() for loss in (0.0, 100.0)]
     p, q = (torch.softmax(x.double() / 3, 1) for x in (teacher, scores))
     assert found[0] == found[1] == pytest.approx(float(9 * (p * (p / q).log()).sum() / 4), rel=1e-5)
 
@@ -81,7 +81,7 @@ def test_equal_scores_do_not_diverge(temperature: float) -> None:
     """Scores count up to a constant per sample."""
     scores = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
     settings = DistillSettings(share=1, temperature=temperature)
-    assert distilled(torch.tensor(7.0), scores, scores + 3, settings).item() == pytest.approx(0, abs=1e-6)
+    assert distillation_loss(torch.tensor(7.0), scores, scores + 3, settings).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_gradients_keep_their_size_at_any_high_temperature() -> None:
@@ -89,7 +89,7 @@ def test_gradients_keep_their_size_at_any_high_temperature() -> None:
     scores, teacher = torch.tensor([[1.0, -1.0, 0.0]], requires_grad=True), torch.tensor([[-2.0, 0.0, 2.0]])
     for temperature in (100.0, 1000.0):
         settings = DistillSettings(share=1, temperature=temperature)
-        (gradient,) = torch.autograd.grad(distilled(torch.zeros(()), scores, teacher, settings), scores)
+        (gradient,) = torch.autograd.grad(distillation_loss(torch.zeros(()), scores, teacher, settings), scores)
         torch.testing.assert_close(gradient, (scores - teacher).detach() / 3, rtol=0.03, atol=0.01)
 
 
@@ -99,7 +99,7 @@ def test_gradients_keep_their_size_at_any_high_temperature() -> None:
 def judged(state: TrainState, recipe: Recipe, images: Tensor) -> Tensor:
     """Scores of the network that would be evaluated, before recalibration."""
     module = build_module(state.spec, recipe, CPU)
-    module.load_state_dict(state.outcome().weights)
+    module.load_state_dict(state.deployable().weights)
     with torch.no_grad():
         return module.eval()(images)
 
@@ -130,7 +130,7 @@ def test_the_average_teaches_what_would_be_evaluated(quick_words: list[str], mas
         found.append(take.teacher(images))
         torch.testing.assert_close(found[-1], judged(state, recipe, images))
         # Kernels may round differently by where a tensor lies in memory; what they compute with is equal to the bit.
-        wanted = state.outcome().weights
+        wanted = state.deployable().weights
         assert all(torch.equal(value, wanted[name]) for name, value in take.teacher.module.state_dict().items())
         assert not torch.equal(found[-1], found[-2])
     if masked:  # averages of pruned weights are kept, and must not be seen
@@ -340,6 +340,6 @@ def test_the_loss_of_a_step_asks_the_teacher(quick_words: list[str]) -> None:
     with torch.no_grad():
         scores = state.module(images)
         plain = nn.functional.cross_entropy(scores, labels, label_smoothing=recipe.label_smoothing)
-        wanted = distilled(plain, scores, teacher(images), recipe.distill)
+        wanted = distillation_loss(plain, scores, teacher(images), recipe.distill)
     assert found == pytest.approx(float(wanted), rel=1e-5)
     assert found != pytest.approx(float(plain), rel=1e-3)

@@ -1,5 +1,5 @@
 """What a network costs: parameters and MACs, dense and under a mask, and measured latency."""
 
-from .counting import Cost, LayerCost, count, layer_costs, unit_macs
+from .mac_counter import Cost, LayerCost, count, layer_costs, unit_macs
 
 __all__ = ["Cost", "LayerCost", "count", "layer_costs", "unit_macs"]

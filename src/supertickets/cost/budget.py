@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
+from ..config.search_settings import BudgetSettings
 from ..device import on_threads
-from ..policy_settings import BudgetSettings
-from ..supernets import MobileSpec
-from ..supernets.spec import Choice
+from ..models import MobileSpec
+from ..models.base import Choice
 from .latency import time_interleaved
 from .latency_table import LatencyTable
-from .operations import adding_up, size_of
+from .operations import additive_cost, network_size
 
 _CALLS = 20  # of a network that is timed
 
@@ -47,16 +47,16 @@ def make_budget(settings: BudgetSettings, spec: MobileSpec, table: Path) -> Budg
     """
     [(name, target)] = settings.given.items()
     if name == "macs":
-        return Budget(name, target, adding_up(spec, lambda operation: size_of(operation, spec).macs))
+        return Budget(name, target, additive_cost(spec, lambda operation: network_size(operation, spec).macs))
     if name == "params":
-        return Budget(name, target, adding_up(spec, lambda operation: size_of(operation, spec).params))
+        return Budget(name, target, additive_cost(spec, lambda operation: network_size(operation, spec).params))
     if settings.measured:
         known: dict[MobileSpec, float] = {}  # one figure per network and process
 
         def measured(choices: Mapping[str, Choice]) -> float:
-            network = spec.narrow(choices)
+            network = spec.select(choices)
             if network not in known:
-                known[network] = timed(network, settings.threads)
+                known[network] = measure_latency(network, settings.threads)
             return known[network]
 
         return Budget(name, target, measured)
@@ -65,17 +65,17 @@ def make_budget(settings: BudgetSettings, spec: MobileSpec, table: Path) -> Budg
     return Budget(name, target, predicted.predictor(spec))
 
 
-def as_text(name: str, cost: float) -> str:
+def format_cost(name: str, cost: float) -> str:
     """A cost of a kind of budget, for reading."""
     return f"{cost:,.4g} ms" if name == "latency_ms" else f"{cost:,.0f} {'MACs' if name == 'macs' else 'parameters'}"
 
 
-def as_typed(cost: float) -> str:
+def format_setting(cost: float) -> str:
     """A cost as it is typed."""
     return f"{cost:.0f}" if cost >= 1000 else f"{cost:.4g}"
 
 
-def timed(spec: MobileSpec, threads: int) -> float:
+def measure_latency(spec: MobileSpec, threads: int) -> float:
     """Median ms of one image through a network with fresh weights, by PyTorch; random numbers stay as they are."""
     with torch.random.fork_rng(devices=[]):
         module = spec.build().eval()

@@ -21,7 +21,9 @@ class Latency:
     high_ms: float
 
 
-def rounds(calls: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 3) -> dict[str, list[float]]:
+def interleaved_rounds(
+    calls: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 3
+) -> dict[str, list[float]]:
     """Times calls in turn, A B A B ..., so that a machine whose speed drifts treats them alike.
 
     Args:
@@ -48,7 +50,7 @@ def time_interleaved(
 ) -> dict[str, Latency]:
     """Times calls in turn (`rounds`); per call the median and the 10th and 90th percentile."""
     out = {}
-    for name, values in rounds(calls, repeats, warmup).items():
+    for name, values in interleaved_rounds(calls, repeats, warmup).items():
         values.sort()
         last = len(values) - 1
         out[name] = Latency(statistics.median(values), values[round(0.1 * last)], values[round(0.9 * last)])
@@ -56,7 +58,7 @@ def time_interleaved(
 
 
 @dataclass(frozen=True)
-class Increment:
+class TimeIncrement:
     """By how much longer than another call one takes, in percent (LTH4SA, Eq. 7): median and quartiles of the rounds.
 
     Attributes:
@@ -72,14 +74,14 @@ class Increment:
     ms: float
 
 
-def increments(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Increment]:
+def time_increments(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, TimeIncrement]:
     """How much longer than the first call all others take, each round by itself; needs two rounds."""
-    first, *others = rounds(calls, repeats).items()
+    first, *others = interleaved_rounds(calls, repeats).items()
     found = {}
     for name, values in others:
         ratios = [100 * (own / plain - 1) for own, plain in zip(values, first[1], strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
-        found[name] = Increment(middle, low, high, statistics.median(values))
+        found[name] = TimeIncrement(middle, low, high, statistics.median(values))
     return found
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..supernets import MobileSpec
-from ..supernets.spec import Choice
-from .operations import adding_up, all_operations
+from ..models import MobileSpec
+from ..models.base import Choice
+from .operations import additive_cost, list_operations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class LatencyTable:
 
     def predictor(self, spec: MobileSpec) -> Callable[[Mapping[str, Choice]], float]:
         """Tells the ms of networks of a space that the table serves."""
-        total = adding_up(spec, lambda operation: self.ms[str(operation)])
+        total = additive_cost(spec, lambda operation: self.ms[str(operation)])
         return lambda choices: self.bias + self.scale * total(choices)
 
     def check_serves(self, spec: MobileSpec, name: str) -> None:
@@ -78,10 +78,10 @@ class LatencyTable:
             getattr(self.spec, field) == getattr(spec, field)
             for field in ("head", "num_classes", "in_channels", "extra_filters")
         )
-        if not same or any(str(operation) not in self.ms for operation in all_operations(spec)):
+        if not same or any(str(operation) not in self.ms for operation in list_operations(spec)):
             told = "{} x {} are wanted".format(*spec.image_size)
             raise UserError(
-                f"{name} was measured for another space, size of pictures ({told}) or number of channels or classes "
+                f"{name} was measured for another space, size of images ({told}) or number of channels or classes "
                 f"({spec.in_channels}, {spec.num_classes}), or another head ({spec.head}); leave out budget.table, "
                 "then the search measures one"
             )

@@ -17,13 +17,13 @@ import torch
 from torch import nn
 
 from ..errors import UserError
-from ..supernets import MobileSpec
-from ..supernets.first_channels import Style
-from ..supernets.mobile import OneLayer
-from ..supernets.mobile_spec import Layer, options_of
-from ..supernets.spec import Choice
-from ..supernets.ssdlite import OneDetector
-from ..supernets.trace import products
+from ..models import MobileSpec
+from ..models.base import Choice
+from ..models.mobile.network import SingleLayer
+from ..models.mobile.shared_weights import Style
+from ..models.mobile.spec import Layer, options_per_decision
+from ..models.mobile.ssdlite import SingleDetector
+from ..models.op_counter import count_operations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Operation:
         return f"{layer.kind} k{layer.kernels[0]}{expansion}{se}{stride}{plus} {layer.activation} {at}"
 
 
-def operations(spec: MobileSpec) -> list[Operation]:
+def operations_of(spec: MobileSpec) -> list[Operation]:
     """The operations of a network, in order.
 
     Args:
@@ -80,7 +80,7 @@ def operations(spec: MobileSpec) -> list[Operation]:
     return [*found, Operation(layer=None, width_in=width, width_out=last, size=size)]
 
 
-def all_operations(spec: MobileSpec) -> list[Operation]:
+def list_operations(spec: MobileSpec) -> list[Operation]:
     """The operations of all networks of a space, each once."""
     found: dict[Operation, None] = {}
     size = fine_size = spec.image_size
@@ -88,7 +88,7 @@ def all_operations(spec: MobileSpec) -> list[Operation]:
     for block in spec.blocks:
         for place, layer in enumerate(block.layers):
             pairs = itertools.product(widths, block.filters) if place == 0 else ((f, f) for f in block.filters)
-            for (width_in, width_out), single in itertools.product(list(pairs), options_of(layer)):
+            for (width_in, width_out), single in itertools.product(list(pairs), options_per_decision(layer)):
                 found[Operation(layer=replace(single, skips=()), width_in=width_in, width_out=width_out, size=size)] = (
                     None
                 )
@@ -109,7 +109,7 @@ def _strided(size: tuple[int, int], stride: int) -> tuple[int, int]:
     return -(-size[0] // stride), -(-size[1] // stride)
 
 
-def alone(operation: Operation, spec: MobileSpec) -> tuple[Callable[[], nn.Module], tuple[int, int, int]]:
+def build_operation(operation: Operation, spec: MobileSpec) -> tuple[Callable[[], nn.Module], tuple[int, int, int]]:
     """How to make an operation's module, and the shape of its input.
 
     Args:
@@ -118,14 +118,14 @@ def alone(operation: Operation, spec: MobileSpec) -> tuple[Callable[[], nn.Modul
     """
     if operation.fine:
         style = Style(spec, stateless=False)
-        make = partial(OneDetector, operation.fine, operation.width_in, style)
+        make = partial(SingleDetector, operation.fine, operation.width_in, style)
         return make, (operation.fine + operation.width_in, *operation.size)
     shape = (operation.width_in, *operation.size)
     if operation.layer is None:
         last = (operation.width_out,) if operation.width_out else ()
         tail = replace(spec, blocks=(), last_filters=last, in_channels=operation.width_in, image_size=operation.size)
         return tail.build, shape
-    return partial(OneLayer, operation.layer, operation.width_in, operation.width_out, spec), shape
+    return partial(SingleLayer, operation.layer, operation.width_in, operation.width_out, spec), shape
 
 
 class Size(NamedTuple):
@@ -135,16 +135,16 @@ class Size(NamedTuple):
     macs: int
 
 
-def size_of(operation: Operation, spec: MobileSpec) -> Size:
+def network_size(operation: Operation, spec: MobileSpec) -> Size:
     """Parameters and MACs of an operation; those of a network are their sums."""
-    make, shape = alone(operation, spec)
+    make, shape = build_operation(operation, spec)
     with torch.device("meta"):
         module = make().eval()
-    found, _ = products(module, torch.empty(1, *shape, device="meta"))
+    found, _ = count_operations(module, torch.empty(1, *shape, device="meta"))
     return Size(sum(p.numel() for p in module.parameters()), sum(product.macs for product in found))
 
 
-def adding_up(spec: MobileSpec, figure: Callable[[Operation], float]) -> Callable[[Mapping[str, Choice]], float]:
+def additive_cost(spec: MobileSpec, figure: Callable[[Operation], float]) -> Callable[[Mapping[str, Choice]], float]:
     """The cost of a space's networks as the sum of a figure of their operations, each asked for once.
 
     Args:
@@ -157,10 +157,10 @@ def adding_up(spec: MobileSpec, figure: Callable[[Operation], float]) -> Callabl
     known = functools.cache(figure)
 
     def cost(choices: Mapping[str, Choice]) -> float:
-        network = spec.narrow(choices)
-        if network.is_open():
+        network = spec.select(choices)
+        if network.is_search_space():
             left = next(decision.name for decision in network.decisions() if len(decision.options) > 1)
             raise UserError(f"the network's {left} is not chosen; answer every decision of the space")
-        return sum(known(operation) for operation in operations(network))
+        return sum(known(operation) for operation in operations_of(network))
 
     return cost

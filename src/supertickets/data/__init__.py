@@ -1,25 +1,25 @@
 """Data: readers of the authentic on-disk formats, splits and batches."""
 
 from .batches import Batches
-from .folders import list_pictures
-from .images import ImageSet, PictureSet
-from .pictures import Preprocessing, open_picture
-from .readers import load_splits, published_samples, published_shape
-from .regions import Box
+from .classification import ImageFiles, InMemoryImages
+from .folders import list_images
+from .geometry import Box
+from .preprocessing import Preprocessing, open_image
 from .samples import Batch, Samples, Splits
+from .sources import load_splits, published_samples, published_shape
 
 __all__ = [
     "Batch",
     "Batches",
     "Box",
-    "ImageSet",
-    "PictureSet",
+    "ImageFiles",
+    "InMemoryImages",
     "Preprocessing",
     "Samples",
     "Splits",
-    "list_pictures",
+    "list_images",
     "load_splits",
-    "open_picture",
+    "open_image",
     "published_samples",
     "published_shape",
 ]

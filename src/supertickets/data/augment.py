@@ -1,4 +1,4 @@
-"""How training samples vary. Small glyphs move as a batch; pictures are cropped, flipped and coloured one by one."""
+"""How training samples vary. Small glyphs move as a batch; images are cropped, flipped and coloured one by one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from ..recipe import AugmentSettings
+from ..config.recipe import AugmentSettings
 
 
-def random_picture(settings: AugmentSettings, size: tuple[int, int]) -> Callable[[Image.Image], Image.Image] | None:
-    """The random changes of one picture, in PyTorch's own random numbers; None if there are none.
+def photo_transform(settings: AugmentSettings, size: tuple[int, int]) -> Callable[[Image.Image], Image.Image] | None:
+    """The random changes of one image, in PyTorch's own random numbers; None if there are none.
 
     TensorFlow's recipe: a crop of random area and shape resized to ``size`` (bicubic), a flip, colours; or RandAugment.
     """
@@ -34,7 +34,9 @@ def random_picture(settings: AugmentSettings, size: tuple[int, int]) -> Callable
     return v2.Compose(steps) if steps else None
 
 
-def soft_mix(images_BCHW: Tensor, labels_B: Tensor, classes: int, settings: AugmentSettings) -> tuple[Tensor, Tensor]:
+def mix_samples(
+    images_BCHW: Tensor, labels_B: Tensor, classes: int, settings: AugmentSettings
+) -> tuple[Tensor, Tensor]:
     """Mixes every sample with another (mixup, cutmix, or one of the two by chance); labels become (B, classes)."""
     ways: list[v2.Transform] = []
     if settings.mixup:
@@ -45,7 +47,7 @@ def soft_mix(images_BCHW: Tensor, labels_B: Tensor, classes: int, settings: Augm
     return images, labels
 
 
-def move(images_BCHW: Tensor, random_B4: npt.NDArray[np.float32], settings: AugmentSettings) -> Tensor:
+def move_images(images_BCHW: Tensor, random_B4: npt.NDArray[np.float32], settings: AugmentSettings) -> Tensor:
     """Rotates, scales and shifts each image by its own random numbers in [0, 1); borders repeat."""
     if not (settings.rotate or settings.scale or settings.shift):
         return images_BCHW

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from ..config.recipe import AugmentSettings, DataSettings
 from ..errors import UserError
-from ..recipe import AugmentSettings, DataSettings
-from .pictures import Preprocessing
-from .randomness import mix
-from .samples import Batch, Index, Samples, Splits, Variation
+from .preprocessing import Preprocessing
+from .randomness import mix_seed
+from .samples import AugmentContext, Batch, Index, Samples, Splits
 
-_PIXELS = 256 * 64 * 64  # of an evaluated batch, at most, unless one picture is larger
+_PIXELS = 256 * 64 * 64  # of an evaluated batch, at most, unless one image is larger
 
 
 @dataclass(frozen=True)
@@ -49,46 +49,46 @@ class Batches:
 
         Targets are one tensor each; what they hold is between the samples and the task.
         """
-        order = np.random.default_rng(mix(self.seed, epoch, 2)).permutation(len(self.splits.train))
+        order = np.random.default_rng(mix_seed(self.seed, epoch, 2)).permutation(len(self.splits.train))
         size = self.settings.batch
         plan = [order[i * size : (i + 1) * size][self.rank :: self.world] for i in range(skip, self.steps_per_epoch)]
         mixed = len(self.splits.classes) if self.augment.mixup or self.augment.cutmix else 0
-        return _load(self._fetch(Variation(self.augment, self.seed, epoch, mixed)), plan, self.settings.workers)
+        return _load(self._fetch(AugmentContext(self.augment, self.seed, epoch, mixed)), plan, self.settings.workers)
 
     def calibration(self, epoch: int, count: int) -> Iterator[Batch]:
         """Augmented training batches for BN statistics, in an order of their own."""
-        order = np.random.default_rng(mix(self.seed, epoch, 3)).permutation(len(self.splits.train))
+        order = np.random.default_rng(mix_seed(self.seed, epoch, 3)).permutation(len(self.splits.train))
         size = min(max(self.settings.batch, min(128, self._evaluated_at_once)), len(order))
         count = min(count, len(order) // size)
         plan = [order[i * size : (i + 1) * size][self.rank :: self.world] for i in range(count)]
-        return _load(self._fetch(Variation(self.augment, self.seed, epoch)), plan, 0)
+        return _load(self._fetch(AugmentContext(self.augment, self.seed, epoch)), plan, 0)
 
-    def judging(self, epoch: int, size: int, networks: int = 1, skip: int = 0) -> Iterator[Batch]:
+    def search_eval_batches(self, epoch: int, size: int, networks: int = 1, skip: int = 0) -> Iterator[Batch]:
         """Validation batches that networks are judged by in an epoch; they go through the split in random orders.
 
         Args:
             epoch: From 0.
-            size: Of a batch; broken pictures are missing.
+            size: Of a batch; broken images are missing.
             networks: Batches per training step and process.
             skip: Steps that are done.
         """
         data, steps = self.splits.validation, self.steps_per_epoch
         needed = steps * self.world * networks * size
         orders = [
-            np.random.default_rng(mix(self.seed, epoch, 4, i)).permutation(len(data))
+            np.random.default_rng(mix_seed(self.seed, epoch, 4, i)).permutation(len(data))
             for i in range(-(-needed // len(data)))
         ]
         every = np.concatenate(orders)[:needed].reshape(steps, self.world, networks, size)
         mine = every[skip:, self.rank].reshape(-1, size)
-        workers = self.settings.workers if data.slow else 0
+        workers = self.settings.workers if data.io_bound else 0
         return _load(_Fetch(data, self.splits.preprocessing, None), list(mine), workers)
 
     def evaluation(self, data: Samples) -> Iterator[Batch]:
-        """Every sample once over all processes, as it is; broken pictures are left out, or refused."""
+        """Every sample once over all processes, as it is; broken images are left out, or refused."""
         mine = np.arange(self.rank, len(data), self.world)
         size = self._evaluated_at_once
         plan = [mine[i : i + size] for i in range(0, len(mine), size)]
-        workers = self.settings.workers if data.slow else 0
+        workers = self.settings.workers if data.io_bound else 0
         return _load(_Fetch(data, self.splits.preprocessing, None), plan, workers)
 
     @property
@@ -98,7 +98,7 @@ class Batches:
             return 1  # sizes may differ
         return min(256, max(1, _PIXELS // (prepare.size[0] * prepare.size[1])))
 
-    def _fetch(self, vary: Variation) -> _Fetch:
+    def _fetch(self, vary: AugmentContext) -> _Fetch:
         return _Fetch(self.splits.train, self.splits.preprocessing, vary)
 
 
@@ -108,7 +108,7 @@ class _Fetch:
 
     data: Samples
     prepare: Preprocessing
-    vary: Variation | None
+    vary: AugmentContext | None
 
     def __len__(self) -> int:
         return len(self.data)

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..config.recipe import DataSettings
 from ..errors import UserError
-from ..recipe import DataSettings
+from .classification import InMemoryImages, make_splits
 from .folders import data_folder
-from .images import ImageSet, make_splits
 from .samples import Splits
 
 
@@ -53,7 +53,7 @@ def load_cifar(settings: DataSettings) -> Splits:
     if not isinstance(names, list):
         raise UserError(f"{folder / meta} has no list '{key}_names'; unpack the archive again")
     parts = [_cifar_part(folder / name, f"{key}s", len(names)) for name in layout.train]
-    both = ImageSet(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
+    both = InMemoryImages(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
     return make_splits(both, _cifar_part(folder / layout.test, f"{key}s", len(names)), names, settings, crop=True)
 
 
@@ -128,13 +128,13 @@ class _Restricted(pickle.Unpickler):
         return _STAND_INS[module, name]
 
 
-def _cifar_part(path: Path, key: str, classes: int) -> ImageSet:
+def _cifar_part(path: Path, key: str, classes: int) -> InMemoryImages:
     found = read_pickle(path)
     data, labels = found.get("data"), found.get(key)
     if not (isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.ndim == 2 and data.shape[1] == 3072):
-        raise UserError(f"{path} holds no pictures (N x 3072 bytes under 'data'); unpack the archive again")
+        raise UserError(f"{path} holds no images (N x 3072 bytes under 'data'); unpack the archive again")
     if not (isinstance(labels, list) and len(labels) == len(data) and all(isinstance(i, int) for i in labels)):
-        raise UserError(f"{path} does not hold one number under '{key}' per picture; unpack the archive again")
+        raise UserError(f"{path} does not hold one number under '{key}' per image; unpack the archive again")
     if labels and not 0 <= min(labels) <= max(labels) < classes:
         raise UserError(f"{path} holds labels from {min(labels)} to {max(labels)}, but there are {classes} classes")
-    return ImageSet(torch.from_numpy(data.reshape(-1, 3, 32, 32).copy()), torch.tensor(labels, dtype=torch.int64))
+    return InMemoryImages(torch.from_numpy(data.reshape(-1, 3, 32, 32).copy()), torch.tensor(labels, dtype=torch.int64))

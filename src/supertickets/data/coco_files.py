@@ -1,4 +1,4 @@
-"""What all readers of COCO's files share: samples in pictures, JSON whose faults are told, and where files are."""
+"""What all readers of COCO's files share: samples in images, JSON whose faults are told, and where files are."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..config.recipe import DataSettings
 from ..errors import UserError
-from ..recipe import DataSettings
-from .files import first_readable, read_all
-from .pictures import BrokenPicture, Preprocessing, open_picture, to_channels, to_tensor
-from .regions import Box
+from .geometry import Box
+from .preprocessing import BrokenImage, Preprocessing, open_image, to_channels, to_tensor
+from .reading import read_all, read_or_substitute
 
 _NAMED = 3  # offenders that a message names
 
 
-class Annotated(Protocol):
-    """What annotations tell of something in a picture, or of all of it."""
+class AnnotatedImage(Protocol):
+    """What annotations tell of something in an image, or of all of it."""
 
     @property
     def image(self) -> Path: ...
@@ -34,19 +34,19 @@ class Annotated(Protocol):
     def size(self) -> tuple[int, int]: ...
 
 
-Known = TypeVar("Known", bound=Annotated)
+Known = TypeVar("Known", bound=AnnotatedImage)
 
 
 @dataclass(frozen=True, eq=False)
-class AnnotatedSet(Generic[Known]):
+class AnnotatedDataset(Generic[Known]):
     """Samples that annotations tell of.
 
     Attributes:
         samples: What is known of them.
-        kept: What was read before; a picture that is not in it is read every time.
-        skip: Whether a broken picture gives its place to another (training) or does not count (evaluation), instead of
+        kept: What was read before; an image that is not in it is read every time.
+        skip: Whether a broken image gives its place to another (training) or does not count (evaluation), instead of
             being refused.
-        upright: Whether annotations are those of pictures that are turned by their EXIF data.
+        upright: Whether annotations are those of images that are turned by their EXIF data.
     """
 
     samples: tuple[Known, ...]
@@ -58,36 +58,36 @@ class AnnotatedSet(Generic[Known]):
         return len(self.samples)
 
     @property
-    def slow(self) -> bool:
-        """Pictures are read, or at least resized or cut out."""
+    def io_bound(self) -> bool:
+        """Images are read, or at least resized or cut out."""
         return True
 
     @property
-    def pictures(self) -> tuple[Path, ...]:
-        """The picture of every sample."""
+    def images(self) -> tuple[Path, ...]:
+        """The image of every sample."""
         return tuple(one.image for one in self.samples)
 
-    def picture(self, position: int) -> tuple[Known, Image.Image]:
-        """A sample, and the picture it is in, RGB."""
+    def image(self, position: int) -> tuple[Known, Image.Image]:
+        """A sample, and the image it is in, RGB."""
         one = self.samples[position]
         found = self.kept.get(one.image)
         return one, open_annotated(one.image, one.size, self.upright) if found is None else found
 
-    def picture_or_another(self, position: int) -> tuple[Known, Image.Image]:
-        """A sample; one in a broken picture gives its place to the next that can be read."""
+    def image_or_substitute(self, position: int) -> tuple[Known, Image.Image]:
+        """A sample; one in a broken image gives its place to the next that can be read."""
         order = [position, *range(position + 1, len(self)), *range(position)]
-        return first_readable(self.picture, order, self.skip, "picture")
+        return read_or_substitute(self.image, order, self.skip, "image")
 
     def files(self) -> bytes:
-        """Names of the pictures, for a digest."""
-        return "\0".join(f"{path.parent.name}/{path.name}" for path in self.pictures).encode()
+        """Names of the images, for a digest."""
+        return "\0".join(f"{path.parent.name}/{path.name}" for path in self.images).encode()
 
 
-def inputs_of(pictures: Sequence[Image.Image], prepare: Preprocessing) -> Tensor:
-    """The network's inputs, of pictures that have their size."""
-    if not pictures:
+def read_inputs(images: Sequence[Image.Image], prepare: Preprocessing) -> Tensor:
+    """The network's inputs, of images that have their size."""
+    if not images:
         return torch.empty(0, 3, *prepare.size)
-    return prepare(torch.stack([to_tensor(picture) for picture in pictures]))
+    return prepare(torch.stack([to_tensor(image) for image in images]))
 
 
 def annotation_files(root: Path, kind: str, what: str) -> dict[str, Path]:
@@ -114,8 +114,8 @@ def annotation_files(root: Path, kind: str, what: str) -> dict[str, Path]:
     return found
 
 
-def pictures_folder(annotations: Path, root: Path, kind: str, what: str) -> Path:
-    """The folder of the pictures that annotations speak of; see `annotation_files`."""
+def images_folder(annotations: Path, root: Path, kind: str, what: str) -> Path:
+    """The folder of the images that annotations speak of; see `annotation_files`."""
     name = annotations.stem.removeprefix(f"{kind}_")
     folder = next((f for f in (root / name, root / "images" / name) if f.is_dir()), None)
     if folder is None:
@@ -124,34 +124,34 @@ def pictures_folder(annotations: Path, root: Path, kind: str, what: str) -> Path
 
 
 def open_annotated(path: Path, size: tuple[int, int], upright: bool = True) -> Image.Image:
-    """A picture, RGB, as its annotations mean it.
+    """An image, RGB, as its annotations mean it.
 
     Args:
-        path: The picture.
+        path: The image.
         size: Width and height that its annotations give.
         upright: Whether it is turned by its EXIF data, if it has that size then; else it is taken as it is stored.
 
     Raises:
-        BrokenPicture: It cannot be read, or has another size.
+        BrokenImage: It cannot be read, or has another size.
     """
-    picture = open_picture(path, upright=upright)
-    if picture.size != size and (stored := open_picture(path, upright=False)).size == size:
-        picture = stored
-    if picture.size != size:
-        raise BrokenPicture(
-            f"{path} has {picture.width} x {picture.height} pixels, but its annotations are for {size[0]} x {size[1]}"
+    image = open_image(path, upright=upright)
+    if image.size != size and (stored := open_image(path, upright=False)).size == size:
+        image = stored
+    if image.size != size:
+        raise BrokenImage(
+            f"{path} has {image.width} x {image.height} pixels, but its annotations are for {size[0]} x {size[1]}"
         )
-    return to_channels(picture, 3)
+    return to_channels(image, 3)
 
 
-def keep_pictures(
+def keep_images(
     sizes: Mapping[Path, tuple[int, int]], settings: DataSettings, notes: list[str], upright: bool = True
 ) -> dict[Path, Image.Image] | None:
-    """Reads all pictures if they fit into memory; broken ones are left out, or refused.
+    """Reads all images if they fit into memory; broken ones are left out, or refused.
 
     Args:
-        sizes: The pictures, and the width and height that their annotations give.
-        settings: Say how much memory there is, and what becomes of broken pictures.
+        sizes: The images, and the width and height that their annotations give.
+        settings: Say how much memory there is, and what becomes of broken images.
         notes: What a person should know is added here.
         upright: See `open_annotated`.
 
@@ -163,35 +163,35 @@ def keep_pictures(
     return read_all(list(sizes), lambda path: open_annotated(path, sizes[path], upright), settings, notes)
 
 
-def listed_images(data: Any, path: Path) -> dict[int, dict[str, Any]]:
-    """The pictures that a file lists, by their number.
+def read_image_entries(data: Any, path: Path) -> dict[int, dict[str, Any]]:
+    """The images that a file lists, by their number.
 
     Raises:
         UserError: The list is missing or damaged.
     """
     found = {}
-    for picture in entries_of(data, "images", path):
-        number = integer(picture, "id", path)
-        sides = [picture.get("width") or 0, picture.get("height") or 0]
-        if not isinstance(picture.get("file_name"), str) or not all(type(n) in (int, float) and n > 0 for n in sides):
+    for image in read_entries(data, "images", path):
+        number = read_integer(image, "id", path)
+        sides = [image.get("width") or 0, image.get("height") or 0]
+        if not isinstance(image.get("file_name"), str) or not all(type(n) in (int, float) and n > 0 for n in sides):
             raise UserError(f"image {number} of {path} lacks a file_name, width or height; add them")
-        found[number] = picture
+        found[number] = image
     return found
 
 
-def clipped(box: Sequence[float], width: float, height: float) -> Box | None:
-    """The part of a box that is inside the picture."""
+def clip_box(box: Sequence[float], width: float, height: float) -> Box | None:
+    """The part of a box that is inside the image."""
     x, y = max(0.0, box[0]), max(0.0, box[1])
     right, lower = min(float(width), box[0] + box[2]), min(float(height), box[1] + box[3])
     return (x, y, right - x, lower - y) if right > x and lower > y else None
 
 
 def is_known(image_id: Any, images: Mapping[int, Any]) -> bool:
-    """Whether there is a picture of this number."""
+    """Whether there is an image of this number."""
     return type(image_id) is int and image_id in images
 
 
-def load(path: Path) -> Any:
+def load_annotations(path: Path) -> Any:
     """What a JSON file holds.
 
     Raises:
@@ -205,7 +205,7 @@ def load(path: Path) -> Any:
         raise UserError(f"{path} is not JSON; give a file of COCO's format, or fetch it again") from None
 
 
-def entries_of(data: Any, key: str, path: Path) -> list[dict[str, Any]]:
+def read_entries(data: Any, key: str, path: Path) -> list[dict[str, Any]]:
     """A list of the file.
 
     Raises:
@@ -217,7 +217,7 @@ def entries_of(data: Any, key: str, path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def integer(entry: Mapping[str, Any], key: str, path: Path) -> int:
+def read_integer(entry: Mapping[str, Any], key: str, path: Path) -> int:
     """A whole number of an entry.
 
     Raises:
@@ -229,7 +229,7 @@ def integer(entry: Mapping[str, Any], key: str, path: Path) -> int:
     return value
 
 
-def numbers_of(entries: Sequence[Mapping[str, Any]], key: str, count: int, path: Path) -> npt.NDArray[np.float64]:
+def read_numbers(entries: Sequence[Mapping[str, Any]], key: str, count: int, path: Path) -> npt.NDArray[np.float64]:
     """What all entries hold under a key: float64 of shape (entries, count)."""
     rows = np.zeros((len(entries), count))
     lengths: list[str] = []
@@ -243,29 +243,29 @@ def numbers_of(entries: Sequence[Mapping[str, Any]], key: str, count: int, path:
             values.append(f"entry {entry.get('id')}")
         else:
             row[:] = found
-    refuse(lengths, path, f"needs {key} of {count} number{'s' * (count > 1)}", "mend these entries")
-    refuse(values, path, f"has {key} that are not finite numbers", "mend these entries")
+    reject_file(lengths, path, f"needs {key} of {count} number{'s' * (count > 1)}", "mend these entries")
+    reject_file(values, path, f"has {key} that are not finite numbers", "mend these entries")
     return rows
 
 
-def refuse(offenders: Sequence[str], where: Path, what: str, remedy: str) -> None:
+def reject_file(offenders: Sequence[str], where: Path, what: str, remedy: str) -> None:
     """Raises `UserError` if there are offenders, and names the first of them."""
     if offenders:
-        raise UserError(f"{where} {what}: {some(offenders)}; {remedy}")
+        raise UserError(f"{where} {what}: {shorten_list(offenders)}; {remedy}")
 
 
-def some(offenders: Sequence[str]) -> str:
+def shorten_list(offenders: Sequence[str]) -> str:
     """The first few, and how many there are."""
     shown = ", ".join(offenders[:_NAMED])
     return f"{shown}, ... ({len(offenders)} in all)" if len(offenders) > _NAMED else shown
 
 
 def _bytes_of_one(paths: Iterable[Path]) -> int:
-    """Memory of the first picture that can be read."""
+    """Memory of the first image that can be read."""
     for path in paths:
         try:
-            width, height = open_picture(path).size
-        except BrokenPicture:
+            width, height = open_image(path).size
+        except BrokenImage:
             continue
         return 4 * width * height
     return 0

@@ -1,4 +1,4 @@
-"""Folders of pictures: any tree of class folders with or without splits, and Tiny-ImageNet's own layout."""
+"""Folders of images: any tree of class folders with or without splits, and Tiny-ImageNet's own layout."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..errors import UserError, nearest
-from ..recipe import DataSettings
-from .files import read_all
-from .images import ImageSet, PictureSet, hold_out, make_splits, stratified
-from .pictures import BrokenPicture, Preprocessing, measured, open_picture, shrink, to_channels, to_tensor
-from .randomness import some_of
+from ..config.recipe import DataSettings
+from ..errors import UserError, suggest
+from .classification import ImageFiles, InMemoryImages, hold_out, make_splits, stratified_split
+from .preprocessing import BrokenImage, Preprocessing, open_image, shrink, to_channels, to_tensor, with_normalisation
+from .randomness import sample_indices
+from .reading import read_all
 from .samples import Splits, square_side
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 _CHOSEN_SIZES = (16, 64)  # a size that nobody gave lies between these
-_FEWEST = 3  # pictures of a class: one for each split
-_MEASURED = 512  # pictures that the normalisation is measured on
+_FEWEST = 3  # images of a class: one for each split
+_MEASURED = 512  # images that the normalisation is measured on
 
 
 @dataclass(frozen=True)
 class _Files:
-    """Picture files and their class names, in the same order."""
+    """Image files and their class names, in the same order."""
 
     paths: tuple[Path, ...]
     names: tuple[str, ...]
 
 
 def load_folders(settings: DataSettings) -> Splits:
-    """Reads pictures in folders by class.
+    """Reads images in folders by class.
 
     With folders ``train`` and ``val`` and/or ``test`` the splits are given: ``test`` is the test split and ``val`` the
     validation split; of two alone, the second is the test split and the validation split is held out from training.
     Without, every class is split by the settings' shares.
 
     Raises:
-        UserError: No classes or pictures are found, or the splits do not fit together.
+        UserError: No classes or images are found, or the splits do not fit together.
     """
-    root = _unwrapped(data_folder(settings, "a folder with one folder of pictures per class"))
+    root = _unwrap_folder(data_folder(settings, "a folder with one folder of images per class"))
     notes: list[str] = []
-    given = {split: path for split, names in SPLITS.items() if (path := child(root, names)) is not None}
+    given = {split: path for split, names in SPLITS.items() if (path := find_child(root, names)) is not None}
     if len(given) > 1:
         if "train" not in given:
             raise UserError(f"{root} has {' and '.join(given)} but no train; add it, or give one folder per class")
@@ -60,24 +60,22 @@ def load_folders(settings: DataSettings) -> Splits:
     main = next(iter(found.values()))
     classes = tuple(sorted(set(main.names)))
     if len(classes) < 2:
-        raise UserError(
-            f"{root} has pictures of one class only ({classes[0]}); give a folder with one folder per class"
-        )
+        raise UserError(f"{root} has images of one class only ({classes[0]}); give a folder with one folder per class")
     for split, files in found.items():
         if strange := sorted(set(files.names) - set(classes)):
             raise UserError(
-                f"class '{strange[0]}' is in {split}/ of {root} but not in train/{nearest(strange[0], classes)}"
+                f"class '{strange[0]}' is in {split}/ of {root} but not in train/{suggest(strange[0], classes)}"
             )
     size = square_side(settings) or _choose_size(main.paths)
-    # Random crops take a part of the picture, so more is kept than the size that the network sees.
-    sets = {split: _picture_set(files, classes, settings, round(size * 1.5), notes) for split, files in found.items()}
+    # Random crops take a part of the image, so more is kept than the size that the network sees.
+    sets = {split: _image_set(files, classes, settings, round(size * 1.5), notes) for split, files in found.items()}
     return _splits(sets, classes, settings, size, notes)
 
 
 def load_tiny_imagenet(settings: DataSettings) -> Splits:
     """Reads Tiny-ImageNet as published: wnids.txt, words.txt, train/WNID/images, val with val_annotations.txt.
 
-    Its test pictures have no labels, so ``val`` is the test split and the validation split is held out from training.
+    Its test images have no labels, so ``val`` is the test split and the validation split is held out from training.
     """
     root = data_folder(settings, "Tiny-ImageNet's folder, with wnids.txt, train and val")
     root = root / "tiny-imagenet-200" if (root / "tiny-imagenet-200").is_dir() else root
@@ -89,23 +87,23 @@ def load_tiny_imagenet(settings: DataSettings) -> Splits:
     codes = (root / "wnids.txt").read_text().split()
     of_file = _table(annotations)
     notes: list[str] = []
-    train = [(path, code) for code in codes for path in _pictures(root / "train" / code / "images")]
+    train = [(path, code) for code in codes for path in _image_files(root / "train" / code / "images")]
     test = [(root / "val" / "images" / name, rest.split("\t")[0]) for name, rest in of_file.items()]
     sets = {}
     for split, pairs in (("train", train), ("val", test)):
         if strange := sorted({code for _, code in pairs} - set(codes)):
             raise UserError(f"class '{strange[0]}' of {split}/ is not in {root / 'wnids.txt'}")
         files = _Files(tuple(path for path, _ in pairs), tuple(code for _, code in pairs))
-        pictures, files = _decode(files, settings, 10**6, notes)
+        image_list, files = _decode(files, settings, 10**6, notes)
         if missing := [code for code in codes if code not in files.names]:
-            raise UserError(f"{root / split} has no readable picture of class '{missing[0]}'; fetch the data set again")
-        for path, picture in zip(files.paths, pictures, strict=True):
-            if picture.size != pictures[0].size:
+            raise UserError(f"{root / split} has no readable image of class '{missing[0]}'; fetch the data set again")
+        for path, image in zip(files.paths, image_list, strict=True):
+            if image.size != image_list[0].size:
                 raise UserError(
-                    f"{path} is {picture.size[0]} x {picture.size[1]} pixels, unlike the others; fetch it again"
+                    f"{path} is {image.size[0]} x {image.size[1]} pixels, unlike the others; fetch it again"
                 )
-        images = torch.stack([to_tensor(picture) for picture in pictures])
-        sets[split] = ImageSet(images, torch.tensor([codes.index(code) for code in files.names]))
+        images = torch.stack([to_tensor(image) for image in image_list])
+        sets[split] = InMemoryImages(images, torch.tensor([codes.index(code) for code in files.names]))
     names = [words.get(code, code).split(",")[0] for code in codes]
     names = [name if names.count(name) == 1 else f"{name} ({code})" for name, code in zip(names, codes, strict=True)]
     splits = make_splits(sets["train"], sets["val"], names, settings, crop=True)
@@ -129,48 +127,48 @@ def data_folder(settings: DataSettings, what: str) -> Path:
 
 
 def list_classes(root: Path, level: str, notes: list[str]) -> _Files:
-    """Lists the pictures below a folder with their classes; folders without pictures are noted and left out.
+    """Lists the images below a folder with their classes; folders without images are noted and left out.
 
     Args:
         root: Where to look.
-        level: "top": the class is the topmost folder; "leaf": the folder that holds the picture, by its path.
+        level: "top": the class is the topmost folder; "leaf": the folder that holds the image, by its path.
         notes: What a person should know is added here.
     """
-    folders, loose = _folders(root), _pictures(root, below=False)
+    folders, loose = _folders(root), _image_files(root, below=False)
     paths: list[Path] = []
     names: list[str] = []
     for folder in folders:
-        pictures = _pictures(folder)
-        if not pictures:
-            notes.append(f"folder {folder} holds no pictures; it is left out")
-        paths += pictures
-        names += [folder.name if level == "top" else str(path.parent.relative_to(root)) for path in pictures]
+        images = _image_files(folder)
+        if not images:
+            notes.append(f"folder {folder} holds no images; it is left out")
+        paths += images
+        names += [folder.name if level == "top" else str(path.parent.relative_to(root)) for path in images]
     if not paths:
-        hint = f"its {len(loose)} pictures are in no folder: put them" if loose else "put pictures"
-        raise UserError(f"{root} has no class folders with pictures; {hint} into one folder per class")
+        hint = f"its {len(loose)} images are in no folder: put them" if loose else "put images"
+        raise UserError(f"{root} has no class folders with images; {hint} into one folder per class")
     if loose:
-        notes.append(f"{len(loose)} pictures in {root} itself are in no class folder; they are left out")
+        notes.append(f"{len(loose)} images in {root} itself are in no class folder; they are left out")
     return _Files(tuple(paths), tuple(names))
 
 
 def _splits(
-    sets: Mapping[str, PictureSet], classes: tuple[str, ...], settings: DataSettings, size: int, notes: list[str]
+    sets: Mapping[str, ImageFiles], classes: tuple[str, ...], settings: DataSettings, size: int, notes: list[str]
 ) -> Splits:
     if "all" in sets:
         data = sets["all"]
         _check_counts(data.labels.tolist(), classes, _FEWEST)
         if not 0 < settings.test < 1:
             raise UserError(f"data.test is {settings.test:g}; it is a share between 0 and 1, e.g. 0.15")
-        tested, rest = stratified(data.labels.numpy(), settings.test, settings.split_seed)
+        tested, rest = stratified_split(data.labels.numpy(), settings.test, settings.split_seed)
         if len(set(data.labels[rest].tolist())) < len(classes):
-            raise UserError(f"data.test {settings.test:g} leaves a class without training pictures; try 0.15")
+            raise UserError(f"data.test {settings.test:g} leaves a class without training images; try 0.15")
         data, test = data.subset(rest), data.subset(tested)
         how = f"{settings.test:.0%} of every class is the test split"
     else:
         data, test = sets["train"], sets["test"]
         for split, part in sets.items():
             if len(part) == 0:
-                raise UserError(f"no picture of {split}/ can be read; mend the files or remove the folder")
+                raise UserError(f"no image of {split}/ can be read; mend the files or remove the folder")
         _check_counts(data.labels.tolist(), classes, 1 if "val" in sets else 2)
         how = "splits as given"
     if "val" in sets:
@@ -180,16 +178,16 @@ def _splits(
         train, validation = data.subset(kept), data.subset(held)
     missing = [name for label, name in enumerate(classes) if not (train.labels == label).any()]
     if missing:
-        raise UserError(f"no picture of class '{missing[0]}' is left for training; set data.validation lower")
+        raise UserError(f"no image of class '{missing[0]}' is left for training; set data.validation lower")
     counts = np.bincount(train.labels.numpy(), minlength=len(classes))
     shown = ", ".join(f"{name} {n}" for name, n in list(zip(classes, counts, strict=True))[:12])
-    notes.append(f"{len(classes)} classes, training pictures each: {shown}{', ...' if len(classes) > 12 else ''}")
-    notes.append(f"{len(train)} training, {len(validation)} validation, {len(test)} test pictures ({how})")
-    notes.append(f"pictures are made to {size} x {size} pixels")
+    notes.append(f"{len(classes)} classes, training images each: {shown}{', ...' if len(classes) > 12 else ''}")
+    notes.append(f"{len(train)} training, {len(validation)} validation, {len(test)} test images ({how})")
+    notes.append(f"images are made to {size} x {size} pixels")
     names = settings.class_names or classes
     if len(names) != len(classes):
         raise UserError(f"data.class_names has {len(names)} names, the data has {len(classes)} classes")
-    return Splits(train, validation, test, names, _measured(train, size), tuple(notes))
+    return Splits(train, validation, test, names, _with_normalisation(train, size), tuple(notes))
 
 
 def _check_counts(labels: Sequence[int], classes: Sequence[str], fewest: int) -> None:
@@ -197,34 +195,36 @@ def _check_counts(labels: Sequence[int], classes: Sequence[str], fewest: int) ->
     for name, count in zip(classes, counts, strict=True):
         if count < fewest:
             raise UserError(
-                f"class '{name}' has {count} readable picture{'s' * (count != 1)}, at least {fewest} are needed to "
-                "split them; add pictures or remove its folder"
+                f"class '{name}' has {count} readable image{'s' * (count != 1)}, at least {fewest} are needed to "
+                "split them; add images or remove its folder"
             )
 
 
-def _measured(train: PictureSet, size: int) -> Preprocessing:
-    """The preprocessing, with mean and deviation over some training pictures."""
+def _with_normalisation(train: ImageFiles, size: int) -> Preprocessing:
+    """The preprocessing, with mean and deviation over some training images."""
     plain = Preprocessing(3, (size, size), (0.0,) * 3, (1.0,) * 3, "crop", 0.875, "bicubic")
-    return measured(plain, (plain.pixels(train.picture_or_another(i)) for i in some_of(len(train), _MEASURED)))
+    return with_normalisation(
+        plain, (plain.pixels(train.image_or_substitute(i)) for i in sample_indices(len(train), _MEASURED))
+    )
 
 
-def list_pictures(words: Sequence[str | Path]) -> list[Path]:
-    """Files as given, and of folders all pictures in and below them.
+def list_images(words: Sequence[str | Path]) -> list[Path]:
+    """Files as given, and of folders all images in and below them.
 
     Raises:
-        UserError: A folder holds no picture.
+        UserError: A folder holds no image.
     """
     found: list[Path] = []
     for path in map(Path, words):
-        if path.is_dir() and not _pictures(path):
-            raise UserError(f"folder {path} holds no pictures; give one with {', '.join(ENDINGS[:4])} ... files")
-        found += _pictures(path) if path.is_dir() else [path]
+        if path.is_dir() and not _image_files(path):
+            raise UserError(f"folder {path} holds no images; give one with {', '.join(ENDINGS[:4])} ... files")
+        found += _image_files(path) if path.is_dir() else [path]
     return found
 
 
-def _picture_set(
+def _image_set(
     files: _Files, classes: tuple[str, ...], settings: DataSettings, shorter: int, notes: list[str]
-) -> PictureSet:
+) -> ImageFiles:
     """Decodes what fits into memory; of a larger set only as many files as needed are looked at later."""
     bytes_each = 3 * shorter * round(shorter * 1.4)
     kept: Sequence[Image.Image | None]
@@ -233,46 +233,46 @@ def _picture_set(
     else:
         kept = [None] * len(files.paths)
     labels = torch.tensor([classes.index(name) for name in files.names], dtype=torch.int64)
-    return PictureSet(files.paths, labels, tuple(kept), shorter, settings.broken == "skip")
+    return ImageFiles(files.paths, labels, tuple(kept), shorter, settings.broken == "skip")
 
 
 def _decode(files: _Files, settings: DataSettings, shorter: int, notes: list[str]) -> tuple[list[Image.Image], _Files]:
     """Decodes all files; leaves broken ones out, or refuses them."""
 
     def read(path: Path) -> Image.Image:
-        return shrink(to_channels(open_picture(path, shorter), 3), shorter)
+        return shrink(to_channels(open_image(path, shorter), 3), shorter)
 
-    pictures = read_all(files.paths, read, settings, notes)
-    good = [(path, name) for path, name in zip(files.paths, files.names, strict=True) if path in pictures]
-    return [pictures[path] for path, _ in good], _Files(tuple(p for p, _ in good), tuple(n for _, n in good))
+    images = read_all(files.paths, read, settings, notes)
+    good = [(path, name) for path, name in zip(files.paths, files.names, strict=True) if path in images]
+    return [images[path] for path, _ in good], _Files(tuple(p for p, _ in good), tuple(n for _, n in good))
 
 
 def _choose_size(paths: Sequence[Path]) -> int:
-    """The usual shorter side of some pictures, within what the tiny networks take."""
+    """The usual shorter side of some images, within what the tiny networks take."""
     sides = []
-    for path in _spread(paths, 64):
+    for path in _spread_sample(paths, 64):
         try:
-            sides.append(min(open_picture(path, _CHOSEN_SIZES[1]).size))
-        except BrokenPicture:
+            sides.append(min(open_image(path, _CHOSEN_SIZES[1]).size))
+        except BrokenImage:
             continue
     usual = statistics.median(sides) if sides else _CHOSEN_SIZES[1]
     return int(min(max(usual // 8 * 8, _CHOSEN_SIZES[0]), _CHOSEN_SIZES[1]))
 
 
-def _spread(paths: Sequence[Path], count: int) -> Iterable[Path]:
+def _spread_sample(paths: Sequence[Path], count: int) -> Iterable[Path]:
     return paths[:: max(1, len(paths) // count)][:count]
 
 
-def _pictures(folder: Path, *, below: bool = True) -> list[Path]:
-    """Picture files by their ending, sorted; hidden files and folders are passed over."""
+def _image_files(folder: Path, *, below: bool = True) -> list[Path]:
+    """Image files by their ending, sorted; hidden files and folders are passed over."""
     if not folder.is_dir():
         return []
     if not below:
-        return sorted(p for p in folder.iterdir() if _is_picture(p))
+        return sorted(p for p in folder.iterdir() if _is_image(p))
     found = []
     for where, inside, names in os.walk(folder):
         inside[:] = [name for name in inside if not name.startswith(".")]
-        found += [path for name in names if _is_picture(path := Path(where) / name)]
+        found += [path for name in names if _is_image(path := Path(where) / name)]
     return sorted(found)
 
 
@@ -280,18 +280,18 @@ def _folders(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _unwrapped(root: Path) -> Path:
-    """Goes down through folders that hold one folder and no picture, as unpacked archives do."""
-    while len(inside := _folders(root)) == 1 and not _pictures(root, below=False):
+def _unwrap_folder(root: Path) -> Path:
+    """Goes down through folders that hold one folder and no image, as unpacked archives do."""
+    while len(inside := _folders(root)) == 1 and not _image_files(root, below=False):
         root = inside[0]
     return root
 
 
-def _is_picture(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     return path.suffix.lower() in ENDINGS and not path.name.startswith(".")
 
 
-def child(root: Path, names: Sequence[str]) -> Path | None:
+def find_child(root: Path, names: Sequence[str]) -> Path | None:
     """The folder in a folder that has one of some names, in upper or lower case."""
     return next((path for path in _folders(root) if path.name.lower() in names), None)
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 UInt64 = npt.NDArray[np.uint64]
 
 
-def mix(*keys: int) -> int:
+def mix_seed(*keys: int) -> int:
     """Hashes integers to a seed of 63 bits."""
     state = np.zeros(1, np.uint64)
     for key in keys:
@@ -21,15 +21,15 @@ def mix(*keys: int) -> int:
 
 def uniform(seed: int, epoch: int, index: npt.NDArray[np.int64], draws: int) -> npt.NDArray[np.float32]:
     """Numbers in [0, 1) of shape (len(index), draws), each row a function of (seed, epoch, index)."""
-    base = np.uint64(mix(seed, epoch))
+    base = np.uint64(mix_seed(seed, epoch))
     rows = _splitmix(index.astype(np.uint64) ^ base)[:, None]
     bits = _splitmix(rows + np.arange(1, draws + 1, dtype=np.uint64) * np.uint64(0x632BE59BD9B4E019))
     return ((bits >> np.uint64(40)).astype(np.float32)) / np.float32(1 << 24)
 
 
-def some_of(number: int, most: int) -> list[int]:
+def sample_indices(number: int, most: int) -> list[int]:
     """At most so many positions of a set, in order, always the same: what a normalisation is measured on."""
-    return np.sort(np.random.default_rng(mix(0, 6)).permutation(number)[:most]).tolist()
+    return np.sort(np.random.default_rng(mix_seed(0, 6)).permutation(number)[:most]).tolist()
 
 
 def _splitmix(x: UInt64) -> UInt64:

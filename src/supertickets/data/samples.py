@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from ..config.recipe import AugmentSettings, DataSettings
 from ..errors import UserError
-from ..recipe import AugmentSettings, DataSettings
-from .pictures import Preprocessing
-from .randomness import mix
+from .preprocessing import Preprocessing
+from .randomness import mix_seed
 
 Index = npt.NDArray[np.int64]
 # Inputs (B, C, H, W), and targets as the task wants them: one tensor in training, anything in an evaluation.
@@ -21,7 +21,7 @@ Batch = tuple[Tensor, Any]
 
 
 @dataclass(frozen=True)
-class Variation:
+class AugmentContext:
     """How training samples vary in an epoch; random numbers are functions of (seed, epoch, sample) alone.
 
     Attributes:
@@ -41,16 +41,16 @@ class Samples(Protocol):
     """The samples of a split."""
 
     @property
-    def slow(self) -> bool:
+    def io_bound(self) -> bool:
         """Whether reading takes so long that processes of its own pay."""
 
     def __len__(self) -> int: ...
 
-    def batch(self, index: Index, prepare: Preprocessing, vary: Variation | None) -> Batch:
+    def batch(self, index: Index, prepare: Preprocessing, vary: AugmentContext | None) -> Batch:
         """Inputs and targets at some positions; as they are if ``vary`` is None (an evaluation).
 
         Raises:
-            BrokenPicture: A file cannot be read, and must not be passed over.
+            BrokenImage: A file cannot be read, and must not be passed over.
             UserError: Files do not fit each other.
         """
 
@@ -70,7 +70,7 @@ class Splits:
         validation: What is chosen by.
         test: What is reported.
         classes: Names of what the network tells apart: classes, or joints.
-        preprocessing: How a picture becomes an input.
+        preprocessing: How an image becomes an input.
         notes: What a person should know about how the data was read, a line each.
         limbs: Pairs of joints between which a line is drawn.
     """
@@ -85,10 +85,10 @@ class Splits:
 
     def digest(self) -> str:
         """A hash that tells whether the same samples are in the same splits."""
-        return sha256(*(part.digest().encode() for part in (self.train, self.validation, self.test)))
+        return hash_chunks(*(part.digest().encode() for part in (self.train, self.validation, self.test)))
 
 
-def limited(splits: Splits, settings: DataSettings) -> Splits:
+def limit_samples(splits: Splits, settings: DataSettings) -> Splits:
     """Leaves ``data.limit`` training samples, drawn by the split seed; the other splits stay as they are.
 
     Raises:
@@ -101,20 +101,20 @@ def limited(splits: Splits, settings: DataSettings) -> Splits:
     total = len(splits.train)
     if settings.limit >= total:
         return splits
-    positions = np.random.default_rng(mix(settings.split_seed, 6)).permutation(total)[: settings.limit]
+    positions = np.random.default_rng(mix_seed(settings.split_seed, 6)).permutation(total)[: settings.limit]
     note = f"{settings.limit} of {total} training samples are used (data.limit)"
     return replace(splits, train=splits.train.subset(np.sort(positions)), notes=(*splits.notes, note))
 
 
 def square_side(settings: DataSettings) -> int | None:
-    """``data.size`` of data whose pictures are made square.
+    """``data.size`` of data whose images are made square.
 
     Raises:
         UserError: It is impossible.
     """
     size = settings.size
     if isinstance(size, tuple):
-        raise UserError(f"data.size is {list(size)}; pictures of {settings.source} are made square, give one number")
+        raise UserError(f"data.size is {list(size)}; images of {settings.source} are made square, give one number")
     if size is not None and size < 8:
         raise UserError(f"data.size is {size}; the nearest possible is 8 pixels")
     return size
@@ -141,7 +141,7 @@ def height_and_width(settings: DataSettings, what: str, such_as: list[int]) -> t
     return height, width
 
 
-def sha256(*parts: bytes | memoryview) -> str:
+def hash_chunks(*parts: bytes | memoryview) -> str:
     """The hash of some bytes."""
     sha = hashlib.sha256()
     for part in parts:

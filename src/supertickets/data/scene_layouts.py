@@ -8,8 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .folders import ENDINGS, SPLITS, child
-from .scenes import IGNORED, Layout, Scene, below, counted, index_files, match_scenes, note_orphans, some
+from .folders import ENDINGS, SPLITS, find_child
+from .scenes import (
+    IGNORED,
+    Layout,
+    Scene,
+    count_noun,
+    index_files,
+    match_scenes,
+    note_orphans,
+    relative_to_root,
+    shorten_list,
+)
 
 Color = tuple[int, int, int]
 
@@ -55,15 +65,15 @@ def read_cityscapes(root: Path) -> Layout:
         UserError: A folder or a mask is missing.
     """
     kind, notes = "Cityscapes", list[str]()
-    pictures, labels = (_need(_root(root), name, kind) for name in ("leftImg8bit", "gtFine"))
-    splits = [split for split in SPLITS if (pictures / split).is_dir()]
+    image_list, labels = (_require_folder(_root(root), name, kind) for name in ("leftImg8bit", "gtFine"))
+    splits = [split for split in SPLITS if (image_list / split).is_dir()]
     if not splits:
         raise UserError(f"{root} is not laid out like Cityscapes: folder leftImg8bit/train is missing")
     if "test" in splits and not (labels / "test").is_dir():
-        notes.append(f"{pictures / 'test'} has no masks in gtFine/test; it is left out")
+        notes.append(f"{image_list / 'test'} has no masks in gtFine/test; it is left out")
         splits.remove("test")
-    folders = {split: _need(root, f"gtFine/{split}", kind) for split in splits}
-    images = {split: index_files(pictures / split, ENDINGS, "_leftImg8bit") for split in splits}
+    folders = {split: _require_folder(root, f"gtFine/{split}", kind) for split in splits}
+    images = {split: index_files(image_list / split, ENDINGS, "_leftImg8bit") for split in splits}
     by_tail = {
         tail: {split: index_files(folder, (".png",), tail) for split, folder in folders.items()}
         for tail in ("_gtFine_labelIds", "_gtFine_labelTrainIds")
@@ -92,14 +102,17 @@ def read_ade20k(root: Path) -> Layout:
     """
     kind, notes = "ADE20K", list[str]()
     root = _root(root, "ADEChallengeData2016")
-    pictures = _need(root, "images", kind)
-    _need(root, "annotations", kind)
+    image_list = _require_folder(root, "images", kind)
+    _require_folder(root, "annotations", kind)
     names = {"train": "training", "val": "validation"}
-    names = {split: name for split, name in names.items() if (pictures / name).is_dir()}
+    names = {split: name for split, name in names.items() if (image_list / name).is_dir()}
     if not names:
         raise UserError(f"{root} is not laid out like ADE20K: folder images/training is missing")
-    masks = {split: index_files(_need(root, f"annotations/{name}", kind), (".png",)) for split, name in names.items()}
-    images = {split: index_files(pictures / name, ENDINGS) for split, name in names.items()}
+    masks = {
+        split: index_files(_require_folder(root, f"annotations/{name}", kind), (".png",))
+        for split, name in names.items()
+    }
+    images = {split: index_files(image_list / name, ENDINGS) for split, name in names.items()}
     stored = {0: IGNORED} | {label: label - 1 for label in range(1, _ADE20K_CLASSES + 1)}
     parts = match_scenes(root, images, masks, "annotations/SPLIT/NAME.png", notes)
     return _layout(_ade20k_names(root / "objectInfo150.txt"), None, stored, parts, notes)
@@ -117,17 +130,17 @@ def read_voc(root: Path) -> Layout:
     kind, notes = "VOC", list[str]()
     root = _root(root, "VOCdevkit/VOC2012", "VOC2012")
     wanted = ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation")
-    pictures, labels, lists = (_need(root, name, kind) for name in wanted)
+    image_list, labels, lists = (_require_folder(root, name, kind) for name in wanted)
     files = {split: path for split in ("train", "val") if (path := lists / f"{split}.txt").is_file()}
     if not files:
         raise UserError(f"{root} is not laid out like VOC: file ImageSets/Segmentation/train.txt is missing")
     listed = {split: sorted(set(_lines(path)) - {""}) for split, path in files.items()}
-    found, masks = index_files(pictures, ENDINGS), index_files(labels, (".png",))
+    found, masks = index_files(image_list, ENDINGS), index_files(labels, (".png",))
     lost = [name for names in listed.values() for name in names if name not in found]
     if lost:
         raise UserError(
-            f"{root} lacks {counted(len(lost), 'image')} that its lists name: "
-            f"{some([f'JPEGImages/{name}.jpg' for name in lost])}; fetch the data set again"
+            f"{root} lacks {count_noun(len(lost), 'image')} that its lists name: "
+            f"{shorten_list([f'JPEGImages/{name}.jpg' for name in lost])}; fetch the data set again"
         )
     note_orphans(root, masks, found, notes)
     images = {split: {name: found[name] for name in names} for split, names in listed.items()}
@@ -153,20 +166,21 @@ def read_pairs(root: Path, class_names: Sequence[str] = (), ignore: Sequence[int
     """
     notes: list[str] = []
     root = _root(root)
-    names, stored = _numbered(class_names or _listed_names(root), ignore)
+    names, stored = _numbered_names(class_names or _read_names(root), ignore)
     folders, like = _pair_folders(root, notes)
     images = {split: index_files(where, ENDINGS) for split, (where, _) in folders.items()}
     masks = {split: index_files(where, ENDINGS) for split, (_, where) in folders.items()}
     others = [path for files in masks.values() for path in files.values() if path.suffix.lower() != ".png"]
     if others:
         raise UserError(
-            f"{root} has {counted(len(others), 'mask')} in other formats than PNG: {some(below(root, others))}; "
+            f"{root} has {count_noun(len(others), 'mask')} in other formats than PNG: "
+            f"{shorten_list(relative_to_root(root, others))}; "
             "store class numbers as PNG, which keeps them exact"
         )
     return _layout(names, None, stored, match_scenes(root, images, masks, like, notes), notes)
 
 
-def colors_of(classes: Sequence[str]) -> tuple[Color, ...]:
+def class_colors(classes: Sequence[str]) -> tuple[Color, ...]:
     """The published colours of a published list of classes, else distinct ones."""
     if tuple(classes) == tuple(row[1] for row in _CITYSCAPES):
         return tuple(row[2] for row in _CITYSCAPES)
@@ -213,11 +227,14 @@ def _layout(
 def _pair_folders(root: Path, notes: list[str]) -> tuple[dict[str, tuple[Path, Path]], str]:
     """Folders of images and of masks by split, and what a mask is called."""
     beside = {
-        split: (child(root, names), child(root, [f"{name}annot" for name in names])) for split, names in SPLITS.items()
+        split: (find_child(root, names), find_child(root, [f"{name}annot" for name in names]))
+        for split, names in SPLITS.items()
     }
-    images = child(root, ("images",))
+    images = find_child(root, ("images",))
     if any(masks for _, masks in beside.values()):
-        return {s: _both(root, s, pair, f"{s}annot") for s, pair in beside.items() if any(pair)}, "SPLITannot/NAME.png"
+        return {
+            s: _paired_files(root, s, pair, f"{s}annot") for s, pair in beside.items() if any(pair)
+        }, "SPLITannot/NAME.png"
     if images is None:
         split = next((split for split, (found, _) in beside.items() if found), None)
         gone = "folder images" if split is None else f"folder {split}annot, or images,"
@@ -225,20 +242,22 @@ def _pair_folders(root: Path, notes: list[str]) -> tuple[dict[str, tuple[Path, P
             f"{root} is no layout of images and masks: {gone} is missing; give images beside masks, "
             "or train beside trainannot"
         )
-    masks = next((found for name in _MASK_FOLDERS if (found := child(root, (name,)))), None)
+    masks = next((found for name in _MASK_FOLDERS if (found := find_child(root, (name,)))), None)
     if masks is None:
         raise UserError(f"{root} has a folder images but no folder masks, labels or annotations; add the masks")
-    pairs = {split: (child(images, names), child(masks, names)) for split, names in SPLITS.items()}
+    pairs = {split: (find_child(images, names), find_child(masks, names)) for split, names in SPLITS.items()}
     if not any(found for found, _ in pairs.values()):
         return {"all": (images, masks)}, f"{masks.name}/NAME.png"
     used = {found for found, _ in pairs.values()}
     if rest := sorted(path.name for path in images.iterdir() if path not in used and not path.name.startswith(".")):
-        notes.append(f"{images} has {counted(len(rest), 'entry', 'entries')} in no split, left out: {some(rest)}")
-    both = {split: _both(images, split, pair, split, masks) for split, pair in pairs.items() if any(pair)}
+        notes.append(
+            f"{images} has {count_noun(len(rest), 'entry', 'entries')} in no split, left out: {shorten_list(rest)}"
+        )
+    both = {split: _paired_files(images, split, pair, split, masks) for split, pair in pairs.items() if any(pair)}
     return both, f"{masks.name}/SPLIT/NAME.png"
 
 
-def _both(
+def _paired_files(
     root: Path, split: str, pair: tuple[Path | None, Path | None], name: str, other: Path | None = None
 ) -> tuple[Path, Path]:
     images, masks = pair
@@ -248,7 +267,7 @@ def _both(
     return images, masks
 
 
-def _numbered(names: Sequence[str], ignore: Sequence[int]) -> tuple[list[str], dict[int, int]]:
+def _numbered_names(names: Sequence[str], ignore: Sequence[int]) -> tuple[list[str], dict[int, int]]:
     """Class names without those of ignored labels, and stored label -> class index."""
     if strange := [label for label in ignore if not 0 <= label <= 255]:
         raise UserError(f"label {strange[0]} cannot be ignored: stored labels are 0 to 255")
@@ -261,7 +280,7 @@ def _numbered(names: Sequence[str], ignore: Sequence[int]) -> tuple[list[str], d
     return [names[label] for label in labels], stored
 
 
-def _listed_names(root: Path) -> list[str]:
+def _read_names(root: Path) -> list[str]:
     path = root / "classes.txt"
     if not path.is_file():
         raise UserError(
@@ -301,7 +320,7 @@ def _root(root: Path, *below: str) -> Path:
     return next((root / name for name in below if (root / name).is_dir()), root)
 
 
-def _need(root: Path, name: str, kind: str) -> Path:
+def _require_folder(root: Path, name: str, kind: str) -> Path:
     if not (root / name).is_dir():
         raise UserError(f"{root} is not laid out like {kind}: folder {name} is missing")
     return root / name

@@ -1,4 +1,4 @@
-"""Scenes: pictures with a class for every pixel, put together from files, and how one of them is read."""
+"""Scenes: images with a class for every pixel, put together from files, and how one of them is read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import UserError
-from .pictures import BrokenPicture, open_picture, to_channels
+from .preprocessing import BrokenImage, open_image, to_channels
 
 IGNORED = 255  # class index of pixels that neither teach nor count
 
@@ -26,7 +26,7 @@ Flags = npt.NDArray[np.bool_]
 _NUMBERS = ("1", "L", "P", "I", "I;16", "I;16B")  # modes whose pixels are one number each
 _ORIENTATION = 0x0112
 _SHOWN = 3  # files that an error names
-# What undoes the turning of a picture whose sides change places, by its EXIF orientation.
+# What undoes the turning of an image whose sides change places, by its EXIF orientation.
 _BACK = {
     5: Image.Transpose.TRANSPOSE,
     6: Image.Transpose.ROTATE_90,
@@ -36,12 +36,12 @@ _BACK = {
 
 
 class BadMask(UserError):
-    """A mask that does not belong to its picture or its classes; unlike a broken file it is never left out."""
+    """A mask that does not belong to its image or its classes; unlike a broken file it is never left out."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and the mask that tells the class of each of its pixels, in files."""
+    """An image and the mask that tells the class of each of its pixels, in files."""
 
     image: Path
     mask: Path
@@ -49,7 +49,7 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """A data set of scenes, as found on disk; no picture has been opened yet.
+    """A data set of scenes, as found on disk; no image has been opened yet.
 
     Attributes:
         classes: Names of the class indices.
@@ -86,7 +86,8 @@ def match_scenes(
     alone = [path for split, files in images.items() for key, path in files.items() if key not in masks[split]]
     if alone:
         raise UserError(
-            f"{root} has {counted(len(alone), 'image')} without a mask: {some(below(root, alone))}; "
+            f"{root} has {count_noun(len(alone), 'image')} without a mask: "
+            f"{shorten_list(relative_to_root(root, alone))}; "
             f"add masks like {like}, or remove the images"
         )
     if not any(images.values()):
@@ -123,15 +124,16 @@ def note_orphans(root: Path, masks: Files, images: Files, notes: list[str]) -> N
     """Adds a note about masks that have no image."""
     if orphans := [path for key, path in masks.items() if key not in images]:
         notes.append(
-            f"{root} has {counted(len(orphans), 'mask')} without an image, left out: {some(below(root, orphans))}"
+            f"{root} has {count_noun(len(orphans), 'mask')} without an image, left out: "
+            f"{shorten_list(relative_to_root(root, orphans))}"
         )
 
 
 def read_scene(scene: Scene, lookup: Bytes, known: Flags) -> tuple[Image.Image, Bytes]:
-    """Reads a picture and its mask, in the same orientation.
+    """Reads an image and its mask, in the same orientation.
 
-    A picture is turned upright by its EXIF data, unless its mask only fits the picture as stored. Where both fit, as
-    with a picture upside down, the mask is taken to be upright.
+    An image is turned upright by its EXIF data, unless its mask only fits the image as stored. Where both fit, as
+    with an image upside down, the mask is taken to be upright.
 
     Args:
         scene: The files.
@@ -139,22 +141,23 @@ def read_scene(scene: Scene, lookup: Bytes, known: Flags) -> tuple[Image.Image, 
         known: See `Layout`.
 
     Returns:
-        The picture, RGB, and its class indices, uint8 of shape (H, W).
+        The image, RGB, and its class indices, uint8 of shape (H, W).
 
     Raises:
-        BrokenPicture: A file cannot be read.
+        BrokenImage: A file cannot be read.
         BadMask: The sizes differ, or the mask holds something else than known labels.
     """
     mask = read_mask(scene.mask, lookup, known)
-    picture = to_channels(open_picture(scene.image), 3)
+    pil_image = to_channels(open_image(scene.image), 3)
     height, width = mask.shape
-    if picture.size == (width, height):
-        return picture, mask
-    if picture.size == (height, width) and (back := _BACK.get(_orientation(scene.image))) is not None:
-        return picture.transpose(back), mask
+    if pil_image.size == (width, height):
+        return pil_image, mask
+    if pil_image.size == (height, width) and (back := _BACK.get(_orientation(scene.image))) is not None:
+        return pil_image.transpose(back), mask
     raise BadMask(
-        f"{scene.image} is {picture.width} x {picture.height} pixels but its mask {scene.mask} is {width} x {height}; "
-        "resize the mask to the picture, taking the nearest label"
+        f"{scene.image} is {pil_image.width} x {pil_image.height} pixels "
+        f"but its mask {scene.mask} is {width} x {height}; "
+        "resize the mask to the image, taking the nearest label"
     )
 
 
@@ -167,40 +170,40 @@ def read_mask(path: Path, lookup: Bytes, known: Flags) -> Bytes:
         known: See `Layout`.
 
     Raises:
-        BrokenPicture: The file is missing, truncated or no picture.
+        BrokenImage: The file is missing, truncated or no image.
         BadMask: It holds no class numbers, or an unknown label.
     """
-    stored = _stored(path)
+    stored = _stored_labels(path)
     fits = known.take(stored) if stored.dtype == np.uint8 else (stored < 256) & known.take(np.minimum(stored, 255))
     if not fits.all():
-        raise BadMask(_unknown(path, stored[~fits], known))
+        raise BadMask(_unknown_labels_error(path, stored[~fits], known))
     return lookup.take(stored)  # faster than by index
 
 
-def below(root: Path, paths: Iterable[Path]) -> list[str]:
+def relative_to_root(root: Path, paths: Iterable[Path]) -> list[str]:
     """The paths as seen from a folder, sorted."""
     return sorted(str(path.relative_to(root)) for path in paths)
 
 
-def some(names: Sequence[str]) -> str:
+def shorten_list(names: Sequence[str]) -> str:
     """The first names, for an error in one line."""
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
-def counted(count: int, word: str, many: str | None = None) -> str:
+def count_noun(count: int, word: str, many: str | None = None) -> str:
     """A count with its noun, e.g. "3 masks"."""
     return f"1 {word}" if count == 1 else f"{count} {many or word + 's'}"
 
 
-def _stored(path: Path) -> npt.NDArray[np.uint8] | npt.NDArray[np.int32]:
+def _stored_labels(path: Path) -> npt.NDArray[np.uint8] | npt.NDArray[np.int32]:
     """The numbers in a PNG file: indices of a palette stay indices."""
     try:
         with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")  # of Pillow, about large pictures and odd metadata
+            warnings.simplefilter("ignore")  # of Pillow, about large images and odd metadata
             head = file.read(26)
             file.seek(0)
-            with Image.open(file) as picture:
-                form, mode = picture.format, picture.mode
+            with Image.open(file) as image:
+                form, mode = image.format, image.mode
                 if form != "PNG":
                     raise BadMask(f"mask {path} is a {form} file; store class numbers as PNG, which keeps them exact")
                 if mode not in _NUMBERS:
@@ -208,9 +211,9 @@ def _stored(path: Path) -> npt.NDArray[np.uint8] | npt.NDArray[np.int32]:
                         f"mask {path} holds colours ({mode}), a mask must hold class numbers; store one number per "
                         "pixel as an 8-bit grey or palette PNG"
                     )
-                values = np.asarray(picture)
+                values = np.asarray(image)
     except FileNotFoundError:
-        raise BrokenPicture(f"mask {path} does not exist") from None
+        raise BrokenImage(f"mask {path} does not exist") from None
     except (
         UnidentifiedImageError,
         OSError,
@@ -221,8 +224,8 @@ def _stored(path: Path) -> npt.NDArray[np.uint8] | npt.NDArray[np.int32]:
         zlib.error,
         Image.DecompressionBombError,
     ) as error:
-        why = "no picture format is known for it" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise BrokenPicture(f"mask {path} is not readable ({why}); fetch or write it again") from None
+        why = "no image format is known for it" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise BrokenImage(f"mask {path} is not readable ({why}); fetch or write it again") from None
     if mode in ("1", "L", "P"):
         # Pillow stretches grey of 2 and 4 bits to [0, 255]; byte 24 of a PNG file is the number of bits.
         stretched = {2: 85, 4: 17}.get(head[24], 1) if mode == "L" else 1
@@ -230,11 +233,12 @@ def _stored(path: Path) -> npt.NDArray[np.uint8] | npt.NDArray[np.int32]:
     return values.astype(np.int32)
 
 
-def _unknown(path: Path, strange: npt.NDArray[np.integer], known: Flags) -> str:
+def _unknown_labels_error(path: Path, strange: npt.NDArray[np.integer], known: Flags) -> str:
     labels, counts = np.unique(strange, return_counts=True)
-    more = f" and {counted(len(labels) - 1, 'more unknown label')}" if len(labels) > 1 else ""
+    more = f" and {count_noun(len(labels) - 1, 'more unknown label')}" if len(labels) > 1 else ""
     text = (
-        f"mask {path} holds label {labels[0]} in {counted(int(counts[0]), 'pixel')}{more}; known are {_ranges(known)}"
+        f"mask {path} holds label {labels[0]} in {count_noun(int(counts[0]), 'pixel')}{more}; "
+        f"known are {_ranges(known)}"
     )
     if labels[0] >= len(known):
         return f"{text}: it looks like numbers of objects, give the mask with numbers of classes"
@@ -248,5 +252,5 @@ def _ranges(known: Flags) -> str:
 
 
 def _orientation(path: Path) -> int:
-    with Image.open(path) as picture:
-        return int(picture.getexif().get(_ORIENTATION, 1))
+    with Image.open(path) as image:
+        return int(image.getexif().get(_ORIENTATION, 1))

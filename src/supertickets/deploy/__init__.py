@@ -1,8 +1,8 @@
 """Deployment: compaction, export, latency."""
 
-from .bench import Bench, bench, dense_twin, twins
-from .compact import compact
-from .export import Exported, export
-from .latency_table import measure_table
+from .benchmark import Bench, bench, dense_twin, reference_twins
+from .compaction import compact
+from .exporter import Exported, export
+from .measure_latency import measure_latency_table
 
-__all__ = ["Bench", "Exported", "bench", "compact", "dense_twin", "export", "measure_table", "twins"]
+__all__ = ["Bench", "Exported", "bench", "compact", "dense_twin", "export", "measure_latency_table", "reference_twins"]

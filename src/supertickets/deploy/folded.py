@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..supernets.blocks import MixBlock
-from ..supernets.transformer import Decoder, TokenPath
+from ..models.hrnet.blocks import MixBlock
+from ..models.hrnet.transformer import Decoder, TokenPath
 
 _Module = TypeVar("_Module", bound=nn.Module)
 # Runtimes hold maps in blocks of 8 or 16 channels; maps of other widths are copied into blocks and out of them.
 _WIDTH = 8
 
 
-def folded(network: _Module) -> _Module:
+def fold_norms(network: _Module) -> _Module:
     """A copy with the same outputs in eval mode whose searching blocks are in their form for inference.
 
     Their batch norms are folded into their convolutions, and attention is written without what only training needs.
@@ -50,18 +50,18 @@ class _FoldedBlock(nn.Module):
         assert expand.bias is not None
         assert project.bias is not None
         rows, biases = expand.weight.split(block.hidden), expand.bias.split(block.hidden)
-        norms = _parts(block.unit_bn, block.hidden)
+        norms = _split_block(block.unit_bn, block.hidden)
         chains = []
         for conv, norm, row, bias in zip(block.depthwise.values(), norms, rows, biases, strict=True):
             assert isinstance(conv, nn.Conv2d)
             depthwise = fuse_conv_bn_eval(conv, norm)
             assert depthwise.bias is not None
-            filled = [_filled(t) for t in (row, bias, depthwise.weight, depthwise.bias)]
+            filled = [_pad_channels(t) for t in (row, bias, depthwise.weight, depthwise.bias)]
             into, within = _conv(filled[0], filled[1]), _conv(filled[2], filled[3], block.stride, len(filled[3]))
             chains.append(nn.Sequential(into, nn.ReLU(), within, nn.ReLU()))
         self.chains = nn.ModuleList(chains)
         columns = project.weight.transpose(0, 1).split(block.hidden)
-        self.project = _conv(torch.cat([_filled(column) for column in columns]).transpose(0, 1), project.bias)
+        self.project = _conv(torch.cat([_pad_channels(column) for column in columns]).transpose(0, 1), project.bias)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         mixed = torch.cat([chain(x_BCHW) for chain in self.chains], dim=1)
@@ -69,7 +69,7 @@ class _FoldedBlock(nn.Module):
         return out
 
 
-def _filled(tensor: Tensor) -> Tensor:
+def _pad_channels(tensor: Tensor) -> Tensor:
     """A tensor with zeros behind its first dimension, up to a multiple of `_WIDTH`."""
     return torch.cat((tensor, tensor.new_zeros(-len(tensor) % _WIDTH, *tensor.shape[1:])))
 
@@ -82,7 +82,7 @@ def _conv(weight: Tensor, bias: Tensor, stride: int = 1, groups: int = 1) -> nn.
     return conv
 
 
-def _parts(bn: nn.BatchNorm2d, sizes: tuple[int, ...]) -> list[nn.BatchNorm2d]:
+def _split_block(bn: nn.BatchNorm2d, sizes: tuple[int, ...]) -> list[nn.BatchNorm2d]:
     """A batch norm in eval mode, cut along its channels."""
     parts = [nn.BatchNorm2d(size, eps=bn.eps, dtype=bn.weight.dtype).eval() for size in sizes]
     for name in ("weight", "bias", "running_mean", "running_var"):

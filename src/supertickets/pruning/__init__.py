@@ -1,18 +1,18 @@
 """Weight pruning: criteria, masks, and the sparsity of a run as one value."""
 
-from .criteria import CRITERIA, WITHOUT_DATA, Criterion, Probe, checked, find_criterion
+from .criteria import CRITERIA, WITHOUT_DATA, Criterion, CriterionContext, check_scores, find_criterion
 from .masks import check_ratio, empty_layers, keep_best, magnitude_mask, magnitudes, sensitivities
-from .state import Enforcer, SparseState, prune, restore
+from .sparse_state import Enforcer, SparseState, prune, restore
 
 __all__ = [
     "CRITERIA",
     "WITHOUT_DATA",
     "Criterion",
+    "CriterionContext",
     "Enforcer",
-    "Probe",
     "SparseState",
     "check_ratio",
-    "checked",
+    "check_scores",
     "empty_layers",
     "find_criterion",
     "keep_best",

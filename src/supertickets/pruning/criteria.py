@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..errors import UserError, imported, nearest
-from ..recipe import PruneSettings
+from ..config.recipe import PruneSettings
+from ..errors import UserError, import_by_name, suggest
 from .masks import magnitudes, sensitivities
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe:
+class CriterionContext:
     """What a criterion may look at. It leaves all of it as it was.
 
     Attributes:
@@ -24,7 +24,7 @@ class Probe:
         weights: Its maskable weights by name; what is pruned is zero.
         losses: Yields the loss of one training batch after the other, with its graph; every call the same ones.
         average_: Replaces tensors by their mean over all processes, each of which sees batches of its own.
-        input_shape: Channels, height and width of a picture.
+        input_shape: Channels, height and width of an image.
         settings: Reads ``normalise``.
         seed: Of what is random.
     """
@@ -39,26 +39,26 @@ class Probe:
 
 
 # Gives a score per weight, by the names of ``Probe.weights``; the lowest are pruned.
-Criterion = Callable[[Probe], Mapping[str, Tensor]]
+Criterion = Callable[[CriterionContext], Mapping[str, Tensor]]
 
 
-def random(probe: Probe) -> dict[str, Tensor]:
+def random(probe: CriterionContext) -> dict[str, Tensor]:
     """Scores by chance ("Rand." in the paper)."""
     generator = torch.Generator().manual_seed(probe.seed)
     return {name: torch.rand(w.shape, generator=generator).to(w.device) for name, w in probe.weights.items()}
 
 
-def magnitude(probe: Probe) -> dict[str, Tensor]:
+def magnitude(probe: CriterionContext) -> dict[str, Tensor]:
     """Scores |w| ("Mag." in the paper), divided as ``prune.normalise`` says."""
     return magnitudes(probe.weights, probe.settings)
 
 
-def snip(probe: Probe) -> dict[str, Tensor]:
+def snip(probe: CriterionContext) -> dict[str, Tensor]:
     """Scores |w * dL/dw| ("Grad." in the paper; SNIP, Lee et al., 2019)."""
     return sensitivities(probe.weights, mean_gradients(probe))
 
 
-def grasp(probe: Probe) -> dict[str, Tensor]:
+def grasp(probe: CriterionContext) -> dict[str, Tensor]:
     """Scores w * (H g): how much gradient flow goes with a weight (GraSP, Wang et al., 2020, Eq. 8, sign turned).
 
     Gradient g and Hessian H are both means over all batches. The authors' program divides the network's outputs by 200
@@ -81,8 +81,8 @@ def grasp(probe: Probe) -> dict[str, Tensor]:
     return {name: probe.weights[name].detach() * total / used for name, total in products.items()}
 
 
-def synflow(probe: Probe) -> dict[str, Tensor]:
-    """Scores |w| * dR/d|w|, R the sum of the outputs of |weights| for a picture of ones (SynFlow, Tanaka et al., 2020).
+def synflow(probe: CriterionContext) -> dict[str, Tensor]:
+    """Scores |w| * dR/d|w|, R the sum of the outputs of |weights| for an image of ones (SynFlow, Tanaka et al., 2020).
 
     It needs no data. Batch norms pass everything on as it is, so that R is a product of weights; in double precision,
     since R grows with every layer, and told as shares of the highest score.
@@ -97,8 +97,8 @@ def synflow(probe: Probe) -> dict[str, Tensor]:
                 norm.reset_running_stats()
                 norm.reset_parameters()
                 norm.eps = 0.0
-    picture = torch.ones(1, *probe.input_shape, dtype=torch.float64, device=next(linear.parameters()).device)
-    found = torch.autograd.grad(linear(picture).sum(), list(weights.values()), allow_unused=True)
+    image = torch.ones(1, *probe.input_shape, dtype=torch.float64, device=next(linear.parameters()).device)
+    found = torch.autograd.grad(linear(image).sum(), list(weights.values()), allow_unused=True)
     flows = {name: torch.zeros_like(w) if g is None else g for (name, w), g in zip(weights.items(), found, strict=True)}
     scores = sensitivities(weights, flows)
     highest = max(float(score.max()) for score in scores.values())
@@ -115,7 +115,7 @@ CRITERIA: dict[str, Criterion] = {
 WITHOUT_DATA = ("magnitude", "synflow", "random")
 
 
-def mean_gradients(probe: Probe) -> dict[str, Tensor]:
+def mean_gradients(probe: CriterionContext) -> dict[str, Tensor]:
     """Gradients of the loss, averaged over batches and processes, before any magnitude: as if the batches were one."""
     total, used = {name: torch.zeros_like(w) for name, w in probe.weights.items()}, 0
     for loss in probe.losses():
@@ -139,13 +139,13 @@ def find_criterion(name: str) -> Criterion:
     if name in CRITERIA:
         return CRITERIA[name]
     if "." not in name:
-        raise UserError(f"unknown criterion '{name}'{nearest(name, CRITERIA)} (your own: package.module.name)")
-    found = imported(name, "criterion")
+        raise UserError(f"unknown criterion '{name}'{suggest(name, CRITERIA)} (your own: package.module.name)")
+    found = import_by_name(name, "criterion")
     criterion: Criterion = found() if isinstance(found, type) else found
     return criterion
 
 
-def checked(scores: Mapping[str, Tensor], weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+def check_scores(scores: Mapping[str, Tensor], weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """A copy of the scores in the weights' order, if there is a number for every weight.
 
     Raises:

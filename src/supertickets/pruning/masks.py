@@ -8,24 +8,24 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ..config.recipe import PruneSettings
 from ..errors import UserError
-from ..recipe import PruneSettings
 
 Named = Mapping[str, Tensor]
 
 
 def magnitudes(weights: Named, settings: PruneSettings) -> dict[str, Tensor]:
     """Scores |w|, divided by what ``settings.normalise`` says."""
-    divide = {"none": lambda score: score, "rms": _by_layer, "lamp": _by_larger}[settings.normalise]
+    divide = {"none": lambda score: score, "rms": _normalise_by_layer, "lamp": _lamp_scores}[settings.normalise]
     return {name: divide(weight.detach().abs()) for name, weight in weights.items()}
 
 
-def _by_layer(score: Tensor) -> Tensor:
+def _normalise_by_layer(score: Tensor) -> Tensor:
     """Divides by the root mean square: layers of any spread give up much the same share."""
     return score / score.square().mean().sqrt().clamp_min(torch.finfo(score.dtype).tiny)
 
 
-def _by_larger(score: Tensor) -> Tensor:
+def _lamp_scores(score: Tensor) -> Tensor:
     """LAMP (Lee et al., 2021, Eq. 4), its root: every layer's largest weight has 1, and small layers give up less.
 
     Of equal weights the earlier has the lower score. Sums are taken on the CPU, where their order is always the same.
@@ -68,16 +68,16 @@ def keep_best(scores: Named, ratio: float, settings: PruneSettings, alive: Named
     Returns:
         Parameter name -> bool tensor, True where the weight stays.
     """
-    living = {name: alive[name] if alive and name in alive else _whole(s) for name, s in scores.items()}
+    living = {name: alive[name] if alive and name in alive else _exempt_layers(s) for name, s in scores.items()}
     if settings.scope == "group":
         return {name: _keep_in_groups(s, ratio, settings, living[name]) for name, s in scores.items()}
-    protected = {name: _protected(s, settings, living[name]) for name, s in scores.items()}
+    protected = {name: _protected_weights(s, settings, living[name]) for name, s in scores.items()}
     count = round(ratio * sum(s.numel() for s in scores.values()))
     if settings.scope == "layer":
         sizes = [s.numel() for s in scores.values()]
         least = [int((~flags).sum()) for flags in living.values()]
         most = [int((~flags).sum()) for flags in protected.values()]
-        counts = shared_out(count, sizes, least, most)
+        counts = split_budget(count, sizes, least, most)
         return {
             name: _keep_highest({name: s}, {name: protected[name]}, {name: living[name]}, n)[name]
             for (name, s), n in zip(scores.items(), counts, strict=True)
@@ -85,7 +85,7 @@ def keep_best(scores: Named, ratio: float, settings: PruneSettings, alive: Named
     return _keep_highest(scores, protected, living, count)
 
 
-def shared_out(count: int, sizes: Sequence[int], least: Sequence[int], most: Sequence[int]) -> list[int]:
+def split_budget(count: int, sizes: Sequence[int], least: Sequence[int], most: Sequence[int]) -> list[int]:
     """Shares a number of weights out over layers: the same share of each, as far as its bounds allow.
 
     Args:
@@ -137,10 +137,12 @@ def check_ratio(weights: Named, settings: PruneSettings, alive: Named | None = N
                 f"{nearest / settings.group:g} ({settings.group - nearest}:{settings.group})"
             )
         return
-    living = {name: alive[name] if alive and name in alive else _whole(w) for name, w in weights.items()}
+    living = {name: alive[name] if alive and name in alive else _exempt_layers(w) for name, w in weights.items()}
     total = sum(w.numel() for w in weights.values())
     dead = sum(int((~flags).sum()) for flags in living.values())
-    protected = sum(int(_protected(w.detach().abs(), settings, living[name]).sum()) for name, w in weights.items())
+    protected = sum(
+        int(_protected_weights(w.detach().abs(), settings, living[name]).sum()) for name, w in weights.items()
+    )
     wanted = round(settings.ratio * total)
     if wanted < dead:
         raise UserError(
@@ -160,7 +162,7 @@ def empty_layers(mask: Named) -> list[str]:
     return [name for name, flags in mask.items() if flags.numel() and not bool(flags.any())]
 
 
-def _whole(weight: Tensor) -> Tensor:
+def _exempt_layers(weight: Tensor) -> Tensor:
     return torch.ones_like(weight, dtype=torch.bool)
 
 
@@ -191,7 +193,7 @@ def _keep_in_groups(scores: Tensor, ratio: float, settings: PruneSettings, alive
     return flags.flatten(-2)[..., :inputs].movedim(-1, 1) & alive
 
 
-def _protected(scores: Tensor, settings: PruneSettings, alive: Tensor) -> Tensor:
+def _protected_weights(scores: Tensor, settings: PruneSettings, alive: Tensor) -> Tensor:
     """Flags the living weights of exempt layers, and the best of every other layer up to its floor."""
     if scores.numel() <= settings.exempt_below:
         return alive

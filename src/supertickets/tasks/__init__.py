@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..data.pictures import Preprocessing
+from ..data.preprocessing import Preprocessing
 from ..data.samples import Samples
-from ..supernets import Head, as_tuples
+from ..models import Head, as_tuples
 from .classification import Classification
 from .counting import Counting
 from .detection import Detection
-from .headline import Metric, headline
+from .metric import Metric, primary_metric
 from .pose import Pose
 from .segmentation import Segmentation
 
@@ -27,7 +27,7 @@ __all__ = [
     "Pose",
     "Segmentation",
     "Task",
-    "headline",
+    "primary_metric",
     "task_of_head",
 ]
 
@@ -58,9 +58,9 @@ class Task(Protocol):
         """Figures of the totals over all processes; accuracies in percent."""
 
     def predict(
-        self, module: nn.Module, prepare: Preprocessing, picture: Image.Image, *, device: torch.device | str = "cpu"
+        self, module: nn.Module, prepare: Preprocessing, image: Image.Image, *, device: torch.device | str = "cpu"
     ) -> Any:
-        """What the network, which is on that device, says of one picture of any size."""
+        """What the network, which is on that device, says of one image of any size."""
 
 
 def task_of_head(head: Head, classes: tuple[str, ...], recipe: Mapping[str, Any]) -> Task:

@@ -1,6 +1,6 @@
 """Boxes: which object an anchor answers for, SSD's loss, the boxes that are found, COCO's figures, and drawing them.
 
-Shapes: B batch, A anchors, M objects of a picture, K classes. Boxes are x1, y1, x2, y2 in shares of the picture.
+Shapes: B batch, A anchors, M objects of an image, K classes. Boxes are x1, y1, x2, y2 in shares of the image.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import batched_nms, box_iou
 
-from ..data.regions import Box
+from ..data.geometry import Box
 
-MOST = 100  # boxes of a picture; COCO counts no more of a class
+MOST = 100  # boxes of an image; COCO counts no more of a class
 _SAME = 0.5  # IoU from which on an anchor answers for an object
 _NEGATIVES = 3  # anchors of nothing that count in the loss, for one of an object
 _LEAST, _CANDIDATES, _OVERLAP = 0.001, 300, 0.55  # torchvision's for SSDLite: score, boxes of a class, IoU of two boxes
@@ -27,11 +27,11 @@ _CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
 _FIGURES = {"map": 0, "ap50": 1, "ap75": 2, "ap_s": 3, "ap_m": 4, "ap_l": 5, "ar": 8}  # places among COCO's
 
 
-def matched(objects_BM5: Tensor, anchors_A4: Tensor) -> Tensor:
+def match_anchors(objects_BM5: Tensor, anchors_A4: Tensor) -> Tensor:
     """The object that every anchor answers for, int64 (B, A), or -1.
 
     It is the one that it overlaps most, if by half. The anchor that an object overlaps most answers for it in any case,
-    for the last of several. Torchvision's `SSDMatcher` finds the same for one picture after the other; here nothing
+    for the last of several. Torchvision's `SSDMatcher` finds the same for one image after the other; here nothing
     waits for the device.
 
     Args:
@@ -51,7 +51,7 @@ def matched(objects_BM5: Tensor, anchors_A4: Tensor) -> Tensor:
 
 
 def box_losses(predictions_BAP: Tensor, objects_BM5: Tensor, anchors_A4: Tensor) -> tuple[Tensor, Tensor]:
-    """SSD's loss of every picture (Liu et al., 2016, Sec. 2.2), not divided yet by what it returns beside it.
+    """SSD's loss of every image (Liu et al., 2016, Sec. 2.2), not divided yet by what it returns beside it.
 
     Smooth L1 of the places of anchors that answer for an object; cross-entropy of these and of the worst three times as
     many others.
@@ -65,7 +65,7 @@ def box_losses(predictions_BAP: Tensor, objects_BM5: Tensor, anchors_A4: Tensor)
         Losses, and the numbers of anchors that answer for an object, both (B,).
     """
     scores, codes = predictions_BAP[..., :-4], predictions_BAP[..., -4:]
-    match_BA = matched(objects_BM5, anchors_A4)
+    match_BA = match_anchors(objects_BM5, anchors_A4)
     is_object_BA = match_BA >= 0
     own_BA5 = objects_BM5.gather(1, match_BA.clamp_min(0)[..., None].expand(-1, -1, 5))
     boxes_BA4 = torch.where(is_object_BA[..., None], own_BA5[..., 1:], anchors_A4)
@@ -80,8 +80,8 @@ def box_losses(predictions_BAP: Tensor, objects_BM5: Tensor, anchors_A4: Tensor)
     return losses_BA.sum(1), positives_B
 
 
-def found_boxes(predictions_AP: Tensor, anchors_A4: Tensor) -> Tensor:
-    """The boxes of one picture, best first: class, score and box, of shape (N, 6), at most `MOST`.
+def decode_detections(predictions_AP: Tensor, anchors_A4: Tensor) -> Tensor:
+    """The boxes of one image, best first: class, score and box, of shape (N, 6), at most `MOST`.
 
     Of two boxes of a class that are nearly the same the better one stays.
     """
@@ -120,19 +120,19 @@ def box_metrics(ground_truth: Mapping[str, Any], detections: Sequence[Mapping[st
 
 
 def draw_boxes(
-    picture: Image.Image, found: Sequence[tuple[str, float, Box]], colors: Mapping[str, tuple[int, int, int]]
+    image: Image.Image, found: Sequence[tuple[str, float, Box]], colors: Mapping[str, tuple[int, int, int]]
 ) -> Image.Image:
-    """A copy of the picture in RGB with boxes, their classes and scores.
+    """A copy of the image in RGB with boxes, their classes and scores.
 
     Args:
-        picture: Any picture.
+        image: Any image.
         found: Class, score and box (x, y, width, height in pixels) of every object, drawn the last one first.
         colors: Of the classes.
     """
-    drawn = picture.convert("RGB")
+    drawn = image.convert("RGB")
     pen = ImageDraw.Draw(drawn)
-    width = max(1, round(min(picture.size) / 200))
-    font = ImageFont.load_default(max(9, round(min(picture.size) / 30)))
+    width = max(1, round(min(image.size) / 200))
+    font = ImageFont.load_default(max(9, round(min(image.size) / 30)))
     for name, score, (x, y, wide, high) in reversed(found):
         color, text = colors[name], f"{name} {score:.0%}"
         pen.rectangle((x, y, x + wide, y + high), outline=color, width=width)

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.pictures import Preprocessing
+from ..data.preprocessing import Preprocessing
 from ..data.samples import Samples
 
 
@@ -55,9 +55,9 @@ class Classification:
 
     @torch.no_grad()
     def predict(
-        self, module: nn.Module, prepare: Preprocessing, picture: Image.Image, *, device: torch.device | str = "cpu"
+        self, module: nn.Module, prepare: Preprocessing, image: Image.Image, *, device: torch.device | str = "cpu"
     ) -> list[tuple[str, float]]:
         """(class, probability) from likely to unlikely, five at most."""
-        probabilities = module(prepare(prepare.pixels(picture)[None]).to(device))[0].softmax(dim=0)
+        probabilities = module(prepare(prepare.pixels(image)[None]).to(device))[0].softmax(dim=0)
         values, index = probabilities.topk(min(5, len(self.classes)))
         return [(self.classes[i], p) for i, p in zip(index.tolist(), values.tolist(), strict=True)]

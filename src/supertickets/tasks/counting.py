@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..data.pictures import Preprocessing
+from ..data.preprocessing import Preprocessing
 from ..data.samples import Samples
 
 
@@ -44,7 +44,7 @@ class Counting:
     def totals(
         self, module: nn.Module, batches: Iterable[tuple[Tensor, Any]], data: Samples, device: torch.device
     ) -> Tensor:
-        """[pictures, loss, |error|, error squared, count], sums over pictures; errors are those of counts."""
+        """[images, loss, |error|, error squared, count], sums over images; errors are those of counts."""
         sums = torch.zeros(5, dtype=torch.float64, device=device)
         for images, points in batches:
             for image, some in zip(images, points, strict=True):
@@ -55,20 +55,20 @@ class Counting:
         return sums
 
     def metrics(self, totals: Tensor, data: Samples) -> dict[str, float]:
-        """``loss``, ``mae`` and ``rmse`` per picture, and ``count``, the mean of the true counts.
+        """``loss``, ``mae`` and ``rmse`` per image, and ``count``, the mean of the true counts.
 
         ``rmse`` is the root of the mean squared error, which papers on counting call MSE.
         """
-        pictures, *sums = totals.tolist()
-        loss, absolute, squared, count = (value / max(pictures, 1) for value in sums)
+        images, *sums = totals.tolist()
+        loss, absolute, squared, count = (value / max(images, 1) for value in sums)
         return {"loss": loss, "mae": absolute, "rmse": math.sqrt(squared), "count": count}
 
     @torch.no_grad()
     def predict(
-        self, module: nn.Module, prepare: Preprocessing, picture: Image.Image, *, device: torch.device | str = "cpu"
+        self, module: nn.Module, prepare: Preprocessing, image: Image.Image, *, device: torch.device | str = "cpu"
     ) -> npt.NDArray[np.float32]:
-        """The density map, float32 (h, w), coarser than the picture; its sum is the count."""
-        scores = module(prepare(prepare.pixels(picture)[None]).to(device)).float()
+        """The density map, float32 (h, w), coarser than the image; its sum is the count."""
+        scores = module(prepare(prepare.pixels(image)[None]).to(device)).float()
         return (scores[0, 0] / self.scale).cpu().numpy()
 
 

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..data.objects import ObjectSet, filled_up
-from ..data.pictures import Preprocessing
-from ..data.regions import Box
+from ..data.coco_detection import DetectionDataset, pad_boxes
+from ..data.geometry import Box
+from ..data.preprocessing import Preprocessing
 from ..data.samples import Samples
-from ..supernets.ssdlite import anchors
-from .boxes import MOST, box_losses, box_metrics, found_boxes
+from ..models.mobile.ssdlite import anchors
+from .boxes import MOST, box_losses, box_metrics, decode_detections
 
 
 @dataclass(frozen=True)
@@ -44,32 +44,32 @@ class Detection:
     def totals(
         self, module: nn.Module, batches: Iterable[tuple[Tensor, Any]], data: Samples, device: torch.device
     ) -> Tensor:
-        """A row per picture of the split; those that another process looks at are zero.
+        """A row per image of the split; those that another process looks at are zero.
 
-        Columns: 1 for a picture that was looked at, its loss, the number of anchors that it is divided by, and class,
+        Columns: 1 for an image that was looked at, its loss, the number of anchors that it is divided by, and class,
         score and place in shares of every box that was found; a score of 0 is none.
         """
-        assert isinstance(data, ObjectSet)
+        assert isinstance(data, DetectionDataset)
         table = torch.zeros(len(data), 3 + 6 * MOST, dtype=torch.float64, device=device)
         for images, positions in batches:
             if not len(images):
                 continue
             predictions = module(images.to(device)).float()
             boxes = anchors(predictions.shape[1], device)
-            objects = filled_up([data.samples[i].boxes() for i in positions.tolist()]).to(device)
+            objects = pad_boxes([data.samples[i].boxes() for i in positions.tolist()]).to(device)
             losses, positives = box_losses(predictions, objects, boxes)
             table[positions.to(device), :3] = torch.stack((torch.ones_like(losses), losses, positives), 1).double()
             for i, own in zip(positions.tolist(), predictions, strict=True):
-                found = found_boxes(own, boxes).flatten().double()
+                found = decode_detections(own, boxes).flatten().double()
                 table[i, 3 : 3 + len(found)] = found
         return table
 
     def metrics(self, totals: Tensor, data: Samples) -> dict[str, float]:
         """``loss``, and in percent ``map``, ``ap50``, ``ap75``, ``ap_s``, ``ap_m``, ``ap_l`` and ``ar``.
 
-        What no object counts for is left out. Pictures that nobody looked at do not count.
+        What no object counts for is left out. Images that nobody looked at do not count.
         """
-        assert isinstance(data, ObjectSet)
+        assert isinstance(data, DetectionDataset)
         table = totals.cpu().numpy()
         looked = np.flatnonzero(table[:, 0]).tolist()
         truth: dict[str, list[dict[str, Any]]] = {
@@ -90,15 +90,15 @@ class Detection:
 
     @torch.no_grad()
     def predict(
-        self, module: nn.Module, prepare: Preprocessing, picture: Image.Image, *, device: torch.device | str = "cpu"
+        self, module: nn.Module, prepare: Preprocessing, image: Image.Image, *, device: torch.device | str = "cpu"
     ) -> list[tuple[str, float, Box]]:
         """Class, score and box of objects, the best first, 100 at most.
 
-        Boxes are x, y of the upper left corner, width and height, in pixels of the picture.
+        Boxes are x, y of the upper left corner, width and height, in pixels of the image.
         """
-        predictions = module(prepare(prepare.pixels(picture)[None]).to(device))[0]
-        found = found_boxes(predictions, anchors(len(predictions), predictions.device))
-        return [(self.classes[kind], score, box) for kind, score, box in _in_pixels(found.cpu().numpy(), picture.size)]
+        predictions = module(prepare(prepare.pixels(image)[None]).to(device))[0]
+        found = decode_detections(predictions, anchors(len(predictions), predictions.device))
+        return [(self.classes[kind], score, box) for kind, score, box in _in_pixels(found.cpu().numpy(), image.size)]
 
 
 def _in_pixels(found_N6: Any, size: tuple[int, int]) -> list[tuple[int, float, Box]]:

@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..data.coco import mirrored
-from ..data.people import PeopleSet, box_matrix, truth_of
-from ..data.pictures import Preprocessing, to_channels, to_tensor
-from ..data.regions import Box, Floats, cut_out, picture_matrix, to_picture
+from ..data.coco_annotations import mirror_name
+from ..data.coco_keypoints import PersonDataset, box_matrix, true_people
+from ..data.geometry import Box, Floats, image_matrix, to_image_points, warp_image
+from ..data.preprocessing import Preprocessing, to_channels, to_tensor
 from ..data.samples import Samples
-from .keypoints import decode, flip_back, heatmaps, oks_nms, pose_metrics, pose_scores
+from .heatmaps import decode, flip_back, heatmaps, oks_nms, pose_metrics, pose_scores
 
-_AT_ONCE = 32  # regions of one picture
+_AT_ONCE = 32  # regions of one image
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Pose:
         """A row per person of the split; those that another process looks at are zero.
 
         Columns: 1 for a person that was looked at, its loss, whether a joint of it is known, and x, y in pixels of the
-        picture and score of every joint.
+        image and score of every joint.
         """
         table = np.zeros((len(data), 3 + 3 * len(self.classes)))
         for images, regions in batches:
@@ -71,9 +71,9 @@ class Pose:
     def metrics(self, totals: Tensor, data: Samples) -> dict[str, float]:
         """``loss`` per person with joints; ``ap``, ``ap50``, ``ap75``, ``ap_m``, ``ap_l`` and ``ar`` in percent.
 
-        What no person counts for is left out. Pictures that could not be read do not count.
+        What no person counts for is left out. Images that could not be read do not count.
         """
-        assert isinstance(data, PeopleSet)
+        assert isinstance(data, PersonDataset)
         table = totals.cpu().numpy()
         unread = {person.image_id for person, row in zip(data.samples, table, strict=True) if not row[0]}
         by_image: dict[int, list[int]] = {}
@@ -94,7 +94,7 @@ class Pose:
                         "score": float(scores[rows[kept]]),
                     }
                 )
-        truth = truth_of(data.truth, {image["id"] for image in data.truth["images"]} - unread)
+        truth = true_people(data.truth, {image["id"] for image in data.truth["images"]} - unread)
         figures = pose_metrics(truth, results, sigmas)
         known = table[:, 2].sum()
         loss = {"loss": float(table[:, 1].sum() / known)} if known else {}
@@ -105,29 +105,29 @@ class Pose:
         self,
         module: nn.Module,
         prepare: Preprocessing,
-        picture: Image.Image,
+        image: Image.Image,
         boxes: Sequence[Box] | None = None,
         *,
         device: torch.device | str = "cpu",
     ) -> npt.NDArray[np.float32]:
-        """x, y in pixels of the picture and score of every joint, of shape (people, K, 3).
+        """x, y in pixels of the image and score of every joint, of shape (people, K, 3).
 
         Args:
             module: The network.
             prepare: How a region becomes its input.
-            picture: Any picture.
-            boxes: Of the people; without, the whole picture is taken for the region of one person.
+            image: Any image.
+            boxes: Of the people; without, the whole image is taken for the region of one person.
             device: Where the network is.
         """
         if boxes is None:
-            matrices = [picture_matrix(picture.size, prepare.size)]
+            matrices = [image_matrix(image.size, prepare.size)]
         else:
             matrices = [box_matrix(box, prepare) for box in boxes]
-        picture = to_channels(picture, prepare.channels)
+        image = to_channels(image, prepare.channels)
         found = [np.empty((0, len(self.classes), 3), np.float32)]
         for start in range(0, len(matrices), _AT_ONCE):
             some = np.array(matrices[start : start + _AT_ONCE])
-            regions = torch.stack([to_tensor(cut_out(picture, matrix, prepare.size)) for matrix in some])
+            regions = torch.stack([to_tensor(warp_image(image, matrix, prepare.size)) for matrix in some])
             images = prepare(regions).to(device)
             found.append(self._found(module, images, module(images), some).astype(np.float32))
         return np.concatenate(found)
@@ -139,10 +139,10 @@ class Pose:
         return error.square().mean((1, 2, 3)) / 2, weights_BK
 
     def _found(self, module: nn.Module, images: Tensor, maps: Tensor, matrices: Floats) -> Floats:
-        """x, y in pixels of the pictures, and score, of shape (B, K, 3)."""
+        """x, y in pixels of the images, and score, of shape (B, K, 3)."""
         if self.flip_test:
-            maps = (maps + flip_back(module(images.flip(-1)), mirrored(self.classes))) / 2
+            maps = (maps + flip_back(module(images.flip(-1)), mirror_name(self.classes))) / 2
         cells, scores = decode(maps)
         stride = images.shape[-1] / maps.shape[-1]
-        xy = to_picture(cells.cpu().double().numpy(), matrices, stride)
+        xy = to_image_points(cells.cpu().double().numpy(), matrices, stride)
         return np.concatenate((xy, scores.cpu().double().numpy()[..., None]), -1)

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.pictures import Preprocessing
+from ..data.preprocessing import Preprocessing
 from ..data.samples import Samples
 from ..data.scenes import IGNORED
 
@@ -26,8 +26,8 @@ class Segmentation:
     Attributes:
         classes: Names, in the order of the network's outputs.
         average: What the loss is divided by: "valid" pixels, or "all" of them, as the released code does.
-        window: Height and width of the windows in which an evaluated picture goes through the network, each a third
-            over the last; None for the whole picture at once.
+        window: Height and width of the windows in which an evaluated image goes through the network, each a third
+            over the last; None for the whole image at once.
         weights: Of the classes' pixels in the training loss; empty if all are 1.
     """
 
@@ -53,7 +53,7 @@ class Segmentation:
         kinds = len(self.classes)
         sums = torch.zeros(1 + kinds * kinds, dtype=torch.float64, device=device)
         for images, masks in batches:
-            scores = windowed(module, images.to(device), self.window)
+            scores = sliding_window_scores(module, images.to(device), self.window)
             for one, mask in zip(scores, masks, strict=True):
                 labels = mask.to(device)
                 large = enlarge(one[None], labels.shape)
@@ -80,11 +80,11 @@ class Segmentation:
 
     @torch.no_grad()
     def predict(
-        self, module: nn.Module, prepare: Preprocessing, picture: Image.Image, *, device: torch.device | str = "cpu"
+        self, module: nn.Module, prepare: Preprocessing, image: Image.Image, *, device: torch.device | str = "cpu"
     ) -> npt.NDArray[np.uint8]:
-        """The class of every pixel, uint8 of the picture's own (height, width)."""
-        scores = windowed(module, prepare(prepare.pixels(picture)[None]).to(device), self.window)
-        found = best_class(enlarge(scores, (picture.height, picture.width))[0])
+        """The class of every pixel, uint8 of the image's own (height, width)."""
+        scores = sliding_window_scores(module, prepare(prepare.pixels(image)[None]).to(device), self.window)
+        found = best_class(enlarge(scores, (image.height, image.width))[0])
         return found.to(torch.uint8).cpu().numpy()
 
 
@@ -97,7 +97,7 @@ def pixel_shares(data: Samples, prepare: Preprocessing, kinds: int) -> list[floa
     return (counts.double() / counts.sum().clamp_min(1)).tolist()
 
 
-def balanced(shares: Iterable[float], power: float) -> tuple[float, ...]:
+def balanced_weights(shares: Iterable[float], power: float) -> tuple[float, ...]:
     """Weights share^-power of classes, 1 in the mean over pixels; classes without pixels weigh as much as the rarest.
 
     With power 1 every class has the same part in the loss (Eigen and Fergus, 2015, divide the median share by it).
@@ -135,8 +135,8 @@ def confusion(labels: Tensor, found: Tensor, kinds: int) -> Tensor:
     return torch.bincount(pairs, minlength=kinds * kinds).view(kinds, kinds).to(torch.float64)
 
 
-def windowed(module: nn.Module, images_BCHW: Tensor, window: tuple[int, int] | None) -> Tensor:
-    """Scores of whole pictures, at once or averaged over windows that overlap by a third.
+def sliding_window_scores(module: nn.Module, images_BCHW: Tensor, window: tuple[int, int] | None) -> Tensor:
+    """Scores of whole images, at once or averaged over windows that overlap by a third.
 
     Returns:
         (B, K, h, w) as the network makes them; with windows (B, K, H, W).

@@ -1,9 +1,9 @@
 """Training: one loop, optimizers, averaging, the distributed runtime, checkpoints."""
 
 from .evaluate import evaluate, recalibrate
-from .loop import Interrupted, Session, checkpoint, evaluated_module, fit
-from .progress import Reporter
-from .rundir import RunDir, read_events, write_json
+from .loop import Interrupted, Session, build_eval_model, checkpoint, fit
+from .reporter import Reporter
+from .run_dir import RunDir, read_events, write_json
 from .runtime import Runtime, digest
 from .state import Position, TrainState, initial_state, load_checkpoint, policy_of, restore_state
 
@@ -15,10 +15,10 @@ __all__ = [
     "Runtime",
     "Session",
     "TrainState",
+    "build_eval_model",
     "checkpoint",
     "digest",
     "evaluate",
-    "evaluated_module",
     "fit",
     "initial_state",
     "load_checkpoint",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .passes import cache_sized
+from .chunks import foreach_chunks
 
 
 class Ema:
@@ -36,7 +36,7 @@ class Ema:
         """
         decay = min(self.decay, (1 + step) / (10 + step))
         names, averages = list(self.tensors), list(self.tensors.values())
-        for part in cache_sized(averages):
+        for part in foreach_chunks(averages):
             change = torch._foreach_sub([named[name] for name in names[part]], averages[part])
             masked = [(delta, masks[name]) for delta, name in zip(change, names[part], strict=True) if name in masks]
             if masked:

@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..config.recipe import Recipe
 from ..cost import count
 from ..cost.budget import Budget
 from ..data import Batches
 from ..errors import UserError
-from ..recipe import Recipe
-from ..supernets import Spec
+from ..models import Spec
 from ..tasks import Task
 from .evaluate import average_statistics, evaluate, recalibrate
-from .policy_step import PolicyStep, search_record, steepness_warning
-from .progress import Reporter
-from .rundir import RunDir
+from .policy_step import PolicyStep, check_beta, search_record
+from .reporter import Reporter
+from .run_dir import RunDir
 from .runtime import Runtime, digest
 from .scheme_step import SchemeStep
 from .state import TrainState, build_module, save_checkpoint
@@ -110,9 +110,9 @@ def checkpoint(session: Session, state: TrainState) -> None:
         save_checkpoint(session.run.checkpoint, state)
 
 
-def evaluated_module(session: Session, state: TrainState, number: int) -> nn.Module:
+def build_eval_model(session: Session, state: TrainState, number: int) -> nn.Module:
     """The network that is judged: what the training has come to in a fresh module, recalibrated."""
-    outcome = state.outcome()
+    outcome = state.deployable()
     module = build_module(outcome.spec, session.recipe, session.runtime.device)
     module.load_state_dict(outcome.weights)
     used = recalibrate(module, session.batches.calibration(number, session.recipe.recalibrate_batches), session.runtime)
@@ -161,7 +161,7 @@ def _train_epoch(session: Session, state: TrainState, stop: threading.Event) -> 
 
 def _epoch_record(session: Session, state: TrainState, number: int, train_loss: float) -> dict[str, Any]:
     recipe = session.recipe
-    outcome = state.outcome()
+    outcome = state.deployable()
     cost = count(outcome.spec, mask=outcome.mask)
     groups = outcome.spec.unit_groups()
     record: dict[str, Any] = {
@@ -180,10 +180,10 @@ def _epoch_record(session: Session, state: TrainState, number: int, train_loss: 
         judged = [row for rows in session.runtime.from_all(state.judged) for row in rows]
         record |= search_record(state.policy, judged, session.budget, recipe, number * steps, recipe.epochs * steps)
         state.judged = []
-        if (warning := steepness_warning(record, recipe)) is not None:
+        if (warning := check_beta(record, recipe)) is not None:
             session.reporter.say(f"warning: epoch {number}: {warning}")
     if number % recipe.evaluate_every == 0 or number == recipe.epochs:
-        module = evaluated_module(session, state, number)
+        module = build_eval_model(session, state, number)
         data = session.batches.splits.validation
         record |= evaluate(module, session.batches.evaluation(data), data, session.task, session.runtime)
     return record

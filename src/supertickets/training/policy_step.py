@@ -13,16 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..config.recipe import Recipe
 from ..cost.budget import Budget
 from ..data import Batch, Batches
-from ..data.randomness import mix
-from ..recipe import Recipe
-from ..search import Policy, Trend, lr_at, reward, trend, warmup_at
-from ..supernets import Choices, MobileSpec, Network
-from ..tasks import Task, headline
+from ..data.randomness import mix_seed
+from ..models import Choices, MobileSpec, Network
+from ..nas import Policy, Trend, fit_trend, lr_at, reward, warmup_at
+from ..tasks import Task
+from ..tasks.metric import primary_metric
 from .evaluate import recalibrate
 from .runtime import Runtime
-from .state import Judged
+from .state import SampledEval
 from .step import Stepper
 
 _DRAWN = 100  # networks whose mean is the expected cost that an epoch tells
@@ -44,12 +45,12 @@ class PolicyStep:
         self.batches, self.task, self.budget = batches, task, budget
         self.recipe, self.runtime = stepper.recipe, stepper.runtime
         self.steps = self.recipe.epochs * batches.steps_per_epoch
-        self.judging: Iterator[Batch] | None = None
+        self.search_eval_batches: Iterator[Batch] | None = None
 
     def __call__(self, batch: tuple[Tensor, Tensor], epoch: int, step: int) -> Tensor:
         """Takes a step; see `Stepper`."""
         recipe, done = self.recipe, epoch * self.batches.steps_per_epoch + step
-        generator = torch.Generator().manual_seed(mix(recipe.seed, epoch, step, self.runtime.rank, 5))
+        generator = torch.Generator().manual_seed(mix_seed(recipe.seed, epoch, step, self.runtime.rank, 5))
         warmup = warmup_at(done, self.steps, recipe.policy)
         draws = self.policy.sample(recipe.accumulate, generator, warmup)
         choices = self.policy.choices(draws)
@@ -61,30 +62,32 @@ class PolicyStep:
         average = self.runtime.average_ if self.runtime.world > 1 else None
         self.policy.update(draws, rewards, lr_at(done, self.steps, recipe.policy), average)
         plain = (~(draws.replaced & draws.active).any(dim=1)).tolist()
-        self.state.judged += map(Judged, quality.tolist(), cost.tolist(), rewards.tolist(), plain)
+        self.state.judged += map(SampledEval, quality.tolist(), cost.tolist(), rewards.tolist(), plain)
         return loss
 
     def _qualities(self, choices: Sequence[Choices], epoch: int, step: int) -> list[float]:
         """Quality of every network on held-out images of its own, from 0 to 1."""
-        if self.judging is None:
-            self.judging = self.batches.judging(epoch, self.recipe.policy.images, len(choices), step)
+        if self.search_eval_batches is None:
+            self.search_eval_batches = self.batches.search_eval_batches(
+                epoch, self.recipe.policy.images, len(choices), step
+            )
         module, data = self.state.module, self.batches.splits.validation
         found = []
         for chosen in choices:
-            network = Chosen(module, chosen)
+            network = SubnetView(module, chosen)
             if isinstance(self.state.spec, MobileSpec) and self.state.spec.statistics == "recalibrated":
                 calibration = self.batches.calibration(epoch, self.recipe.recalibrate_batches)
                 recalibrate(network, calibration, Runtime(self.runtime.device))
             module.eval()
-            totals = self.task.totals(network, [next(self.judging)], data, self.runtime.device)
+            totals = self.task.totals(network, [next(self.search_eval_batches)], data, self.runtime.device)
             scores = self.task.metrics(totals, data)
-            metric = headline(scores)
-            found.append(metric.quality(scores) if metric else 0.0)  # pictures without objects judge nothing
+            metric = primary_metric(scores)
+            found.append(metric.quality(scores) if metric else 0.0)  # images without objects judge nothing
         module.train()
         return found
 
 
-class Chosen(nn.Module):
+class SubnetView(nn.Module):
     """One network of a space, with the shared weights."""
 
     def __init__(self, shared: Network, choices: Choices) -> None:
@@ -97,7 +100,7 @@ class Chosen(nn.Module):
 
 
 def search_record(
-    policy: Policy, judged: list[Judged], budget: Budget, recipe: Recipe, done: int, steps: int
+    policy: Policy, judged: list[SampledEval], budget: Budget, recipe: Recipe, done: int, steps: int
 ) -> dict[str, Any]:
     """What an epoch of a policy search tells.
 
@@ -113,7 +116,7 @@ def search_record(
     # Under warm-up, quality is that of averaged options, but cost that of one of them.
     plain = [row for row in judged if row.is_plain]
     qualities, costs = torch.tensor([row.quality for row in plain]), torch.tensor([row.cost for row in plain])
-    found = trend(qualities, costs, budget.target)
+    found = fit_trend(qualities, costs, budget.target)
     return {
         "entropy": policy.entropy(),
         "mean_probability": policy.mean_probability(),
@@ -131,7 +134,7 @@ def search_record(
     }
 
 
-def steepness_warning(record: Mapping[str, Any], recipe: Recipe) -> str | None:
+def check_beta(record: Mapping[str, Any], recipe: Recipe) -> str | None:
     """Tells when an absolute reward does not hold a search at its target."""
     if record["slope_error"] is None:
         return None

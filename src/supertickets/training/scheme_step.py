@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..data.randomness import mix
-from ..supernets import ResNetSpec
+from ..data.randomness import mix_seed
+from ..models import ResNetSpec
 from .step import Stepper
 
 
@@ -26,6 +26,6 @@ class SchemeStep:
     def __call__(self, batch: tuple[Tensor, Tensor], epoch: int, step: int) -> Tensor:
         """Takes a step; see `Stepper`."""
         recipe, rank = self.stepper.recipe, self.stepper.runtime.rank
-        generator = torch.Generator().manual_seed(mix(recipe.seed, epoch, step, rank, 7))
+        generator = torch.Generator().manual_seed(mix_seed(recipe.seed, epoch, step, rank, 7))
         flags = torch.rand(recipe.accumulate, len(self.names), generator=generator) < self.probability
         return self.stepper(batch, epoch, step, [dict(zip(self.names, row, strict=True)) for row in flags.tolist()])

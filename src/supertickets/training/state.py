@@ -15,13 +15,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ..config.recipe import Recipe
 from ..errors import UserError
+from ..models import MobileSpec, Network, Spec, slice_state_dict
+from ..models.factory import spec_from_json
+from ..nas import Policy, Space
 from ..pruning import SparseState
-from ..recipe import Recipe
-from ..search import Policy, Space
-from ..supernets import MobileSpec, Network, Spec, cut_tensors, spec_from_json
 from .ema import Ema
-from .optim import load_optimizer_tensors, make_optimizer, optimizer_tensors
+from .optimizers import load_optimizer_tensors, make_optimizer, optimizer_tensors
 
 Tensors = dict[str, Tensor]
 
@@ -49,7 +50,7 @@ class Position:
     log_size: int = 0
 
 
-class Outcome(NamedTuple):
+class DeployableModel(NamedTuple):
     """The network that a training has come to: what is evaluated and emitted.
 
     Attributes:
@@ -63,7 +64,7 @@ class Outcome(NamedTuple):
     mask: Tensors
 
 
-class Judged(NamedTuple):
+class SampledEval(NamedTuple):
     """A network that a policy sampled, with shared weights.
 
     Attributes:
@@ -97,7 +98,7 @@ class TrainState:
     sparse: SparseState = field(default_factory=SparseState)
     position: Position = field(default_factory=Position)
     policy: Policy | None = None
-    judged: list[Judged] = field(default_factory=list)
+    judged: list[SampledEval] = field(default_factory=list)
 
     def tensors(self) -> dict[str, Tensors]:
         """All tensors, by room and name; but for the policy's, named and shaped like the network's own."""
@@ -127,7 +128,7 @@ class TrainState:
         """Parameters by name."""
         return dict(self.module.named_parameters())
 
-    def outcome(self) -> Outcome:
+    def deployable(self) -> DeployableModel:
         """The network as it would be evaluated and emitted now; of a policy search, the most probable one."""
         weights = dict(self.module.state_dict())
         if self.ema is not None:
@@ -135,10 +136,10 @@ class TrainState:
         for name, flags in self.sparse.mask.items():
             weights[name] = weights[name] * flags
         if self.policy is None:
-            return Outcome(self.spec, weights, self.sparse.mask)
+            return DeployableModel(self.spec, weights, self.sparse.mask)
         assert isinstance(self.spec, MobileSpec)
         best = self.policy.best()
-        return Outcome(self.spec.narrow(best), cut_tensors(self.spec, best, weights), {})
+        return DeployableModel(self.spec.select(best), slice_state_dict(self.spec, best, weights), {})
 
 
 def build_module(spec: Spec, recipe: Recipe, device: torch.device) -> Network:
@@ -176,7 +177,7 @@ def restore_state(
     spec = spec_from_json(meta["spec"])
     state = initial_state(spec, recipe, device)
     if "policy" in meta:
-        state.policy, state.judged = policy_of(spec, recipe), [Judged(*row) for row in meta["judged"]]
+        state.policy, state.judged = policy_of(spec, recipe), [SampledEval(*row) for row in meta["judged"]]
         state.policy.restore(rooms["policy"], meta["policy"])
     state.module.load_state_dict(rooms["weights"])
     if state.ema is not None:

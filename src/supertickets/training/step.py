@@ -8,17 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.randomness import mix
+from ..config.lr_schedule import lr_factor, momentum_at
+from ..config.recipe import Recipe
+from ..data.randomness import mix_seed
+from ..models import Choices, Spec
+from ..models.hrnet.matrix_products import mark_constants
+from ..nas import Penalty, unit_weights
 from ..pruning import Enforcer
-from ..recipe import Recipe
-from ..search import Penalty, unit_weights
-from ..supernets import Choices, Spec
-from ..supernets.products import mark_constants
 from ..tasks import Task
-from .optim import lr_factor, momentum_at, set_step
+from .optimizers import set_step
 from .runtime import Runtime
 from .state import TrainState
-from .teacher import EmaTeacher, Teacher, distilled
+from .teacher import EmaTeacher, Teacher, distillation_loss
 
 
 class Stepper:
@@ -77,7 +78,7 @@ class Stepper:
         total = recipe.epochs * self.steps_per_epoch
         lr = recipe.optimizer.lr * lr_factor(done, total, self.steps_per_epoch, recipe.lr)
         set_step(self.state.optimizer, lr, momentum_at(done, total, recipe.lr))
-        torch.manual_seed(mix(recipe.seed, epoch, step, self.runtime.rank))
+        torch.manual_seed(mix_seed(recipe.seed, epoch, step, self.runtime.rank))
         loss = self.gradients(batch, choices)
         self.runtime.average_([p.grad for p in self.params if p.grad is not None])
         self.enforcer.mask_gradients()
@@ -111,7 +112,7 @@ class Stepper:
                 wanted = None if self.teacher is None else self.teacher(images)
             loss = self.task.loss(scores.float(), labels)
             if wanted is not None:
-                loss = distilled(loss, scores, wanted, recipe.distill)
+                loss = distillation_loss(loss, scores, wanted, recipe.distill)
             (loss / recipe.accumulate).backward()
             total += loss.detach() / recipe.accumulate
         for parameter in self.params:

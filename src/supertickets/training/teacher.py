@@ -13,17 +13,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..config.recipe import DistillSettings, Recipe
 from ..data import Preprocessing
 from ..errors import UserError
-from ..recipe import DistillSettings, Recipe
-from ..supernets import LIBRARIES, library_network
+from ..models import LIBRARIES, library_network
 from .state import TrainState, build_module
 
 # Scores of normalised images, in the classes of the data.
 Teacher = Callable[[Tensor], Tensor]
 
 
-def distilled(loss: Tensor, scores: Tensor, teacher: Tensor, settings: DistillSettings) -> Tensor:
+def distillation_loss(loss: Tensor, scores: Tensor, teacher: Tensor, settings: DistillSettings) -> Tensor:
     """(1 - share) * loss + share * T^2 * KL(teacher / T || network / T), averaged over batch and pixels.
 
     Scores are (B, K) or (B, K, H, W).
@@ -132,7 +132,9 @@ def _network(library: str, name: str, classes: int, published: bool) -> tuple[nn
     try:
         module = library_network(library, name, **told)
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"{library}:{name} cannot be loaded ({_brief(error)}); give --distill.weights FILE") from None
+        raise UserError(
+            f"{library}:{name} cannot be loaded ({_first_line(error)}); give --distill.weights FILE"
+        ) from None
     if library == "torchvision":
         return module, Preprocessing(3, (224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     from timm.data.config import resolve_data_config
@@ -149,8 +151,10 @@ def _load_weights(module: nn.Module, path: Path) -> None:
     except FileNotFoundError:
         raise UserError(f"distill.weights {path} does not exist") from None
     except (OSError, RuntimeError, SafetensorError, UnpicklingError, EOFError, ValueError, TypeError) as error:
-        raise UserError(f"distill.weights {path} does not fit the teacher or is damaged ({_brief(error)})") from None
+        raise UserError(
+            f"distill.weights {path} does not fit the teacher or is damaged ({_first_line(error)})"
+        ) from None
 
 
-def _brief(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]

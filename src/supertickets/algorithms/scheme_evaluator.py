@@ -1,0 +1,112 @@
+"""How good connection schemes are with shared weights, on the validation split (LTH4SA, Sec. IV)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data import Batch
+from ..models import ResNet, outputs_of_all
+from ..nas import every_scheme
+from ..tasks.metric import primary_metric
+from ..training import Session, digest, evaluate, recalibrate
+from ..training.evaluate import BatchNorm
+from ..training.policy_step import SubnetView
+
+_TOLD = 100  # schemes that are judged between two lines
+
+
+class SchemeEvaluator:
+    """Quality of schemes with the shared weights, each asked for once.
+
+    Args:
+        session: What stays the same.
+        module: The network of all schemes, in eval mode.
+    """
+
+    def __init__(self, session: Session, module: ResNet) -> None:
+        self.session, self.module = session, module
+        self.names = [decision.name for decision in module.spec.decisions()]
+        self.known: dict[tuple[bool, ...], float] = {}
+        self.kept = _prepare_module(session)
+
+    def __call__(self, schemes: Tensor) -> Tensor:
+        """Judges schemes, bool (S, M); their qualities from 0 to 1, (S,)."""
+        session, before = self.session, len(self.known)
+        session.runtime.check_equal(digest([("schemes", schemes)]), "sampled schemes")
+        found = torch.tensor([self._quality(tuple(row)) for row in schemes.tolist()], dtype=torch.float64)
+        if len(self.known) // _TOLD > before // _TOLD:
+            session.reporter.say(f"{len(self.known):,} schemes judged, the best at {max(self.known.values()):.2%}")
+        return found
+
+    def evaluate_all(self) -> None:
+        """Judges every scheme, blocks that schemes have in common once; asked for one, it is then known."""
+        session = self.session
+        data, schemes = session.batches.splits.validation, every_scheme(len(self.names))
+        totals: list[Tensor] | None = None
+        with torch.inference_mode(), self._statistics():
+            for images, target in self._batches():
+                outputs = outputs_of_all(self.module, images.to(session.runtime.device))
+                found = [
+                    session.task.totals(nn.Identity(), [(scores, target)], data, session.runtime.device)
+                    for _, scores in outputs
+                ]
+                totals = found if totals is None else [sum_ + more for sum_, more in zip(totals, found, strict=True)]
+        assert totals is not None
+        for flags, counted in zip(schemes.tolist(), session.runtime.sum(torch.stack(totals)), strict=True):
+            self.known[tuple(flags)] = _as_quality(session.task.metrics(counted, data))
+
+    def _quality(self, flags: tuple[bool, ...]) -> float:
+        if flags not in self.known:
+            session, recipe = self.session, self.session.recipe
+            network = SubnetView(self.module, dict(zip(self.names, flags, strict=True))).eval()
+            if recipe.connect.statistics == "recalibrated":
+                recalibrate(network, session.batches.calibration(0, recipe.recalibrate_batches), session.runtime)
+            data = session.batches.splits.validation
+            with self._statistics():
+                found = evaluate(network, self._batches(), data, session.task, session.runtime)
+            self.known[flags] = _as_quality(found)
+        return self.known[flags]
+
+    def _batches(self) -> Sequence[Batch] | Iterator[Batch]:
+        session = self.session
+        return session.batches.evaluation(session.batches.splits.validation) if self.kept is None else self.kept
+
+    def _statistics(self) -> contextlib.AbstractContextManager[None]:
+        own = self.session.recipe.connect.statistics == "batch"
+        return batch_statistics(self.module) if own else contextlib.nullcontext()
+
+
+def _prepare_module(session: Session) -> list[Batch] | None:
+    """The validation batches, made once; None if they take too much memory."""
+    kept, size = [], 0
+    for images, target in session.batches.evaluation(session.batches.splits.validation):
+        parts = [images, *(target if isinstance(target, list) else [target])]
+        size += sum(part.numel() * part.element_size() for part in parts)
+        if size > 1e9 * session.recipe.data.keep_gb:
+            return None
+        kept.append((images, target))
+    return kept
+
+
+@contextlib.contextmanager
+def batch_statistics(module: nn.Module) -> Iterator[None]:
+    """Batch norms use the statistics of their batch meanwhile, also in evaluations; their running ones stay."""
+    norms = [m for m in module.modules() if isinstance(m, BatchNorm)]
+    running = [(norm.running_mean, norm.running_var) for norm in norms]
+    for norm in norms:
+        norm.running_mean = norm.running_var = None
+    try:
+        yield
+    finally:
+        for norm, (mean, variance) in zip(norms, running, strict=True):
+            norm.running_mean, norm.running_var = mean, variance
+
+
+def _as_quality(scores: dict[str, Any]) -> float:
+    metric = primary_metric(scores)
+    return metric.quality(scores) if metric else 0.0

@@ -1,0 +1,201 @@
+"""Two-in-one training: Algorithm 1 of SuperTickets, to be read beside the paper.
+
+Lines 1-3 (epochs of training) are `training.fit`; what follows an epoch is `two_in_one`; when what happens is
+`schedule.events`; line 16 (the ticket) is `runs.emit`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..config.lr_schedule import lr_factor
+from ..config.recipe import Recipe
+from ..config.schedule import Prune, Reactivate, Recalibrate, Shrink, events, last_search_epoch
+from ..errors import UserError
+from ..nas import expected_shrinkage, fold_constants, min_units, select_units, slice_tensors, unit_weights
+from ..pruning import SparseState, check_ratio, empty_layers, magnitude_mask, prune, restore
+from ..training import Session, TrainState, evaluate, recalibrate, restore_state
+from ..training.optimizers import FIRST_MOMENTS, SECOND_MOMENTS, optimizer_tensors
+
+Tensors = dict[str, Tensor]
+
+
+def two_in_one(session: Session, state: TrainState, epoch: int) -> TrainState:
+    """What follows the training of an epoch: lines 4-14.
+
+    Args:
+        session: What stays the same during the run.
+        state: The network after the epoch.
+        epoch: t, from 1.
+    """
+    for event in events(epoch, session.recipe):
+        match event:
+            case Shrink():
+                state = remove_units(session, state, epoch)
+            case Reactivate():
+                reactivate_weights(session, state, epoch)
+            case Prune(ratio):
+                prune_weights(session, state, epoch, ratio)
+            case Recalibrate():
+                batches = session.batches.calibration(epoch, session.recipe.recalibrate_batches)
+                used = recalibrate(state.module, batches, session.runtime)
+                session.run.append({"event": "recalibrate", "epoch": epoch, "network": "training", "batches": used})
+    return state
+
+
+def remove_units(session: Session, state: TrainState, epoch: int) -> TrainState:
+    """Removes search units whose importance factor is at most the threshold (line 5), by rebuilding.
+
+    The importance factor is the BN scale; with averaged weights, the larger of a unit's two scales.
+    """
+    search = session.recipe.search
+    groups = state.spec.unit_groups()
+    keep = select_units(
+        {group.name: _importance(state, group.scale) for group in groups},
+        search.threshold,
+        min_units(session.supernet, search.floor),
+    )
+    removed = {kind: sum(int((~keep[g.name]).sum()) for g in groups if g.kind == kind) for kind in ("channel", "token")}
+    record = {
+        "event": "shrink",
+        "epoch": epoch,
+        "removed_channels": removed["channel"],
+        "removed_tokens": removed["token"],
+    }
+    if not any(removed.values()):
+        session.run.append(record)
+        return state
+    before = _validation_loss(session, state)
+    state = shrink(session, state, keep)
+    session.run.append(record | {"loss_before": before, "loss_after": _validation_loss(session, state)})
+    return state
+
+
+def shrink(session: Session, state: TrainState, keep: Tensors) -> TrainState:
+    """Rebuilds a network in training with only the flagged units: weights, averages, moments, masks, stored values."""
+    groups = state.spec.unit_groups()
+    spec = state.spec.keep(keep)
+    with torch.device("meta"):
+        names = list(spec.build().state_dict())
+    rooms = state.tensors()
+    rooms["weights"] |= fold_constants(rooms["weights"], groups, keep)
+    rooms = {room: slice_tensors(values, groups, keep, names) for room, values in rooms.items()}
+    return restore_state(session.recipe, session.runtime.device, state.meta() | {"spec": spec.to_json()}, rooms)
+
+
+def prune_weights(session: Session, state: TrainState, epoch: int, ratio: float) -> None:
+    """Prunes by magnitude to a ratio (line 12)."""
+    mask = magnitude_mask(maskable(state, session.recipe), ratio, session.recipe.prune)
+    disable_weights(session, state, epoch, mask, ratio)
+
+
+@torch.no_grad()
+def disable_weights(session: Session, state: TrainState, epoch: int, mask: Tensors, ratio: float) -> None:
+    """Takes out what a mask prunes, and stores it (line 13)."""
+    named = state.parameters()
+    weights = {name: named[name] for name in mask}
+    moments = optimizer_tensors(state.optimizer, state.module)
+    seconds = {k: v for k, v in moments.items() if k.split("/")[0] in SECOND_MOMENTS and k.split("/")[1] in mask}
+    state.sparse = prune(state.sparse, mask, weights | seconds, ratio)
+    for name, flags in mask.items():
+        weights[name].mul_(flags)
+        for kind in FIRST_MOMENTS:
+            if (moment := moments.get(f"{kind}/{name}")) is not None:
+                moment.mul_(flags)
+    record = {"event": "prune", "epoch": epoch, "ratio": ratio, "sparsity": state.sparse.sparsity}
+    if empty := empty_layers(mask):
+        record["empty_layers"] = empty
+        session.reporter.say(
+            f"warning: epoch {epoch}: {len(empty)} layers have no weight left after pruning to {ratio:.0%} "
+            f"({', '.join(empty[:3])}{', ...' if len(empty) > 3 else ''}); see prune.layer_floor"
+        )
+    session.run.append(record)
+
+
+def check_prune_ratio(state: TrainState, recipe: Recipe) -> None:
+    """Refuses a ratio that cannot be met exactly.
+
+    Raises:
+        UserError: Names the nearest ratio that can.
+    """
+    weights = maskable(state, recipe)
+    for name in state.sparse.mask:
+        if name not in weights:
+            is_transformers = name in state.module.maskable_weights(transformer=True)
+            part, setting = ("Transformer", "transformer") if is_transformers else ("classifier",) * 2
+            raise UserError(f"the ticket's {part} is pruned already; set prune.{setting} to true, so that it stays so")
+    check_ratio(weights, recipe.prune, state.sparse.mask)
+
+
+def maskable(state: TrainState, recipe: Recipe) -> Tensors:
+    """The weights that pruning covers, by name."""
+    named = state.parameters()
+    names = state.module.maskable_weights(transformer=recipe.prune.transformer, classifier=recipe.prune.classifier)
+    return {name: named[name] for name in names}
+
+
+@torch.no_grad()
+def reactivate_weights(session: Session, state: TrainState, epoch: int) -> None:
+    """Lets pruned weights train again (line 8), from their stored value or from zero."""
+    if not state.sparse.mask:
+        return
+    named = state.parameters()
+    moments = optimizer_tensors(state.optimizer, state.module)
+    for name, value in restore(state.sparse, named | moments).items():
+        if "/" in name:
+            moments[name].copy_(value)
+        elif session.recipe.prune.restore == "stored":
+            named[name].copy_(value)
+    state.sparse = SparseState()  # every weight trains again
+    session.run.append({"event": "reactivate", "epoch": epoch, "restore": session.recipe.prune.restore})
+
+
+def search_warning(session: Session) -> str | None:
+    """Tells when the penalty is too weak for any unit to reach the threshold before the search ends."""
+    recipe, steps = session.recipe, session.batches.steps_per_epoch
+    end = last_search_epoch(recipe)
+    if not end or not recipe.search.rho or not recipe.supernet.has_units:
+        return None
+    total = recipe.epochs * steps
+    lrs = [recipe.optimizer.lr * lr_factor(step, total, steps, recipe.lr) for step in range(end * steps)]
+    if recipe.optimizer.name in ("adam", "adamw") and recipe.search.penalty == "subgradient":
+        farthest = sum(lrs)  # Adam moves a scale by at most about lr per step, whatever pulls at it
+    else:
+        momentum = recipe.optimizer.momentum if recipe.optimizer.name == "sgd" else 0.0
+        weights = unit_weights(session.supernet, session.supernet)
+        farthest = expected_shrinkage(lrs, steps, recipe.search, momentum) * max(
+            float(p.max()) for p in weights.values()
+        )
+    if farthest >= 1 - recipe.search.threshold:
+        return None
+    factor = 3 / max(farthest, 1e-12)
+    return (
+        f"warning: the penalty can move a scale by {farthest:.2g} at most before the search ends, so no unit can fall "
+        f"from 1 to search.threshold {recipe.search.threshold:g}; "
+        f"try search.rho {recipe.search.rho * factor:.1g} or more epochs"
+    )
+
+
+def _importance(state: TrainState, scale: str) -> Tensor:
+    raw = state.module.get_parameter(scale).detach().abs()
+    return raw if state.ema is None else torch.maximum(raw, state.ema.tensors[scale].abs())
+
+
+def _validation_loss(session: Session, state: TrainState) -> float:
+    """Loss of the network in training, in eval mode, with its BN statistics as they are."""
+    data = session.batches.splits.validation
+    return evaluate(state.module, session.batches.evaluation(data), data, session.task, session.runtime)["loss"]
+
+
+__all__ = [
+    "check_prune_ratio",
+    "disable_weights",
+    "maskable",
+    "prune_weights",
+    "reactivate_weights",
+    "remove_units",
+    "search_warning",
+    "shrink",
+    "two_in_one",
+]

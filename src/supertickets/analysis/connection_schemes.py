@@ -1,0 +1,268 @@
+"""What a search for connections says about connection schemes (LTH4SA, Sec. III): ratios, scores of blocks, periods.
+
+Shapes: S schemes, M blocks.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich import box
+from rich.table import Table
+from scipy.stats import linregress
+from torch import Tensor
+
+from ..algorithms.connection_search import SCHEMES_FILE, SHARED_DIR
+from ..cost.latency import TimeIncrement, time_increments
+from ..device import on_threads
+from ..errors import UserError
+from ..models import ResNetSpec
+from ..ticket import Ticket
+
+
+@dataclass(frozen=True)
+class JudgedSchemes:
+    """Schemes that were judged with shared weights, the best first.
+
+    Attributes:
+        spec: The network of all schemes.
+        schemes: bool, (S, M).
+        quality: On the validation split, from 0 to 1, (S,).
+        params: Of their networks, (S,).
+    """
+
+    spec: ResNetSpec
+    schemes: Tensor
+    quality: Tensor
+    params: Tensor
+
+    @property
+    def connections(self) -> Tensor:
+        """Connected blocks of the schemes, (S,)."""
+        return self.schemes.sum(1)
+
+    @property
+    def full(self) -> float:
+        """The quality with all connections."""
+        return self.quality_of(self.spec.connected)
+
+    @property
+    def plain(self) -> float:
+        """The quality without any."""
+        return self.quality_of([False] * len(self.spec.connected))
+
+    def quality_of(self, scheme: Sequence[bool]) -> float:
+        """The quality of one of the schemes."""
+        return float(self.quality[(self.schemes == torch.tensor(scheme)).all(1)][0])
+
+
+def judged_schemes(spec: ResNetSpec, schemes: Tensor, quality: Tensor) -> JudgedSchemes:
+    """Puts judged schemes (S, M) and their quality (S,) in order; of equals the first stays first."""
+    order = quality.argsort(descending=True, stable=True)
+    return JudgedSchemes(spec, schemes[order], quality[order], parameters(spec, schemes[order]))
+
+
+@dataclass(frozen=True)
+class FittedLine:
+    """A least-squares line.
+
+    Attributes:
+        slope: Per block.
+        error: Its standard error.
+        p: Chance of such a slope without a trend.
+    """
+
+    slope: float
+    error: float
+    p: float
+
+
+def read_scheme_search(run: Path) -> JudgedSchemes:
+    """Reads what a search for connections judged.
+
+    Raises:
+        UserError: There is no such search, or it has not judged the two ends.
+    """
+    if not (run / SCHEMES_FILE).is_file():
+        raise UserError(f"{run} is no finished search for connections: it has no {SCHEMES_FILE}")
+    spec = Ticket.from_pretrained(run / SHARED_DIR).spec
+    assert isinstance(spec, ResNetSpec)
+    with (run / SCHEMES_FILE).open() as file:
+        found = {row["scheme"]: float(row["quality"]) for row in csv.DictReader(file)}
+    if {without_connections(spec).scheme, spec.scheme} - set(found):
+        raise UserError(
+            f"{run} has judged too few schemes to compare: no connection and all of them are missing; begin with "
+            f"supertickets search ... --by ratios --shared {run}"
+        )
+    schemes = torch.tensor([[digit == "1" for digit in scheme.replace("|", "")] for scheme in found])
+    return judged_schemes(spec, schemes, torch.tensor([*found.values()], dtype=torch.float64))
+
+
+def parameters(spec: ResNetSpec, schemes: Tensor) -> Tensor:
+    """Parameters of the networks of schemes (S, M), (S,): a module counts if any of its blocks is connected."""
+    network = spec.build()
+    names = [name for stage in spec.names() for name in stage]
+    sizes: dict[int, int] = {}
+    blocks: dict[int, list[int]] = {}
+    for i, name in enumerate(names):
+        if spec.connected[i]:
+            module = network.attention_of(name)
+            sizes[id(module)] = sum(weight.numel() for weight in module.parameters())
+            blocks.setdefault(id(module), []).append(i)
+    plain = sum(weight.numel() for weight in network.parameters()) - sum(sizes.values())
+    total = torch.full((len(schemes),), plain)
+    for key, size in sizes.items():
+        total += schemes[:, blocks[key]].any(1) * size
+    return total
+
+
+def with_connections(spec: ResNetSpec, connected: Sequence[bool]) -> ResNetSpec:
+    """The spec with other connections."""
+    return replace(spec, connected=tuple(connected))
+
+
+def without_connections(spec: ResNetSpec) -> ResNetSpec:
+    """The spec with none."""
+    return with_connections(spec, [False] * len(spec.connected))
+
+
+def connection_scores(schemes: Tensor) -> Tensor:
+    """The share of schemes (S, M) that connect each block, (M,) (Eq. 5)."""
+    return schemes.double().mean(0)
+
+
+def fit_line(x: Tensor, y: Tensor) -> FittedLine:
+    """Fits a line through points; both (N,)."""
+    if len(y.unique()) == 1:
+        return FittedLine(0.0, 0.0, 1.0)
+    found = linregress(x.numpy(), y.numpy())
+    return FittedLine(float(found.slope), float(found.stderr), float(found.pvalue))
+
+
+def periodicity(scheme: Sequence[bool]) -> tuple[int, float]:
+    """The period of a scheme, 1 to 4 blocks, by which most blocks are like the one before; and their share."""
+    alike = {
+        period: sum(one == other for one, other in zip(scheme, scheme[period:], strict=False)) / (len(scheme) - period)
+        for period in range(1, min(5, len(scheme)))
+    }
+    best = max(alike, key=lambda period: (alike[period], -period))
+    return best, alike[best]
+
+
+def tickets_and_bad(seen: JudgedSchemes) -> tuple[Tensor, Tensor]:
+    """Two sets (S,), as far as shared weights tell (Sec. III-C).
+
+    Returns:
+        Tickets: sparser and smaller than the network with all connections (as large at most, where stages share their
+        modules), and not less accurate; bad ones: less accurate than that without.
+    """
+    smaller = (seen.params < seen.params.max()) | (seen.spec.sharing == "stage")
+    sparser = (seen.connections < sum(seen.spec.connected)) & smaller
+    return sparser & (seen.quality >= seen.full), seen.quality < seen.plain
+
+
+def summarize_schemes(seen: JudgedSchemes, times: Mapping[int, TimeIncrement]) -> dict[str, Any]:
+    """The study of Sec. III as plain JSON.
+
+    Args:
+        seen: The schemes.
+        times: Those of `time_schemes`; empty if nothing was timed.
+    """
+    rows = []
+    for number in seen.connections.unique().tolist():
+        own = seen.connections == number
+        quality, params = seen.quality[own], seen.params[own]
+        longer = sorted(found.percent for i, found in times.items() if own[i])
+        rows.append(
+            {
+                "connections": number,
+                "schemes": len(quality),
+                "quality": [float(quality.min()), float(quality.mean()), float(quality.max())],
+                "params": [int(params.min()), int(params.max())],
+                "above_full": float((quality > seen.full).double().mean()),
+                "below_plain": float((quality < seen.plain).double().mean()),
+                "percent": [longer[0], statistics.median(longer), longer[-1]] if longer else [],
+            }
+        )
+    told: dict[str, Any] = {"full": seen.full, "plain": seen.plain, "ratios": rows, "scores": {}}
+    for name, flags in zip(("tickets", "bad"), tickets_and_bad(seen), strict=True):
+        told["scores"][name] = {"schemes": int(flags.sum())}
+        if flags.any():
+            score = connection_scores(seen.schemes[flags])
+            told["scores"][name] |= {"by_block": score.tolist(), **asdict(fit_line(_blocks(score), score))}
+    told["quality_per_connection"] = asdict(fit_line(seen.connections.double(), seen.quality))
+    return told
+
+
+def time_schemes(
+    seen: JudgedSchemes, most: int, batch: int, repeats: int, threads: int = 1
+) -> dict[int, TimeIncrement]:
+    """Measures relative inference time increments over the network without connections (Eq. 7).
+
+    Args:
+        seen: The schemes.
+        most: Schemes per number of connections, drawn at random.
+        batch: Images per call.
+        repeats: Rounds.
+        threads: CPU threads.
+
+    Returns:
+        By the place of a scheme among those seen.
+    """
+    generator = torch.Generator().manual_seed(0)
+    chosen: list[int] = []
+    for number in seen.connections.unique().tolist():
+        own = (seen.connections == number).nonzero()[:, 0]
+        if number:
+            chosen += own[torch.randperm(len(own), generator=generator)[:most]].tolist()
+    specs = {"plain": without_connections(seen.spec)}
+    specs |= {str(i): with_connections(seen.spec, seen.schemes[i].tolist()) for i in chosen}
+    return {int(name): increment for name, increment in time_networks(specs, batch, repeats, threads).items()}
+
+
+def time_networks(specs: dict[str, ResNetSpec], batch: int, repeats: int, threads: int = 1) -> dict[str, TimeIncrement]:
+    """How much longer than the first all other networks take, with fresh weights, on the CPU."""
+    images = torch.randn(batch, *next(iter(specs.values())).input_shape).to(memory_format=torch.channels_last)
+    modules = {name: spec.build().eval().to(memory_format=torch.channels_last) for name, spec in specs.items()}
+    with on_threads(threads), torch.inference_mode():
+        return time_increments({name: partial(module, images) for name, module in modules.items()}, repeats)
+
+
+def schemes_table(told: Mapping[str, Any]) -> Table:
+    """A row per number of connections."""
+    timed = any(row["percent"] for row in told["ratios"])
+    caption = "quality with shared weights, %: least, mean, most; schemes above that of all connected, and below none"
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        caption=caption + ("; longer than none, %: least, median, most" if timed else ""),
+        caption_justify="left",
+    )
+    for heading in ("on", "schemes", "quality", "parameters, k", "> all", "< none", *(["longer"] if timed else [])):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in told["ratios"]:
+        least, most = (f"{value / 1e3:.1f}" for value in row["params"])
+        cells = [
+            str(row["connections"]),
+            f"{row['schemes']:,}",
+            " ".join(f"{100 * value:.1f}" for value in row["quality"]),
+            least if least == most else f"{least}-{most}",
+            f"{row['above_full']:.0%}",
+            f"{row['below_plain']:.0%}",
+        ]
+        if timed:
+            cells.append(" ".join(f"{value:.1f}" for value in row["percent"]))
+        table.add_row(*cells)
+    return table
+
+
+def _blocks(score: Tensor) -> Tensor:
+    """Numbers of blocks, from 1."""
+    return torch.arange(1, len(score) + 1).double()

@@ -1,0 +1,157 @@
+"""Whether a search for connections has found a ticket: candidates trained alone, beside both ends (LTH4SA, Sec. V)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from ..algorithms.connection_search import SHARED_DIR
+from ..config.loading import override_settings
+from ..config.recipe import Recipe, flatten
+from ..errors import UserError
+from ..models import ResNetSpec
+from ..runs.api import load_or_run, train
+from ..runs.derive import recipe_of, reject_settings, scheme_recipe
+from ..tasks.metric import primary_metric
+from ..ticket import Ticket, load
+from .connection_schemes import time_networks, without_connections
+
+ALONE = "alone"  # in the run's directory: a run per scheme
+
+
+@dataclass(frozen=True)
+class TrainedScheme:
+    """A network that was trained alone.
+
+    Attributes:
+        scheme: Its connections.
+        validation: Its headline figure on the validation split, more is better.
+        test: The same on the test split.
+        params: Parameters.
+        percent: Relative inference time increment (Eq. 7); 0 without connections.
+    """
+
+    scheme: str
+    validation: float
+    test: float
+    params: int
+    percent: float
+
+
+def choose_schemes(tried: Sequence[TrainedScheme]) -> TrainedScheme:
+    """The one that is best on the validation split; of equals the first."""
+    return max(tried, key=lambda one: one.validation)
+
+
+def ticket_verdict(one: TrainedScheme, full: TrainedScheme, *, shared: bool) -> dict[str, bool]:
+    """The conditions of a ticket against the network with all connections (Sec. II-B); the test split judges.
+
+    Where the blocks of a stage share a module, it may be as large.
+    """
+    found = {
+        "sparser": one.scheme.count("1") < full.scheme.count("1"),
+        "faster": one.percent < full.percent,
+        "smaller": one.params < full.params + shared,
+        "as_accurate": one.test >= full.test,
+    }
+    return found | {"ticket": all(found.values())}
+
+
+def resnet_spec(ticket: Ticket) -> ResNetSpec:
+    """The spec of a ResNet's ticket."""
+    assert isinstance(ticket.spec, ResNetSpec)
+    return ticket.spec
+
+
+def train_candidates(
+    run: Path, words: Sequence[str] = (), batch: int = 10, repeats: int = 30, threads: int = 1
+) -> dict[str, Any]:
+    """Trains the candidates of a search, and the networks with all and without connections, each from fresh weights.
+
+    What is finished is not repeated.
+
+    Args:
+        run: The search's directory; the runs go below it.
+        words: Overrides of the search's recipe.
+        batch: Images per call, where times are measured.
+        repeats: Rounds of it.
+        threads: CPU threads of it.
+
+    Returns:
+        ``networks`` as in `Tried`, the last two with all and without connections; ``chosen``, the scheme that is best
+        on the validation split; its `verdict`; and the ``metric``.
+
+    Raises:
+        UserError: The run is no search for connections, or a setting cannot work.
+    """
+    found = load(run)
+    told = found.about.get("connected")
+    if told is None or not isinstance(found.spec, ResNetSpec):
+        raise UserError(f"{run} is no search for connections; begin with supertickets search")
+    reject_settings(
+        words, ("search.", "prune.", "connect.", "supernet."), "schemes --train", "it trains what was found"
+    )
+    recipe = override_settings(recipe_of(found), words)
+    space = resnet_spec(Ticket.from_pretrained(run / SHARED_DIR))
+    ends = (space.scheme, without_connections(space).scheme)
+    candidates = [row["scheme"] for row in told["candidates"]]
+    schemes = [*(scheme for scheme in candidates if scheme not in ends), *ends]
+    made = {
+        scheme: _train_alone(run / ALONE / scheme.replace("|", "-"), scheme_recipe(recipe, scheme))
+        for scheme in schemes
+    }
+    specs = {scheme: resnet_spec(made[scheme]) for scheme in (ends[1], *schemes)}
+    longer = time_networks(specs, batch, repeats, threads)
+    metric = primary_metric(found.about["test"])
+    assert metric is not None
+
+    def tried(scheme: str) -> TrainedScheme:
+        ticket = made[scheme]
+        validation, test = (metric.sign * float(ticket.about[s][metric.name]) for s in ("validation", "test"))
+        percent = longer[scheme].percent if scheme in longer else 0.0
+        return TrainedScheme(scheme, validation, test, ticket.cost.params, percent)
+
+    rows = {scheme: tried(scheme) for scheme in schemes}
+    chosen = choose_schemes([rows[scheme] for scheme in candidates])
+    return {
+        "metric": metric.name,
+        "networks": [asdict(row) for row in rows.values()],
+        "chosen": chosen.scheme,
+        "verdict": ticket_verdict(chosen, rows[ends[0]], shared=space.sharing == "stage"),
+    }
+
+
+def _train_alone(out: Path, recipe: Recipe) -> Ticket:
+    """A network trained by a recipe; what is finished is taken if it was trained so."""
+    ticket = load_or_run(out, partial(train, recipe))
+    made = flatten(recipe_of(ticket).to_json())
+    for name, value in flatten(recipe.to_json()).items():
+        if value is not None and made[name] != value:  # null was left to the run
+            raise UserError(f"{out} has {name} {made[name]}, not {value}; remove {out.parent} to train all anew")
+    return ticket
+
+
+def trial_table(told: Mapping[str, Any]) -> Table:
+    """A row per network, the last two are those with all and without connections; and what the chosen one is."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left", caption=_sentence(told))
+    table.add_column("scheme", no_wrap=True)
+    for heading in (f"validation {told['metric']}", f"test {told['metric']}", "parameters", "longer than none, %"):
+        table.add_column(heading, justify="right")
+    for row in told["networks"]:
+        figures = (abs(row["validation"]), abs(row["test"]))
+        cells = [f"{value:.2f}" for value in figures] + [f"{row['params']:,}", f"{row['percent']:.1f}"]
+        table.add_row(row["scheme"], *cells, style="bold" if row["scheme"] == told["chosen"] else None)
+    return table
+
+
+def _sentence(told: Mapping[str, Any]) -> str:
+    conditions = {name.replace("_", " "): holds for name, holds in told["verdict"].items() if name != "ticket"}
+    fails = [name for name, holds in conditions.items() if not holds]
+    what = f"is no ticket: not {', not '.join(fails)}" if fails else f"is a ticket: {', '.join(conditions)}"
+    return f"{told['chosen']} {what}, beside all connected (accuracy on the test split, time on this device)"

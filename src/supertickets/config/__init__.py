@@ -1,0 +1,1 @@
+"""Settings: recipes, their loading and validation, and schedules as pure functions."""

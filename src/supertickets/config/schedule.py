@@ -1,0 +1,157 @@
+"""What happens when, as a pure function of the epoch (Algorithm 1 of SuperTickets and its variants)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from ..errors import UserError
+from .recipe import PruneSettings, Recipe
+
+
+@dataclass(frozen=True)
+class Shrink:
+    """Remove search units at or below the threshold (line 5)."""
+
+
+@dataclass(frozen=True)
+class Reactivate:
+    """Let pruned weights train again (line 8)."""
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Prune to a sparsity of ``ratio`` by magnitude (lines 11-13)."""
+
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Recalibrate:
+    """Measure BN statistics anew (line 6), once after all that an epoch changed."""
+
+
+Event = Shrink | Reactivate | Prune | Recalibrate
+
+
+def events(epoch: int, recipe: Recipe) -> list[Event]:
+    """Lists what happens after an epoch.
+
+    Args:
+        epoch: t, counted from 1.
+        recipe: Settings; reads ``epochs``, ``search`` and ``prune``, and whether the network has units.
+
+    Returns:
+        Events in their order. After the last epoch the ratio is exactly p and nothing is reactivated.
+    """
+    search, prune = recipe.search, recipe.prune
+    last = epoch == recipe.epochs
+    search_due = is_search_epoch(epoch, recipe)
+    prune_due = prune.ratio > 0 and epoch % prune.interval == 0
+    if search_due and prune.on_conflict == "search_only":
+        prune_due = False
+    found: list[Event] = []
+    if search_due:
+        if recipe.supernet.has_units:
+            found.append(Shrink())
+        if prune.ratio > 0 and prune.reactivate == "search" and not last:
+            found.append(Reactivate())
+    if last and prune.ratio > 0:
+        found.append(Prune(prune.ratio))
+    elif prune_due:
+        found.append(Prune(ratio_at(epoch, prune)))
+        if prune.reactivate == "prune" and _search_goes_on(epoch, search.last_epoch):
+            found.append(Reactivate())
+    if found:
+        found.append(Recalibrate())
+    return found
+
+
+def is_search_epoch(epoch: int, recipe: Recipe) -> bool:
+    """Whether t mod t_s = 0 (line 4) and the search is not over."""
+    search = recipe.search
+    return search.interval > 0 and epoch % search.interval == 0 and _search_goes_on(epoch, search.last_epoch)
+
+
+def last_search_epoch(recipe: Recipe) -> int:
+    """The last epoch that removes units; 0 if there is none."""
+    due = [t for t in range(1, recipe.epochs + 1) if is_search_epoch(t, recipe)]
+    return due[-1] if due else 0
+
+
+def ratio_at(epoch: int, prune: PruneSettings) -> float:
+    """Sparsity of the prune after an epoch: min(p, 10% * floor(t / t_p)), or p (line 11)."""
+    if not prune.progressive:
+        return prune.ratio
+    return min(prune.ratio, (epoch // prune.interval) / 10)
+
+
+def pruning_timeline(recipe: Recipe) -> list[tuple[object, ...]]:
+    """What pruning does after each epoch, as values that are equal if and only if it does the same.
+
+    Recipes that differ in ``prune`` alone train alike up to the epoch before the first in which these differ, since
+    nothing else reads those settings: they can share that part of a training.
+    """
+    prune, found, is_pruned = recipe.prune, [], False
+    how = dataclasses.replace(prune, ratio=0.0, interval=1, progressive=False, reactivate="none", restore="stored")
+    for epoch in range(1, recipe.epochs + 1):
+        told: list[object] = []
+        for event in events(epoch, recipe):
+            match event:
+                case Prune():
+                    told += [event, how]
+                    is_pruned = True
+                case Reactivate():
+                    told += [event, prune.restore] if is_pruned else []  # else there is nothing to bring back
+                case _:
+                    told.append(event)
+        found.append(tuple(told))
+    return found
+
+
+def check_schedule(recipe: Recipe) -> None:
+    """Refuses what cannot work.
+
+    Raises:
+        UserError: A ratio, interval or number of epochs is impossible; names the nearest that is possible.
+    """
+    search, prune = recipe.search, recipe.prune
+    if recipe.epochs < 0:
+        raise UserError(f"epochs is {recipe.epochs}; the nearest possible is 1 (0 leaves the choice to the data)")
+    if not 0 <= prune.ratio < 1:
+        raise UserError(
+            f"prune.ratio is {prune.ratio:g}; it is a share of the weights, so the nearest possible is "
+            f"{'0 (no pruning)' if prune.ratio < 0 else '0.99'}"
+        )
+    if prune.ratio and prune.interval < 1:
+        raise UserError(f"prune.interval is {prune.interval}; the nearest possible is 1 (epoch)")
+    if search.interval < 0:
+        raise UserError(f"search.interval is {search.interval}; the nearest possible is 0 (no search)")
+    if not 0 <= search.floor < 1:
+        raise UserError(f"search.floor is {search.floor:g}; it is a share of the units: set it to 0.01")
+    if recipe.epochs == 0:
+        return  # what follows depends on the epochs that will be chosen
+    if search.interval and search.last_epoch is not None and not 0 <= search.last_epoch <= recipe.epochs:
+        raise UserError(
+            f"search.last_epoch is {search.last_epoch} but the run has {recipe.epochs} epochs; "
+            f"set it to at most {recipe.epochs}, or to null for the whole run"
+        )
+    if prune.ratio and prune.progressive:
+        needed = prune.interval * math.ceil(round(prune.ratio * 10, 9))
+        if recipe.epochs < needed:
+            most = recipe.epochs // math.ceil(round(prune.ratio * 10, 9))
+            faster = f", or prune.interval to {most}" if most else ""
+            raise UserError(
+                f"{recipe.epochs} epochs cannot reach prune.ratio {prune.ratio:g}: at 10% per {prune.interval} epochs "
+                f"the fewest are {needed}; set epochs to {needed}{faster}, or prune.progressive to false"
+            )
+
+
+def plan_lines(recipe: Recipe) -> list[tuple[int, list[Event]]]:
+    """All epochs in which something happens, with what happens."""
+    return [(t, found) for t in range(1, recipe.epochs + 1) if (found := events(t, recipe))]
+
+
+def _search_goes_on(epoch: int, last_epoch: int | None) -> bool:
+    return last_epoch is None or epoch <= last_epoch

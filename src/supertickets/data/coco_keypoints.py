@@ -1,0 +1,250 @@
+"""People as samples of pose estimation: regions around them, varied in training, with their joints in register."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+
+from ..config.recipe import AugmentSettings, DataSettings
+from ..errors import UserError
+from .coco_annotations import Joints, Person, read_detections, read_images, read_people, read_truth
+from .coco_files import AnnotatedDataset, annotation_files, images_folder, keep_images, read_inputs
+from .folders import data_folder
+from .geometry import Floats, Values, box_region, mirror_joints, region_matrix, to_unit_square, transform, warp_image
+from .preprocessing import Preprocessing, to_tensor, with_normalisation
+from .randomness import mix_seed, sample_indices
+from .reading import iterate_readable, split_samples
+from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, height_and_width
+
+_KIND = ("person_keypoints", "keypoints")  # of annotations
+_SHARE = 0.8  # of its region that a box fills: COCO's usual margin of 1.25
+_HALF_SHARE = 1 / 1.5  # the same for half a body
+_HALF_NEEDS = 8  # more joints than these must be marked
+_LOWER = ("hip", "knee", "ankle", "heel", "foot", "toe")
+_MEASURED = 64  # regions that the normalisation is measured on
+
+
+class Regions(NamedTuple):
+    """What an evaluation knows of a batch.
+
+    Attributes:
+        positions: int64, shape (B,): places in the split.
+        matrices: float64, shape (B, 2, 3): affine maps from the images to the inputs.
+        joints: float32, shape (B, K, 3): as the targets of a training.
+    """
+
+    positions: Index
+    matrices: Floats
+    joints: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class PersonDataset(AnnotatedDataset[Person]):
+    """People in images, whose joints are known; or boxes of a detector, with joints of zero.
+
+    Attributes:
+        joints: What the joints are.
+        truth: COCO's ground truth for their images; an evaluation compares with it.
+    """
+
+    joints: Joints
+    truth: Mapping[str, Any]
+
+    def subset(self, index: Index) -> PersonDataset:
+        """The people at some positions, and what is true of their images."""
+        people = tuple(self.samples[i] for i in index)
+        return replace(self, samples=people, truth=true_people(self.truth, {person.image_id for person in people}))
+
+    def batch(self, index: Index, prepare: Preprocessing, vary: AugmentContext | None) -> Batch:
+        """Inputs, and in training joints (B, K, 3): x, y in shares of the input, and v; else `Regions`."""
+        images, joints = [], []
+        if vary is not None:
+            for i in index.tolist():
+                torch.manual_seed(mix_seed(vary.seed, vary.epoch, 5, i))
+                image, found = random_region(*self.image_or_substitute(i), self.joints, prepare, vary.settings)
+                images.append(image)
+                joints.append(to_unit_square(found, prepare.size))
+            return read_inputs(images, prepare), self._targets(joints)
+        positions, matrices = [], []
+        for i, (person, pil_image) in iterate_readable(self.image, index, self.skip):
+            matrix = box_matrix(person.box, prepare)
+            images.append(warp_image(pil_image, matrix, prepare.size))
+            joints.append(to_unit_square(map_joints(person.joints, matrix), prepare.size))
+            positions.append(i)
+            matrices.append(matrix)
+        places = np.array(positions, np.int64), np.array(matrices).reshape(-1, 2, 3)
+        return read_inputs(images, prepare), Regions(*places, self._targets(joints))
+
+    def digest(self) -> str:
+        """A hash of file names, boxes and joints; what is in the images is not looked at."""
+        boxes = np.array([person.box for person in self.samples], np.float64)
+        return hash_chunks(self.files(), boxes.tobytes(), *(person.joints.tobytes() for person in self.samples))
+
+    def _targets(self, joints: Sequence[Values]) -> Tensor:
+        return torch.from_numpy(np.array(joints, np.float32).reshape(-1, len(self.joints.names), 3))
+
+
+def load_coco_keypoints(settings: DataSettings) -> Splits:
+    """Reads people in COCO's layout; `divide` tells what becomes of its parts.
+
+    Files are annotations/person_keypoints_NAME.json with images in NAME (or images/NAME), where NAME is train2017,
+    val2017 and the like.
+
+    Raises:
+        UserError: The layout, an annotation or the settings do not fit.
+    """
+    root = data_folder(settings, "COCO's folder, with annotations, train2017 and val2017")
+    height, width = height_and_width(settings, "the regions around people", [256, 192])
+    if height % 4 or width % 4:
+        nearest = max(16, round(height / 4) * 4), max(16, round(width / 4) * 4)
+        raise UserError(f"data.size is {height} x {width}; the nearest possible is {nearest[0]} x {nearest[1]}")
+    notes: list[str] = []
+    files = annotation_files(root, *_KIND)
+    sets = {name: _people(path, root, settings, notes) for name, path in files.items()}
+    names = {name: part.joints.names for name, part in sets.items()}
+    if other := [name for name in names if names[name] != names["train"]]:
+        raise UserError(f"{files[other[0]]} has other joints than {files['train']}; give files with the same ones")
+    sets = _keep_people(sets, settings, notes)
+    train, validation, test = split_samples(sets, settings, notes, "person")
+    if settings.boxes != "truth":
+        test = _detected_people(test, root, files, settings, notes)
+    joints = train.joints
+    notes.append(f"{len(joints.names)} joints: {', '.join(joints.names[:20])}")
+    notes.append(f"{len(train)} people for training, {len(validation)} for validation, {len(test)} boxes for testing")
+    notes.append(f"regions around people are made to {width} x {height} pixels")
+    return Splits(
+        train, validation, test, joints.names, _with_normalisation(train, (height, width)), tuple(notes), joints.limbs
+    )
+
+
+def box_matrix(box: tuple[float, float, float, float], prepare: Preprocessing) -> Floats:
+    """The affine map from an image to the input for the region around a box."""
+    return region_matrix(*box_region(box, prepare.size, 1 / prepare.share), 0, prepare.size)
+
+
+def map_joints(joints_K3: Values, matrix: Floats) -> Floats:
+    """Joints of an image where an affine map takes them."""
+    return np.column_stack((transform(joints_K3[:, :2], matrix), joints_K3[:, 2]))
+
+
+def random_region(
+    person: Person, pil_image: Image.Image, joints: Joints, prepare: Preprocessing, settings: AugmentSettings
+) -> tuple[Image.Image, Floats]:
+    """The region of a person as training sees it; uses PyTorch's own random numbers.
+
+    Perhaps only half of the body, of another size, turned, mirrored and in other colours.
+
+    Returns:
+        The image in the input's size, and the joints in its pixels.
+    """
+    box, share = person.box, prepare.share
+    if settings.half_body and _uniform(0, 1) < settings.half_body:
+        half = half_body(person.joints, joints.names, upper=_uniform(0, 1) < 0.5)
+        box, share = (half, _HALF_SHARE) if half is not None else (box, share)
+    center, size = box_region(box, prepare.size, 1 / share)
+    size = size * (1 + settings.scale * _uniform(-1, 1))
+    is_turned = settings.rotate_share >= 1 or _uniform(0, 1) < settings.rotate_share
+    matrix = region_matrix(center, size, settings.rotate * _uniform(-1, 1) if is_turned else 0, prepare.size)
+    image, found = warp_image(pil_image, matrix, prepare.size), map_joints(person.joints, matrix)
+    if settings.flip and _uniform(0, 1) < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        found = mirror_joints(found, prepare.size[1], joints.flip).astype(np.float64)
+    if settings.jitter:
+        image = v2.ColorJitter(settings.jitter, settings.jitter, settings.jitter)(image)
+    return image, found
+
+
+def half_body(joints_K3: Values, names: tuple[str, ...], *, upper: bool) -> tuple[float, float, float, float] | None:
+    """The box of the joints from the hips down, or of the others; None if they are too few.
+
+    More than eight joints must be marked, and more than two in the half. If those of the lower half are too few, the
+    upper one is taken.
+    """
+    marked = joints_K3[:, 2] > 0
+    lower = np.array([any(part in name for part in _LOWER) for name in names])
+    half = marked & (~lower if upper or (marked & lower).sum() <= 2 else lower)
+    if marked.sum() <= _HALF_NEEDS or half.sum() <= 2:
+        return None
+    low, high = joints_K3[half, :2].min(0), joints_K3[half, :2].max(0)
+    return (float(low[0]), float(low[1]), float(high[0] - low[0]) + 1, float(high[1] - low[1]) + 1)
+
+
+def true_people(truth: Mapping[str, Any], images: set[int]) -> dict[str, Any]:
+    """The part of COCO's ground truth that belongs to some images."""
+    return {
+        "images": [image for image in truth["images"] if image["id"] in images],
+        "categories": truth["categories"],
+        "annotations": [entry for entry in truth["annotations"] if entry["image_id"] in images],
+    }
+
+
+def _people(path: Path, root: Path, settings: DataSettings, notes: list[str]) -> PersonDataset:
+    joints, people = read_people(path, images_folder(path, root, *_KIND), notes, settings.broken)
+    truth = read_truth(path, people, joints.category_id)
+    return PersonDataset(people, {}, settings.broken == "skip", joints, truth)
+
+
+def _keep_people(
+    sets: Mapping[str, PersonDataset], settings: DataSettings, notes: list[str]
+) -> dict[str, PersonDataset]:
+    """Reads all images if they fit into memory, and leaves broken ones out, or refuses them."""
+    sizes = {person.image: person.size for part in sets.values() for person in part.samples}
+    kept = keep_images(sizes, settings, notes)
+    if kept is None:
+        return dict(sets)
+    made = {}
+    for name, part in sets.items():
+        lost = {person.image_id for person in part.samples if person.image not in kept}
+        truth = true_people(part.truth, {image["id"] for image in part.truth["images"]} - lost)
+        people = tuple(person for person in part.samples if person.image in kept)
+        made[name] = replace(part, samples=people, truth=truth, kept=kept)
+    return made
+
+
+def _detected_people(
+    test: PersonDataset, root: Path, files: Mapping[str, Path], settings: DataSettings, notes: list[str]
+) -> PersonDataset:
+    """The test split with the boxes of a detector in place of the true ones."""
+    source = files.get("test", files.get("val", files["train"]))
+    listed = {image["id"] for image in test.truth["images"]}
+    images = {
+        number: image
+        for number, image in read_images(source, images_folder(source, root, *_KIND)).items()
+        if number in listed
+    }
+    boxes = Path(settings.boxes)
+    if settings.boxes == "detected":
+        found = sorted((root / "person_detection_results").glob("*.json"))
+        fitting = [path for path in found if source.stem.removeprefix(f"{_KIND[0]}_") in path.name] or found
+        if len(fitting) != 1:
+            raise UserError(
+                f"{root / 'person_detection_results'} has {len(fitting)} JSON files with boxes for {source.name}; "
+                "name one as data.boxes"
+            )
+        boxes = fitting[0]
+    kinds = {"joints": len(test.joints.names), "category_id": test.joints.category_id}
+    people = read_detections(boxes, images, notes=notes, **kinds)
+    if not people:
+        raise UserError(f"{boxes} has no box of a person in the test images; give another file")
+    return replace(test, samples=people)
+
+
+def _with_normalisation(train: PersonDataset, size: tuple[int, int]) -> Preprocessing:
+    """The preprocessing, with mean and deviation over the regions of some training people."""
+    plain = Preprocessing(3, size, (0.0,) * 3, (1.0,) * 3, "pad", _SHARE)
+    found = (train.image_or_substitute(i) for i in sample_indices(len(train), _MEASURED))
+    return with_normalisation(
+        plain, (to_tensor(warp_image(image, box_matrix(person.box, plain), size)) for person, image in found)
+    )
+
+
+def _uniform(low: float, high: float) -> float:
+    return float(torch.empty(()).uniform_(low, high))

@@ -1,0 +1,268 @@
+"""Scenes as samples of segmentation: kept in memory or read when wanted, cropped at random, evaluated whole."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as TF
+
+from ..config.recipe import AugmentSettings, DataSettings
+from ..errors import UserError
+from .folders import data_folder
+from .preprocessing import Preprocessing, to_tensor, with_normalisation
+from .randomness import mix_seed, sample_indices
+from .reading import iterate_readable, read_all, read_or_substitute, split_samples
+from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, height_and_width
+from .scene_layouts import read_ade20k, read_cityscapes, read_pairs, read_voc
+from .scenes import IGNORED, BadMask, Layout, Scene, read_scene, relative_to_root, shorten_list
+
+_MEASURED = 64  # scenes that the normalisation is measured on
+_TRIES = 10  # for a crop in which no class has too large a share
+
+Pair = tuple[tv_tensors.Image, tv_tensors.Mask]
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationDataset:
+    """Scenes and how their masks are read.
+
+    Attributes:
+        scenes: The files.
+        layout: What the stored labels mean.
+        kept: What was read before; a scene that is not in it is read every time.
+        skip: Whether a broken scene gives its place to the next one (training) or does not count (evaluation), instead
+            of being refused.
+    """
+
+    scenes: tuple[Scene, ...]
+    layout: Layout
+    kept: Mapping[Scene, Pair]
+    skip: bool
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """The image of every scene."""
+        return tuple(scene.image for scene in self.scenes)
+
+    @property
+    def io_bound(self) -> bool:
+        """Scenes are read, or at least resized."""
+        return True
+
+    def subset(self, index: Index) -> SegmentationDataset:
+        """The scenes at some positions."""
+        return replace(self, scenes=tuple(self.scenes[i] for i in index))
+
+    def scene(self, position: int) -> Pair:
+        """Image, uint8 (3, H, W), and class indices, uint8 (H, W)."""
+        scene = self.scenes[position]
+        return self.kept[scene] if scene in self.kept else _read_split(scene, self.layout)
+
+    def batch(self, index: Index, prepare: Preprocessing, vary: AugmentContext | None) -> Batch:
+        """Inputs, and int64 class indices: (B, H, W) in training, else a list of (H, W), each of its file's size."""
+        images, masks = [], []
+        if vary is None:
+            for _, (pil_image, mask) in iterate_readable(self.scene, index, self.skip):
+                images.append(prepare(prepare.resize_image(pil_image)[None])[0])
+                masks.append(mask.to(torch.int64))
+            return torch.stack(images) if images else torch.empty(0, 3, *prepare.size), masks
+        for i in index.tolist():
+            torch.manual_seed(mix_seed(vary.seed, vary.epoch, 5, i))
+            pil_image, mask = random_crop(*self.scene_or_substitute(i), prepare, vary.settings)
+            image = prepare(pil_image[None])[0]
+            # What is missing at the border is the mean colour, and ignored.
+            gap = (0, prepare.size[1] - image.shape[2], 0, prepare.size[0] - image.shape[1])
+            images.append(F.pad(image, gap))
+            masks.append(F.pad(mask.to(torch.int64), gap, value=IGNORED))
+        return torch.stack(images), torch.stack(masks)
+
+    def digest(self) -> str:
+        """A hash of file names; what is in the files is not looked at."""
+        return hash_chunks("\0".join(f"{s.image.parent.name}/{s.image.name}" for s in self.scenes).encode())
+
+    def scene_or_substitute(self, position: int) -> Pair:
+        """A scene; a broken one gives its place to the next that can be read."""
+        order = [position, *range(position + 1, len(self)), *range(position)]
+        return read_or_substitute(self.scene, order, self.skip, "scene")
+
+
+def load_segmentation(settings: DataSettings) -> Splits:
+    """Reads scenes in the layout of ``data.source``; `divide` tells what becomes of its parts.
+
+    Raises:
+        UserError: The layout, a mask or the settings do not fit.
+    """
+    readers: dict[str, Callable[[Path], Layout]] = {
+        "cityscapes": read_cityscapes,
+        "ade20k": read_ade20k,
+        "voc": read_voc,
+        "masks": lambda root: read_pairs(root, settings.class_names, settings.ignore),
+    }
+    root = data_folder(settings, "the folder of the data set")
+    layout = readers[settings.source](root)
+    notes = list(layout.notes)
+    height, width = height_and_width(settings, "the crops", [180, 240])
+    shorter = settings.shorter or min(height, width)
+    parts = dict(layout.parts)
+    if settings.source == "cityscapes":
+        parts.pop("test", None)  # its labels are kept back
+    everything = [scene for part in parts.values() for scene in part]
+    kept = _keep_in_memory(root, everything, layout, settings, notes)
+    whole = SegmentationDataset(tuple(everything), layout, kept, settings.broken == "skip")
+    sets = {
+        name: replace(whole, scenes=tuple(s for s in part if _drop_unusable(s, kept))) for name, part in parts.items()
+    }
+    train, validation, test = split_samples(sets, settings, notes, "scene")
+    notes.append(f"{len(layout.classes)} classes: {', '.join(layout.classes[:20])}")
+    notes.append(f"{len(train)} training, {len(validation)} validation, {len(test)} test scenes")
+    notes.append(f"scenes are resized to a shorter side of {shorter} pixels; crops are {width} x {height}")
+    return Splits(
+        train, validation, test, layout.classes, _with_normalisation(train, (height, width), shorter), tuple(notes)
+    )
+
+
+def random_crop(
+    image: tv_tensors.Image, mask: tv_tensors.Mask, prepare: Preprocessing, settings: AugmentSettings
+) -> tuple[Tensor, Tensor]:
+    """Resizes by a random factor, crops at random, flips and colours; uses PyTorch's own random numbers.
+
+    Only the part that is cropped is resized. A crop in which one class has a share of more than
+    ``settings.class_share`` is drawn again, ten times at most.
+
+    Returns:
+        uint8 (3, h, w) and (h, w), no larger than ``prepare.size``.
+    """
+    sides = image.shape[1], image.shape[2]
+    box, size = crop_sides(sides, prepare, settings)
+    for _ in range(_TRIES if settings.class_share < 1 else 1):
+        top, left = random_corner(sides, box)
+        if largest_share(mask[top : top + box[0], left : left + box[1]]) <= settings.class_share:
+            break
+    where = slice(top, top + box[0]), slice(left, left + box[1])
+    image = TF.resize(image[:, *where], size, antialias=True)
+    # A pixel has the label at its centre; torchvision takes that at its corner, half a pixel away from the image.
+    mask = F.interpolate(mask[None, None, *where], size, mode="nearest-exact")[0, 0]
+    if settings.flip and torch.rand(()) < 0.5:
+        image, mask = TF.horizontal_flip(image), TF.horizontal_flip(mask)
+    if settings.photometric:
+        image = photometric_distortion(image)
+    return image, mask
+
+
+def crop_sides(
+    sides: tuple[int, int], prepare: Preprocessing, settings: AugmentSettings
+) -> tuple[tuple[int, int], list[int]]:
+    """How much of an image a crop shows, and the size that this is resized to, by a random factor.
+
+    Args:
+        sides: Height and width of the image.
+        prepare: Says what scenes are resized to otherwise, and how large a crop is at most.
+        settings: The range of the factor.
+
+    Returns:
+        Height and width, of the part and of the crop.
+    """
+    low, high = settings.resize
+    factor = float(torch.empty(()).uniform_(low, high)) * prepare.scale(*sides)
+    scaled = max(1, round(sides[0] * factor)), max(1, round(sides[1] * factor))
+    size = [min(scaled[0], prepare.size[0]), min(scaled[1], prepare.size[1])]
+    return (min(sides[0], round(size[0] / factor)), min(sides[1], round(size[1] / factor))), size
+
+
+def random_corner(sides: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
+    """Top and left of a part of an image, anywhere."""
+    top, left = (int(torch.randint(whole - part + 1, ())) for whole, part in zip(sides, box, strict=True))
+    return top, left
+
+
+def largest_share(mask: Tensor) -> float:
+    """Share of the most frequent class among pixels that are not ignored; 1 if there are not two classes."""
+    counts = torch.bincount(mask.flatten(), minlength=256)[:IGNORED]
+    return float(counts.max() / counts.sum()) if int((counts > 0).sum()) > 1 else 1.0
+
+
+def photometric_distortion(image: Tensor) -> Tensor:
+    """Varies brightness, contrast, saturation and hue, each with a chance of one half, as the paper's data pipeline.
+
+    Brightness is an offset of up to 32 and contrast a factor of 0.5 to 1.5 on all values, before or after the two
+    others; saturation is a factor of 0.5 to 1.5, hue a turn of up to 18 of 180 steps. Colours never change places.
+
+    Args:
+        image: uint8 (3, h, w); PyTorch's own random numbers are used.
+    """
+
+    def by_chance(change: Callable[[Tensor, float], Tensor], low: float, high: float) -> None:
+        nonlocal image
+        if torch.rand(()) < 0.5:
+            image = change(image, float(torch.empty(()).uniform_(low, high)))
+
+    by_chance(lambda x, offset: x.to(torch.float32).add_(offset).clamp_(0, 255).to(torch.uint8), -32, 32)
+    contrast_first = torch.rand(()) < 0.5
+    if contrast_first:
+        by_chance(TF.adjust_brightness, 0.5, 1.5)
+    by_chance(TF.adjust_saturation, 0.5, 1.5)
+    by_chance(TF.adjust_hue, -0.1, 0.1)
+    if not contrast_first:
+        by_chance(TF.adjust_brightness, 0.5, 1.5)
+    return image
+
+
+def _read_split(scene: Scene, layout: Layout) -> Pair:
+    image, mask = read_scene(scene, layout.lookup, layout.known)
+    return tv_tensors.Image(to_tensor(image)), tv_tensors.Mask(torch.from_numpy(mask))
+
+
+def _keep_in_memory(
+    root: Path, scenes: list[Scene], layout: Layout, settings: DataSettings, notes: list[str]
+) -> dict[Scene, Pair]:
+    """Reads all scenes that fit into memory; leaves broken ones out, or refuses them.
+
+    Raises:
+        UserError: There are bad masks, which are looked for in all scenes; or files are broken and refused.
+    """
+    if len(scenes) * _bytes_of_one(scenes) > settings.keep_gb * 1e9:
+        return {}
+
+    def attempt(scene: Scene) -> Pair | BadMask:
+        try:
+            return _read_split(scene, layout)
+        except BadMask as error:
+            return error
+
+    found = read_all(scenes, attempt, settings, notes)
+    bad = {scene.mask: error for scene, error in found.items() if isinstance(error, BadMask)}
+    if bad:
+        more = f"; {len(bad)} bad masks in all: {shorten_list(relative_to_root(root, bad))}" if len(bad) > 1 else ""
+        raise UserError(f"{next(iter(bad.values()))}{more}")
+    return {scene: pair for scene, pair in found.items() if not isinstance(pair, BadMask)}
+
+
+def _bytes_of_one(scenes: list[Scene]) -> int:
+    """Image and mask of the first scene whose mask can be opened."""
+    for scene in scenes:
+        with contextlib.suppress(OSError), Image.open(scene.mask) as first:
+            return 4 * first.width * first.height
+    return 0
+
+
+def _drop_unusable(scene: Scene, kept: Mapping[Scene, Pair]) -> bool:
+    return not kept or scene in kept
+
+
+def _with_normalisation(train: SegmentationDataset, size: tuple[int, int], shorter: int) -> Preprocessing:
+    """The preprocessing, with mean and deviation over some training scenes."""
+    plain = Preprocessing(3, size, (0.0,) * 3, (1.0,) * 3, "shorter", shorter=shorter)
+    return with_normalisation(
+        plain, (plain.resize_image(train.scene_or_substitute(i)[0]) for i in sample_indices(len(train), _MEASURED))
+    )

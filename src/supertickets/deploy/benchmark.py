@@ -1,0 +1,93 @@
+"""Latency of tickets on this device, side by side, per runtime."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..cost.latency import Latency, device_name, time_interleaved
+from ..device import on_threads
+from ..errors import UserError
+from ..models import ResNetSpec, Spec
+from ..ticket import Ticket
+from .compaction import compact
+from .exporter import export, onnx_runner
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a benchmark measured.
+
+    Attributes:
+        device: Name of the processor.
+        threads: Threads that every runtime was given.
+        batch: Images per call.
+        latencies: ``"<ticket>/<runtime>"`` -> latency of a call.
+    """
+
+    device: str
+    threads: int
+    batch: int
+    latencies: Mapping[str, Latency]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON."""
+        return asdict(self)
+
+    def ratio(self, slow: str, fast: str, runtime: str) -> float:
+        """How many times faster one ticket is than another."""
+        return self.latencies[f"{slow}/{runtime}"].median_ms / self.latencies[f"{fast}/{runtime}"].median_ms
+
+
+def bench(tickets: Mapping[str, Ticket], *, batch: int = 1, threads: int = 1, repeats: int = 50) -> Bench:
+    """Times tickets in PyTorch and in onnxruntime, dead channels removed, all rounds interleaved.
+
+    Args:
+        tickets: By name.
+        batch: Images per call.
+        threads: Threads per runtime.
+        repeats: Rounds.
+    """
+    for name, value in (("batch", batch), ("threads", threads), ("repeats", repeats)):
+        if value < 1:
+            raise UserError(f"--{name} is {value}; the nearest possible is 1")
+    with on_threads(threads), tempfile.TemporaryDirectory() as folder:
+        calls: dict[str, Callable[[], object]] = {}
+        for name, ticket in tickets.items():
+            images = torch.randn(batch, *ticket.spec.input_shape)
+            calls[f"{name}/torch"] = partial(_run, compact(ticket).module, images)
+            path = export(ticket, Path(folder) / f"{len(calls)}.onnx", fixed=True).path
+            calls[f"{name}/onnxruntime"] = partial(onnx_runner(path, threads), images.numpy())
+        return Bench(device_name(), threads, batch, time_interleaved(calls, repeats))
+
+
+def dense_twin(ticket: Ticket, supernet: Spec) -> Ticket:
+    """An untrained ticket of the full supernet: as slow as a trained one."""
+    torch.manual_seed(0)
+    return replace(ticket, spec=supernet, weights=supernet.build().state_dict(), mask={})
+
+
+def reference_twins(ticket: Ticket) -> dict[str, Ticket]:
+    """What a ticket is usually timed beside, by name: its dense supernet.
+
+    That of a ResNet with attention modules has all of them connected; a ResNet without a connection stands in front,
+    so that increments over it can be told (LTH4SA, Eq. 7).
+    """
+    spec = ticket.spec
+    if not isinstance(spec, ResNetSpec) or spec.attention is None:
+        return {"dense supernet": dense_twin(ticket, spec.full())}
+    flags = {"no connection": False, "all connected": True}
+    specs = {name: replace(spec, connected=(flag,) * len(spec.connected)) for name, flag in flags.items()}
+    return {name: dense_twin(ticket, other) for name, other in specs.items()}
+
+
+@torch.inference_mode()
+def _run(module: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    out: torch.Tensor = module(images)
+    return out

@@ -1,0 +1,192 @@
+"""Export: dead channels removed, batch norms folded, and parity checked before it says done."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..errors import UserError
+from ..models import HRNetSpec, ResNetSpec, Spec
+from ..models.mobile.ssdlite import anchors
+from ..tasks import Counting
+from ..ticket import Ticket
+from .compaction import compact
+from .folded import fold_norms
+
+Format = Literal["onnx", "torch"]
+TOLERANCE = 1e-4
+_OPSET = 20
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export made.
+
+    Attributes:
+        path: The file.
+        parity: Largest difference of any output to the ticket's own, as a share of the largest output if that is
+            above 1.
+        channels_removed: Dead channels that are not in the file.
+    """
+
+    path: Path
+    parity: float
+    channels_removed: int
+
+
+def export(ticket: Ticket, path: str | Path, kind: Format = "onnx", *, fixed: bool = False) -> Exported:
+    """Writes a ticket as an ONNX file or a PyTorch program; see `free_sizes` for what stays free.
+
+    The file takes preprocessed images (B, C, H, W); an ONNX file holds classes and preprocessing in its metadata.
+
+    Args:
+        ticket: What to export.
+        path: The file to write; it appears only if the check succeeds.
+        kind: "onnx", or "torch" for `torch.export`.
+        fixed: Whether the network of scenes takes images of ``spec.image_size`` alone.
+
+    Raises:
+        RuntimeError: Outputs differ from the ticket's by `TOLERANCE` or more.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give --out the name of a file, e.g. {path}/model.onnx")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path.parent} cannot be made ({error.strerror}); choose another --out") from None
+    scratch = path.with_name(f"unchecked-{path.name}")  # PyTorch insists on a name in front of the ending
+    small = compact(ticket)
+    free = free_sizes(small.spec, fixed=fixed)
+    inputs = _inputs(ticket.spec, free)
+    with torch.no_grad():
+        wanted = [ticket.module(images).numpy() for images in inputs]
+    network = fold_norms(small.module) if kind == "onnx" else small.module  # PyTorch itself is faster without
+    program = torch.export.export(network, (inputs[0],), dynamic_shapes=(free,))
+    with _quiet():
+        if kind == "onnx":
+            _write_onnx(ticket, program, inputs[0], free, scratch)
+        else:
+            torch.export.save(program, scratch)
+    run = onnx_runner(scratch) if kind == "onnx" else _torch_runner(scratch)
+    largest = max(1.0, *(float(np.abs(scores).max()) for scores in wanted))  # may be large without training
+    errors = [np.abs(run(images.numpy()) - scores).max() for images, scores in zip(inputs, wanted, strict=True)]
+    parity = float(np.max(errors)) / largest  # not a number if one of them is none
+    if not parity < TOLERANCE:
+        scratch.unlink()
+        raise RuntimeError(f"the exported network differs by {parity:.2g} (limit {TOLERANCE}); nothing was written")
+    os.replace(scratch, path)
+    gone = sum(map(len, ticket.spec.unit_groups())) - sum(map(len, small.spec.unit_groups()))
+    return Exported(path, parity, gone)
+
+
+def write_plain_onnx(module: torch.nn.Module, images: torch.Tensor, path: Path) -> None:
+    """Writes any module for inputs of this one shape, as it is and unchecked."""
+    program = torch.export.export(module, (images,))
+    with _quiet():
+        _onnx_program(program, images).save(str(path))
+
+
+def onnx_runner(path: Path, threads: int = 0) -> Callable[[npt.NDArray[np.float32]], Any]:
+    """A function that runs an ONNX file on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda images: session.run(None, {name: images})[0]
+
+
+def free_sizes(spec: Spec, *, fixed: bool = False) -> dict[int, torch.export.Dim]:
+    """The dimensions of an exported network's input that stay free: the batch, of scenes also height and width.
+
+    A network of a fixed size is the faster one: maps whose sizes are known to agree need no resizing. A PyTorch program
+    refuses scenes whose coarsest map has fewer than two rows or columns; an ONNX file takes them.
+    """
+    free = {0: torch.export.Dim("batch", min=1)}
+    if isinstance(spec, HRNetSpec | ResNetSpec) and spec.head in ("segmentation", "density") and not fixed:
+        least = spec.coarsest_stride + 1  # PyTorch ties a graph to maps of one row or column
+        free |= {2: torch.export.Dim("height", min=least), 3: torch.export.Dim("width", min=least)}
+    return free
+
+
+def _inputs(spec: Spec, free: Mapping[int, torch.export.Dim]) -> list[torch.Tensor]:
+    """What file and ticket are compared on: several images, one, and where sizes are free one of another size."""
+    height, width = (max(side, free[i].min) if i in free else side for i, side in enumerate(spec.image_size, 2))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(8, spec.in_channels, height, width, generator=generator)
+    if 2 not in free:
+        return [images, images[:1]]
+    # On its side, and odd, so that maps do not halve evenly.
+    return [images, images[:1], torch.randn(1, spec.in_channels, width | 1, height + 2 | 1, generator=generator)]
+
+
+def _torch_runner(path: Path) -> Callable[[npt.NDArray[np.float32]], Any]:
+    module = torch.export.load(path).module()
+    return lambda images: module(torch.from_numpy(images)).detach().numpy()
+
+
+def _write_onnx(
+    ticket: Ticket,
+    program: torch.export.ExportedProgram,
+    images: torch.Tensor,
+    free: Mapping[int, torch.export.Dim],
+    path: Path,
+) -> None:
+    made = _onnx_program(program, images, free)
+    for node in made.model.graph.all_nodes():
+        node.metadata_props.clear()  # the exporter writes stack traces with this machine's paths into every node
+    made.model.metadata_props.update(
+        classes=json.dumps(ticket.classes), preprocessing=json.dumps(asdict(ticket.preprocessing))
+    )
+    if ticket.spec.head == "detection":  # what its predictions are relative to
+        boxes = anchors(ticket.module(images[:1]).shape[1], images.device)
+        made.model.metadata_props["anchors"] = json.dumps(boxes.double().numpy().round(6).tolist())
+    if isinstance(ticket.task, Counting):
+        made.model.metadata_props["scale"] = json.dumps(ticket.task.scale)
+    if ticket.limbs:
+        made.model.metadata_props["limbs"] = json.dumps(ticket.limbs)
+    made.save(str(path))
+
+
+def _onnx_program(
+    program: torch.export.ExportedProgram, images: torch.Tensor, free: Mapping[int, torch.export.Dim] | None = None
+) -> torch.onnx.ONNXProgram:
+    made = torch.onnx.export(
+        program,
+        (images,),
+        input_names=["images"],
+        output_names=["scores"],
+        opset_version=_OPSET,
+        dynamo=True,
+        dynamic_shapes=(free,) if free else None,  # for their names
+    )
+    assert made is not None
+    return made
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the exporter's progress talk from the user."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,46 @@
+"""Networks by family; each is described exactly by a JSON-able spec."""
+
+from __future__ import annotations
+
+from .base import Choice, Decision, Fold, Head, Network, Slice, Spec, UnitGroup, Units, as_tuples
+from .factory import create_spec, create_supernet, list_spaces, list_supernets, spec_from_json
+from .hrnet.network import HRNet, HRNetSpec
+from .library import LIBRARIES, LibraryNetwork, LibrarySpec, library_network
+from .mobile.network import Choices, MobileNetwork, slice_state_dict
+from .mobile.spaces import create_mobile
+from .mobile.spec import MobileSpec
+from .resnet.network import ResNet, ResNetSpec, create_resnet
+from .resnet.scheme_tree import outputs_of_all
+
+__all__ = [
+    "LIBRARIES",
+    "Choice",
+    "Choices",
+    "Decision",
+    "Fold",
+    "HRNet",
+    "HRNetSpec",
+    "Head",
+    "LibraryNetwork",
+    "LibrarySpec",
+    "MobileNetwork",
+    "MobileSpec",
+    "Network",
+    "ResNet",
+    "ResNetSpec",
+    "Slice",
+    "Spec",
+    "UnitGroup",
+    "Units",
+    "as_tuples",
+    "create_mobile",
+    "create_resnet",
+    "create_spec",
+    "create_supernet",
+    "library_network",
+    "list_spaces",
+    "list_supernets",
+    "outputs_of_all",
+    "slice_state_dict",
+    "spec_from_json",
+]

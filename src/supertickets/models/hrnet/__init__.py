@@ -1,0 +1,1 @@
+"""The multi-resolution supernet (HR-NAS, SuperTickets)."""

@@ -1,0 +1,1 @@
+"""Mobile networks and the search spaces around them (TuNAS)."""

@@ -1,0 +1,1 @@
+"""ResNets with attention modules on their blocks (LTH4SA)."""

@@ -1,0 +1,59 @@
+"""Search: which units of a supernet stay, and which answers to open decisions are best."""
+
+from .baselines import CostRange, evolve, random_networks
+from .connection_baselines import (
+    can_be_scored,
+    evaluate_schemes,
+    every_scheme,
+    genetic_search,
+    keep_largest,
+    module_scores,
+    periodic_scheme,
+    random_search,
+    search_by_ratio,
+)
+from .connection_policy import Judge, SearchStep, enas_settings, policy_search
+from .penalty import Penalty, expected_shrinkage, rho_at, unit_weights
+from .policy import Baseline, Policy, SampledNetworks, auto_lr, lr_at, warmup_at
+from .rewards import Trend, connection_reward, fit_trend, reward
+from .shrink import fold_constants, min_units, select_units, slice_tensors
+from .space import Genotype, Space
+
+__all__ = [
+    "Baseline",
+    "CostRange",
+    "Genotype",
+    "Judge",
+    "Penalty",
+    "Policy",
+    "SampledNetworks",
+    "SearchStep",
+    "Space",
+    "Trend",
+    "auto_lr",
+    "can_be_scored",
+    "connection_reward",
+    "enas_settings",
+    "evaluate_schemes",
+    "every_scheme",
+    "evolve",
+    "expected_shrinkage",
+    "fit_trend",
+    "fold_constants",
+    "genetic_search",
+    "keep_largest",
+    "lr_at",
+    "min_units",
+    "module_scores",
+    "periodic_scheme",
+    "policy_search",
+    "random_networks",
+    "random_search",
+    "reward",
+    "rho_at",
+    "search_by_ratio",
+    "select_units",
+    "slice_tensors",
+    "unit_weights",
+    "warmup_at",
+]

@@ -1,0 +1,63 @@
+"""A user's own code by name, ``package.module:name``, and when it may be imported.
+
+Importing runs code, so a name is imported only if the user's own command line or recipe gave it. A name that comes
+out of a file somebody else may have written (a ticket, a run directory) is refused unless its module is trusted; that
+is decided from the text alone, before anything is imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from .errors import UserError
+
+_NAME = re.compile(r"[A-Za-z_][\w]*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+LIBRARIES = ("timm", "torchvision", "ticket")  # what ``supernet.name`` puts in front of a colon itself
+
+
+def is_plugin(name: object) -> bool:
+    """Return whether a value names a user's own code: ``package.module:name``."""
+    return isinstance(name, str) and bool(_NAME.fullmatch(name)) and name.split(":")[0] not in LIBRARIES
+
+
+def load_plugin(name: str, kind: str) -> Any:
+    """Import a user's own object.
+
+    Args:
+        name: ``package.module:name``.
+        kind: Noun for messages, e.g. "criterion".
+
+    Raises:
+        UserError: There is no such module, or nothing of that name in it.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"{kind} {name} cannot be imported ({error}); add its folder to PYTHONPATH, or check the name"
+        ) from None
+
+
+def check_trust(names: Iterable[str], trust: Iterable[str], source: str) -> None:
+    """Refuse names of code that a file gives and nobody vouches for.
+
+    Args:
+        names: ``package.module:name`` of everything that the file would have imported.
+        trust: Modules that may be imported: ``package.module``, or a package with all that is in it.
+        source: Noun for messages, e.g. "ticket runs/x".
+
+    Raises:
+        UserError: A module is not trusted; nothing has been imported.
+    """
+    allowed = tuple(trust)
+    for name in names:
+        module = name.partition(":")[0]
+        if not any(module == one or module.startswith(f"{one}.") for one in allowed):
+            raise UserError(
+                f"{source} names code to import: {name}. If you know what is in it, allow it with --trust {module} "
+                f'(Python: trust=("{module}",))'
+            )

@@ -1,0 +1,71 @@
+"""A report on runs and sweeps: one HTML file that needs nothing else, and the same as Markdown with figures."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UserError
+from .collect import collect
+from .latencies import load_recorded, measure_latencies, with_latency
+from .page import figures_of, html, markdown
+from .sections import page
+
+__all__ = ["WrittenReport", "write_report"]
+_HTML, _MARKDOWN, _PICTURES, _LATENCY = "report.html", "report.md", "figures", "latency.json"
+
+
+@dataclass(frozen=True)
+class WrittenReport:
+    """What a report left behind.
+
+    Attributes:
+        html: The page.
+        markdown: The same, with its figures in ``figures`` beside it.
+        runs: How many runs it is about.
+        left_out: Why others are missing, a line each.
+    """
+
+    html: Path
+    markdown: Path
+    runs: int
+    left_out: tuple[str, ...]
+
+
+def write_report(
+    sources: Sequence[str | Path], out: str | Path | None = None, *, latency: bool = False
+) -> WrittenReport:
+    """Writes a report.
+
+    Args:
+        sources: Directories of runs and of sweeps.
+        out: Where it goes; default ``report`` in the first of them.
+        latency: Whether every ticket is timed on this device; it is kept in ``latency.json`` beside the report, and
+            read from there the next time.
+
+    Raises:
+        UserError: A directory is neither run nor sweep, nothing is finished, or the report cannot be written.
+    """
+    study = collect([Path(source) for source in sources])
+    folder = Path(out) if out is not None else Path(sources[0]) / "report"
+    try:
+        (folder / _PICTURES).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error.strerror}); choose another --out") from None
+    if latency:
+        measure_latencies(study.runs, folder / _LATENCY)
+    measured = load_recorded(folder / _LATENCY)
+    if measured is not None:
+        study = with_latency(study, measured)
+    words = ["supertickets", "report", *map(str, sources), *(["--out", str(out)] if out is not None else [])]
+    title, blocks = page(study, shlex.join([*words, *(["--latency"] if latency else [])]), measured)
+    try:
+        for drawing in figures_of(blocks):
+            drawing.png(folder / _PICTURES / f"{drawing.name}.png")
+        (folder / _HTML).write_text(html(title, blocks), encoding="utf-8")
+        (folder / _MARKDOWN).write_text(markdown(blocks, _PICTURES), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}); choose another --out") from None
+    return WrittenReport(folder / _HTML, folder / _MARKDOWN, len(study.runs), study.left_out)

@@ -1,0 +1,290 @@
+"""What runs and sweeps have recorded, put side by side: plain data, nothing is loaded or drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..sweeps.results import percent, rows
+from ..sweeps.sweep import Point
+from ..tasks import Metric
+from ..tasks.metric import primary_metric
+from .roles import Role, chosen_settings, command_of, identity, method_name, recipe_name, role_of
+
+_NAMED_OPEN = 5  # results of a sweep that are not finished and named one by one
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training or pruning on the way to a ticket.
+
+    Attributes:
+        key: Equal for steps that several tickets have in common.
+        samples: Its image passes.
+        seconds: Its training time, if it is known.
+    """
+
+    key: str
+    samples: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: Its directory, as the user reaches it.
+        row: What it is, its metrics on both splits, and what it costs, as `results.rows` has them.
+        about: Its record.
+        origin: Record of the training that it goes back to, its own perhaps; None if that is not known.
+        steps: The way to its ticket, the oldest step first.
+        commands: (directory, command) of every step whose directory is known, its own last.
+        in_sweep: Whether it is part of a sweep, which chose its name.
+    """
+
+    folder: Path
+    row: Mapping[str, Any]
+    about: Mapping[str, Any]
+    origin: Mapping[str, Any] | None
+    steps: tuple[Step, ...]
+    commands: tuple[tuple[str, str], ...]
+    in_sweep: bool
+
+    @property
+    def method(self) -> str:
+        """Name of its method."""
+        return str(self.row["method"])
+
+    @property
+    def ratio(self) -> float:
+        """The sparsity that was asked for; 0 where there is none."""
+        return float(self.row["ratio"])
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return int(self.row["seed"])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs that may be compared: one recipe, one metric, the same data.
+
+    Attributes:
+        title: What stands above it.
+        metric: The metric that is shown first.
+        runs: The runs, as given.
+    """
+
+    title: str
+    metric: Metric
+    runs: tuple[Run, ...]
+
+    @property
+    def methods(self) -> dict[str, list[Run]]:
+        """Runs by method, in the order in which they were given."""
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            found.setdefault(run.method, []).append(run)
+        return found
+
+    @property
+    def ratios(self) -> list[float]:
+        """All ratios that were asked for."""
+        return sorted({run.ratio for run in self.runs})
+
+    @property
+    def seeds(self) -> list[int]:
+        """All seeds."""
+        return sorted({run.seed for run in self.runs})
+
+    def roles(self) -> dict[str, Role]:
+        """What every method is."""
+        return {name: role_of(runs[0].about) for name, runs in self.methods.items()}
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """The settings of every method, as far as they are known."""
+        return {name: chosen_settings(runs[0].about, runs[0].origin) for name, runs in self.methods.items()}
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that a report is about.
+
+    Attributes:
+        comparisons: One per recipe, metric and data.
+        left_out: Why runs are missing, a line each.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    left_out: tuple[str, ...]
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs."""
+        return [run for comparison in self.comparisons for run in comparison.runs]
+
+
+def collect(sources: Sequence[Path]) -> Study:
+    """Reads runs and sweeps.
+
+    Args:
+        sources: Their directories.
+
+    Raises:
+        UserError: One is neither, is damaged, or nothing is finished.
+    """
+    left_out: list[str] = []
+    found: list[tuple[Path, Run]] = []
+    for source in sources:
+        if (source / "points.json").is_file():
+            found += [(source, run) for run in _sweep(source, left_out)]
+        elif (source / "run.json").is_file():
+            found += [(source, run) for run in _single_run(source, left_out)]
+        elif source.is_dir():
+            raise UserError(f"{source} is neither a run nor a sweep (no run.json, no points.json); give its --out")
+        else:
+            raise UserError(f"{source} does not exist; give the --out of a draw, a training or a sweep")
+    runs = _drop_duplicates(_with_unique_names(found), left_out)
+    if not runs:
+        raise UserError(f"nothing to report: {left_out[0] if left_out else 'there is no run'}")
+    return Study(tuple(_comparisons(runs)), tuple(left_out))
+
+
+def _sweep(root: Path, left_out: list[str]) -> list[Run]:
+    found, open_ = [], []
+    for told in _read(root / "points.json"):
+        try:
+            point = Point(**told)
+        except TypeError as error:
+            raise UserError(f"{root}/points.json is damaged ({error}); run the sweep again") from None
+        if (root / point.key / "result.json").exists():
+            found.append(_run(root / point.key, point, in_sweep=True))
+        else:
+            ratio = f", {percent(point.ratio)}" if point.ratio else ""
+            open_.append(f"{root / point.key} ({point.method}{ratio}, seed {point.seed}) is not finished")
+    left_out += open_[:_NAMED_OPEN]
+    if len(open_) > _NAMED_OPEN:
+        left_out.append(f"{len(open_) - _NAMED_OPEN} more results of {root} are not finished")
+    return found
+
+
+def _single_run(folder: Path, left_out: list[str]) -> list[Run]:
+    about = _read(folder / "run.json")
+    if not (folder / "result.json").exists():
+        left_out.append(f"{folder} is not finished; go on with: supertickets resume {folder}")
+        return []
+    if about.get("command") == "trunk":
+        left_out.append(f"{folder} is the trunk of a sweep, which has no ticket")
+        return []
+    try:
+        asked = about["recipe"]["prune"]["ratio"]
+        # Training a ticket further keeps its mask, and asks for no ratio itself.
+        ratio = asked or round(_read(folder / "result.json")["sparsity"], 3)
+        point = Point(recipe_name(about), method_name(about), ratio, about["recipe"]["seed"], folder.name)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder}/run.json is damaged or of another version ({error!r}); leave it out") from None
+    return [_run(folder, point, in_sweep=False)]
+
+
+def _run(folder: Path, point: Point, in_sweep: bool) -> Run:
+    try:
+        steps, about = _steps(folder), _read(folder / "run.json")
+        (row,) = rows([dataclasses.replace(point, key=folder.name)], folder.parent)
+        seconds = [step.seconds for step in steps]
+        row["samples"] = sum(step.samples for step in steps)
+        row["seconds"] = None if None in seconds else round(sum(s for s in seconds if s is not None), 3)
+        return Run(folder, row, about, _origin(folder), tuple(steps), tuple(_commands(folder)), in_sweep)
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        raise UserError(f"{folder} is damaged or of another version ({error!r}); leave it out") from None
+
+
+def _steps(folder: Path) -> list[Step]:
+    """The way to a ticket; without the directory of where a run began, as its record tells it."""
+    result, about = _read(folder / "result.json"), _read(folder / "run.json")
+    own = Step(str(folder.resolve()), result["samples"], result["seconds"])
+    if (parent := _parent(folder)) is not None:
+        return [*_steps(parent), own]
+    lineage = (about.get("made") or {}).get("lineage", ())
+    told = [Step(json.dumps(lineage[: i + 1]), step["samples"], None) for i, step in enumerate(lineage)]
+    return [*told, own]
+
+
+def _commands(folder: Path) -> list[tuple[str, str]]:
+    parent, about = _parent(folder), _read(folder / "run.json")
+    if parent is None:
+        return [(str(folder), command_of(about, str(folder)))]
+    return [*_commands(parent), (str(folder), command_of(about, str(folder), str(parent), alone=False))]
+
+
+def _origin(folder: Path) -> Mapping[str, Any] | None:
+    parent, about = _parent(folder), _read(folder / "run.json")
+    if parent is not None:
+        return _origin(parent)
+    return None if (about.get("made") or {}).get("lineage") else dict(about)
+
+
+def _parent(folder: Path) -> Path | None:
+    path = folder / "parent.json"
+    return folder.parent / _read(path) if path.exists() else None
+
+
+def _with_unique_names(found: Sequence[tuple[Path, Run]]) -> list[Run]:
+    """Gives single runs the names that a sweep has for their settings; tells equal names apart by directory."""
+    known: dict[tuple[str, str], str] = {}
+    for _, run in found:
+        if run.in_sweep:
+            known.setdefault((run.row["recipe"], identity(run.about)), run.method)
+    named = []
+    for source, run in found:
+        method = run.method if run.in_sweep else known.get((run.row["recipe"], identity(run.about)), run.method)
+        named.append((source, dataclasses.replace(run, row={**run.row, "method": method})))
+    first: dict[tuple[str, str], dict[str, Path]] = {}
+    for source, run in named:
+        first.setdefault((run.row["recipe"], run.method), {}).setdefault(identity(run.about), source)
+    clear = []
+    for _, run in named:
+        origins = first[run.row["recipe"], run.method]
+        if len(set(origins.values())) > 1:
+            method = f"{run.method} ({origins[identity(run.about)].name})"
+            run = dataclasses.replace(run, row={**run.row, "method": method})
+        clear.append(run)
+    return clear
+
+
+def _drop_duplicates(runs: Sequence[Run], left_out: list[str]) -> list[Run]:
+    """Drops what is given twice, so that no seed counts twice."""
+    kept: dict[tuple[Any, ...], Run] = {}
+    for run in runs:
+        at = (run.row["recipe"], run.method, run.ratio, run.seed, run.about.get("data"))
+        first = kept.setdefault(at, run)
+        if first.folder.resolve() != run.folder.resolve():
+            left_out.append(f"{run.folder} has method, ratio and seed of {first.folder}, which counts")
+    return list(kept.values())
+
+
+def _comparisons(runs: Sequence[Run]) -> list[Comparison]:
+    """Parts runs that say nothing about each other: other recipes, metrics or data."""
+    found: dict[tuple[str, Metric, str], list[Run]] = {}
+    for run in runs:
+        metric = primary_metric(name.removeprefix("test_") for name in run.row) or Metric("", "")
+        data = str(run.about.get("data"))
+        found.setdefault((run.row["recipe"], metric, data), []).append(run)
+    names = [recipe for recipe, *_ in found]
+    return [
+        Comparison(f"{recipe} (data {data[:8]})" if names.count(recipe) > 1 else recipe, metric, tuple(some))
+        for (recipe, metric, data), some in found.items()
+    ]
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); leave that run out") from None

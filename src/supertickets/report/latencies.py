@@ -1,0 +1,89 @@
+"""Latency of the tickets of a report on this device, kept beside it as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..deploy.benchmark import bench
+from ..errors import UserError
+from ..ticket import load
+from ..training import write_json
+from .collect import Comparison, Run, Study
+
+RUNTIMES = ("torch", "onnxruntime")
+_REPEATS = 50
+
+
+@dataclass(frozen=True)
+class MeasuredLatencies:
+    """What was measured.
+
+    Attributes:
+        said: On what, and how.
+        tickets: Milliseconds by runtime, by the hash of a ticket's weights.
+    """
+
+    said: str
+    tickets: dict[str, dict[str, float]]
+
+
+def measure_latencies(runs: Sequence[Run], path: Path) -> None:
+    """Times all tickets in turn, dead channels removed, and writes the file.
+
+    Raises:
+        UserError: A ticket is missing or damaged.
+    """
+    folders = {weights_of(run): run for run in reversed(runs)}
+    found = bench({key: load(run.folder) for key, run in folders.items() if key}, repeats=_REPEATS)
+    tickets: dict[str, dict[str, Any]] = {key: {"run": str(run.folder)} for key, run in folders.items() if key}
+    for name, latency in found.latencies.items():
+        key, runtime = name.rsplit("/", 1)
+        tickets[key][runtime] = dataclasses.asdict(latency)
+    about = {"device": found.device, "threads": found.threads, "batch": found.batch, "repeats": _REPEATS}
+    write_json(path, about | {"tickets": tickets})
+
+
+def load_recorded(path: Path) -> MeasuredLatencies | None:
+    """Reads what `measure` wrote; None if there is no file.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        data = json.loads(path.read_text())
+        tickets = {
+            key: {runtime: float(told[runtime]["median_ms"]) for runtime in RUNTIMES}
+            for key, told in data["tickets"].items()
+        }
+        said = f"{data['device']}, {data['threads']} thread, batch {data['batch']}: median of {data['repeats']} "
+        return MeasuredLatencies(said + "rounds in which all tickets took turns, dead channels removed", tickets)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error!r}); delete it, or measure again with --latency") from None
+
+
+def with_latency(study: Study, measured: MeasuredLatencies) -> Study:
+    """Gives every row the latencies of its ticket, as ``latency_RUNTIME``; a ticket that has changed has none."""
+
+    def timed(run: Run) -> Run:
+        found = measured.tickets.get(weights_of(run) or "", {})
+        return dataclasses.replace(run, row={**run.row, **{f"latency_{name}": value for name, value in found.items()}})
+
+    def all_timed(comparison: Comparison) -> Comparison:
+        return dataclasses.replace(comparison, runs=tuple(map(timed, comparison.runs)))
+
+    return dataclasses.replace(study, comparisons=tuple(map(all_timed, study.comparisons)))
+
+
+def weights_of(run: Run) -> str | None:
+    """Hash of the weights of a run's ticket, as the ticket tells it; None without a ticket."""
+    try:
+        return str(json.loads((run.folder / "ticket" / "config.json").read_text())["sha256"]["model.safetensors"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

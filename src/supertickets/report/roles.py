@@ -1,0 +1,219 @@
+"""How a run was made, read off its record: its way, what that is called, and the command that makes it again."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..config.loading import list_recipes, load_recipe
+from ..config.recipe import Recipe, flatten
+from ..runs.derive import PRUNE_PASSES_OVER, PRUNE_USES
+
+Record = Mapping[str, Any]
+_REACTIVATIONS = {"search": " + IR-S", "prune": " + IR-P", "none": ""}
+# What makes no other method of a run: where it happened, and what tables tell apart by themselves.
+_ASIDE = ("name", "description", "seed", "threads", "device", "checkpoint_seconds", "prune.ratio")
+_WHERE = ("data.dir", "data.workers", "data.keep_gb")
+# What commands take no setting of: it follows from the ticket, or from the command.
+_FIXED = ("search.interval", "search.last_epoch", "search.rho", "prune.ratio")
+# By command: how the names of settings begin that it does not take, and those of them that it takes all the same.
+_NOT_TAKEN = {
+    "draw": ((), ()),
+    "trunk": ((), ()),
+    "search": (("search.", "prune."), ()),
+    "train": (_FIXED, ()),
+    "retrain": (("search.", "prune.", "supernet.", "epochs"), ()),
+    "transfer": (("search.", "prune.", "supernet."), ("supernet.settings.",)),
+    "prune": (PRUNE_PASSES_OVER, PRUNE_USES),
+}
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a method is, whatever its name.
+
+    Attributes:
+        way: "two-in-one", "search-then-prune", or anything else.
+        progressive: Whether two-in-one training prunes step by step (PP).
+        reactivate: When its weights come back: "search" (IR-S), "prune" (IR-P) or "none".
+        restore: What they come back as.
+        criterion: By which a finished network was pruned, if it was.
+        retrained: Whether the ticket was trained further.
+    """
+
+    way: Literal["two-in-one", "search-then-prune", "other"]
+    progressive: bool
+    reactivate: str
+    restore: str
+    criterion: str | None
+    retrained: bool
+
+
+def steps_of(about: Record) -> list[Record]:
+    """Every command that led to a run's ticket, as its record has them, the oldest first, its own last."""
+    made, recipe = about.get("made") or {}, about["recipe"]
+    own = {"command": about["command"], "recipe": recipe["name"], "sparse": bool(recipe["prune"]["ratio"])}
+    before = [{**step, "sparse": step.get("sparsity", 0) > 0} for step in made.get("lineage", ())]
+    return [*before, own | {key: made[key] for key in ("criterion", "batches", "rounds", "head") if key in made}]
+
+
+def recipe_name(about: Record) -> str:
+    """The recipe that a ticket is measured by: without what commands add to its name."""
+    steps = steps_of(about)
+    last = max((i for i, step in enumerate(steps) if step["command"] == "transfer"), default=0)
+    name = str(steps[last]["recipe"])
+    return name.removesuffix(f"-from-{steps[last - 1]['recipe']}") if last else name
+
+
+def role_of(about: Record) -> Role:
+    """The role of a run in the comparisons of the paper (Sec. 4.2, 4.3)."""
+    steps, prune = steps_of(about), about["recipe"]["prune"]
+    commands = [step["command"] for step in steps]
+    way: Literal["two-in-one", "search-then-prune", "other"] = "other"
+    if commands[0] == "draw" and "transfer" not in commands:
+        if steps[0]["sparse"] and "prune" not in commands:
+            way = "two-in-one"
+        elif not steps[0]["sparse"] and "prune" in commands:
+            way = "search-then-prune"
+    reactivate, restore = str(prune["reactivate"]), str(prune.get("restore", "stored"))
+    criterion = next((str(step["criterion"]) for step in reversed(steps) if "criterion" in step), None)
+    return Role(way, bool(prune["progressive"]), reactivate, restore, criterion, commands[-1] == "retrain")
+
+
+def method_name(about: Record) -> str:
+    """What a run that belongs to no sweep is called."""
+    steps, prune = steps_of(about), about["recipe"]["prune"]
+    name = ""
+    for before, step in zip([None, *steps], steps, strict=False):
+        command = step["command"]
+        if command == "train":
+            name = "dense"
+        elif command == "draw" and not step["sparse"]:
+            name = "search only"
+        elif command == "draw":
+            name = "two-in-one" + (" + PP" if prune["progressive"] else "") + _REACTIVATIONS[prune["reactivate"]]
+        elif command == "prune":
+            name = f"S+P ({step['criterion']})" if name == "search only" else f"{name} + prune ({step['criterion']})"
+        elif command == "transfer" and before is not None:
+            name = f"transfer from {before['recipe']}"
+        elif command == "retrain":
+            name += " + retrain"
+    return name
+
+
+def describe_method(about: Record) -> str:
+    """The commands of a method in one line, e.g. "draw, then prune (magnitude), then retrain (10 epochs)"."""
+    told = []
+    for step in steps_of(about):
+        searched = step["command"] == "draw" and not step["sparse"]
+        told.append("draw without pruning" if searched else str(step["command"]))
+        if "criterion" in step:
+            told[-1] += f" ({step['criterion']})"
+    if about["command"] in ("retrain", "transfer"):
+        told[-1] += f" ({about['recipe']['epochs']} epochs)"
+    return ", then ".join(told)
+
+
+def settings_of(about: Record) -> dict[str, Any]:
+    """All settings that make a method what it is, by their dotted names; seed, ratio and places left out."""
+    flat = flatten(about["recipe"])
+    return {name: value for name, value in flat.items() if name not in _ASIDE + _WHERE}
+
+
+def identity(about: Record) -> str:
+    """Equal for runs that differ in seed and ratio alone."""
+    steps = [{key: step.get(key) for key in ("command", "criterion", "batches", "rounds")} for step in steps_of(about)]
+    samples = [step.get("samples") for step in (about.get("made") or {}).get("lineage", ())]
+    return json.dumps([steps, samples, settings_of(about)], sort_keys=True)
+
+
+def chosen_settings(about: Record, origin: Record | None) -> dict[str, Any]:
+    """The settings of a method that someone chose, as far as they are known.
+
+    Pruning and retraining switch off what they have no use for; what counts there is how the network was trained that
+    they began with, and how it was pruned.
+
+    Args:
+        about: Record of the run.
+        origin: Record of the training that it goes back to; None if that is not known.
+    """
+    if origin is None:
+        return {}
+    found = settings_of(origin)
+    if not origin["recipe"]["prune"]["ratio"]:
+        found = {name: value for name, value in found.items() if not name.startswith("prune.")}
+        if any(step["command"] == "prune" for step in steps_of(about)):
+            found |= {name: value for name, value in settings_of(about).items() if name in PRUNE_USES}
+    return found
+
+
+def command_of(about: Record, out: str, ticket: str = "TICKET", alone: bool = True) -> str:
+    """The command that makes a run again, of the settings that it recorded.
+
+    Args:
+        about: The record.
+        out: Its directory.
+        ticket: Where it began, if that is known.
+        alone: Whether settings may have been changed against the ticket's; a sweep changes none.
+    """
+    made, recipe, command = about.get("made") or {}, about["recipe"], str(about["command"])
+    name = recipe_name(about)
+    words = ["supertickets", "draw" if command == "trunk" else command]
+    if command in ("draw", "trunk", "train"):
+        words.append(_recipe_word(name))
+    else:
+        words.append(ticket)
+    if command == "transfer":
+        words.append(_recipe_word(name))
+        if made.get("head", {}).get("kind") == "inherited":
+            words += ["--head", "HEAD"]
+    if command == "retrain":
+        words += ["--epochs", str(recipe["epochs"])]
+    if command == "prune":
+        words += ["--ratio", f"{recipe['prune']['ratio']:g}", "--criterion", str(made["criterion"])]
+        words += [word for key in ("batches", "rounds") if key in made for word in (f"--{key}", str(made[key]))]
+    if alone or command in ("draw", "trunk", "train"):
+        words += _setting_words(recipe, name, command)
+    return shlex.join([*words, "--out", out])
+
+
+def _setting_words(recipe: Record, name: str, command: str) -> list[str]:
+    """Settings in which a recipe differs from the shipped one of that name, or from the defaults, as words."""
+    plain, fixed, but = _plain(name), *_NOT_TAKEN[command]
+    words = []
+    for key, value in _spread(recipe).items():
+        if key in ("name", "description") or (key in plain and plain[key] == value):
+            continue
+        if key.startswith(fixed) and not key.startswith(but):
+            continue
+        words += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
+    return words if "--seed" in words or command in ("retrain", "prune") else [*words, "--seed", str(recipe["seed"])]
+
+
+@functools.lru_cache
+def _plain(name: str) -> dict[str, Any]:
+    """The settings of a shipped recipe; the defaults if there is none of that name."""
+    recipe = load_recipe(name) if name in list_recipes() else Recipe()
+    return _spread(json.loads(json.dumps(recipe.to_json())))
+
+
+def _spread(recipe: Record) -> dict[str, Any]:
+    """Settings by dotted names, those of the supernet too."""
+    flat = flatten(recipe)
+    inner = flat.pop("supernet.settings", None) or {}
+    return flat | {f"supernet.settings.{name}": value for name, value in inner.items()}
+
+
+def _recipe_word(name: str) -> str:
+    return name if name in list_recipes() else f"{name}.yaml"
+
+
+def differing_settings(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the settings that are not the same in all that have them."""
+    names = dict.fromkeys(name for each in settings for name in each)
+    values = {name: {json.dumps(each[name], sort_keys=True) for each in settings if name in each} for name in names}
+    return [name for name in names if len(values[name]) > 1]

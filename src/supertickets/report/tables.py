@@ -1,0 +1,188 @@
+"""What is printed: architectures, costs, latencies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+from torch import Tensor
+
+from ..config.loading import list_recipes, load_recipe
+from ..cost import Cost, LayerCost, count
+from ..data import load_splits, published_samples, published_shape
+from ..deploy import Bench
+from ..errors import UserError
+from ..models import HRNetSpec, Spec
+from ..models.factory import create_spec
+from ..runs.model_init import supernet_for
+from ..ticket import load
+
+TERA_FLOPS = 10  # that a large GPU sustains in the training of small networks; assumed
+
+
+@dataclass(frozen=True)
+class Description:
+    """A network, and for that of a recipe how long it is trained.
+
+    Attributes:
+        spec: The network.
+        mask: Flags of a ticket's weights.
+        cost: What it costs.
+        epochs: Passes over the data.
+        samples: Training samples, if they are known.
+    """
+
+    spec: Spec
+    mask: Mapping[str, Tensor]
+    cost: Cost
+    epochs: int | None = None
+    samples: int | None = None
+
+    @property
+    def gpu_hours(self) -> float | None:
+        """An estimate: three passes over the full supernet per sample (the backward is two) at an assumed rate."""
+        if self.epochs is None or self.samples is None:
+            return None
+        return 3 * 2 * self.cost.macs * self.samples * self.epochs / (TERA_FLOPS * 1e12) / 3600
+
+
+def describe(what: str, data_dir: str | None = None) -> Description:
+    """Describes a ticket, or the full supernet of a recipe.
+
+    Args:
+        what: Folder of a ticket, name or file of a recipe.
+        data_dir: Data whose size, channels and classes a recipe's supernet takes; without, those that are published.
+
+    Raises:
+        UserError: It is neither.
+    """
+    if Path(what).is_dir():
+        ticket = load(what)
+        return Description(ticket.spec, ticket.mask, ticket.cost)
+    if what not in list_recipes() and not what.endswith((".yaml", ".yml")):
+        raise UserError(f"'{what}' is neither the folder of a ticket nor a recipe; see: supertickets recipes")
+    recipe = load_recipe(what, ["--data.dir", data_dir] if data_dir else [])
+    if data_dir:
+        splits = load_splits(recipe.data)
+        spec, samples = supernet_for(recipe, splits), len(splits.train) or None
+    else:
+        settings, samples = recipe.supernet, published_samples(recipe.name, recipe.data)
+        spec = create_spec(
+            settings.name, transformer=settings.transformer, **published_shape(recipe.data) | settings.settings
+        )
+    return Description(spec, {}, count(spec), recipe.epochs or None, samples)
+
+
+def architecture_table(spec: Spec, mask: Mapping[str, Tensor], cost: Cost) -> Table:
+    """One row per block: what is left of its units, its MACs and, under a mask, the density of its weights.
+
+    Other networks than multi-resolution ones have a row per layer, without units.
+    """
+    under_mask = ("masked", "density") if mask else ()
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    if not isinstance(spec, HRNetSpec):
+        table.add_column("layer", no_wrap=True)
+        for heading in ("MACs", *under_mask):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for row in cost.layers:
+            table.add_row(row.name, *_costs([row], mask, f"{row.name}."))
+        return table
+    full = spec.full_units()
+    table.add_column("block", no_wrap=True)
+    table.add_column("shape", no_wrap=True)
+    for heading in (*(f"{k}x{k}" for k in spec.style.kernels), "tokens", "MACs", *under_mask):
+        table.add_column(heading, justify="right", no_wrap=True)
+    rest = {row.name for row in cost.layers}
+    for name, shape in spec.shapes().items():
+        rows = [row for row in cost.layers if row.name.startswith(f"blocks.{name}.")]
+        rest -= {row.name for row in rows}
+        units = spec.units[name]
+        table.add_row(
+            name,
+            f"{shape.channels_in}->{shape.channels_out}" + (f" /{shape.stride}" if shape.stride > 1 else ""),
+            *map(_units_left, units.hidden, full[name].hidden),
+            _units_left(units.tokens, full[name].tokens),
+            *_costs(rows, mask, f"blocks.{name}."),
+        )
+    for row in cost.layers:
+        if row.name in rest:
+            blank = [""] * (len(spec.style.kernels) + 2)
+            table.add_row(row.name, *blank, *_costs([row], mask, f"{row.name}."))
+    return table
+
+
+def cost_lines(cost: Cost) -> list[str]:
+    """The figures of a network, each said once."""
+    return [
+        f"weights  {cost.params:,} parameters, {cost.nonzero_params:,} not zero "
+        f"(sparsity {cost.sparsity:.1%} of maskable weights, {cost.sparsity_all:.1%} of all)",
+        f"MACs     {cost.macs:,} dense, {cost.masked_macs:,} under the mask, {cost.paper_macs:,} as the paper counts",
+        "Zeros save time only where a runtime uses them: measure it with supertickets bench.",
+    ]
+
+
+def training_line(described: Description) -> str | None:
+    """How long a recipe trains; None where that is not known."""
+    if described.gpu_hours is None:
+        return None
+    return (
+        f"training {described.epochs} epochs of {described.samples:,} samples: "
+        f"{described.gpu_hours:.2g} GPU-hours if a GPU sustains {TERA_FLOPS} TFLOP/s (assumed, not measured: "
+        "small maps may take several times more, shrinking makes it less)"
+    )
+
+
+def bench_table(found: Bench, others: Sequence[str], ticket: str) -> Table:
+    """Median latency per runtime of a ticket and of others, and how many times faster than the last of them it is.
+
+    Two others are the network without connections and that with all; then it also tells by how much longer than the
+    first all take (LTH4SA, Eq. 7).
+    """
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        caption=f"{found.device}; {found.threads} thread(s), batch {found.batch}; "
+        "median and 10-90% of interleaved runs",
+        caption_justify="left",
+    )
+    table.add_column("runtime")
+    names, compared = (*others, ticket), len(others) > 1
+    for heading in (*names, "faster"):
+        table.add_column(heading, justify="right")
+    for runtime in ("torch", "onnxruntime"):
+        cells: list[str] = []
+        for name in names:
+            latency = found.latencies[f"{name}/{runtime}"]
+            longer = f", {100 * (found.ratio(name, names[0], runtime) - 1):+.1f}%" if compared and cells else ""
+            cells.append(f"{latency.median_ms:.2f} ms ({latency.low_ms:.2f}-{latency.high_ms:.2f}){longer}")
+        table.add_row(runtime, *cells, f"{found.ratio(others[-1], ticket, runtime):.2f}x")
+    return table
+
+
+def _units_left(left: int, most: int) -> str:
+    """Units that are left; of how many, if some were removed."""
+    if not most:
+        return ""
+    return str(most) if left == most else f"{left}/{most}"
+
+
+def _costs(rows: Sequence[LayerCost], mask: Mapping[str, Tensor], prefix: str) -> list[str]:
+    """MACs; with a mask also those under it, and the density of the weights whose names begin so."""
+    macs = _short(sum(row.macs for row in rows))
+    if not mask:
+        return [macs]
+    flags = [f for name, f in mask.items() if name.startswith(prefix)]
+    total = sum(f.numel() for f in flags)
+    density = f"{sum(int(f.sum()) for f in flags) / total:.0%}" if total else ""
+    return [macs, _short(sum(row.masked_macs for row in rows)), density]
+
+
+def _short(value: int) -> str:
+    """Three digits and a unit."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= 0.9995 * size:
+            digits = value / size
+            return f"{digits:.{2 if digits < 9.995 else 1 if digits < 99.95 else 0}f} {unit}"
+    return str(value)

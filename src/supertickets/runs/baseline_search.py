@@ -1,0 +1,137 @@
+"""What a policy search is compared with: networks around the same cost, each trained alone, the best on validation.
+
+Random search draws them all (TuNAS, Sec. 3.2); regularised evolution changes the best of those that it has trained.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ..cost.budget import format_cost, make_budget
+from ..data import load_splits
+from ..errors import UserError
+from .model_init import LATENCY_FILE, space_for
+from .budget import MeasureTable, check_budget_reachable, find_table
+from ..config.recipe import Recipe
+from .derive import check_budget_given, subnet_recipe
+from .api import load_or_run, train
+from ..nas import Space, CostRange, evolve, random_networks
+from ..models import MobileSpec
+from ..tasks.metric import primary_metric
+from ..ticket import Ticket, load
+from ..training import RunDir, write_json
+
+By = Literal["random", "evolution"]
+_RECORD = "search.json"  # what a directory was begun with
+_TRIES = 50_000  # random networks until enough are so close to the target
+
+
+def baseline_search(
+    recipe: Recipe,
+    out: Path,
+    by: By,
+    networks: int = 20,
+    tolerance: float = 0.02,
+    measure: MeasureTable | None = None,
+    say: Callable[[str], None] = print,
+) -> Ticket:
+    """Trains networks of a space whose cost lies around the target; called again, it goes on.
+
+    Args:
+        recipe: Every network is trained by it from fresh weights; ``supernet.name`` is a space, ``budget`` the target.
+        out: Directory; a run per network, ``networks.csv``, and ``ticket`` of the best on the validation split.
+        by: How networks are chosen.
+        networks: How many are trained.
+        tolerance: Largest distance from the target, as a share of it.
+        measure: Makes a latency table where the budget needs one and the recipe names none.
+        say: Tells what is going on.
+
+    Raises:
+        UserError: A setting cannot work, or the space has too few networks so close to the target.
+    """
+    if by not in get_args(By):
+        raise UserError(f"--by {by} is for connections of a ResNet; a space is searched by policy, random or evolution")
+    check_budget_given(recipe)
+    if networks < 1:
+        raise UserError(f"--networks is {networks}; the nearest possible is 1")
+    if not 0 < tolerance < 1:
+        raise UserError(f"--tolerance is {tolerance:g}; it is a share of the target, e.g. 0.02")
+    if recipe.budget.measured:
+        raise UserError("budget.measured finds another figure every time; leave it out, for a table")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(f"--by {by} trains one network after the other; start it without torchrun")
+    splits = load_splits(recipe.data)
+    spec = space_for(recipe, splits)
+    about = {
+        "by": by,
+        "networks": networks,
+        "tolerance": tolerance,
+        "recipe": recipe.to_json(),
+        "data": splits.digest(),
+    }
+    with RunDir(out) as run:
+        _resume_or_start(run, json.loads(json.dumps(about)))
+        table = find_table(recipe, spec, measure, say) if not (out / LATENCY_FILE).exists() else None
+        if table is not None:
+            table.save(out / LATENCY_FILE)
+        return _search(recipe, spec, run, about, say)
+
+
+def _resume_or_start(run: RunDir, about: dict[str, Any]) -> None:
+    """Begins a search in a directory, or goes on with the same one."""
+    record = run.path / _RECORD
+    if not record.exists():
+        run.check_free()
+        write_json(record, about)
+    elif json.loads(record.read_text()) != about:
+        raise UserError(f"{run.path} holds a search with other settings or data; choose another --out")
+
+
+def _search(recipe: Recipe, spec: MobileSpec, run: RunDir, about: dict[str, Any], say: Callable[[str], None]) -> Ticket:
+    out, networks, tolerance = run.path, about["networks"], about["tolerance"]
+    budget, space, rows = make_budget(recipe.budget, spec, out / LATENCY_FILE), Space(spec.decisions()), list[dict[str, Any]]()
+    qualities = list[float]()
+    check_budget_reachable(budget, spec, recipe)
+
+    def cost(indices: Tensor) -> Tensor:
+        return torch.tensor([budget.cost(choices) for choices in space.genotypes(indices)])
+
+    def quality(indices: Tensor) -> Tensor:
+        for choices in space.genotypes(indices):
+            name = hashlib.sha256(json.dumps(choices).encode()).hexdigest()[:12]
+            say(f"network {len(rows) + 1} of {networks}: {name}, {format_cost(budget.name, budget.cost(choices))}")
+            ticket = load_or_run(out / name, partial(train, subnet_recipe(recipe, choices)))
+            scores = {split: ticket.about[split] for split in ("validation", "test")}
+            told = {split: found[m.name] for split, found in scores.items() if (m := primary_metric(found)) is not None}
+            rows.append({"network": name, "cost": budget.cost(choices), **told, "samples": ticket.about["samples"]})
+            metric = primary_metric(scores["validation"])
+            qualities.append(metric.quality(scores["validation"]) if metric else 0.0)
+        return torch.tensor(qualities[-len(indices) :])
+
+    window = CostRange((1 - tolerance) * budget.target, (1 + tolerance) * budget.target)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    if about["by"] == "random":
+        quality(random_networks(space, cost, window, networks, generator, _TRIES))
+    else:
+        evolve(space, quality, cost, window, networks, generator, population=max(2, networks // 4), tournament=2)
+    best = rows[max(range(len(rows)), key=qualities.__getitem__)]
+    with (out / "networks.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    shutil.rmtree(out / "ticket", ignore_errors=True)
+    shutil.copytree(out / best["network"] / "ticket", out / "ticket")
+    passes = {row["network"]: row["samples"] for row in rows}  # evolution may come back to a network
+    write_json(out / "result.json", {"by": about["by"], **best, "samples": sum(passes.values())})
+    return load(out / "ticket")

@@ -1,0 +1,212 @@
+"""Runs that begin with a ticket: the recipe restated for them, and the record of what went before."""
+
+from __future__ import annotations
+
+import dataclasses
+from argparse import ArgumentError
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast, get_args
+
+from ..errors import UserError
+from ..config.loading import load_recipe, override_settings, recipe_from_json
+from ..config.search_settings import BudgetSettings, ConnectBy
+from ..config.recipe import LrSettings, Recipe
+from ..models import ResNetSpec
+from ..ticket import Ticket
+from ..algorithms.transfer import head_settings
+
+# A schedule that only matters to search and pruning must not stop a training without them.
+NO_SEARCH_NO_PRUNING = ("--prune.ratio", "0", "--search.interval", "0", "--search.last_epoch", "null")
+# What pruning in one shot has no use for, since it trains nothing; and the settings of pruning that it has.
+PRUNE_PASSES_OVER = ("search.", "prune.", "supernet.", "optimizer.", "lr.", "distill.", "epochs", "ema_decay")
+PRUNE_USES = tuple(
+    f"prune.{name}"
+    for name in ("layer_floor", "exempt_below", "normalise", "transformer", "classifier", "scope", "group")
+)
+
+
+def recipe_of(ticket: Ticket) -> Recipe:
+    """The recipe a ticket was made by.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    try:
+        return recipe_from_json(ticket.about["recipe"])
+    except (ArgumentError, KeyError, TypeError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"the ticket's recipe cannot be read ({why}); it is damaged or of another version") from None
+
+
+def fixed_network(recipe: Recipe) -> Recipe:
+    """The recipe without search and pruning."""
+    return dataclasses.replace(
+        recipe,
+        budget=BudgetSettings(),
+        search=dataclasses.replace(recipe.search, interval=0, last_epoch=None, rho=0.0),
+        prune=dataclasses.replace(recipe.prune, ratio=0.0),
+    )
+
+
+def check_budget_given(recipe: Recipe) -> None:
+    """Raises `UserError` if a search has nothing to aim at."""
+    if not recipe.budget.given:
+        raise UserError("a search needs a target: --budget.latency_ms, --budget.macs or --budget.params")
+
+
+def with_search_method(recipe: Recipe, by: str | None) -> Recipe:
+    """The recipe of a search for connections, with a way to find them in place of its own.
+
+    Raises:
+        UserError: There is no such way.
+    """
+    if by is None:
+        return recipe
+    if by not in get_args(ConnectBy):
+        raise UserError(f"--by {by} searches a space; connections are found by one of {', '.join(get_args(ConnectBy))}")
+    return dataclasses.replace(recipe, connect=dataclasses.replace(recipe.connect, by=cast(ConnectBy, by)))
+
+
+def subnet_recipe(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
+    """A recipe with a space, restated for training one network of it from fresh weights."""
+    given = recipe.supernet.settings
+    settings = {**given, "choices": {**given.get("choices", {}), **choices}}
+    supernet = dataclasses.replace(recipe.supernet, settings=settings)
+    return dataclasses.replace(fixed_network(recipe), supernet=supernet)
+
+
+def scheme_recipe(recipe: Recipe, scheme: str) -> Recipe:
+    """A recipe with a ResNet, restated for training the network of one connection scheme from fresh weights."""
+    supernet = dataclasses.replace(recipe.supernet, settings={**recipe.supernet.settings, "scheme": scheme})
+    return dataclasses.replace(fixed_network(recipe), supernet=supernet)
+
+
+def reject_budget(recipe: Recipe, command: str) -> None:
+    """Raises `UserError` if a recipe limits what a policy search may find, where there is none."""
+    for name in recipe.budget.given:
+        raise UserError(f"{command} takes no budget.{name}: it is what supertickets search searches for")
+
+
+def retrain_recipe(ticket: Ticket, epochs: int, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe a ticket was made by, restated for training it further.
+
+    The peak learning rate is a tenth of the recipe's, and its schedule is the same, over the new epochs: warm-up,
+    milestones and intervals of a decay are stretched or shortened with them. Overrides win.
+
+    Raises:
+        UserError: A setting is unknown or impossible.
+    """
+    if epochs < 1:
+        raise UserError(f"--epochs is {epochs}; the nearest possible is 1")
+    reject_settings(overrides, ("search.", "prune.", "supernet."), "retrain", "architecture and mask stay as they are")
+    made_by = fixed_network(recipe_of(ticket))
+    fixed = dataclasses.replace(
+        made_by,
+        name=f"{made_by.name}-retrained",
+        epochs=epochs,
+        optimizer=dataclasses.replace(made_by.optimizer, lr=made_by.optimizer.lr / 10),
+        lr=stretch_schedule(made_by.lr, epochs / made_by.epochs),
+    )
+    return override_settings(fixed, overrides)
+
+
+def stretch_schedule(lr: LrSettings, factor: float) -> LrSettings:
+    """A schedule over ``factor`` times as many epochs."""
+    return dataclasses.replace(
+        lr,
+        warmup_epochs=lr.warmup_epochs * factor,
+        milestones=tuple(max(1, round(milestone * factor)) for milestone in lr.milestones),
+        decay_epochs=lr.decay_epochs * factor,
+    )
+
+
+def transfer_recipe(ticket: Ticket, source: str, overrides: Sequence[str] = (), head: Ticket | None = None) -> Recipe:
+    """A recipe of the target, restated for training a ticket's features on its data: its whole schedule, no search.
+
+    Of the recipe's network, the settings of a fresh head are all that counts; the network of a ResNet's ticket is told
+    by the ticket's own name of it.
+
+    Args:
+        ticket: Where the features come from.
+        source: Name or file of the recipe.
+        overrides: Command-line words; of the supernet only a fresh head has settings left to choose.
+        head: Where the head comes from, if it is inherited.
+
+    Raises:
+        UserError: A setting is unknown, impossible or of no use.
+    """
+    recipe = load_recipe(source, [*NO_SEARCH_NO_PRUNING, *overrides])
+    reject_settings(overrides, ("search.", "prune."), "transfer", "architecture and mask stay as they are")
+    fresh = head is None and recipe_of(ticket).task != recipe.task
+    settings = head_settings(ticket)
+    free = tuple(f"supernet.settings.{name}" for name in settings) if fresh else ()
+    whose = "but the head, is the ticket's" if fresh else "the head too, is the tickets'"
+    reject_settings(overrides, ("supernet.",), "transfer", f"the network, {whose}", free)
+    supernet = recipe.supernet
+    if isinstance(ticket.spec, ResNetSpec):
+        supernet = recipe_of(ticket).supernet
+        if fresh:
+            kept = {name: value for name, value in supernet.settings.items() if name not in ("head", *settings)}
+            chosen = {name: value for name, value in recipe.supernet.settings.items() if name in settings}
+            supernet = dataclasses.replace(supernet, settings=kept | chosen)
+    return dataclasses.replace(recipe, name=f"{recipe.name}-from-{recipe_of(ticket).name}", supernet=supernet)
+
+
+def prune_recipe(ticket: Ticket, ratio: float, criterion: str = "magnitude", overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe a ticket was made by, restated for pruning it in one shot.
+
+    Args:
+        ticket: What to prune.
+        ratio: Share of the maskable weights that is zero afterwards.
+        criterion: How weights are ranked; ``prune.normalise`` is for magnitudes alone.
+        overrides: Command-line words on the data, the device and what is exempt from pruning; the recipe's own
+            exemptions hold otherwise.
+
+    Raises:
+        UserError: A setting is unknown, impossible or of no use.
+    """
+    if not 0 < ratio < 1:
+        raise UserError(f"--ratio is {ratio:g}; it is a share of the weights, e.g. 0.9")
+    reject_settings(overrides, ("prune.ratio",), "prune", "the share of zeros is --ratio")
+    reject_settings(overrides, PRUNE_PASSES_OVER, "prune", "nothing is trained", PRUNE_USES)
+    made_by = fixed_network(recipe_of(ticket))
+    normalise = made_by.prune.normalise if criterion == "magnitude" else "none"
+    once = dataclasses.replace(made_by.prune, ratio=ratio, progressive=False, interval=1, normalise=normalise)
+    return override_settings(dataclasses.replace(made_by, name=f"{made_by.name}-pruned", prune=once), overrides)
+
+
+def lineage(ticket: Ticket) -> list[dict[str, Any]]:
+    """Every run that led to a ticket, the oldest first, its own last."""
+    about, recipe = ticket.about, recipe_of(ticket)
+    step = {
+        "command": about.get("command"),
+        "recipe": recipe.name,
+        "seed": recipe.seed,
+        "task": recipe.task,
+        "data": recipe.data.source,
+        "digest": about.get("data"),
+        "classes": len(ticket.classes),
+        "samples": about.get("samples"),
+        "sparsity": ticket.cost.sparsity,
+    }
+    more = {key: about[key] for key in ("head", "criterion", "batches", "rounds") if key in about}
+    return [*about.get("lineage", ()), step | more]
+
+
+def reject_settings(words: Iterable[str], prefixes: tuple[str, ...], command: str, why: str, but: tuple[str, ...] = ()) -> None:
+    """Refuses settings that a command has no use for.
+
+    Args:
+        words: Command-line words.
+        prefixes: How their names begin.
+        command: What takes none of them.
+        why: The reason, or what to do instead.
+        but: Names that it takes all the same.
+
+    Raises:
+        UserError: Names the first such setting.
+    """
+    for word in words:
+        name = word[2:].split("=")[0]
+        if word.startswith("--") and name.startswith(prefixes) and name not in but:
+            raise UserError(f"{command} takes no {name}: {why}")

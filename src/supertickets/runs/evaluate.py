@@ -1,0 +1,48 @@
+"""A ticket measured on the data it was drawn on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ..data import Batches, Samples, load_splits
+from ..device import find_device
+from ..errors import UserError
+from .model_init import check_data
+from .derive import recipe_of
+from ..ticket import Ticket
+from ..training import Runtime, evaluate
+
+
+def evaluate_ticket(
+    ticket: Ticket,
+    data_dir: str | None = None,
+    split: str = "test",
+    boxes: str | None = None,
+    device: str = "auto",
+) -> dict[str, float]:
+    """Measures a ticket on a split of the data it was drawn on.
+
+    Args:
+        ticket: What to measure.
+        data_dir: Folder with the data set, if it has moved.
+        split: "train", "validation" or "test".
+        boxes: Of people in the test split, in place of the recipe's ``data.boxes``.
+        device: Where the network runs; "auto" takes a GPU if there is one.
+
+    Raises:
+        UserError: The data is missing, or has other classes; or there is no such device.
+    """
+    runtime = Runtime(find_device(device))
+    recipe = recipe_of(ticket)
+    data = dataclasses.replace(recipe.data, dir=data_dir or recipe.data.dir)
+    if boxes is not None:
+        if recipe.task != "pose":
+            raise UserError(f"--boxes are boxes of people, but the ticket is for {recipe.task}; leave them out")
+        data = dataclasses.replace(data, boxes=boxes)
+    splits = load_splits(data)
+    check_data("the ticket", ticket, splits)
+    splits = dataclasses.replace(splits, preprocessing=ticket.preprocessing)
+    batches = Batches(splits, data, recipe.augment, recipe.seed)
+    samples: Samples = getattr(splits, split)
+    module = ticket.module_on(runtime.device)
+    return evaluate(module, batches.evaluation(samples), samples, ticket.task, runtime)

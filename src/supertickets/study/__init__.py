@@ -1,1 +1,0 @@
-"""Study: tables and pictures of what came out."""

@@ -1,0 +1,1 @@
+"""Sweeps: many runs planned, shared, distributed and collected."""

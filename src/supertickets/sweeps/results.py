@@ -1,0 +1,84 @@
+"""Results of a sweep: rows, their file, and a table of means."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from ..analysis.statistics import summarize
+from ..tasks import Metric
+from ..tasks.metric import primary_metric
+from .sweep import Point
+
+_COSTS = ("sparsity", "params", "nonzero_params", "macs", "masked_macs", "paper_macs", "samples", "seconds")
+
+
+def rows(points: Sequence[Point], root: Path) -> list[dict[str, Any]]:
+    """Results of the points that are done: what they are, their metrics on both splits, and what they cost.
+
+    ``seconds`` and ``samples`` are those of the whole way to a ticket, the runs that it began from included.
+    """
+    found = []
+    for point in points:
+        result = root / point.key / "result.json"
+        if not result.exists():
+            continue
+        data = json.loads(result.read_text())
+        metrics = {f"{split}_{name}": value for split in ("validation", "test") for name, value in data[split].items()}
+        found.append(
+            {**vars(point), **metrics, **{name: data[name] for name in _COSTS}, **method_label(root / point.key)}
+        )
+    return found
+
+
+def method_label(run: Path) -> dict[str, float]:
+    """Image passes and seconds of a run and of all that led to its ticket."""
+    samples, seconds = 0, 0.0
+    at: Path | None = run
+    while at is not None:
+        result = json.loads((at / "result.json").read_text())
+        samples, seconds = samples + result["samples"], seconds + result["seconds"]
+        parent = at / "parent.json"
+        at = at.parent / json.loads(parent.read_text()) if parent.exists() else None
+    return {"samples": samples, "seconds": round(seconds, 3)}
+
+
+def write_csv(path: Path, found: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows with the columns of all of them."""
+    columns = list(dict.fromkeys(name for row in found for name in row))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(found)
+
+
+def percent(ratio: float) -> str:
+    """A ratio as tables and texts have it, e.g. "97.5%"."""
+    return f"{100 * ratio:.3g}%" if ratio else "unpruned"
+
+
+def results_table(found: Sequence[Mapping[str, Any]]) -> Table:
+    """A row per recipe and method, a column per ratio: mean and deviation of the test figure over seeds."""
+    table = Table(box=box.SIMPLE_HEAD)
+    figures: dict[tuple[str, str], dict[float, list[float]]] = {}
+    metric = Metric("", "")
+    for row in found:
+        scores = {name.removeprefix("test_"): value for name, value in row.items() if name.startswith("test_")}
+        metric = primary_metric(scores) or metric
+        figures.setdefault((row["recipe"], row["method"]), {}).setdefault(row["ratio"], []).append(
+            scores.get(metric.name, 0.0)
+        )
+    ratios = sorted({ratio for cells in figures.values() for ratio in cells})
+    table.add_column("recipe")
+    table.add_column(f"method ({metric.display_name}, test)")
+    for ratio in ratios:
+        table.add_column(percent(ratio), justify="right")
+    for (recipe, method), cells in figures.items():
+        table.add_row(recipe, method, *(str(summarize(cells.get(ratio, [])) or "") for ratio in ratios))
+    return table

@@ -1,0 +1,331 @@
+"""Sweeps: a YAML file of recipes, methods, ratios and seeds becomes jobs, of which none is done twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from ..config.loading import list_sweeps, load_recipe, recipe_from_json
+from ..config.recipe import Recipe, flatten
+from ..config.schedule import check_schedule, pruning_timeline
+from ..errors import UserError, suggest
+from ..pruning import find_criterion
+from ..runs.derive import NO_SEARCH_NO_PRUNING, fixed_network, reject_settings
+
+_KEYS = ("description", "recipe", "settings", "methods", "ratios", "seeds")
+_METHOD_KEYS = ("search", "train", "prune", "batches", "rounds", "settings", "retrain")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One way to a network.
+
+    Attributes:
+        name: As tables call it.
+        kind: "draw" (two-in-one), "search" (search only), "train" (the dense supernet), or "prune" (search only, then
+            pruned in one shot).
+        settings: Command-line words for the recipe.
+        prune: For "prune": the arguments of `runs.prune` besides the ratio.
+        retrain: Epochs that the ticket is trained further; 0 for none.
+    """
+
+    name: str
+    kind: Literal["draw", "search", "train", "prune"] = "draw"
+    settings: tuple[str, ...] = ()
+    prune: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    retrain: int = 0
+
+    @property
+    def has_ratio(self) -> bool:
+        """Whether it depends on the sparsity that is asked for."""
+        return self.kind in ("draw", "prune")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run of a sweep.
+
+    Attributes:
+        command: What is done; a "trunk" is what several draws have in common.
+        recipe: Settings of draws, trunks and dense trainings.
+        options: What else the command is told: ``until`` (trunk), ``ratio`` and the criterion (prune), ``epochs``
+            (retrain).
+        parent: Key of the job that it begins from: a trunk, or the run of a ticket.
+    """
+
+    command: Literal["draw", "train", "trunk", "prune", "retrain"]
+    recipe: Recipe | None = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    parent: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON."""
+        recipe = None if self.recipe is None else self.recipe.to_json()
+        return {"command": self.command, "recipe": recipe, "options": dict(self.options), "parent": self.parent}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Job:
+        """Reads what `to_json` wrote."""
+        return Job(**{**data, "recipe": None if data["recipe"] is None else recipe_from_json(data["recipe"])})
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Name of its directory: a hash of all that its result depends on.
+
+        Where a draw begins makes no difference to its result, so that it is found again when a sweep grows.
+        """
+        told = self.to_json()
+        if self.command not in ("prune", "retrain"):
+            del told["parent"]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One result of a sweep.
+
+    Attributes:
+        recipe: Its name.
+        method: Its name.
+        ratio: The sparsity that was asked for; 0 where there is none.
+        seed: The seed.
+        key: The job whose ticket it is.
+    """
+
+    recipe: str
+    method: str
+    ratio: float
+    seed: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep does.
+
+    Attributes:
+        points: Its results, in the order of the file.
+        jobs: What has to be run for them, parents before children.
+    """
+
+    points: tuple[Point, ...]
+    jobs: tuple[Job, ...]
+
+
+def read_sweep(source: str | Path, changes: Mapping[str, Any] | None = None, words: Sequence[str] = ()) -> Plan:
+    """Reads a sweep: a YAML file, or a shipped one by name.
+
+    ``recipe`` (a name, a file or a list), ``settings`` (for every run), ``ratios``, ``seeds`` and ``methods``, by name.
+    A method is two-in-one training, or ``search: true`` (no pruning), ``train: true`` (the dense supernet), or
+    ``prune: CRITERION`` (with ``batches`` and ``rounds``); it may have ``settings`` of its own and ``retrain: EPOCHS``.
+
+    Args:
+        source: The file, or the name.
+        changes: What replaces its ``recipe``, ``ratios`` and ``seeds``.
+        words: Command-line words for every run; they win over ``settings``, but not over those of a method.
+
+    Raises:
+        UserError: The file is missing, no YAML, or asks for what cannot work.
+    """
+    path = _find(source)
+    data = _read(path) | dict(changes or {})
+    _check_keys(data, _KEYS, str(path))
+    methods = [
+        _method(name, told or {}, f"{path}: method '{name}'") for name, told in _method_names(data, path).items()
+    ]
+    ratios = _numbers(data, "ratios", float, path) if any(method.has_ratio for method in methods) else [0.0]
+    if wrong := [ratio for ratio in ratios if any(m.has_ratio for m in methods) and not 0 < ratio < 1]:
+        raise UserError(f"{path}: ratio {wrong[0]:g} is no share of the weights, e.g. 0.9")
+    seeds = _numbers(data, "seeds", int, path) if "seeds" in data else [0]
+    recipes = data.get("recipe", [])
+    common = (*_words(data.get("settings") or {}, f"{path}: settings"), *words)
+    for some in (common, *(method.settings for method in methods)):
+        reject_settings(some, ("seed",), str(path), "seeds (--seeds) set it")
+        reject_settings(some, ("prune.ratio",), str(path), "ratios (--ratios) set it")
+    points: list[Point] = []
+    jobs: dict[str, Job] = {}
+    for name in recipes if isinstance(recipes, list) else [recipes]:
+        for seed in seeds:
+            for method in methods:
+                for ratio in ratios if method.has_ratio else [0.0]:
+                    chain = _chain(method, str(name), (*common, "--seed", str(seed), *method.settings), ratio)
+                    jobs |= {job.key: job for job in chain}
+                    points.append(Point(Path(str(name)).stem, method.name, ratio, seed, chain[-1].key))
+    if not points:
+        raise UserError(f"sweep {source} has no recipe; name one with --recipe, or in the file, e.g. recipe: digits")
+    return Plan(tuple(points), tuple(_in_order({job.key: job for job in shared_prefixes(list(jobs.values()))})))
+
+
+def _chain(method: Method, source: str, words: Sequence[str], ratio: float) -> list[Job]:
+    """The jobs of one result: a training, and what is done to its ticket."""
+    last = (
+        NO_SEARCH_NO_PRUNING
+        if method.kind == "train"
+        else ("--prune.ratio", f"{ratio:g}" if method.kind == "draw" else "0")
+    )
+    recipe = _load(source, (*words, *last))
+    if method.kind == "train":
+        recipe = fixed_network(recipe)
+    check_schedule(recipe)
+    chain = [Job(command="train" if method.kind == "train" else "draw", recipe=recipe)]
+    if method.kind == "prune":
+        chain.append(Job(command="prune", options={"ratio": ratio, **method.prune}, parent=chain[-1].key))
+    if method.retrain:
+        chain.append(Job(command="retrain", options={"epochs": method.retrain}, parent=chain[-1].key))
+    return chain
+
+
+@functools.lru_cache(maxsize=1024)
+def _load(source: str, words: tuple[str, ...]) -> Recipe:
+    return load_recipe(source, words)
+
+
+def shared_prefixes(jobs: Sequence[Job]) -> list[Job]:
+    """Puts what draws have in common into trunks.
+
+    Draws that differ in ``prune`` alone train alike until the first epoch in which their pruning differs
+    (`schedule.course`). They become a tree: a trunk per common part, a branch per draw.
+
+    Args:
+        jobs: Draws that begin at their first epoch, and other jobs, which stay as they are.
+    """
+    families: dict[str, dict[str, Recipe]] = {}
+    found = []
+    for job in jobs:
+        if job.command != "draw":
+            found.append(job)
+            continue
+        assert job.recipe is not None
+        rest = {k: v for k, v in job.recipe.to_json().items() if k not in ("name", "description", "prune")}
+        families.setdefault(json.dumps(rest, sort_keys=True), {})[job.key] = job.recipe
+    for draws in families.values():
+        courses = {key: pruning_timeline(recipe) for key, recipe in draws.items()}
+        found += _extend_tree(list(draws), draws, courses, None, 0)
+    return found
+
+
+def _extend_tree(
+    keys: Sequence[str],
+    draws: Mapping[str, Recipe],
+    courses: Mapping[str, Sequence[tuple[object, ...]]],
+    parent: str | None,
+    done: int,
+) -> Iterator[Job]:
+    """The tree of some draws that have the first ``done`` epochs in common, which ``parent`` has trained."""
+    first = draws[keys[0]]
+    if len(keys) == 1:
+        yield Job(command="draw", recipe=first, parent=parent)
+        return
+    common = done
+    while common < first.epochs and len({courses[key][common] for key in keys}) == 1:
+        common += 1
+    if common > done:
+        trunk = Job(command="trunk", recipe=first, options={"until": common}, parent=parent)
+        yield trunk
+        parent = trunk.key
+    groups: dict[object, list[str]] = {}
+    for key in keys:
+        groups.setdefault(courses[key][common] if common < first.epochs else key, []).append(key)
+    for group in groups.values():
+        yield from _extend_tree(group, draws, courses, parent, common)
+
+
+def _in_order(jobs: Mapping[str, Job]) -> list[Job]:
+    """Parents before children, else as given."""
+    found: dict[str, Job] = {}
+
+    def add(job: Job) -> None:
+        if job.parent is not None and job.parent not in found:
+            add(jobs[job.parent])
+        found.setdefault(job.key, job)
+
+    for job in jobs.values():
+        add(job)
+    return list(found.values())
+
+
+def _method(name: str, told: Any, where: str) -> Method:
+    if not isinstance(told, dict):
+        raise UserError(f"{where} must be a mapping, e.g. {{prune: magnitude, retrain: 10}}")
+    _check_keys(told, _METHOD_KEYS, where)
+    kinds = [kind for kind in ("search", "train", "prune") if told.get(kind)]
+    if len(kinds) > 1:
+        raise UserError(f"{where} has both {kinds[0]} and {kinds[1]}; keep one")
+    kind = kinds[0] if kinds else "draw"
+    options = {key: told[key] for key in ("batches", "rounds") if key in told}
+    if options and kind != "prune":
+        raise UserError(f"{where} has {next(iter(options))}, which is for prune: CRITERION")
+    if kind == "prune":
+        find_criterion(str(told["prune"]))
+        options["criterion"] = str(told["prune"])
+    for key in ("batches", "rounds", "retrain"):
+        if key in told and (type(told[key]) is not int or told[key] < 1):
+            raise UserError(f"{where}: {key} is {told[key]!r}; the nearest possible is 1")
+    words = _words(told.get("settings") or {}, where)
+    return Method(name=name, kind=kind, settings=words, prune=options, retrain=told.get("retrain", 0))  # type: ignore[arg-type]
+
+
+def _words(settings: Any, where: str) -> tuple[str, ...]:
+    """Settings, nested or dotted, as command-line words."""
+    if not isinstance(settings, dict):
+        raise UserError(f"{where} must hold settings as 'name: value'")
+    flat = flatten(settings)
+    return tuple(word for name, value in flat.items() for word in (f"--{name}", _word(value)))
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _find(source: str | Path) -> Path:
+    """The file of a sweep; a shipped one is found by its name."""
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        return path
+    if str(source) not in (known := list_sweeps()):
+        raise UserError(f"there is no sweep '{source}'{suggest(str(source), known)}; or give a YAML file")
+    return Path(str(resources.files("supertickets.recipes").joinpath(f"sweeps/{source}.yaml")))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"sweep file {path} does not exist") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read or is not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path} must hold {', '.join(_KEYS)}")
+    return data
+
+
+def _method_names(data: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    methods = data.get("methods")
+    if not isinstance(methods, dict) or not methods:
+        raise UserError(f"{path} has no methods; name them, e.g. methods: {{two-in-one: {{}}}}")
+    return {str(name): told for name, told in methods.items()}
+
+
+def _numbers(data: Mapping[str, Any], key: str, kind: type, path: str | Path) -> list[Any]:
+    found = data.get(key)
+    found = found if isinstance(found, list) else [] if found is None else [found]
+    if not found or any(isinstance(n, bool) or not isinstance(n, (int, kind)) for n in found):
+        raise UserError(f"{path}: {key} must be numbers, e.g. {key}: [{'0.5, 0.9' if kind is float else '0, 1, 2'}]")
+    if len(set(found)) < len(found):
+        raise UserError(f"{path}: {key} has a number twice")
+    return [kind(n) for n in found]
+
+
+def _check_keys(data: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    for key in data:
+        if key not in known:
+            raise UserError(f"{where}: unknown '{key}'{suggest(str(key), known)}")

@@ -1,0 +1,256 @@
+"""Doing the jobs of a sweep: one after the other or many at once, on this machine or on many."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.live import Live
+
+from ..errors import UserError
+from ..runs.api import draw, fork_run, prune, resume, retrain, train, train_shared_prefix
+from ..runs.derive import prune_recipe, retrain_recipe
+from ..ticket import load
+from ..training.run_dir import write_json
+from .progress import Progress, progress_line, progress_table
+from .results import rows, write_csv
+from .sweep import Job, Plan
+
+ATTEMPTS = 5  # that a job gets whose worker is lost
+PATIENCE = 90  # seconds until every machine sees what another one has written, at the latest
+Submit = Callable[[Job], "Future[None]"]
+
+
+class WorkerLost(Exception):
+    """A worker was ended, or its machine went away; the job can be taken up again."""
+
+
+class Engine(Protocol):
+    """Where jobs are done."""
+
+    def submit(self, job: Job) -> Future[None]:
+        """Gives a job to a worker, now or when there is room; its parent is done."""
+
+    def close(self) -> None:
+        """Stops all workers; each saves a checkpoint first, as on Ctrl-C."""
+
+
+def run_job(job: Job, root: Path) -> None:
+    """Does a job in its directory, unless it is done; goes on with what an earlier worker left.
+
+    Args:
+        job: What to do; its parent must be done.
+        root: Directory of the sweep.
+
+    Raises:
+        UserError: It cannot work.
+    """
+    out, options = root / job.key, dict(job.options)
+    out.mkdir(parents=True, exist_ok=True)
+    with _run_locked(out):
+        if is_done(job, root):
+            return
+        write_json(out / "worker.json", {"host": socket.gethostname(), "pid": os.getpid()})
+        if job.command in ("prune", "retrain"):  # a trunk's epochs are counted in the draws that begin there
+            write_json(out / "parent.json", job.parent)
+        begun = (out / "run.json").exists()
+        recipe = job.recipe
+        parent = None if job.parent is None else root / job.parent
+        if recipe is not None and parent is not None and not begun:
+            fork_run(parent, recipe, out, options.get("until"))
+            begun = True
+        if job.command == "trunk" and recipe is not None:
+            train_shared_prefix(recipe, out, options["until"])
+        elif begun:
+            resume(out)
+        elif recipe is not None:
+            (train if job.command == "train" else draw)(recipe, out)
+        elif job.command == "prune" and parent is not None:
+            ticket, ratio = load(parent), options.pop("ratio")
+            prune(ticket, prune_recipe(ticket, ratio, options["criterion"]), out, **options)
+        elif parent is not None:
+            ticket = load(parent)
+            retrain(ticket, retrain_recipe(ticket, options["epochs"]), out)
+
+
+@contextlib.contextmanager
+def _run_locked(out: Path) -> Iterator[None]:
+    """Waits until no other worker is in a job's directory: one that was given up as lost may still be at work."""
+    with (out / ".worker").open("w") as lock:
+        os.register_at_fork(after_in_child=lock.close)  # loader processes outlive a killed worker by seconds
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            raise UserError(f"{out} cannot be locked ({error.strerror}); put --out on storage that has locks") from None
+        yield
+
+
+def is_done(job: Job, root: Path) -> bool:
+    """Whether the job's run is finished."""
+    return (root / job.key / "result.json").exists()
+
+
+def mark_job(root: Path) -> str:
+    """The mark of a sweep's directory, made if there is none, by which workers elsewhere know that they see it.
+
+    Raises:
+        UserError: The directory cannot be written.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if not (root / ".sweep").exists():
+            (root / ".sweep").write_text(uuid.uuid4().hex)
+        return (root / ".sweep").read_text()
+    except OSError as error:
+        raise UserError(f"{root} cannot be written ({error.strerror}); choose another --out") from None
+
+
+def run_all(plan: Plan, root: Path, submit: Submit, told: Callable[[Progress], None], most: int) -> Progress:
+    """Does all jobs of a sweep, parents before children; what is done already is skipped.
+
+    Args:
+        plan: The sweep.
+        root: Its directory.
+        submit: Gives a job to a worker.
+        told: Called after every change.
+        most: Jobs that are submitted at once.
+    """
+    jobs = {job.key: job for job in plan.jobs}
+    progress = Progress(jobs, {key for key, job in jobs.items() if is_done(job, root)})
+    progress.before = frozenset(progress.done)
+    attempts = dict.fromkeys(jobs, 0)
+    given: dict[Future[None], Job] = {}
+    while True:
+        taken = progress.done | {job.key for job in given.values()}
+        for job in jobs.values():
+            is_open = job.key not in taken and job.key not in progress.failed
+            if is_open and job.parent in progress.failed:
+                progress.failed[job.key] = f"its {jobs[job.parent].command} failed"
+            elif is_open and len(given) < most and (job.parent is None or job.parent in progress.done):
+                (root / job.key / "worker.json").unlink(missing_ok=True)
+                given[submit(job)] = job
+        progress.running = {job.key for job in given.values() if (root / job.key / "worker.json").exists()}
+        told(progress)
+        if not given:
+            return progress
+        finished, _ = wait(given, timeout=1, return_when=FIRST_COMPLETED)
+        for future in finished:
+            job = given.pop(future)
+            progress.running.discard(job.key)
+            error = future.exception()
+            attempts[job.key] += 1
+            if error is None and not _wait_for_file(root / job.key / "result.json"):
+                progress.failed[job.key] = "its worker ended but left no result.json that is seen here"
+            elif error is None:
+                progress.done.add(job.key)
+            elif isinstance(error, WorkerLost) and attempts[job.key] < ATTEMPTS:
+                progress.lost += 1  # it is open again
+            else:
+                progress.failed[job.key] = " ".join(str(error).split()) or type(error).__name__
+
+
+def _wait_for_file(path: Path) -> bool:
+    """Whether a file is there, or comes into sight: storage that machines share may show it late."""
+    end = time.monotonic() + PATIENCE
+    while not path.exists():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.5)
+    return True
+
+
+def new_log(root: Path, job: Job) -> tuple[Path, int]:
+    """A job's log, which there is now, and the bytes that it has before an attempt."""
+    path = root / job.key / "log.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path, path.stat().st_size
+
+
+def log_since(path: Path, begins: int) -> str:
+    """What was logged after a log had some bytes; of long ones the end, which says what was wrong."""
+    with path.open("rb") as log:
+        log.seek(max(begins, log.seek(0, os.SEEK_END) - 4096))
+        return log.read().decode(errors="replace")
+
+
+def check_end(status: int, said: str) -> None:
+    """Turns the end of a worker into nothing, or what went wrong.
+
+    Args:
+        status: As a process's exit status; negative for a signal, 130 if it was asked to stop.
+        said: The end of its log.
+
+    Raises:
+        WorkerLost: It was ended.
+        UserError: It said why it cannot work.
+    """
+    if status < 0:
+        raise WorkerLost(f"its worker was ended by signal {-status}")
+    if status == 130:
+        raise WorkerLost("its worker was told to stop")
+    if status:
+        lines = [line for line in said.splitlines() if line.strip()]
+        raise UserError(lines[-1].removeprefix("error: ") if lines else f"its worker ended with status {status}")
+
+
+def run_sweep(plan: Plan, root: Path, engine: Engine, most: int | None, console: Console) -> list[dict[str, Any]]:
+    """Runs a sweep; what is done is skipped, what was begun goes on.
+
+    Args:
+        plan: What to do.
+        root: Its directory; every job has one of its own in it, the results are ``results.csv``, what the engine says
+            is in ``log.txt``.
+        engine: Where jobs are done; it is closed at the end.
+        most: Jobs at once; None for all that can be done, which the engine does as it has room.
+        console: Where progress is told.
+
+    Returns:
+        A row per point: see `results.rows`.
+
+    Raises:
+        UserError: A job failed, and all others are done first; or the directory cannot be written.
+    """
+    mark_job(root)
+    (root / "points.json").write_text(json.dumps([vars(point) for point in plan.points], indent=1))
+    try:
+        with (
+            (root / "log.txt").open("a", buffering=1) as log,
+            contextlib.redirect_stdout(log),  # what engines print
+            Live(console=console, redirect_stdout=False, transient=not console.is_terminal) as live,
+        ):
+            progress = run_all(plan, root, engine.submit, _progress_printer(console, live), most or sys.maxsize)
+    finally:
+        engine.close()
+    found = rows(plan.points, root)
+    write_csv(root / "results.csv", found)
+    if lines := progress.failures():
+        more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+        raise UserError(f"{len(lines)} of {len(plan.jobs)} jobs failed: {lines[0]}{more}; see log.txt in {root}/KEY")
+    return found
+
+
+def _progress_printer(console: Console, live: Live) -> Callable[[Progress], None]:
+    """Shows progress: a table in a terminal; elsewhere a line when a job has ended, whatever its end."""
+    said = None
+
+    def told(progress: Progress) -> None:
+        nonlocal said
+        if console.is_terminal:
+            live.update(progress_table(progress))
+        elif said != (ends := (len(progress.done), len(progress.failed), progress.lost)):
+            said = ends
+            console.print(progress_line(progress))
+
+    return told

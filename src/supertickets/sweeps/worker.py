@@ -1,0 +1,84 @@
+"""A worker of a sweep: does one job in the process that an engine has made for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import UserError
+from ..training import Interrupted
+from .sweep import Job
+from .work import log_since, new_log, run_job
+
+
+def run(job: Job, root: Path) -> int:
+    """Does one job, and says on standard error what is wrong.
+
+    Returns:
+        Exit status, as of the command line: 0 done, 2 it cannot work, 1 a defect, 130 stopped.
+    """
+    try:
+        run_job(job, root)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (Interrupted, KeyboardInterrupt):
+        return 130
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def attempt(
+    job: Mapping[str, Any],
+    root: str,
+    mark: str,
+    directory: str,
+    threads: int,
+    run_job: Callable[[Job, Path, int], int] | None = None,
+) -> tuple[int, str]:
+    """Does one job on whatever machine an engine calls this.
+
+    Args:
+        job: As `Job.to_json` tells it.
+        root: Directory of the sweep, on storage that all machines share.
+        mark: What `work.mark` says of it where the sweep was started.
+        directory: Where the sweep was started; paths in its recipes may be relative to it.
+        threads: CPU threads.
+        run_job: Does the job, in a directory and with threads; it is done in this process if that is absent.
+
+    Returns:
+        Exit status and end of the log, for `work.check_end`.
+    """
+    if unseen := _why_missing(root, mark):
+        return 2, unseen
+    if Path(directory).is_dir():
+        os.chdir(directory)
+    told = Job.from_json(job)
+    log, begins = new_log(Path(root), told)
+    status = (run_job or _run_here)(told, Path(root), threads)
+    return status, log_since(log, begins)
+
+
+def _why_missing(root: str, mark: str) -> str | None:
+    """Says that this machine does not see the directory of a sweep, if so."""
+    seen = Path(root, ".sweep")
+    if seen.exists() and seen.read_text() == mark:
+        return None
+    return f"machine {socket.gethostname()} does not see {root}; put --out on storage that all machines share"
+
+
+def _run_here(job: Job, root: Path, threads: int) -> int:
+    torch.set_num_threads(threads)
+    path = root / job.key / "log.txt"
+    with path.open("a", buffering=1) as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        return run(job, root)

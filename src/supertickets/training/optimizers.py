@@ -1,0 +1,137 @@
+"""Optimizers, and their tensors by the names of the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from ..config.recipe import OptimizerSettings
+from .chunks import foreach_chunks
+
+# State that must come back unchanged when a weight is reactivated (first moments start from zero instead).
+SECOND_MOMENTS = ("exp_avg_sq", "square_avg")
+FIRST_MOMENTS = ("exp_avg", "momentum_buffer")
+
+
+class RMSprop(Optimizer):
+    """RMSprop with the two settings in which TensorFlow and PyTorch differ.
+
+    v = alpha * v + (1 - alpha) * g^2;  b = momentum * b + g / (sqrt(v) + eps);  w = w - lr * b.
+
+    Args:
+        params: Parameters or groups.
+        lr: Learning rate.
+        alpha: Decay of v.
+        eps: Added to sqrt(v), or to v if ``eps_inside_sqrt``.
+        momentum: Decay of b.
+        weight_decay: L2 strength, added to the gradient.
+        initial_accumulator: First value of v.
+        eps_inside_sqrt: Whether eps goes under the root.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float,
+        alpha: float = 0.9,
+        eps: float = 1e-8,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        *,
+        initial_accumulator: float = 0.0,
+        eps_inside_sqrt: bool = False,
+    ) -> None:
+        defaults = {"lr": lr, "alpha": alpha, "eps": eps, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, defaults)
+        self.initial_accumulator = initial_accumulator
+        self.eps_inside_sqrt = eps_inside_sqrt
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Updates all parameters that have a gradient."""
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            for p in params:
+                if not self.state[p]:
+                    self.state[p]["square_avg"] = torch.full_like(p, self.initial_accumulator)
+                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+            for part in foreach_chunks(params):
+                self._update(params[part], group)
+
+    def _update(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        grads = [p.grad for p in params if p.grad is not None]
+        if group["weight_decay"]:
+            grads = list(torch._foreach_add(grads, params, alpha=group["weight_decay"]))
+        square = [self.state[p]["square_avg"] for p in params]
+        buffer = [self.state[p]["momentum_buffer"] for p in params]
+        torch._foreach_mul_(square, group["alpha"])
+        torch._foreach_addcmul_(square, grads, grads, value=1 - group["alpha"])
+        if self.eps_inside_sqrt:
+            root = torch._foreach_add(square, group["eps"])
+            torch._foreach_sqrt_(root)
+        else:
+            root = torch._foreach_sqrt(square)
+            torch._foreach_add_(root, group["eps"])
+        torch._foreach_mul_(buffer, group["momentum"])
+        torch._foreach_addcdiv_(buffer, grads, root)
+        torch._foreach_add_(params, buffer, alpha=-group["lr"])
+
+
+def make_optimizer(module: nn.Module, settings: OptimizerSettings) -> Optimizer:
+    """Makes the optimizer; weight decay applies to weights (two dimensions or more) alone."""
+    params = list(module.parameters())
+    groups = [
+        {"params": [p for p in params if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if settings.name == "sgd":
+        return SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=True)
+    if settings.name == "adam":
+        return Adam(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps or 1e-8, fused=True)
+    if settings.name == "adamw":
+        return AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps or 1e-8, fused=True)
+    return RMSprop(
+        groups,
+        settings.lr,
+        settings.alpha,
+        settings.eps or 1e-8,
+        settings.momentum,
+        initial_accumulator=settings.initial_accumulator,
+        eps_inside_sqrt=settings.eps_inside_sqrt,
+    )
+
+
+def optimizer_tensors(optimizer: Optimizer, module: nn.Module) -> dict[str, Tensor]:
+    """The optimizer's state as ``"<key>/<parameter>"`` -> tensor."""
+    out = {}
+    for name, parameter in module.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                out[f"{key}/{name}"] = value
+    return out
+
+
+def load_optimizer_tensors(optimizer: Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Sets what `optimizer_tensors` read, in the memory format of the parameters."""
+    named = dict(module.named_parameters())
+    for key_name, value in tensors.items():
+        key, name = key_name.split("/", 1)
+        parameter = named[name]
+        if value.shape == parameter.shape:
+            value = torch.empty_like(parameter).copy_(value)
+        optimizer.state[parameter][key] = value.clone() if value.ndim == 0 else value
+
+
+def set_step(optimizer: Optimizer, lr: float, momentum: float | None) -> None:
+    """Sets the rate (and, if given, the momentum or beta1) of every group."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+        if momentum is not None and "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])
+        elif momentum is not None:
+            group["momentum"] = momentum

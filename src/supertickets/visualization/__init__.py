@@ -1,0 +1,1 @@
+"""Figures of runs, predictions drawn on images, and Grad-CAM."""

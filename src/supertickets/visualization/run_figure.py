@@ -1,0 +1,300 @@
+"""Figures: a run at a glance, its parts, and the demo's digits."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from PIL import Image
+from torch import Tensor
+
+from ..algorithms.connection_search import SCHEMES_FILE
+from ..cost import LayerCost, count
+from ..models import HRNetSpec, MobileSpec
+from ..models.mobile.spec import scale_filters
+from ..tasks.metric import primary_metric
+from ..ticket import Ticket
+from ..training import read_events
+
+INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
+BLUE, ORANGE, GREEN, PURPLE, RED = "#2f6db5", "#d9822b", "#3f8f5f", "#7a5ea8", "#b5475b"
+STYLE: dict[Any, Any] = {"font.size": 9, "axes.edgecolor": MUTED, "text.color": INK, "axes.labelcolor": INK}
+_KERNEL_COLORS = (BLUE, GREEN, ORANGE, RED)
+
+
+def draw_run_figure(run: Path, ticket: Ticket) -> Path:
+    """Draws a run: score and sparsity, units and MACs over epochs, density per layer, the architecture left.
+
+    Args:
+        run: The run directory.
+        ticket: What came out of it.
+
+    Returns:
+        Path of the PNG, in the run directory.
+    """
+    epochs = [record for record in read_events(run / "events.jsonl") if record["event"] == "epoch"]
+    supernet = ticket.spec.full()
+    full = count(supernet)
+    with plt.rc_context(STYLE):
+        figure, ((top_left, top_right), (low_left, low_right)) = plt.subplots(
+            2, 2, figsize=(13, 8.6), height_ratios=(1, 1.25), layout="constrained"
+        )
+        recipe = ticket.about["recipe"]
+        scores = ticket.about["test"]
+        metric = primary_metric(scores)
+        score = f"{metric.display_name} {metric.text(scores)}" if metric else "-"
+        cost = ticket.cost
+        figure.suptitle(
+            f"{recipe['name']}, seed {recipe['seed']}: test {score} with "
+            f"{cost.nonzero_params:,} of {full.params:,} parameters, "
+            f"{cost.masked_macs / 1e6:.2f} of {full.macs / 1e6:.2f} M MACs",
+            fontsize=13,
+            x=0.01,
+            ha="left",
+        )
+        if found := ticket.about.get("found"):
+            _cost_over_epochs(top_left, epochs, found)
+            _quality_over_epochs(top_right, epochs)
+            _certainty_over_epochs(low_left, epochs)
+        else:
+            if epochs:
+                score_over_epochs(top_left, epochs)
+            else:  # a pruning in one shot, or a search with weights of another one
+                top_left.set_axis_off()
+            if connected := ticket.about.get("connected"):
+                _connections_of_blocks(top_right, run / SCHEMES_FILE, connected["scheme"])
+            elif epochs:
+                size_over_epochs(top_right, epochs, sum(map(len, supernet.unit_groups())), full.macs)
+            else:
+                top_right.set_axis_off()
+        if "connected" in ticket.about:
+            _schemes_over_steps(low_left, run / SCHEMES_FILE)
+        elif not found:
+            layers = [row.weight for row in cost.layers if row.weight in ticket.mask]
+            density_per_layer(low_left, [ticket.mask[name] for name in layers if name])
+        if isinstance(ticket.spec, HRNetSpec):
+            _architecture(low_right, ticket.spec)
+        elif isinstance(ticket.spec, MobileSpec):
+            _mobile_architecture(low_right, ticket.spec)
+        else:
+            _layers(low_right, cost.layers, str(ticket.spec))
+        path = run / "figure.png"
+        figure.savefig(path, dpi=130)
+        plt.close(figure)
+    return path
+
+
+def _cost_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> None:
+    unit, scale = {"latency_ms": ("ms", 1.0), "macs": ("M MACs", 1e6), "params": ("k parameters", 1e3)}[found["budget"]]
+    axis.set_title(f"Cost of the most probable network, and expected cost, {unit}", loc="left")
+    x = [r["epoch"] for r in epochs]
+    for key, color, label in (
+        ("cost", ORANGE, "most probable"),
+        ("expected_cost", BLUE, "expected"),
+        ("sampled_cost", MUTED, "sampled, warm-up included"),
+    ):
+        axis.plot(x, [r[key] / scale for r in epochs], color=color, label=label)
+    axis.axhline(found["target"] / scale, color=INK, linestyle=":", label=f"target, {found['target'] / scale:g}")
+    axis.set(ylim=(0, None), xlabel="epoch", ylabel=unit)
+    axis.legend(frameon=False)
+    style_axes(axis)
+
+
+def _quality_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
+    axis.set_title("Quality with shared weights, and reward", loc="left")
+    x = [r["epoch"] for r in epochs]
+    axis.plot(x, [100 * r["sampled_quality"] for r in epochs], color=BLUE, label="sampled networks")
+    axis.plot(x, [100 * r["sampled_reward"] for r in epochs], color=GREEN, label="their reward")
+    measured = [(r["epoch"], 100 * metric.quality(r)) for r in epochs if (metric := primary_metric(r)) is not None]
+    axis.plot(*zip(*measured, strict=True), color=ORANGE, marker="o", ms=3, label="most probable, validation split")
+    axis.set(xlabel="epoch", ylabel="%")
+    axis.legend(frameon=False)
+    style_axes(axis)
+
+
+def _certainty_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
+    axis.set_title("How sure the controller is", loc="left")
+    x = [r["epoch"] for r in epochs]
+    axis.plot(x, [r["entropy"] for r in epochs], color=PURPLE)
+    axis.set(ylim=(0, None), xlabel="epoch", ylabel="entropy, nats")
+    axis.yaxis.label.set_color(PURPLE)
+    other = axis.twinx()
+    other.plot(x, [100 * r["mean_probability"] for r in epochs], color=GREEN)
+    other.set(ylim=(0, 103), ylabel="mean probability of the best answers, %")
+    other.yaxis.label.set_color(GREEN)
+    style_axes(axis, other)
+
+
+def _connections_of_blocks(axis: Axes, table: Path, found: str) -> None:
+    """How often the best schemes connect a block: its connection score (LTH4SA, Eq. 5)."""
+    with table.open() as file:
+        rewards = {row["scheme"].replace("|", ""): float(row["reward"]) for row in csv.DictReader(file)}
+    best = sorted(rewards, key=lambda scheme: -rewards[scheme])[: -(-len(rewards) // 10)]
+    axis.set_title(
+        f"Blocks that the best {len(best)} of {len(rewards)} schemes connect (green: the ticket's)", loc="left"
+    )
+    shares = [100 * sum(digits[i] == "1" for digits in best) / len(best) for i in range(len(best[0]))]
+    colors = [GREEN if digit == "1" else MUTED for digit in found.replace("|", "")]
+    axis.bar(range(1, len(shares) + 1), shares, color=colors)
+    axis.set(ylim=(0, 103), xlabel="block", ylabel="of these schemes, %")
+    style_axes(axis)
+
+
+def _schemes_over_steps(axis: Axes, table: Path) -> None:
+    """What the controller of a search for connections sampled, and how sure it was (LTH4SA, Fig. 5)."""
+    axis.set_title("Rewards of connection schemes, and how sure the controller is", loc="left")
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    x = [int(row["step"]) for row in rows]
+    axis.scatter(x, [100 * float(row["reward"]) for row in rows], 6, color=BLUE, alpha=0.4, linewidths=0)
+    axis.set(xlabel="step", ylabel="reward without curiosity, %")
+    axis.yaxis.label.set_color(BLUE)
+    if not any(row["probability"] for row in rows):
+        axis.set_title("Rewards of connection schemes", loc="left")
+        style_axes(axis)
+        return
+    other = axis.twinx()
+    other.plot(x, [100 * float(row["probability"]) for row in rows], color=GREEN)
+    other.set(ylim=(0, 103), ylabel="mean probability of what was sampled, %")
+    other.yaxis.label.set_color(GREEN)
+    style_axes(axis, other)
+
+
+def digits_page(
+    images: Sequence[Image.Image], labels: Sequence[str], found: Sequence[Sequence[tuple[str, float]]], path: Path
+) -> None:
+    """Draws held-out images with what the ticket said, right in green and wrong in red."""
+    figure, axes = plt.subplots(1, len(images), figsize=(1.35 * len(images), 1.9), layout="constrained")
+    for axis, image, label, classes in zip(np.atleast_1d(axes), images, labels, found, strict=True):
+        name, share = classes[0]
+        axis.imshow(image, cmap="gray_r")
+        axis.set_axis_off()
+        axis.set_title(f"{name} ({share:.0%})", color=GREEN if name == label else RED, fontsize=11)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def score_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
+    measured = [(record, metric) for record in epochs if (metric := primary_metric(record)) is not None]
+    metric = measured[-1][1]
+    called = metric.display_name[0].upper() + metric.display_name[1:]
+    axis.set_title(f"{called} on the validation split, and sparsity", loc="left")
+    x, y = [record["epoch"] for record, _ in measured], [record[metric.name] for record, _ in measured]
+    axis.plot(x, y, color=BLUE, marker="o", ms=3)
+    axis.set(ylim=(0, None if metric.is_error else 103), ylabel=f"{metric.display_name}{metric.unit}", xlabel="epoch")
+    axis.yaxis.label.set_color(BLUE)
+    other = axis.twinx()
+    other.fill_between(
+        [r["epoch"] for r in epochs], [100 * r["sparsity"] for r in epochs], step="mid", color=ORANGE, alpha=0.22, lw=0
+    )
+    other.set(ylim=(0, 103), ylabel="zeros among maskable weights, %")
+    other.yaxis.label.set_color(ORANGE)
+    style_axes(axis, other)
+
+
+def size_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]], full_units: int, full_macs: int) -> None:
+    axis.set_title("What is left of the network", loc="left")
+    x = [r["epoch"] for r in epochs]
+    for key, full, color, label in (
+        ("units", full_units, PURPLE, "search units (channels and tokens)"),
+        ("macs", full_macs, GREEN, "MACs, every weight in place"),
+        ("masked_macs", full_macs, ORANGE, "MACs under the mask"),
+    ):
+        if full:
+            axis.step(x, [100 * r[key] / full for r in epochs], where="mid", color=color, label=label)
+    axis.set(ylim=(0, 103), ylabel="% of the full network", xlabel="epoch")
+    axis.legend(frameon=False, loc="upper right")
+    style_axes(axis)
+
+
+def density_per_layer(axis: Axes, mask: Sequence[Tensor]) -> None:
+    if not mask:
+        axis.set_title("Weights per layer", loc="left")
+        axis.text(
+            0.5, 0.5, "dense: every weight in place", ha="center", va="center", transform=axis.transAxes, color=MUTED
+        )
+        axis.set_axis_off()
+        return
+    totals = np.array([flags.numel() for flags in mask])
+    left = np.array([int(flags.sum()) for flags in mask])
+    x = np.arange(len(totals))
+    axis.bar(x, totals, color=GRID, width=1.0)
+    axis.bar(x, np.maximum(left, 0.5), color=ORANGE, width=0.8)
+    axis.set(yscale="log", ylabel="weights (log)", xlabel="layer, from the stem to the head", xlim=(-0.7, len(x) - 0.3))
+    axis.set_title(f"Weights per layer: all (grey) and left ({left.sum():,} of {totals.sum():,})", loc="left")
+    style_axes(axis)
+
+
+def _architecture(axis: Axes, spec: HRNetSpec) -> None:
+    axis.set_title("The architecture that is left", loc="left")
+    full = spec.full_units()
+    names = list(spec.units)
+    y = np.arange(len(names))
+    axis.barh(y, [sum(full[n].hidden) + full[n].tokens for n in names], color=GRID, height=0.85)
+    start = np.zeros(len(names))
+    for i, (kernel, color) in enumerate(zip(spec.style.kernels, _KERNEL_COLORS, strict=False)):
+        width = np.array([spec.units[n].hidden[i] for n in names])
+        axis.barh(y, width, left=start, color=color, height=0.62, label=f"{kernel}x{kernel}")
+        start = start + width
+    tokens = np.array([spec.units[n].tokens for n in names])
+    axis.barh(y, tokens, left=start, color=PURPLE, height=0.62, label="tokens")
+    axis.set_yticks(y, names, fontsize=max(4, min(8, 170 / len(names))))
+    axis.invert_yaxis()
+    axis.set(xlabel="channels per kernel size, and tokens (grey: the supernet)")
+    axis.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 0.985), borderaxespad=0.2)
+    style_axes(axis)
+
+
+def _mobile_architecture(axis: Axes, spec: MobileSpec) -> None:
+    """Hidden width of every layer, by the kernel that works on it."""
+    axis.set_title("The architecture: hidden channels of every layer", loc="left")
+    rows, width_in = [], spec.in_channels
+    for block in spec.blocks:
+        for i, layer in enumerate(block.layers):
+            kernel, width_out = layer.kernels[0], block.filters[0]
+            hidden = scale_filters(width_in, layer.expansions[0]) if layer.expansions else width_out
+            marks = [f"{width_in}-{width_out}", *(["SE"] if layer.se == (True,) else [])]
+            marks += [f"stride {layer.stride}"] if layer.stride > 1 else []
+            rows.append((f"{block.name}.{i}", hidden, kernel, ", ".join(marks)))
+            width_in = width_out
+    kernels = sorted({kernel for _, _, kernel, _ in rows})
+    for kernel, color in zip(kernels, (MUTED, *_KERNEL_COLORS) if kernels[0] == 1 else _KERNEL_COLORS, strict=False):
+        own = {y: hidden for y, (_, hidden, size, _) in enumerate(rows) if size == kernel}
+        axis.barh(list(own), list(own.values()), 0.7, color=color, label=f"{kernel}x{kernel}")
+    for y, (_, hidden, _, told) in enumerate(rows):
+        axis.text(hidden, y, f"  {told}", va="center", fontsize=7, color=MUTED)
+    axis.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=8)
+    axis.invert_yaxis()
+    axis.set(
+        xlabel="hidden channels (beside them: channels in and out)",
+        xlim=(0, 1.15 * max(hidden for _, hidden, _, _ in rows)),
+    )
+    axis.legend(frameon=False, loc="upper right")
+    style_axes(axis)
+
+
+def _layers(axis: Axes, layers: Sequence[LayerCost], name: str) -> None:
+    """Costs along a network without search units."""
+    axis.set_title("MACs per layer: all (grey) and under the mask", loc="left")
+    x = np.arange(len(layers))
+    axis.bar(x, [row.macs for row in layers], color=GRID, width=1.0)
+    axis.bar(x, [max(row.masked_macs, 0.5) for row in layers], color=GREEN, width=0.8)
+    axis.set(yscale="log", ylabel="MACs (log)", xlabel=f"layers of {name}, from the input to the scores")
+    style_axes(axis)
+
+
+def style_axes(*axes: Axes) -> None:
+    for axis in axes:
+        for side in ("top", "right"):
+            axis.spines[side].set_visible(False)
+        axis.tick_params(length=0, labelcolor=MUTED)
+    axes[0].grid(axis="y", color=GRID, lw=0.8)
+    axes[0].set_axisbelow(True)

@@ -1,0 +1,97 @@
+"""Drawing of what a search for connections says about schemes (LTH4SA, Fig. 2 and 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from ..analysis.connection_schemes import JudgedSchemes
+from ..cost.latency import TimeIncrement
+from .run_figure import BLUE, GREEN, INK, MUTED, RED, STYLE, style_axes
+
+
+def draw_scheme_figure(
+    path: Path, seen: JudgedSchemes, told: Mapping[str, Any], times: Mapping[int, TimeIncrement]
+) -> None:
+    """Draws accuracy, parameters, times and connection scores.
+
+    Args:
+        path: Of the PNG.
+        seen: What a search judged.
+        told: What `study` says of it.
+        times: Time increments by the place of a scheme among those seen; without any, there is no panel for them.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(2, 2, figsize=(11, 7.6), layout="constrained")
+        quality(axes[0, 0], seen)
+        params = {number: (seen.params[seen.connections == number] / 1e3).tolist() for number in _numbers(seen)}
+        violins(axes[0, 1], params, GREEN)
+        axes[0, 1].set_title("Parameters, thousands", loc="left")
+        if times:
+            percent: dict[int, list[float]] = {number: [] for number in _numbers(seen)}
+            for i, increment in times.items():
+                if int(seen.connections[i]) in percent:
+                    percent[int(seen.connections[i])].append(increment.percent)
+            violins(axes[1, 1], percent, MUTED)
+            axes[1, 1].set_title("Longer than without connections, %", loc="left")
+        else:
+            axes[1, 1].set_axis_off()
+        scores(axes[1, 0], told)
+        figure.savefig(path, dpi=120)
+        plt.close(figure)
+
+
+def quality(axis: Axes, seen: JudgedSchemes) -> None:
+    """Accuracy with shared weights by the number of connections, between both ends."""
+    axis.set_title("Quality on the validation split, shared weights, %", loc="left")
+    violins(axis, {n: (100 * seen.quality[seen.connections == n]).tolist() for n in _numbers(seen)}, BLUE)
+    for share, label, color in ((seen.full, "all connected", INK), (seen.plain, "no connection", RED)):
+        height = 100 * share
+        axis.axhline(height, color=color, linestyle=":")
+        axis.annotate(label, (0, height), (3, 3), axis.get_yaxis_transform(), "offset points", color=color)
+
+
+def violins(axis: Axes, values: Mapping[int, Sequence[float]], color: str) -> None:
+    """A shape per number of connections; points where all values are one."""
+    places = np.arange(1, len(values) + 1)
+    wide = [(place, own) for place, own in zip(places, values.values(), strict=True) if len(set(own)) > 1]
+    if wide:
+        shapes = axis.violinplot([own for _, own in wide], positions=[p for p, _ in wide], showmeans=True, widths=0.8)
+        for body in shapes["bodies"]:  # type: ignore[attr-defined]
+            body.set_facecolor(color)
+        for part in ("cmeans", "cmins", "cmaxes", "cbars"):
+            shapes[part].set(color=color, linewidth=1)
+    for place, own in zip(places, values.values(), strict=True):
+        if len(set(own)) == 1:
+            axis.scatter([place], own[:1], 14, color=color)
+    axis.set_xticks(places, [str(number) for number in values])
+    axis.set_xlabel("connections")
+    style_axes(axis)
+
+
+def scores(axis: Axes, told: Mapping[str, Any]) -> None:
+    """Connection scores of tickets and of bad schemes, with their trends."""
+    axis.set_title("Connection scores of blocks, tickets and bad schemes", loc="left")
+    for name, color in (("tickets", GREEN), ("bad", RED)):
+        found = told["scores"][name]
+        if not found["schemes"]:
+            continue
+        x = np.arange(1, len(found["by_block"]) + 1)
+        label = f"{name}: {found['schemes']:,} schemes, slope {found['slope']:+.3f} (p {found['p']:.2g})"
+        axis.plot(x, found["by_block"], "o", color=color, ms=4, label=label)
+        middle = np.mean(found["by_block"]) - found["slope"] * x.mean()
+        axis.plot(x, middle + found["slope"] * x, color=color, linewidth=1)
+    axis.set(ylim=(0, 1), xlabel="block", ylabel="share that connects it")
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(frameon=False, loc="lower left")
+    style_axes(axis)
+
+
+def _numbers(seen: JudgedSchemes) -> list[int]:
+    """Numbers of connections between the two ends."""
+    return [n for n in seen.connections.unique().tolist() if 0 < n < sum(seen.spec.connected)]

@@ -1,0 +1,173 @@
+"""The process that begins jobs: each is forked from it, ends alone, and nothing outlives whoever wanted it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from supertickets import load_recipe
+from supertickets.config.recipe import Recipe
+from supertickets.sweeps import starter as rooms
+from supertickets.sweeps.starter import Starter
+from supertickets.sweeps.sweep import Job
+from supertickets.sweeps.work import new_log
+
+# A process that wants a job.
+MAKER = """
+import json, sys
+from pathlib import Path
+from supertickets.sweeps.starter import Starter
+from supertickets.sweeps.sweep import Job
+starter = Starter({})
+starter.begin(Job.from_json(json.loads(sys.argv[1])), Path(sys.argv[2]), 1, {})
+print(starter._process.pid, flush=True)
+starter.wait()
+"""
+
+
+def job(*words: str) -> Job:
+    recipe: Recipe = load_recipe("digits", ["--threads", "1", *words])
+    return Job(command="train", recipe=recipe)
+
+
+@pytest.fixture(scope="module")
+def starter() -> Iterator[Starter]:
+    made = Starter({"OMP_NUM_THREADS": "1"})
+    yield made
+    made.close()
+
+
+def begun(starter: Starter, job: Job, root: Path, **environment: str) -> Path:
+    """Begins a job, and returns its log once it is at work."""
+    log, _ = new_log(root, job)
+    starter.begin(job, root, 1, environment)
+    return log
+
+
+def process(log: Path) -> int:
+    """The process of a job that has trained an epoch."""
+    while not (log.exists() and "epoch   1/" in log.read_text()):
+        time.sleep(0.01)
+    return int(json.loads(log.with_name("worker.json").read_text())["pid"])
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, within ten seconds."""
+    for _ in range(1000):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_jobs_end_one_by_one(starter: Starter, tmp_path: Path) -> None:
+    """One that is done already, one that cannot work, one that is killed; the log tells, and the next one works."""
+    done = job()
+    (tmp_path / done.key).mkdir()
+    (tmp_path / done.key / "result.json").write_text("{}")
+    begun(starter, done, tmp_path)
+    assert starter.wait() == 0
+    log = begun(starter, job("--device", "cuda:99"), tmp_path)
+    assert starter.wait() == 2
+    assert log.read_text().startswith("error: device cuda:99")
+    log = begun(starter, job("--epochs", "500"), tmp_path)
+    os.kill(process(log), signal.SIGKILL)
+    assert starter.wait() == -signal.SIGKILL
+    assert starter.is_alive
+    begun(starter, done, tmp_path)
+    assert starter.wait() == 0
+
+
+def test_a_job_has_variables_of_its_own(starter: Starter, tmp_path: Path) -> None:
+    """Those of a request are not those of the next one: this job takes itself for one of two processes."""
+    log = begun(starter, job("--epochs", "500"), tmp_path, WORLD_SIZE="2")
+    assert starter.wait() in (1, 2)
+    assert "RANK" in log.read_text()
+    os.kill(process(begun(starter, job("--epochs", "500"), tmp_path)), signal.SIGKILL)
+    assert starter.wait() == -signal.SIGKILL
+
+
+def test_a_stopped_job_saves_a_checkpoint(tmp_path: Path) -> None:
+    starter = Starter({})
+    log = begun(starter, job("--epochs", "500"), tmp_path)
+    process(log)
+    starter.stop()
+    assert starter.wait() == 130
+    assert log.with_name("checkpoint.safetensors").exists()
+    assert not log.with_name("result.json").exists()
+    assert "Traceback" not in log.read_text()
+    begun(starter, job(), tmp_path)  # none begins after that
+    assert starter.wait() == 130
+    starter.close()
+    assert not starter.is_alive
+
+
+def test_a_starter_that_was_killed_alone(tmp_path: Path) -> None:
+    """Whoever waits is told at once, and the job saves a checkpoint and ends."""
+    starter = Starter({})
+    log = begun(starter, job("--epochs", "500"), tmp_path)
+    pid = process(log)
+    os.kill(os.getsid(pid), signal.SIGKILL)
+    assert starter.wait() == -signal.SIGKILL
+    assert not starter.is_alive
+    assert gone(pid)
+    assert log.with_name("checkpoint.safetensors").exists()
+    begun(starter, job(), tmp_path)
+    assert starter.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_a_starter_that_ends_before_its_first_job(end: int, tmp_path: Path) -> None:
+    """While it imports: killed, the job is lost; stopped, it is not begun, without a word about it."""
+    starter = Starter({})
+    log = begun(starter, job("--epochs", "500"), tmp_path)
+    os.kill(starter._process.pid, end)
+    assert starter.wait() == (-end if end == signal.SIGKILL else 130)
+    assert log.read_text() == ""
+    assert not log.with_name("run.json").exists()
+
+
+def test_nothing_begins_for_who_has_gone(tmp_path: Path) -> None:
+    """The maker is killed while the starter imports."""
+    wanted = job("--epochs", "500")
+    log, _ = new_log(tmp_path, wanted)
+    maker = subprocess.Popen([sys.executable, "-c", MAKER, json.dumps(wanted.to_json()), str(tmp_path)], stdout=-1)
+    assert maker.stdout is not None
+    starter = int(maker.stdout.readline())
+    maker.kill()
+    maker.wait()
+    assert gone(starter)
+    assert not log.with_name("run.json").exists()
+
+
+def test_a_job_ends_with_whoever_wanted_it(tmp_path: Path) -> None:
+    wanted = job("--epochs", "500")
+    log, _ = new_log(tmp_path, wanted)
+    maker = subprocess.Popen([sys.executable, "-c", MAKER, json.dumps(wanted.to_json()), str(tmp_path)], stdout=-1)
+    pid = process(log)
+    maker.kill()
+    maker.wait()
+    assert gone(pid)
+    assert log.with_name("checkpoint.safetensors").exists()
+
+
+def test_without_forks(tmp_path: Path) -> None:
+    """Where a process cannot be forked, a job is a fresh one, which is told the same."""
+    wanted = job("--device", "cuda:99")
+    log, _ = new_log(tmp_path, wanted)
+    told = {"job": wanted.to_json(), "root": str(tmp_path), "directory": "none", "threads": 1, "environment": {}}
+    ran = subprocess.run([sys.executable, "-m", rooms.__name__, "job", json.dumps(told)], check=False)
+    assert ran.returncode == 2
+    assert log.read_text().startswith("error: device cuda:99")

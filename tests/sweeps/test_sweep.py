@@ -1,0 +1,372 @@
+"""Sweeps: which jobs a file becomes, what they share, and that sharing changes no bit."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import supertickets as tickets
+from outcome import Cli
+from supertickets import Recipe, UserError
+from supertickets.config.loading import list_sweeps
+from supertickets.config.recipe import PruneSettings, SearchSettings
+from supertickets.config.schedule import pruning_timeline
+from supertickets.sweeps.progress import Progress, effort, progress_line, progress_table
+from supertickets.sweeps.results import percent
+from supertickets.sweeps.sweep import Job, Plan, read_sweep, shared_prefixes
+from supertickets.sweeps.work import WorkerLost, check_end, run_all, run_job
+
+SMALL = {"epochs": 10, "search": {"interval": 4, "last_epoch": 8}, "prune": {"interval": 1, "progressive": True}}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a sweep's file."""
+
+    def write(**told: Any) -> Path:
+        path = tmp_path / "sweep.yaml"
+        path.write_text(yaml.safe_dump({"recipe": "digits", "settings": SMALL, **told}, sort_keys=False))
+        return path
+
+    return write
+
+
+def drawing(**prune: Any) -> Job:
+    search = SearchSettings(interval=4, last_epoch=8, rho=0.1)
+    return Job(command="draw", recipe=Recipe(epochs=10, search=search, prune=PruneSettings(**prune)))
+
+
+def told(plan: Plan) -> list[tuple[str, float | None, int | None, str | None]]:
+    """Jobs as (command, ratio of its recipe, until, command of its parent and where that ends)."""
+    jobs = {job.key: job for job in plan.jobs}
+    found = []
+    for job in plan.jobs:
+        parent = None if job.parent is None else jobs[job.parent]
+        from_ = None if parent is None else f"{parent.command} {parent.options.get('until', '')}".strip()
+        ratio = job.options.get("ratio") if job.recipe is None else job.recipe.prune.ratio
+        found.append((job.command, ratio, job.options.get("until"), from_))
+    return found
+
+
+# What a file becomes --------------------------------------------------------------------------------------------------
+
+
+def test_progressive_draws_share_a_tree_by_hand(file: Callable[..., Path]) -> None:
+    """Ratios grow by 10% per epoch: 20% stops after epoch 2, 50% after epoch 5, so that they part there."""
+    plan = read_sweep(file(ratios=[0.2, 0.5, 0.8], methods={"two-in-one": {}}))
+    assert told(plan) == [
+        ("trunk", 0.2, 2, None),
+        ("draw", 0.2, None, "trunk 2"),
+        ("trunk", 0.5, 5, "trunk 2"),
+        ("draw", 0.5, None, "trunk 5"),
+        ("draw", 0.8, None, "trunk 5"),
+    ]
+    assert [(point.method, point.ratio, point.seed) for point in plan.points] == [
+        ("two-in-one", ratio, 0) for ratio in (0.2, 0.5, 0.8)
+    ]
+
+
+def test_search_then_prune_searches_once(file: Callable[..., Path]) -> None:
+    """Five ratios and two criteria, with and without retraining: one training per seed."""
+    methods = {
+        "Mag.": {"prune": "magnitude"},
+        "Mag. + retrain": {"prune": "magnitude", "retrain": 3},
+        "Grad.": {"prune": "snip", "batches": 2},
+        "search": {"search": True},
+    }
+    plan = read_sweep(file(ratios=[0.5, 0.6, 0.7, 0.8, 0.9], seeds=[0, 1], methods=methods))
+    commands = [job.command for job in plan.jobs]
+    assert {name: commands.count(name) for name in commands} == {"draw": 2, "prune": 20, "retrain": 10}
+    assert len(plan.points) == 2 * (3 * 5 + 1)
+    assert len({point.key for point in plan.points if point.method == "search"}) == 2
+    assert all(job.parent in {j.key for j in plan.jobs[:i]} for i, job in enumerate(plan.jobs) if job.parent)
+
+
+def test_settings_of_a_method_and_dense(file: Callable[..., Path]) -> None:
+    methods = {"dense": {"train": True}, "one-shot": {"settings": {"prune": {"progressive": False, "interval": 9}}}}
+    plan = read_sweep(file(ratios=0.5, methods=methods))
+    dense, draw = plan.jobs
+    assert (dense.command, draw.command) == ("train", "draw")
+    assert dense.recipe is not None
+    assert draw.recipe is not None
+    assert (dense.recipe.search.interval, dense.recipe.prune.ratio) == (0, 0)
+    assert (draw.recipe.prune.progressive, draw.recipe.prune.ratio) == (False, 0.5)
+
+
+def test_keys_do_not_depend_on_what_else_is_in_the_sweep(file: Callable[..., Path]) -> None:
+    few = read_sweep(file(ratios=[0.5], methods={"a": {}, "b": {"prune": "magnitude"}}))
+    many = read_sweep(
+        file(ratios=[0.2, 0.5, 0.9], methods={"b": {"prune": "magnitude"}, "a": {}, "c": {"train": True}})
+    )
+    keys = {(point.method, point.ratio): point.key for point in many.points}
+    assert all(keys[point.method, point.ratio] == point.key for point in few.points)
+
+
+PRUNES = st.builds(
+    dict,
+    ratio=st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.9]),
+    interval=st.sampled_from([1, 2, 3]),
+    progressive=st.booleans(),
+    reactivate=st.sampled_from(["search", "prune", "none"]),
+    restore=st.sampled_from(["stored", "zero"]),
+    layer_floor=st.sampled_from([0.0, 0.04]),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(PRUNES, min_size=1, max_size=6))
+def test_whatever_a_draw_begins_from_did_what_it_does(prunes: list[dict[str, Any]]) -> None:
+    """Along the trunks to a draw, all that pruning does is what it does in the draw itself, epoch by epoch."""
+    draws = {job.key: job for job in (drawing(**prune) for prune in prunes)}
+    jobs = {job.key: job for job in shared_prefixes(list(draws.values()))}
+    assert {key for key, job in jobs.items() if job.command == "draw"} == set(draws)
+    for key in draws:
+        own = pruning_timeline(jobs[key].recipe or Recipe())
+        at, ends = jobs[key].parent, []
+        while at is not None:
+            trunk = jobs[at]
+            until = trunk.options["until"]
+            assert pruning_timeline(trunk.recipe or Recipe())[:until] == own[:until]
+            ends.append(until)
+            at = trunk.parent
+        assert ends == sorted(set(ends), reverse=True)  # every trunk goes on from an earlier one
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"recipe": []}, "has no recipe"),
+        ({"recipe": "digit"}, "did you mean 'digits'"),
+        ({"methods": None}, "has no methods"),
+        ({"methods": {"a": 3}}, "method 'a'.*must be a mapping"),
+        ({"methods": {"a": {"prune": "magnitud"}}}, "did you mean 'magnitude'"),
+        ({"methods": {"a": {"search": True, "train": True}}}, "both search and train"),
+        ({"methods": {"a": {"batches": 3}}}, "batches, which is for prune"),
+        ({"methods": {"a": {"retrain": 0}}}, "retrain is 0; the nearest possible is 1"),
+        ({"methods": {"a": {"settings": {"prune.ratoi": 1}}}}, "did you mean 'prune.ratio'"),
+        ({"methods": {"a": {"seting": {}}}}, "unknown 'seting'; did you mean 'settings'"),
+        ({"ratios": [0.5, 1.5]}, "ratio 1.5 is no share"),
+        ({"ratios": ["half"]}, "ratios must be numbers"),
+        ({"seeds": [0, 0]}, "seeds has a number twice"),
+        ({"seed": 1}, "unknown 'seed'; did you mean 'seeds'"),
+        ({"settings": {"seed": 1}}, "takes no seed: seeds"),
+        ({"methods": {"a": {"settings": {"seed": 1}}}}, "takes no seed: seeds"),
+        ({"methods": {"a": {"settings": {"prune": {"ratio": 0.5}}}}}, "takes no prune.ratio: ratios"),
+    ],
+)
+def test_a_wrong_file_is_told_in_one_line(file: Callable[..., Path], change: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError, match=named) as caught:
+        read_sweep(file(**{"ratios": [0.5], "methods": {"a": {}}} | change))
+    assert "\n" not in str(caught.value)
+
+
+# Doing it -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_branch_of_a_trunk_equals_a_draw_of_its_own(
+    file: Callable[..., Path], quick_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Ticket and event log to the byte, over a removal, prunes and a reactivation in the trunk."""
+    own = quick_settings | {"prune.progressive": True, "epochs": 5}
+    plan = read_sweep(file(ratios=[0.1, 0.3], methods={"a": {}}, settings=own))
+    assert [job.command for job in plan.jobs] == ["trunk", "draw", "draw"]
+    for job in plan.jobs:
+        run_job(job, tmp_path / "sweep")
+        run_job(job, tmp_path / "sweep")  # what is done is left alone
+    job, alone = plan.jobs[-1], tmp_path / "alone"
+    tickets.draw(job.recipe or Recipe(), alone)
+    for name in ("ticket/model.safetensors", "ticket/mask.safetensors", "ticket/config.json", "events.jsonl"):
+        ours, theirs = ((folder / name).read_text("latin-1") for folder in (tmp_path / "sweep" / job.key, alone))
+        if name.endswith("jsonl"):
+            ours, theirs = (_without_clock(text) for text in (ours, theirs))
+        assert ours == theirs, name
+
+
+def _without_clock(log: str) -> str:
+    return "\n".join(json.dumps({**json.loads(line), "seconds": 0}) for line in log.splitlines())
+
+
+class Fake:
+    """Workers whose jobs end as told: None, or an exception for each attempt."""
+
+    def __init__(self, root: Path, **ends: list[BaseException | None]) -> None:
+        self.root, self.ends, self.shown_region = root, ends, []  # type: ignore[var-annotated]
+
+    def submit(self, job: Job) -> Future[None]:
+        self.shown_region.append(job.key)
+        future: Future[None] = Future()
+        ends = self.ends.get(job.command, [])
+        error = ends.pop(0) if ends else None
+        if error is None:
+            (self.root / job.key).mkdir(parents=True)
+            (self.root / job.key / "result.json").write_text("{}")
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+        return future
+
+
+def chain() -> Plan:
+    search = drawing(ratio=0.0)
+    prune = Job(command="prune", options={"ratio": 0.5}, parent=search.key)
+    return Plan((), (search, prune, Job(command="retrain", options={"epochs": 1}, parent=prune.key)))
+
+
+def test_lost_workers_jobs_are_taken_up_again(tmp_path: Path) -> None:
+    plan, seen = chain(), []
+    workers = Fake(tmp_path, draw=[WorkerLost(), WorkerLost()])
+    progress = run_all(plan, tmp_path, workers.submit, lambda p: seen.append(len(p.done)), 2)
+    search, prune, retrain = (job.key for job in plan.jobs)
+    assert workers.shown_region == [search, search, search, prune, retrain]  # parents first, nothing twice
+    assert (progress.done, progress.lost, progress.failed) == ({search, prune, retrain}, 2, {})
+    assert seen == sorted(seen)
+    again = Fake(tmp_path)
+    assert run_all(plan, tmp_path, again.submit, lambda p: None, 2).before == {search, prune, retrain}
+    assert again.shown_region == []
+
+
+def test_a_failure_fails_what_begins_from_it_and_nothing_else(tmp_path: Path) -> None:
+    plan = chain()
+    search, prune, retrain = (job.key for job in plan.jobs)
+    other = drawing(ratio=0.5)
+    plan = Plan((), (*plan.jobs, other))
+    progress = run_all(plan, tmp_path, Fake(tmp_path, prune=[UserError("no\nsuch data")]).submit, lambda p: None, 1)
+    assert progress.done == {search, other.key}
+    assert progress.failed == {prune: "no such data", retrain: "its prune failed"}
+
+
+def test_a_worker_that_is_always_lost_is_given_up(tmp_path: Path) -> None:
+    progress = run_all(chain(), tmp_path, Fake(tmp_path, draw=[WorkerLost("gone")] * 9).submit, lambda p: None, 1)
+    assert list(progress.failed.values()) == ["gone", "its draw failed", "its prune failed"]
+
+
+def test_a_job_travels_as_json() -> None:
+    for job in chain().jobs:
+        again = Job.from_json(json.loads(json.dumps(job.to_json())))
+        assert (again, again.key) == (job, job.key)
+
+
+def test_the_end_of_a_worker() -> None:
+    check_end(0, "")
+    with pytest.raises(WorkerLost, match="signal 9"):
+        check_end(-9, "")
+    with pytest.raises(WorkerLost, match="told to stop"):
+        check_end(130, "")
+    with pytest.raises(UserError, match=r"^no data$"):
+        check_end(2, "warning: x\nerror: no data\n")
+    with pytest.raises(UserError, match="status 1"):
+        check_end(1, "")
+
+
+def test_ratios_are_told_to_the_digit() -> None:
+    assert [percent(ratio) for ratio in (0, 0.5, 0.975, 0.995)] == ["unpruned", "50%", "97.5%", "99.5%"]
+
+
+def test_epochs_of_a_job(file: Callable[..., Path]) -> None:
+    """The tree of the first test above: trunks of 2 and 3 more epochs, draws that go on to the tenth."""
+    plan = read_sweep(file(ratios=[0.2, 0.5, 0.8], methods={"two-in-one": {}}))
+    jobs = {job.key: job for job in plan.jobs}
+    assert [effort(job, jobs) for job in plan.jobs] == [1 + 2, 1 + 8, 1 + 3, 1 + 5, 1 + 5]
+    search, prune, retrain = chain().jobs
+    assert [effort(job, {search.key: search}) for job in (search, prune, retrain)] == [1 + 10, 1, 1 + 1]
+
+
+def test_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three searches (11 each), a prune (1), a retraining (2): the second search took 22 s; 11, 1 and 2 are left."""
+    search, prune, retrain = chain().jobs
+    jobs = {job.key: job for job in (search, drawing(ratio=0.1), drawing(ratio=0.2), prune, retrain)}
+    first, second, third = list(jobs)[:3]
+    progress = Progress(jobs, {first}, frozenset({first}), began=0)
+    monkeypatch.setattr("time.monotonic", lambda: 22.0)
+    assert progress.eta is None
+    progress.done.add(second)
+    progress.running.add(third)
+    assert progress.waiting == {prune.key, retrain.key}
+    assert progress.eta == 22 / 11 * (11 + 3)
+
+
+def test_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: 352.0)
+    search, prune, retrain = chain().jobs
+    other = drawing(ratio=0.1)
+    progress = Progress({job.key: job for job in (search, prune, retrain, other)}, {search.key}, began=0, lost=2)
+    progress.running, progress.failed = {other.key}, {prune.key: "no data"}
+    assert progress_line(progress) == "1 of 4 jobs done, 1 running, 1 failed, 2 taken up again; 7 min left"
+    table = progress_table(progress)
+    cells = list(zip(*(column.cells for column in table.columns), strict=True))
+    assert [column.header for column in table.columns] == ["jobs", "done", "running", "waiting", "failed"]
+    assert cells == [("draw", "1", "1", "", ""), ("prune", "", "", "", "1"), ("retrain", "", "", "1", "")]
+    assert progress.failures() == [f"prune {prune.key}: no data"]
+
+
+def test_the_command(cli: Cli, sweep_file: Path, finished_sweep: Path, tmp_path: Path) -> None:
+    planned = cli("sweep", sweep_file, "--plan")
+    assert planned.out.strip().endswith("3 results by 4 jobs")
+    found = cli("sweep", sweep_file, "--out", finished_sweep, "--json")
+    assert found.status == 0, found.err
+    assert "4 of 4 jobs done (4 before)" in found.err
+    rows = json.loads(found.out)
+    names = ["two-in-one", "S+P", "S+P + retrain"]
+    with (finished_sweep / "results.csv").open() as stream:
+        assert [row["method"] for row in csv.DictReader(stream)] == [row["method"] for row in rows] == names
+    row = rows[-1]
+    assert row["sparsity"] == pytest.approx(0.5, abs=1e-3)
+    ticket = tickets.load(finished_sweep / row["key"])
+    assert row["test_top1"] == ticket.about["test"]["top1"]
+    assert row["samples"] == 5 * ticket.about["samples"]  # the whole way: four epochs of search, one of retraining
+    assert "S+P + retrain" in cli("sweep", sweep_file, "--out", finished_sweep).out
+    broken = cli("sweep", tmp_path / "none.yaml")
+    assert (broken.status, broken.err) == (2, f"error: sweep file {tmp_path}/none.yaml does not exist\n")
+
+
+# Shipped sweeps -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(list_sweeps()))
+def test_shipped_sweeps_can_be_planned(name: str) -> None:
+    if name == "known":
+        pytest.importorskip("timm")
+    plan = read_sweep(name, {"recipe": "images", "seeds": [3]}, ["--epochs", "350", "--prune.interval", "25"])
+    assert {point.seed for point in plan.points} == {3}
+    assert all(job.recipe is None or job.recipe.epochs == 350 for job in plan.jobs)
+
+
+def test_a_plan_for_programs(cli: Cli) -> None:
+    words = ("--recipe", "digits", "--ratios", "0.7", "--seeds", "0", "--plan", "--json")
+    jobs = json.loads(cli("sweep", "comparison", *words).out)
+    assert {job["command"] for job in jobs} >= {"draw", "prune", "retrain"}
+    assert {job["parent"] for job in jobs} <= {None, *(job["key"] for job in jobs)}
+
+
+def test_a_shipped_sweep_takes_recipe_ratios_and_settings() -> None:
+    words = ["--epochs", "40", "--prune.interval", "4", "--prune.progressive", "false"]
+    plan = read_sweep("ablation", {"recipe": "digits", "ratios": [0.7], "seeds": [0]}, words)
+    assert {(point.recipe, point.ratio, point.seed) for point in plan.points} == {("digits", 0.7, 0)}
+    drawn = [job.recipe.prune for job in plan.jobs if job.command == "draw" and job.recipe is not None]
+    assert {prune.interval for prune in drawn} == {4}
+    assert {prune.progressive for prune in drawn} == {False, True}  # methods have the last word
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [("ablaton", "did you mean 'ablation'"), ("no.yaml", "no.yaml does not exist"), ("ablation", "--recipe")],
+)
+def test_sweeps_that_are_not_there_are_told(source: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        read_sweep(source)
+
+
+def test_the_command_line_names_a_shipped_sweep(cli: Cli) -> None:
+    words = ("--recipe", "digits", "--ratios", "0.7", "--seeds", "0", "--prune.interval", "2", "--threads", "2")
+    assert "7 results by 10 jobs" in cli("sweep", "ablation", *words, "--plan").out
+    assert cli("sweep", "ablation", *words, "--prune.intervall", "2", "--plan").status == 2
+    assert "takes no seed: seeds (--seeds) set it" in cli("sweep", "ablation", *words, "--seed=3", "--plan").err
