@@ -1,0 +1,1 @@
+"""Runs from beginning to end: draw, search, train, retrain, transfer, prune, resume."""

@@ -1,0 +1,90 @@
+"""Check that a budget can be met, and find the latency table that it needs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..cost import count
+from ..cost.budget import Budget, format_cost, format_setting
+from ..cost.latency_table import LatencyTable
+from ..data import Batches, Splits, load_splits
+from ..errors import UserError
+from ..config.recipe import Recipe
+from ..config.schedule import check_schedule
+from ..nas import Space, can_be_scored
+from .auto_settings import resolve_auto_settings
+from ..models import Head, HRNetSpec, MobileSpec, ResNetSpec, Spec
+from ..models.factory import create_spec, list_spaces
+from ..tasks import Segmentation, Task, task_of_head
+from ..tasks.segmentation import balanced_weights, pixel_shares
+from ..ticket import Ticket
+from ..training import Reporter, RunDir, Runtime, Session, TrainState, initial_state
+from ..training.runtime import start, stop
+from ..training.teacher import FixedTeacher, Teacher, fixed_teacher
+
+# Times the operations of a space: the spec, then settings by name.
+MeasureTable = Callable[..., LatencyTable]
+
+
+def find_table(
+    recipe: Recipe, spec: MobileSpec, measure: MeasureTable | None, say: Callable[[str], None]
+) -> LatencyTable | None:
+    """The latency table of a search that begins, if it needs one: that of the recipe, or a new one.
+
+    Args:
+        recipe: Says what is limited.
+        spec: The space.
+        measure: Makes a new one.
+        say: Tells what is going on.
+
+    Raises:
+        UserError: There is none, or it is of another space.
+    """
+    budget = recipe.budget
+    if budget.latency_ms is None or budget.measured:
+        return None
+    if budget.table:
+        table = LatencyTable.load(budget.table)
+        table.check_serves(spec, budget.table)
+        return table
+    if measure is not None:
+        table = measure(spec, runtime=budget.runtime, threads=budget.threads, say=say)
+        say(f"half of {table.check['networks']} other networks are predicted within {table.check['median_error']:.1%}")
+        return table
+    raise UserError("budget.latency_ms needs budget.table: make it with supertickets latency-table")
+
+
+def check_budget_reachable(budget: Budget, spec: MobileSpec, recipe: Recipe) -> None:
+    """Refuses a target that no network of a space is likely to meet.
+
+    Args:
+        budget: The target.
+        spec: The space.
+        recipe: Says what the space is called, and whether its networks are timed.
+
+    Raises:
+        UserError: Networks of the space cost more, or less.
+    """
+    space = Space(spec.decisions())
+    drawn = space.sample(8 if recipe.budget.measured else 200, torch.Generator().manual_seed(0))
+    # The smallest and the largest come first; of times they need not be the least and the most.
+    some = [spec.extreme(largest=False), spec.extreme(largest=True), *space.genotypes(drawn)]
+    costs = [budget.cost(choices) for choices in some]
+    low, high = min(costs), max(costs)
+    if not low <= budget.target <= high:
+        places = 3 if budget.name == "latency_ms" else 0
+        nearest = math.ceil(low * 10**places) if budget.target < low else math.floor(high * 10**places)
+        reach = f"{format_cost(budget.name, low)} to {format_cost(budget.name, high)}"
+        raise UserError(
+            f"budget.{budget.name} is {format_setting(budget.target)}, but networks of {recipe.supernet.name} have {reach}; "
+            f"the nearest possible is {nearest / 10**places:.{places}f}, or set supernet.settings.width"
+        )

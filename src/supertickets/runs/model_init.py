@@ -1,0 +1,274 @@
+"""Choose the network that a run begins with, fitted to its data."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..cost import count
+from ..cost.budget import Budget, format_cost, format_setting
+from ..cost.latency_table import LatencyTable
+from ..data import Batches, Splits, load_splits
+from ..errors import UserError
+from ..config.recipe import Recipe
+from ..config.schedule import check_schedule
+from ..nas import Space, can_be_scored
+from .auto_settings import resolve_auto_settings
+from ..models import Head, HRNetSpec, MobileSpec, ResNetSpec, Spec
+from ..models.factory import create_spec, list_spaces
+from ..tasks import Segmentation, Task, task_of_head
+from ..tasks.segmentation import balanced_weights, pixel_shares
+from ..ticket import Ticket
+from ..training import Reporter, RunDir, Runtime, Session, TrainState, initial_state
+from ..training.runtime import start, stop
+from ..training.teacher import FixedTeacher, Teacher, fixed_teacher
+# What a run begins with, given its recipe and its data: a full supernet, or a network with weights and mask.
+ModelInit = Callable[[Recipe, Splits], Spec | Ticket]
+LATENCY_FILE = "latency.json"  # in the directory of a search
+MOST_BLOCKS = 16  # of a network whose connection schemes can all be judged
+# What networks of a family may be for.
+_HEADS: Mapping[type, tuple[str, ...]] = {
+    HRNetSpec: ("classification", "segmentation", "keypoints", "density"),
+    MobileSpec: ("classification", "detection"),
+    ResNetSpec: ("classification", "segmentation", "density"),
+}
+_INSTEAD = {"in_channels": "", "image_size": " and set data.size", "num_classes": ""}
+
+
+def supernet_for(recipe: Recipe, splits: Splits) -> Spec:
+    """The network that a training begins with, fitted to the data: channels, size and classes."""
+    spec = _network(recipe, splits)
+    if isinstance(spec, MobileSpec) and spec.is_search_space():
+        name = recipe.supernet.name
+        raise UserError(
+            f"supernet.name {name} is a space of networks: search it (supertickets search), or take one of its "
+            "networks, e.g. mobilenet_v2, or ticket:RUN of a search"
+        )
+    return spec
+
+
+def space_for(recipe: Recipe, splits: Splits) -> MobileSpec:
+    """The space that a policy search explores, fitted to the data."""
+    spec = _network(recipe, splits)
+    if not isinstance(spec, MobileSpec) or not spec.is_search_space():
+        raise UserError(
+            f"supernet.name {recipe.supernet.name} leaves nothing open that a policy could decide; take one of "
+            f"{', '.join(list_spaces())}, or draw"
+        )
+    given = recipe.supernet.settings.get("choices", {})
+    if any(name.endswith(".skip") and answer is True for name, answer in given.items()):
+        raise UserError("supernet.settings.choices of a search may not leave layers out; leave their .skip open")
+    return spec
+
+
+def searches_connections(recipe: Recipe) -> bool:
+    """Whether a search of the recipe's network is one for connections: that of a ResNet, by name or as a ticket."""
+    name, family = recipe.supernet.name, recipe.supernet.family
+    if family == "ticket":
+        return isinstance(Ticket.from_pretrained(name.partition(":")[2]).spec, ResNetSpec)
+    return family == "resnet"
+
+
+def connection_supernet(recipe: Recipe, splits: Splits) -> ResNetSpec:
+    """The ResNet whose connection schemes are searched, fitted to the data."""
+    spec = _network(recipe, splits)
+    assert isinstance(spec, ResNetSpec)
+    if spec.attention is not None and not any(spec.connected):
+        raise UserError("supernet.settings.scheme connects no block; leave it out, then all schemes are searched")
+    if spec.attention is None:
+        raise UserError(
+            f"supernet.name {recipe.supernet.name} has no attention module to connect; set "
+            "supernet.settings.attention, e.g. to se"
+        )
+    check_search_method(spec, recipe)
+    return spec
+
+
+def check_search_method(spec: ResNetSpec, recipe: Recipe) -> None:
+    """Refuses a way to find connections that cannot work, before anything trains.
+
+    Raises:
+        UserError: Says what the way needs.
+    """
+    by, blocks, settings = recipe.connect.by, sum(spec.connected), recipe.connect
+    if by == "all" and blocks > MOST_BLOCKS:
+        raise UserError(f"--by all judges 2^{blocks} schemes; with more than {MOST_BLOCKS} blocks take another --by")
+    if by == "all" and recipe.task == "segmentation" and recipe.segmentation.window is not None:
+        raise UserError("--by all judges whole images; set segmentation.window to null")
+    if by in ("all", "darts") and settings.statistics == "recalibrated":
+        raise UserError(f"--by {by} cannot measure batch norms for every scheme; set connect.statistics to running")
+    if by == "darts" and settings.statistics == "batch":
+        raise UserError("--by darts needs connect.statistics running")
+    if by == "darts" and spec.head != "classification":
+        raise UserError(f"--by darts is for classification, the data is for {spec.head}; take another --by")
+    if by in ("l1", "median") and spec.sharing == "stage":
+        raise UserError(f"--by {by} ranks modules, but the blocks of a stage share one; take another --by")
+    if by == "median" and spec.attention == "sge":
+        raise UserError("--by median compares filters, and sge has none; take another --by")
+    if by in ("l1", "median") and not any(can_be_scored(*named) for named in spec.build().attention.named_parameters()):
+        raise UserError(f"--by {by} ranks modules by weights, and {spec.attention} has none; take another --by")
+
+
+def _network(recipe: Recipe, splits: Splits) -> Spec:
+    name, settings = recipe.supernet.name, recipe.supernet.settings
+    for key, value in _fitted_to_data(splits).items():
+        if key in settings:
+            raise UserError(f"supernet.settings.{key} follows from the data ({value}); leave it out{_INSTEAD[key]}")
+    if recipe.supernet.family == "ticket":
+        return fitted_spec(lambda **fitted: architecture_of(name, settings, fitted), recipe, splits)
+    return fitted_spec(partial(create_spec, name, transformer=recipe.supernet.transformer, **settings), recipe, splits)
+
+
+def _fitted_to_data(splits: Splits) -> dict[str, Any]:
+    """What follows from the data."""
+    shape = splits.preprocessing
+    return {"in_channels": shape.channels, "image_size": shape.size, "num_classes": len(splits.classes)}
+
+
+def fitted_spec(make: Callable[..., Spec], recipe: Recipe, splits: Splits) -> Spec:
+    """The spec of a network for some data.
+
+    Args:
+        make: Takes what follows from the data: ``in_channels``, ``image_size``, ``num_classes``.
+        recipe: Says what is learned, and the settings for messages.
+        splits: The data.
+
+    Raises:
+        UserError: The settings make no network, or one for another task.
+    """
+    try:
+        spec = make(**_fitted_to_data(splits))
+        count(spec)
+    except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"the settings supernet.settings {recipe.supernet.settings} make no network ({why})") from None
+    if spec.head != (wanted := make_task(recipe, splits).head):
+        other = f"set supernet.settings.head to {wanted}, or " if wanted in _HEADS.get(type(spec), ()) else ""
+        if recipe.supernet.family == "ticket":
+            other = "move its features (supertickets transfer), or "
+        raise UserError(
+            f"supernet.name {recipe.supernet.name} has a head for {spec.head}, the data is for {wanted}; "
+            f"{other}take another supernet"
+        )
+    return spec
+
+
+def architecture_of(name: str, settings: Mapping[str, Any], fitted: Mapping[str, Any]) -> Spec:
+    """The architecture of a ticket, to be trained from fresh weights.
+
+    Args:
+        name: "ticket:" and the folder of a ticket, or of its run.
+        settings: Of mobile networks, dropout and the numbers of batch norms may be replaced; of ResNets, the scheme.
+        fitted: What follows from the data.
+
+    Raises:
+        UserError: There is no such ticket, or nothing else may be replaced.
+    """
+    spec = Ticket.from_pretrained(name.partition(":")[2]).spec
+    if not isinstance(spec, HRNetSpec | MobileSpec | ResNetSpec):
+        raise UserError(f"supernet.name {name}: {spec} is a library's network; give its own name")
+    known = {*fitted, *({"dropout", "bn_eps", "bn_momentum"} if isinstance(spec, MobileSpec) else ())}
+    settings = dict(settings)
+    if isinstance(spec, ResNetSpec) and "scheme" in settings:
+        spec = spec.with_scheme(settings.pop("scheme"))
+    for key, value in settings.items():
+        if key not in known or not isinstance(value, int | float):
+            raise UserError(f"supernet.settings.{key} {value} is not for the architecture of a ticket")
+    return dataclasses.replace(spec, **settings, **fitted)
+
+
+def make_task(recipe: Recipe, splits: Splits) -> Task:
+    """What the recipe learns, with the names that the data has."""
+    heads: dict[str, Head] = {
+        "classification": "classification",
+        "segmentation": "segmentation",
+        "pose": "keypoints",
+        "detection": "detection",
+        "counting": "density",
+    }
+    return task_of_head(heads[recipe.task], splits.classes, recipe.to_json())
+
+
+def init_from_ticket(ticket: Ticket) -> ModelInit:
+    """A run that begins with a ticket, on data of the kind that it was made with."""
+
+    def beginning(recipe: Recipe, splits: Splits) -> Ticket:
+        check_data("the ticket", ticket, splits)
+        if ticket.preprocessing.size != splits.preprocessing.size:
+            size = ticket.spec.image_size
+            raise UserError("the ticket's size of images is {} x {}, set data.size to it".format(*size))
+        return ticket
+
+    return beginning
+
+
+def init_from_search(folder: Path) -> ModelInit:
+    """A search for connections that begins with the trained network of another one.
+
+    Args:
+        folder: Of that network.
+    """
+
+    def beginning(recipe: Recipe, splits: Splits) -> Ticket:
+        if not folder.is_dir():
+            raise UserError(
+                f"{folder.parent} is no search for connections that has trained its network: no {folder.name}/"
+            )
+        ticket, spec = Ticket.from_pretrained(folder), connection_supernet(recipe, splits)
+        check_classes(f"the network of {folder.parent}", ticket, splits)
+        for name, value in dataclasses.asdict(spec).items():
+            if value != (trained := getattr(ticket.spec, name, None)):
+                raise UserError(
+                    f"{folder.parent} has trained a network of {name} {trained}, the recipe asks for {value}"
+                )
+        if ticket.about.get("data") != splits.digest():
+            raise UserError(
+                f"the data is not what {folder.parent} was trained on, or is split otherwise: schemes would be judged "
+                "by what was learned; take its data settings"
+            )
+        return ticket
+
+    return beginning
+
+
+def state_from_ticket(ticket: Ticket, session: Session) -> TrainState:
+    """A ticket as the beginning of a training."""
+    state = initial_state(ticket.spec, session.recipe, session.runtime.device)
+    state.module.load_state_dict(dict(ticket.weights))
+    if state.ema is not None:
+        for name, value in state.ema.tensors.items():
+            value.copy_(ticket.weights[name])
+    mask = {name: flags.to(session.runtime.device) for name, flags in ticket.mask.items()}
+    state.sparse = dataclasses.replace(state.sparse, mask=mask, ratio=ticket.cost.sparsity)
+    return state
+
+
+def check_data(who: str, ticket: Ticket, splits: Splits) -> None:
+    """Refuses data that a ticket cannot serve; warns if it is not what the ticket was made with."""
+    check_classes(who, ticket, splits)
+    if ticket.about.get("data") not in (None, splits.digest()):
+        warnings.warn(
+            f"the data is not what {who} was made with, so that images it has learned from may be in the test split",
+            stacklevel=3,
+        )
+
+
+def check_classes(who: str, ticket: Ticket, splits: Splits) -> None:
+    classes, channels = splits.classes, splits.preprocessing.channels
+    if ticket.spec.in_channels != channels:
+        raise UserError(f"{who} takes images of {ticket.spec.in_channels} channels, the data has {channels}")
+    if len(ticket.classes) != len(classes):
+        raise UserError(f"{who} knows {len(ticket.classes)} classes, the data has {len(classes)}")
+    for known, found in zip(ticket.classes, classes, strict=True):
+        if known != found:
+            raise UserError(
+                f"{who} knows a class '{known}' where the data has '{found}'; give the data it was drawn on"
+            )
