@@ -228,9 +228,9 @@ def test_intervals_of_thirty_epochs_fit_any_number_of_epochs(
 def test_a_longer_reach_is_a_stronger_penalty() -> None:
     recipe = st.load_recipe("digits", ["--search.rho", "null"])
     once, twice = (
-        resolve_auto_settings(dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, target_shrinkage=reach)), 1000, 8)[
-            0
-        ].search.rho
+        resolve_auto_settings(
+            dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, target_shrinkage=reach)), 1000, 8
+        )[0].search.rho
         for reach in (1.5, 3.0)
     )
     assert once is not None

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torchvision.ops import box_iou
 
 import supertickets as st
-from objects import NAMES, market, image_with_boxes
+from objects import NAMES, image_with_boxes, market
 from outcome import Cli, onnx_file, onnx_predict
 from powercut import cut_at_step
 from supertickets.config.recipe import flatten

@@ -15,7 +15,7 @@ from outcome import Cli, onnx_file
 from powercut import cut_at_step
 from streets import street
 from supertickets.config.recipe import Recipe
-from supertickets.config.schedule import Prune, Reactivate, Recalibrate, Shrink, pruning_timeline, events
+from supertickets.config.schedule import Prune, Reactivate, Recalibrate, Shrink, events, pruning_timeline
 from supertickets.deploy import compact
 from supertickets.models import LibrarySpec
 from supertickets.report.tables import architecture_table

@@ -13,26 +13,50 @@ from typing import Any, Literal
 import torch
 
 from ..algorithms.connection_search import SHARED_DIR, search_connections
+from ..algorithms.one_shot import prune_once
+from ..algorithms.transfer import check_transfer, join_specs, join_tickets
+from ..algorithms.two_in_one import check_prune_ratio, search_warning, two_in_one
+from ..config.loading import recipe_from_json
+from ..config.recipe import Recipe
+from ..config.schedule import check_schedule
+from ..config.validation import check_recipe
 from ..cost.budget import make_budget
 from ..data import Splits
-from ..algorithms.two_in_one import check_prune_ratio, search_warning, two_in_one
-from .finalize import finalize_run, versions
 from ..errors import UserError
-from ..config.validation import check_recipe
-from ..config.loading import recipe_from_json
-from ..algorithms.one_shot import prune_once
-from .model_init import LATENCY_FILE, ModelInit, init_from_ticket, check_data, connection_supernet, fitted_spec, make_task, searches_connections, init_from_search, space_for, state_from_ticket, supernet_for
-from .budget import MeasureTable, check_budget_reachable, find_table
-from .session import open_session
-from ..pruning import WITHOUT_DATA, find_criterion
-from ..config.recipe import Recipe
-from .derive import check_budget_given, fixed_network, lineage, recipe_of, reject_budget
-from ..config.schedule import check_schedule
 from ..models import MobileSpec, ResNetSpec
 from ..models.factory import spec_from_json
+from ..pruning import WITHOUT_DATA, find_criterion
 from ..ticket import Ticket, load
-from ..training import Interrupted, RunDir, Session, TrainState, checkpoint, fit, initial_state, load_checkpoint, policy_of, write_json
-from ..algorithms.transfer import check_transfer, join_tickets, join_specs
+from ..training import (
+    Interrupted,
+    RunDir,
+    Session,
+    TrainState,
+    checkpoint,
+    fit,
+    initial_state,
+    load_checkpoint,
+    policy_of,
+    write_json,
+)
+from .budget import MeasureTable, check_budget_reachable, find_table
+from .derive import check_budget_given, fixed_network, lineage, recipe_of, reject_budget
+from .finalize import finalize_run, versions
+from .model_init import (
+    LATENCY_FILE,
+    ModelInit,
+    check_data,
+    connection_supernet,
+    fitted_spec,
+    init_from_search,
+    init_from_ticket,
+    make_task,
+    searches_connections,
+    space_for,
+    state_from_ticket,
+    supernet_for,
+)
+from .session import open_session
 
 Command = Literal["draw", "search", "train", "retrain", "transfer", "prune", "trunk"]
 
@@ -66,7 +90,8 @@ def search(
     Args:
         recipe: The settings; ``supernet.name`` is a space, ``budget`` limits one cost; or it is a ResNet.
         out: Run directory; default ``runs/<recipe name>``.
-        measure: Makes a latency table where the budget needs one and the recipe names none (`deploy.measure_latency_table`).
+        measure: Makes a latency table where the budget needs one and the recipe names none
+            (`deploy.measure_latency_table`).
         shared: Run directory of another search for connections, whose trained network is searched again.
 
     Raises:

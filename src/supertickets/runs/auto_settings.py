@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from ..errors import UserError
+from ..config.lr_schedule import lr_factor
 from ..config.recipe import Recipe
 from ..config.schedule import last_search_epoch
+from ..errors import UserError
 from ..nas import auto_lr, expected_shrinkage
-from ..config.lr_schedule import lr_factor
 
 _STEPS = 3000  # of a training whose length nobody gave
 _EPOCHS = (20, 120)  # its shortest and longest

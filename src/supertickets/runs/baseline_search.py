@@ -18,19 +18,19 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from ..config.recipe import Recipe
 from ..cost.budget import format_cost, make_budget
 from ..data import load_splits
 from ..errors import UserError
-from .model_init import LATENCY_FILE, space_for
-from .budget import MeasureTable, check_budget_reachable, find_table
-from ..config.recipe import Recipe
-from .derive import check_budget_given, subnet_recipe
-from .api import load_or_run, train
-from ..nas import Space, CostRange, evolve, random_networks
 from ..models import MobileSpec
+from ..nas import CostRange, Space, evolve, random_networks
 from ..tasks.metric import primary_metric
 from ..ticket import Ticket, load
 from ..training import RunDir, write_json
+from .api import load_or_run, train
+from .budget import MeasureTable, check_budget_reachable, find_table
+from .derive import check_budget_given, subnet_recipe
+from .model_init import LATENCY_FILE, space_for
 
 By = Literal["random", "evolution"]
 _RECORD = "search.json"  # what a directory was begun with
@@ -100,7 +100,11 @@ def _resume_or_start(run: RunDir, about: dict[str, Any]) -> None:
 
 def _search(recipe: Recipe, spec: MobileSpec, run: RunDir, about: dict[str, Any], say: Callable[[str], None]) -> Ticket:
     out, networks, tolerance = run.path, about["networks"], about["tolerance"]
-    budget, space, rows = make_budget(recipe.budget, spec, out / LATENCY_FILE), Space(spec.decisions()), list[dict[str, Any]]()
+    budget, space, rows = (
+        make_budget(recipe.budget, spec, out / LATENCY_FILE),
+        Space(spec.decisions()),
+        list[dict[str, Any]](),
+    )
     qualities = list[float]()
     check_budget_reachable(budget, spec, recipe)
 

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import torch
 
-from ..cost import count
+from ..config.recipe import Recipe
 from ..cost.budget import Budget, format_cost, format_setting
 from ..cost.latency_table import LatencyTable
-from ..data import Batches, Splits, load_splits
 from ..errors import UserError
-from ..config.recipe import Recipe
-from ..config.schedule import check_schedule
-from ..nas import Space, can_be_scored
-from .auto_settings import resolve_auto_settings
-from ..models import Head, HRNetSpec, MobileSpec, ResNetSpec, Spec
-from ..models.factory import create_spec, list_spaces
-from ..tasks import Segmentation, Task, task_of_head
-from ..tasks.segmentation import balanced_weights, pixel_shares
-from ..ticket import Ticket
-from ..training import Reporter, RunDir, Runtime, Session, TrainState, initial_state
-from ..training.runtime import start, stop
-from ..training.teacher import FixedTeacher, Teacher, fixed_teacher
+from ..models import MobileSpec
+from ..nas import Space
 
 # Times the operations of a space: the spec, then settings by name.
 MeasureTable = Callable[..., LatencyTable]
@@ -85,6 +68,6 @@ def check_budget_reachable(budget: Budget, spec: MobileSpec, recipe: Recipe) -> 
         nearest = math.ceil(low * 10**places) if budget.target < low else math.floor(high * 10**places)
         reach = f"{format_cost(budget.name, low)} to {format_cost(budget.name, high)}"
         raise UserError(
-            f"budget.{budget.name} is {format_setting(budget.target)}, but networks of {recipe.supernet.name} have {reach}; "
-            f"the nearest possible is {nearest / 10**places:.{places}f}, or set supernet.settings.width"
+            f"budget.{budget.name} is {format_setting(budget.target)}, but networks of {recipe.supernet.name} have "
+            f"{reach}; the nearest possible is {nearest / 10**places:.{places}f}, or set supernet.settings.width"
         )

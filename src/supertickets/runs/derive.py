@@ -7,13 +7,13 @@ from argparse import ArgumentError
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast, get_args
 
-from ..errors import UserError
+from ..algorithms.transfer import head_settings
 from ..config.loading import load_recipe, override_settings, recipe_from_json
-from ..config.search_settings import BudgetSettings, ConnectBy
 from ..config.recipe import LrSettings, Recipe
+from ..config.search_settings import BudgetSettings, ConnectBy
+from ..errors import UserError
 from ..models import ResNetSpec
 from ..ticket import Ticket
-from ..algorithms.transfer import head_settings
 
 # A schedule that only matters to search and pruning must not stop a training without them.
 NO_SEARCH_NO_PRUNING = ("--prune.ratio", "0", "--search.interval", "0", "--search.last_epoch", "null")
@@ -193,7 +193,9 @@ def lineage(ticket: Ticket) -> list[dict[str, Any]]:
     return [*about.get("lineage", ()), step | more]
 
 
-def reject_settings(words: Iterable[str], prefixes: tuple[str, ...], command: str, why: str, but: tuple[str, ...] = ()) -> None:
+def reject_settings(
+    words: Iterable[str], prefixes: tuple[str, ...], command: str, why: str, but: tuple[str, ...] = ()
+) -> None:
     """Refuses settings that a command has no use for.
 
     Args:

@@ -7,10 +7,10 @@ import dataclasses
 from ..data import Batches, Samples, load_splits
 from ..device import find_device
 from ..errors import UserError
-from .model_init import check_data
-from .derive import recipe_of
 from ..ticket import Ticket
 from ..training import Runtime, evaluate
+from .derive import recipe_of
+from .model_init import check_data
 
 
 def evaluate_ticket(

@@ -13,7 +13,7 @@ import torch
 from .. import __version__
 from ..models import LibrarySpec, Spec
 from ..ticket import Ticket
-from ..training import Session, TrainState, evaluate, build_eval_model, write_json
+from ..training import Session, TrainState, build_eval_model, evaluate, write_json
 
 
 def finalize_run(command: str, session: Session, state: TrainState, made: Mapping[str, Any]) -> Ticket:

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ..cost import count
-from ..cost.budget import Budget, format_cost, format_setting
-from ..cost.latency_table import LatencyTable
-from ..data import Batches, Splits, load_splits
-from ..errors import UserError
 from ..config.recipe import Recipe
-from ..config.schedule import check_schedule
-from ..nas import Space, can_be_scored
-from .auto_settings import resolve_auto_settings
+from ..cost import count
+from ..data import Splits
+from ..errors import UserError
 from ..models import Head, HRNetSpec, MobileSpec, ResNetSpec, Spec
 from ..models.factory import create_spec, list_spaces
-from ..tasks import Segmentation, Task, task_of_head
-from ..tasks.segmentation import balanced_weights, pixel_shares
+from ..nas import can_be_scored
+from ..tasks import Task, task_of_head
 from ..ticket import Ticket
-from ..training import Reporter, RunDir, Runtime, Session, TrainState, initial_state
-from ..training.runtime import start, stop
-from ..training.teacher import FixedTeacher, Teacher, fixed_teacher
+from ..training import Session, TrainState, initial_state
+
 # What a run begins with, given its recipe and its data: a full supernet, or a network with weights and mask.
 ModelInit = Callable[[Recipe, Splits], Spec | Ticket]
 LATENCY_FILE = "latency.json"  # in the directory of a search

@@ -1,36 +1,25 @@
 """Set up a training session: directory, data, network, task and teacher."""
 
 from __future__ import annotations
-from .model_init import ModelInit, make_task, check_classes
 
 import contextlib
 import dataclasses
-import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from ..cost import count
-from ..cost.budget import Budget, format_cost, format_setting
-from ..cost.latency_table import LatencyTable
-from ..data import Batches, Splits, load_splits
-from ..errors import UserError
 from ..config.recipe import Recipe
 from ..config.schedule import check_schedule
-from ..nas import Space, can_be_scored
-from .auto_settings import resolve_auto_settings
-from ..models import Head, HRNetSpec, MobileSpec, ResNetSpec, Spec
-from ..models.factory import create_spec, list_spaces
-from ..tasks import Segmentation, Task, task_of_head
+from ..data import Batches, Splits, load_splits
+from ..errors import UserError
+from ..models import Spec
+from ..tasks import Segmentation, Task
 from ..tasks.segmentation import balanced_weights, pixel_shares
 from ..ticket import Ticket
-from ..training import Reporter, RunDir, Runtime, Session, TrainState, initial_state
+from ..training import Reporter, RunDir, Runtime, Session
 from ..training.runtime import start, stop
 from ..training.teacher import FixedTeacher, Teacher, fixed_teacher
+from .auto_settings import resolve_auto_settings
+from .model_init import ModelInit, check_classes, make_task
 
 
 @contextlib.contextmanager
