@@ -47,7 +47,7 @@ def main() -> None:
     networks = {
         "plain": ["--supernet.settings.scheme", "0000|0000|0000"],
         "full": SHARED,
-        "found": [*SHARED, "--supernet.settings.scheme", found.about["connected"]["scheme"]],
+        "found": [*SHARED, "--supernet.settings.scheme", found.about["connection_search"]["scheme"]],
     }
     rows, tickets = [], {}
     for name in told.networks or networks:

@@ -243,8 +243,8 @@ def search_time(runs: Path, shared: Shared, words: list[str]) -> dict[str, float
     ticket = search(recipe, runs / f"timed-{int(time.time())}", shared=shared.out)
     searched = time.perf_counter() - begin
     told = tell(from_table("policy", shared, shared.seed), 1)
-    assert ticket.about["connected"]["scheme"].replace("|", "") == told["candidates"][0]
-    assert ticket.about["connected"]["judged"] == told["judged"]
+    assert ticket.about["connection_search"]["scheme"].replace("|", "") == told["candidates"][0]
+    assert ticket.about["connection_search"]["judged"] == told["judged"]
     trained = json.loads((runs / "alone" / f"{'1' * M}-0" / "result.json").read_text())["seconds"]
     return {"search": searched, "judged": told["judged"], "training": trained}
 

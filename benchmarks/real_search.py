@@ -98,7 +98,7 @@ def searched(out: Path, words: list[str], plain: list[str]) -> tuple[st.Ticket, 
     found = run(out, search, words)
     ticket = run(out.with_name(f"{out.name}-alone"), st.train, [*plain, "--supernet.name", f"ticket:{out}"])
     shared = {"shared_validation": found.about["validation"]["top1"], "epochs": course(out)}
-    return ticket, {**found.about["found"], **shared, "samples": found.about["samples"] + ticket.about["samples"]}
+    return ticket, {**found.about["search"], **shared, "samples": found.about["samples"] + ticket.about["samples"]}
 
 
 def random(out: Path, words: list[str], networks: int) -> tuple[st.Ticket, dict[str, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from supertickets.config.loading import load_recipe
+from supertickets.training.run_dir import FORMAT_VERSION
 
 
 def write_run(
@@ -43,7 +44,13 @@ def write_run(
         *rooms, last = dotted.split(".")
         functools.reduce(dict.__getitem__, rooms, recipe)[last] = value
     told = {"lineage": list(lineage)} if lineage else {}
-    about = {"command": command, "recipe": recipe, "data": data, "made": {**told, **(made or {})}}
+    about = {
+        "format_version": FORMAT_VERSION,
+        "command": command,
+        "recipe": recipe,
+        "data": data,
+        "metadata": {**told, **(made or {})},
+    }
     (folder / "run.json").write_text(json.dumps(about))
     test = dict(scores) if isinstance(scores, Mapping) else {"loss": 0.5, "top1": scores}
     costs = {

@@ -238,10 +238,10 @@ class Ticket:
         if not self.spec.full().unit_groups():
             said = said.replace("searched and pruned", "pruned")  # there was nothing to search
             network = [("network", recipe.get("supernet", {}).get("name", str(self.spec)))]
-        if found := about.get("found"):
+        if found := about.get("search"):
             target, cost_found = (format_cost(found["budget"], found[name]) for name in ("target", "cost"))
             network.append(("found for", f"{target}; costs {cost_found}"))
-        if connected := about.get("connected"):
+        if connected := about.get("connection_search"):
             network.append(
                 ("connection scheme", f"{connected['scheme']}, the best of {connected['judged']:,} ({connected['by']})")
             )

@@ -50,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_ticket_has_the_scheme_with_the_highest_reward(run: Path) -> None:
     ticket = st.load(run)
-    told = ticket.about["connected"]
+    told = ticket.about["connection_search"]
     assert isinstance(ticket.spec, ResNetSpec)
     assert ticket.spec.scheme == told["scheme"] == told["candidates"][0]["scheme"]
     assert len(told["candidates"]) == 3
@@ -68,7 +68,7 @@ def test_the_ticket_has_the_scheme_with_the_highest_reward(run: Path) -> None:
     assert f"| connection scheme | {told['scheme']}, the best of {told['judged']} (policy) |" in ticket.card()
     assert len(ticket.module.attention) == told["scheme"].count("1")
     (event,) = (event for event in read_events(run / "events.jsonl") if event["event"] == "connect")
-    assert event["found"] == told["scheme"]
+    assert event["scheme"] == told["scheme"]
 
 
 def test_every_step_has_schemes_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_the_quality_is_that_of_the_network_alone(kind: str, tmp_path: Path) -> 
     state = load_checkpoint(tmp_path / "run" / "checkpoint.safetensors", made, torch.device("cpu"))
     splits = load_splits(made.data)
     batches = Batches(splits, made.data, made.augment, made.seed)
-    for told in ticket.about["connected"]["candidates"]:
+    for told in ticket.about["connection_search"]["candidates"]:
         spec = create_spec(**{**_named(state.spec), "attention": kind, "sharing": "stage", "scheme": told["scheme"]})
         alone = spec.build()
         alone.load_state_dict({name: state.module.state_dict()[name] for name in alone.state_dict()})
@@ -218,7 +218,7 @@ def test_all_schemes_are_judged_as_one_after_the_other(run: Path, everything: Pa
     one, every = shares(run), shares(everything)
     assert len(every) == 4096
     assert {scheme: every[scheme] for scheme in one} == pytest.approx(one)
-    told, other = st.load(run).about["connected"], st.load(everything).about["connected"]
+    told, other = st.load(run).about["connection_search"], st.load(everything).about["connection_search"]
     assert other["by"] == "all"
     assert other["reward"] >= told["reward"]
     assert all(event["event"] != "epoch" for event in read_events(everything / "events.jsonl"))
@@ -300,7 +300,7 @@ def test_candidates_are_tried_alone(everything: Path, cli: Cli) -> None:
     told = json.loads(found.out)
     rows = {row["scheme"]: row for row in told["networks"]}
     assert [*rows][-2:] == ["1111|1111|1111", "0000|0000|0000"]
-    candidates = [row["scheme"] for row in st.load(everything).about["connected"]["candidates"]]
+    candidates = [row["scheme"] for row in st.load(everything).about["connection_search"]["candidates"]]
     assert [*rows][:-2] == [scheme for scheme in candidates if scheme not in [*rows][-2:]]
     assert told["chosen"] == max(candidates, key=lambda scheme: rows[scheme]["validation"])
     for scheme, row in rows.items():
@@ -350,7 +350,7 @@ def test_a_search_within_the_scheme_of_a_ticket(run: Path, tmp_path: Path, cli: 
     """Its candidates are parts of that scheme, and what is called all connected is the scheme itself."""
     words, out = _SHORT.split(), tmp_path / "run"
     words = words[: words.index("--supernet.name")]
-    within = st.load(run).about["connected"]["scheme"]
+    within = st.load(run).about["connection_search"]["scheme"]
     by = ("--supernet.name", f"ticket:{run}", "--by", "ratios", "--connect.each", "2", "--out", out)
     assert cli("search", "digits", *words, *by).status == 0
     found = cli("schemes", out, "--train", "--epochs", "1", "--evaluate_every", "1", "--repeats", "2", "--json")

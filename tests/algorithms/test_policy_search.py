@@ -45,7 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_ticket_is_the_most_probable_network(run: Path) -> None:
     ticket, space = st.load(run), Space(create_mobile("tunas_proxyless", width=0.1).decisions())
-    found = ticket.about["found"]
+    found = ticket.about["search"]
     assert isinstance(ticket.spec, MobileSpec)
     assert not ticket.spec.is_search_space()
     assert (found["budget"], found["target"], found["cost"]) == ("macs", 3e5, count(ticket.spec).macs)
@@ -71,7 +71,7 @@ def test_what_epochs_tell(run: Path) -> None:
         assert event["sampled_reward"] <= reward + 1e-9  # a mean of distances is no less than the distance of the mean
         assert event["mean_probability"] > 0
     ticket = st.load(run)
-    assert epochs[-1]["cost"] == epochs[-1]["macs"] == ticket.about["found"]["cost"]
+    assert epochs[-1]["cost"] == epochs[-1]["macs"] == ticket.about["search"]["cost"]
     assert ticket.about["samples"] == 4 * 96  # of 96 images; several networks share a batch, and judging is no training
 
 
@@ -97,7 +97,7 @@ def test_it_goes_on_as_if_nothing_had_happened(stop: tuple[int, int], run: Path,
     ]
     assert records[0] == records[1]
     one, other = st.load(run), st.load(tmp_path / "run")
-    assert one.about["found"] == other.about["found"]
+    assert one.about["search"] == other.about["search"]
     assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
 
 
@@ -137,7 +137,7 @@ def test_the_command(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) 
     assert "half of 50 other networks are predicted within 10.0%" in done.err
     assert (tmp_path / "run" / "figure.png").exists()
     found = st.load(tmp_path / "run")
-    assert found.about["found"]["cost"] == pytest.approx(found.cost.macs / 1e3)
+    assert found.about["search"]["cost"] == pytest.approx(found.cost.macs / 1e3)
     table = tmp_path / "run" / "latency.json"
     given = ("--budget.latency_ms", "300", "--budget.table", table)
     monkeypatch.setattr("supertickets.deploy.measure_table", None)
@@ -236,7 +236,7 @@ def shared(run: Path) -> dict[str, torch.Tensor]:
 def test_part_of_a_space(tmp_path: Path) -> None:
     """What is answered before the search is part of what it finds."""
     given = ("--supernet.settings.choices", '{"b2.0.kernel": 3, "b3.0.expansion": 3}')
-    found = search(recipe("--epochs", "2", *given), tmp_path / "run").about["found"]["choices"]
+    found = search(recipe("--epochs", "2", *given), tmp_path / "run").about["search"]["choices"]
     assert (found["b2.0.kernel"], found["b3.0.expansion"]) == (3, 3)
     whole = create_mobile("tunas_proxyless", width=0.1)
     assert Space(whole.decisions()).outside(found) == []

@@ -142,7 +142,7 @@ def test_a_recipe_of_imagenet_runs_to_its_end(what: str, epochs: int, tmp_path: 
     records = [event for event in read_events(tmp_path / "run" / "events.jsonl") if event["event"] == "epoch"]
     assert records[-1]["train_loss"] < records[0]["train_loss"]
     if what == "search":
-        assert ticket.about["found"]["cost"] == ticket.cost.macs
+        assert ticket.about["search"]["cost"] == ticket.cost.macs
         assert records[-1]["entropy"] < records[0]["entropy"]
         assert records[-1]["sampled_networks"] == 3 * 4  # batches of an epoch, and parts of each
 

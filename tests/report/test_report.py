@@ -148,7 +148,7 @@ def test_the_command_of_a_draw_makes_its_recipe_again(name: str) -> None:
     words = ["--seed", "3", "--prune.ratio", "0.5", "--supernet.settings.dropout", "0.25", "--data.dir", "my data"]
     words += ["--prune.reactivate", "none", "--search.last_epoch", "null", "--recalibrate_batches", "7"]
     recipe = load_recipe(name, words)
-    about = {"command": "draw", "recipe": json.loads(json.dumps(recipe.to_json())), "made": {}}
+    about = {"command": "draw", "recipe": json.loads(json.dumps(recipe.to_json())), "metadata": {}}
     program, command, again, *rest = shlex.split(command_of(about, "runs/x"))
     assert (program, command, again, rest[-2:]) == ("supertickets", "draw", name, ["--out", "runs/x"])
     assert load_recipe(again, rest[:-2]) == recipe
@@ -266,7 +266,8 @@ def test_what_is_no_run_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     broken, other = write_run(tmp_path / "broken"), write_run(tmp_path / "other")
     (broken / "result.json").write_text("{")
-    (other / "run.json").write_text("{}")
+    (other / "run.json").write_text('{"format_version": 2}')
+    (write_run(tmp_path / "old") / "run.json").write_text('{"made": {}}')
     (write_run(tmp_path / "open") / "result.json").unlink()
     (write_points(tmp_path / "sweep", []) / "points.json").write_text('[{"method": "a"}]')
     for name, said in (
@@ -274,6 +275,7 @@ def test_what_is_no_run_is_told_in_one_line(tmp_path: Path) -> None:
         ("empty", "empty is neither a run nor a sweep"),
         ("broken", "broken/result.json cannot be read"),
         ("other", "other/run.json is damaged or of another version"),
+        ("old", "old/run.json has format 1"),
         ("open", "nothing to report: .*open is not finished"),
         ("sweep", "sweep/points.json is damaged"),
     ):

@@ -115,7 +115,7 @@ def test_connections_of_a_resnet_are_searched_by_counting(cli: Cli, folder: Path
     words = [*RESNET, "--connect.steps", "5", "--connect.samples", "2"]
     said = cli("search", "shanghaitech_a", "--data", folder, "--out", tmp_path / "run", *words)
     assert said.status == 0, said.err
-    connected = st.load(tmp_path / "run").about["connected"]
+    connected = st.load(tmp_path / "run").about["connection_search"]
     assert 0 <= connected["quality"] <= 1
     (row, *_) = json.loads(cli("predict", tmp_path / "run", folder / "test_data" / "images", "--json").out)
     assert set(row) == {"image", "count"}

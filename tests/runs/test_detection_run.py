@@ -153,8 +153,8 @@ def test_a_search_by_the_precision_of_boxes(found: Path) -> None:
     ticket = st.load(found)
     assert isinstance(ticket.spec, MobileSpec)
     assert (ticket.spec.head, ticket.spec.is_search_space()) == ("detection", False)
-    assert ticket.about["found"]["cost"] == count(ticket.spec).macs
-    assert "last.filters" not in ticket.about["found"]["choices"]
+    assert ticket.about["search"]["cost"] == count(ticket.spec).macs
+    assert "last.filters" not in ticket.about["search"]["choices"]
     epochs = [event for event in read_events(found / "events.jsonl") if event["event"] == "epoch"]
     assert all(0 <= event["sampled_quality"] <= 1 for event in epochs)
     assert "map" in ticket.about["test"]

@@ -53,7 +53,7 @@ def test_the_life_of_a_run(tmp_path: Path) -> None:
             run.about()
         run.create({"command": "draw", "threads": 1})
         assert run.is_unfinished()
-        assert run.about() == {"command": "draw", "threads": 1}
+        assert run.about() == {"format_version": 2, "command": "draw", "threads": 1}
         with pytest.raises(UserError, match="supertickets resume"):
             run.check_free()
         write_json(run.result, {})
@@ -91,3 +91,11 @@ def test_written_json_is_the_old_or_the_new(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match=r"^$"):
         write_json(path, {"c": 1})
     assert json.loads(path.read_text()) == {"a": 1}
+
+
+@pytest.mark.parametrize("text", ['{"made": {}}', '{"format_version": 3}', "[]"])
+def test_a_run_of_another_version_is_refused_in_a_line_that_says_what_to_do(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(UserError, match=r"run.json has format [13].*begin anew with another --out") as error:
+        RunDir(tmp_path).about()
+    assert "\n" not in str(error.value)

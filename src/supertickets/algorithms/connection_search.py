@@ -62,10 +62,10 @@ def search_connections(session: Session, state: TrainState) -> tuple[TrainState,
     ]
     if session.runtime.is_main:
         write_scheme_log(session.run.path / SCHEMES_FILE, spec, names, steps)
-    session.run.append({"event": "connect", "schemes": len(best), "steps": len(steps), "found": rows[0]["scheme"]})
+    session.run.append({"event": "connect", "schemes": len(best), "steps": len(steps), "scheme": rows[0]["scheme"]})
     session.reporter.say(f"judged {len(best):,} connection schemes; the best is {rows[0]['scheme']}")
     found = spec.select(dict(zip(names, next(iter(best)), strict=True)))
-    told = {"connected": {"by": settings.by, **rows[0], "judged": len(best), "candidates": rows}}
+    told = {"connection_search": {"by": settings.by, **rows[0], "judged": len(best), "candidates": rows}}
     return _extract_scheme(session, state, found), told
 
 

@@ -91,7 +91,7 @@ def train_candidates(
         UserError: The run is no search for connections, or a setting cannot work.
     """
     found = load(run)
-    told = found.about.get("connected")
+    told = found.about.get("connection_search")
     if told is None or not isinstance(found.spec, ResNetSpec):
         raise UserError(f"{run} is no search for connections; begin with supertickets search")
     reject_settings(

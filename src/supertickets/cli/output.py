@@ -66,7 +66,7 @@ def print_trained(work: Callable[[], Any], out: Path, as_json: bool) -> None:
     OUT.print("test     " + ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
     for line in cost_lines(ticket.cost):
         OUT.print(line)
-    for row in ticket.about.get("connected", {}).get("candidates", ()):
+    for row in ticket.about.get("connection_search", {}).get("candidates", ()):
         OUT.print(f"scheme   {row['scheme']}  reward {row['reward']:.4f}, quality {row['quality']:.2%}")
 
 

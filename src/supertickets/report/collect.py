@@ -14,6 +14,7 @@ from ..sweeps.results import percent, rows
 from ..sweeps.sweep import Point
 from ..tasks import Metric
 from ..tasks.metric import primary_metric
+from ..training.run_dir import check_format
 from .roles import Role, chosen_settings, command_of, identity, method_name, recipe_name, role_of
 
 _NAMED_OPEN = 5  # results of a sweep that are not finished and named one by one
@@ -177,6 +178,7 @@ def _sweep(root: Path, left_out: list[str]) -> list[Run]:
 
 def _single_run(folder: Path, left_out: list[str]) -> list[Run]:
     about = _read(folder / "run.json")
+    check_format(about, folder / "run.json")
     if not (folder / "result.json").exists():
         left_out.append(f"{folder} is not finished; go on with: supertickets resume {folder}")
         return []
@@ -194,8 +196,10 @@ def _single_run(folder: Path, left_out: list[str]) -> list[Run]:
 
 
 def _run(folder: Path, point: Point, in_sweep: bool) -> Run:
+    about = _read(folder / "run.json")
+    check_format(about, folder / "run.json")
     try:
-        steps, about = _steps(folder), _read(folder / "run.json")
+        steps = _steps(folder)
         (row,) = rows([dataclasses.replace(point, key=folder.name)], folder.parent)
         seconds = [step.seconds for step in steps]
         row["samples"] = sum(step.samples for step in steps)
@@ -211,7 +215,7 @@ def _steps(folder: Path) -> list[Step]:
     own = Step(str(folder.resolve()), result["samples"], result["seconds"])
     if (parent := _parent(folder)) is not None:
         return [*_steps(parent), own]
-    lineage = (about.get("made") or {}).get("lineage", ())
+    lineage = (about.get("metadata") or {}).get("lineage", ())
     told = [Step(json.dumps(lineage[: i + 1]), step["samples"], None) for i, step in enumerate(lineage)]
     return [*told, own]
 
@@ -227,7 +231,7 @@ def _origin(folder: Path) -> Mapping[str, Any] | None:
     parent, about = _parent(folder), _read(folder / "run.json")
     if parent is not None:
         return _origin(parent)
-    return None if (about.get("made") or {}).get("lineage") else dict(about)
+    return None if (about.get("metadata") or {}).get("lineage") else dict(about)
 
 
 def _parent(folder: Path) -> Path | None:

@@ -55,7 +55,7 @@ class Role:
 
 def steps_of(about: Record) -> list[Record]:
     """Every command that led to a run's ticket, as its record has them, the oldest first, its own last."""
-    made, recipe = about.get("made") or {}, about["recipe"]
+    made, recipe = about.get("metadata") or {}, about["recipe"]
     own = {"command": about["command"], "recipe": recipe["name"], "sparse": bool(recipe["prune"]["ratio"])}
     before = [{**step, "sparse": step.get("sparsity", 0) > 0} for step in made.get("lineage", ())]
     return [*before, own | {key: made[key] for key in ("criterion", "batches", "rounds", "head") if key in made}]
@@ -127,7 +127,7 @@ def settings_of(about: Record) -> dict[str, Any]:
 def identity(about: Record) -> str:
     """Equal for runs that differ in seed and ratio alone."""
     steps = [{key: step.get(key) for key in ("command", "criterion", "batches", "rounds")} for step in steps_of(about)]
-    samples = [step.get("samples") for step in (about.get("made") or {}).get("lineage", ())]
+    samples = [step.get("samples") for step in (about.get("metadata") or {}).get("lineage", ())]
     return json.dumps([steps, samples, settings_of(about)], sort_keys=True)
 
 
@@ -160,7 +160,7 @@ def command_of(about: Record, out: str, ticket: str = "TICKET", alone: bool = Tr
         ticket: Where it began, if that is known.
         alone: Whether settings may have been changed against the ticket's; a sweep changes none.
     """
-    made, recipe, command = about.get("made") or {}, about["recipe"], str(about["command"])
+    made, recipe, command = about.get("metadata") or {}, about["recipe"], str(about["command"])
     name = recipe_name(about)
     words = ["supertickets", "draw" if command == "trunk" else command]
     if command in ("draw", "trunk", "train"):

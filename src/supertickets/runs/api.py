@@ -232,7 +232,9 @@ def fork_run(source: str | Path, recipe: Recipe, out: str | Path, until: int | N
         recipe = dataclasses.replace(shared, name=recipe.name, description=recipe.description, prune=recipe.prune)
         for name in ("events.jsonl", "checkpoint.safetensors"):
             shutil.copyfile(Path(source) / name, run.path / name)
-        made = {"command": "draw", "made": {}} if until is None else {"command": "trunk", "made": {"until": until}}
+        made = (
+            {"command": "draw", "metadata": {}} if until is None else {"command": "trunk", "metadata": {"until": until}}
+        )
         run.create(about | made | {"recipe": recipe.to_json()})
 
 
@@ -273,7 +275,7 @@ def _resume(out: str | Path) -> Ticket | None:
     about = RunDir(Path(out)).about()
     try:
         command, recipe, data = about["command"], recipe_from_json(about["recipe"]), about["data"]
-        supernet, made = spec_from_json(about["supernet"]), about["made"]
+        supernet, made = spec_from_json(about["supernet"]), about["metadata"]
     except (ArgumentError, AttributeError, KeyError, TypeError, ValueError, UserError) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{out}/run.json is damaged or of another version ({why}); begin anew, --out NEW") from None
@@ -335,7 +337,7 @@ def _begin(
             "recipe": recipe.to_json(),
             "supernet": session.supernet.to_json(),
             "data": session.batches.splits.digest(),
-            "made": made,
+            "metadata": made,
             "versions": versions(session.supernet),
         }
         session.run.create(about)

@@ -63,7 +63,7 @@ def search_summary(session: Session, state: TrainState) -> dict[str, Any]:
         "choices": {**session.recipe.supernet.settings.get("choices", {}), **best},
         "indices": state.policy.most_probable(),
     }
-    return {"found": found}
+    return {"search": found}
 
 
 def versions(spec: Spec | None = None) -> dict[str, str]:

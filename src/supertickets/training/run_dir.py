@@ -14,6 +14,8 @@ from ..errors import UserError
 
 Record = dict[str, Any]
 
+FORMAT_VERSION = 2  # of run.json; raised when an older one cannot be read any more
+
 
 class RunDir:
     """A directory that holds one run; use it as a context, which locks it.
@@ -67,13 +69,13 @@ class RunDir:
     def create(self, about: Record) -> None:
         """Begins a new run."""
         if self.writes:
-            write_json(self.path / "run.json", about)
+            write_json(self.path / "run.json", {"format_version": FORMAT_VERSION} | about)
 
     def about(self) -> Record:
         """What `create` wrote.
 
         Raises:
-            UserError: This is not a run directory, or its run is finished.
+            UserError: This is not a run directory, its run is finished, or another version began it.
         """
         path = self.path / "run.json"
         if not path.is_file():
@@ -84,6 +86,7 @@ class RunDir:
             data: Record = json.loads(path.read_text())
         except ValueError as error:
             raise UserError(f"{path} is damaged ({error}); begin anew with another --out") from None
+        check_format(data, path)
         return data
 
     def append(self, record: Mapping[str, Any]) -> None:
@@ -127,6 +130,24 @@ class RunDir:
     ) -> None:
         if self._lock is not None:
             self._lock.close()
+
+
+def check_format(about: Any, path: Path) -> None:
+    """Check that this version can read a run's record.
+
+    Args:
+        about: Content of ``run.json``.
+        path: Path of that file, for messages.
+
+    Raises:
+        UserError: Another version wrote it.
+    """
+    version = about.get("format_version", 1) if isinstance(about, dict) else 1
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format {version}, this version of supertickets reads format {FORMAT_VERSION}; "
+            "use the version that began the run, or begin anew with another --out"
+        )
 
 
 def read_events(path: Path) -> Iterator[Record]:

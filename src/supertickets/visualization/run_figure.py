@@ -60,7 +60,7 @@ def draw_run_figure(run: Path, ticket: Ticket) -> Path:
             x=0.01,
             ha="left",
         )
-        if found := ticket.about.get("found"):
+        if found := ticket.about.get("search"):
             _cost_over_epochs(top_left, epochs, found)
             _quality_over_epochs(top_right, epochs)
             _certainty_over_epochs(low_left, epochs)
@@ -69,13 +69,13 @@ def draw_run_figure(run: Path, ticket: Ticket) -> Path:
                 score_over_epochs(top_left, epochs)
             else:  # a pruning in one shot, or a search with weights of another one
                 top_left.set_axis_off()
-            if connected := ticket.about.get("connected"):
+            if connected := ticket.about.get("connection_search"):
                 _connections_of_blocks(top_right, run / SCHEMES_FILE, connected["scheme"])
             elif epochs:
                 size_over_epochs(top_right, epochs, sum(map(len, supernet.unit_groups())), full.macs)
             else:
                 top_right.set_axis_off()
-        if "connected" in ticket.about:
+        if "connection_search" in ticket.about:
             _schemes_over_steps(low_left, run / SCHEMES_FILE)
         elif not found:
             layers = [row.weight for row in cost.layers if row.weight in ticket.mask]
