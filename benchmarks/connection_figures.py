@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from supertickets.analysis.connection_schemes import JudgedSchemes
-from supertickets.visualization.run_figure import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, RED, STYLE, style_axes
 from supertickets.visualization.scheme_figure import quality
+from supertickets.visualization.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, RED, STYLE, style_axes
 
 _COLORS = {
     "policy": BLUE,

@@ -23,12 +23,12 @@ import torch
 
 from commands import command
 from released_step import released_step
+from supertickets.analysis.description import TERA_FLOPS, Description
 from supertickets.config.loading import load_recipe
 from supertickets.cost import count
 from supertickets.cost.latency import device_name
 from supertickets.data import published_samples, published_shape
 from supertickets.models.factory import create_spec
-from supertickets.report.tables import TERA_FLOPS, Description
 from supertickets.runs.finalize import versions
 from supertickets.training.runtime import start
 from train_step import Call, inputs, two_in_one

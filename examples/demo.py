@@ -20,7 +20,8 @@ import supertickets as st
 from supertickets.config.loading import load_recipe
 from supertickets.data import load_splits
 from supertickets.deploy import bench, export
-from supertickets.visualization.run_figure import digits_page, draw_run_figure
+from supertickets.visualization.digits_page import digits_page
+from supertickets.visualization.run_overview import draw_run_overview
 
 OUT = Path("runs/demo")
 
@@ -77,7 +78,7 @@ def main() -> None:
     for what, path in (
         ("the ticket", OUT / "ticket-run" / "ticket"),
         (f"its ONNX file (within {made.parity:.0e} of the ticket)", made.path),
-        ("an image of the run", draw_run_figure(OUT / "ticket-run", ticket)),
+        ("an image of the run", draw_run_overview(OUT / "ticket-run", ticket)),
         ("the ten digits", OUT / "digits.png"),
     ):
         console.print(f"  {path}  {what}")

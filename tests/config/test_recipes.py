@@ -13,12 +13,12 @@ import yaml
 
 import supertickets
 from supertickets import Recipe, UserError, list_recipes, load_recipe
+from supertickets.analysis.description import describe
 from supertickets.config.loading import override_settings, recipe_from_json
 from supertickets.config.recipe import flatten, setting_names
 from supertickets.config.schedule import Prune, Shrink, plan_lines
 from supertickets.config.validation import check_recipe
 from supertickets.models.factory import create_spec
-from supertickets.report.tables import describe
 from supertickets.runs.auto_settings import resolve_auto_settings
 
 FOLDER = Path(supertickets.__file__).parent / "recipes"

@@ -18,7 +18,7 @@ from supertickets.config.loading import load_recipe
 from supertickets.cost.latency import Latency
 from supertickets.deploy import Bench
 from supertickets.models.factory import create_spec
-from supertickets.report import latencies as latency
+from supertickets.report import ticket_latencies as latency
 from supertickets.report.claims import (
     Claim,
     claim_verdict,
@@ -32,8 +32,8 @@ from supertickets.report.claims import (
 )
 from supertickets.report.collect import Comparison, Study, collect
 from supertickets.report.details import best_runs
-from supertickets.report.figures import places
 from supertickets.report.roles import command_of, identity, method_name, recipe_name, role_of
+from supertickets.report.run_figures import places
 
 SEARCH = {"command": "draw", "recipe": "digits", "seed": 0, "samples": 100, "sparsity": 0.0}
 DRAWN = SEARCH | {"sparsity": 0.9}

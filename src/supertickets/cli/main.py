@@ -94,10 +94,10 @@ def _search(options: argparse.Namespace) -> None:
         return
     if options.shared is not None:
         raise UserError("--shared is for searches for connections of a ResNet; leave it out")
-    from ..report.tables import cost_lines
     from ..runs.baseline_search import baseline_search
     from ..tasks.metric import primary_metric
     from ..training import Interrupted
+    from .tables import cost_lines
 
     out = Path(options.out or f"runs/{recipe.name}-{by}")
     say = Console(stderr=True, highlight=False, soft_wrap=True).print
@@ -215,7 +215,8 @@ def _explain(options: argparse.Namespace) -> None:
 
 def _show(options: argparse.Namespace) -> None:
     """architecture, parameters, MACs and density of a ticket or a recipe's supernet"""
-    from ..report.tables import architecture_table, cost_lines, describe, training_line
+    from ..analysis.description import describe
+    from .tables import architecture_table, cost_lines, training_line
 
     found = describe(options.what, options.data)
     if options.json:
@@ -249,8 +250,8 @@ def _bench(options: argparse.Namespace) -> None:
     """measure latency on this device, per runtime, beside the dense supernet (of a ResNet, no and all connections)"""
     from ..deploy import reference_twins
     from ..deploy.benchmark import bench
-    from ..report.tables import bench_table
     from ..ticket import load
+    from .tables import bench_table
 
     ticket = load(options.ticket)
     name = f"./{options.against}" if options.against == "ticket" else options.against

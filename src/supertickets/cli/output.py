@@ -45,9 +45,9 @@ def print_plan(recipe: Recipe, as_json: bool) -> None:
 
 def print_trained(work: Callable[[], Any], out: Path, as_json: bool) -> None:
     """Runs a training and tells what came out; Ctrl-C says how to go on."""
-    from ..report.tables import cost_lines
     from ..training import Interrupted
-    from ..visualization.run_figure import draw_run_figure
+    from ..visualization.run_overview import draw_run_overview
+    from .tables import cost_lines
 
     try:
         ticket = work()
@@ -57,7 +57,7 @@ def print_trained(work: Callable[[], Any], out: Path, as_json: bool) -> None:
     if not is_main():
         return
     result = out / "result.json"
-    figure = draw_run_figure(out, ticket)
+    figure = draw_run_overview(out, ticket)
     if as_json:
         print_json({"ticket": str(out / "ticket"), "figure": str(figure), **json.loads(result.read_text())})
         return

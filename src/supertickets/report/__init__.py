@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ..errors import UserError
 from .collect import collect
-from .latencies import load_recorded, measure_latencies, with_latency
 from .page import figures_of, html, markdown
 from .sections import page
+from .ticket_latencies import load_recorded, measure_latencies, with_latency
 
 __all__ = ["WrittenReport", "write_report"]
 _HTML, _MARKDOWN, _PICTURES, _LATENCY = "report.html", "report.md", "figures", "latency.json"

@@ -11,8 +11,9 @@ from ..ticket import Ticket, load
 from ..training import read_events
 from .claims import NONE
 from .collect import Comparison, Run
-from .figures import kinds, places, ratio_label, run_figures
 from .page import Block, Figures, Fold, Table, Text
+from .run_figures import kinds, places, run_figures
+from .tradeoff_figure import ratio_label
 
 MOST = 12  # runs that are shown one by one
 _FIGURES = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from importlib import resources
 
-from .figures import Figure
+from .svg_figure import Figure
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,11 @@ from .claims import (
 )
 from .collect import Comparison, Run, Study
 from .details import best_runs, details
-from .figures import Axis, short_name, tradeoff
-from .latencies import RUNTIMES, MeasuredLatencies
 from .page import Block, Cell, Command, Figures, Fold, Heading, Link, Table, Text
 from .roles import describe_method, differing_settings
+from .svg_figure import short_name
+from .ticket_latencies import RUNTIMES, MeasuredLatencies
+from .tradeoff_figure import Axis, tradeoff
 
 _AXES = (
     Axis("masked_macs", "MACs under the mask, per layer (log)", True, "macs"),

@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from .starter import Starter
+from .fork_server import ForkServer
 from .sweep import Job
 from .work import WorkerLost, check_end, log_since, new_log
 
@@ -23,8 +23,8 @@ class LocalWorkers:
     def __init__(self, root: Path, workers: int = 1, threads: int = 1) -> None:
         self.root, self.threads = root, threads
         self._pool = ThreadPoolExecutor(workers)
-        self._idle: list[Starter] = []
-        self._busy: set[Starter] = set()
+        self._idle: list[ForkServer] = []
+        self._busy: set[ForkServer] = set()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -36,23 +36,23 @@ class LocalWorkers:
         """Stops all processes; each saves a checkpoint first, as on Ctrl-C."""
         with self._lock:
             self._closed = True
-            for starter in self._busy:
-                starter.stop()
+            for server in self._busy:
+                server.stop()
         self._pool.shutdown(cancel_futures=True)
-        for starter in self._idle:
-            starter.close()
+        for server in self._idle:
+            server.close()
 
     def _run(self, job: Job) -> None:
         log, begins = new_log(self.root, job)
         with self._lock:
             if self._closed:
                 raise WorkerLost
-            starter = self._idle.pop() if self._idle else Starter({"OMP_NUM_THREADS": str(self.threads)})
-            self._busy.add(starter)
-            starter.begin(job, self.root, self.threads, {})
-        status = starter.wait()
+            server = self._idle.pop() if self._idle else ForkServer({"OMP_NUM_THREADS": str(self.threads)})
+            self._busy.add(server)
+            server.begin(job, self.root, self.threads, {})
+        status = server.wait()
         with self._lock:
-            self._busy.discard(starter)
-            if starter.is_alive:
-                self._idle.append(starter)
+            self._busy.discard(server)
+            if server.is_alive:
+                self._idle.append(server)
         check_end(status, log_since(log, begins))

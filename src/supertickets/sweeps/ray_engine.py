@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .starter import Starter
+from .fork_server import ForkServer
 from .sweep import Job
 from .work import WorkerLost, check_end, mark_job
 from .worker import attempt
@@ -101,23 +101,23 @@ def run_in_subprocess(job: Mapping[str, Any], root: str, mark: str, directory: s
 
 
 def _run_subprocess(job: Job, root: Path, threads: int) -> int:
-    starter = _starter()
+    server = _fork_server()
     gpus = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
-    starter.begin(job, root, threads, gpus)
+    server.begin(job, root, threads, gpus)
     try:
-        status = starter.wait()
+        status = server.wait()
     except KeyboardInterrupt:
-        starter.stop()
-        status = starter.wait()
-    if not starter.is_alive or status == 130:
-        _starter.cache_clear()
+        server.stop()
+        status = server.wait()
+    if not server.is_alive or status == 130:
+        _fork_server.cache_clear()
     return status
 
 
 @functools.cache
-def _starter() -> Starter:
+def _fork_server() -> ForkServer:
     """Ray's processes do one job after the other; what they begin jobs with stays."""
-    return Starter({})
+    return ForkServer({})
 
 
 def _connect(ray: Any, cpus: int | None) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ..analysis.connection_schemes import JudgedSchemes
 from ..cost.latency import TimeIncrement
-from .run_figure import BLUE, GREEN, INK, MUTED, RED, STYLE, style_axes
+from .style import BLUE, GREEN, INK, MUTED, RED, STYLE, style_axes
 
 
 def draw_scheme_figure(
@@ -26,8 +27,9 @@ def draw_scheme_figure(
         told: What `study` says of it.
         times: Time increments by the place of a scheme among those seen; without any, there is no panel for them.
     """
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(2, 2, figsize=(11, 7.6), layout="constrained")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11, 7.6), layout="constrained")
+        axes = figure.subplots(2, 2)
         quality(axes[0, 0], seen)
         params = {number: (seen.params[seen.connections == number] / 1e3).tolist() for number in _numbers(seen)}
         violins(axes[0, 1], params, GREEN)
@@ -43,7 +45,6 @@ def draw_scheme_figure(
             axes[1, 1].set_axis_off()
         scores(axes[1, 0], told)
         figure.savefig(path, dpi=120)
-        plt.close(figure)
 
 
 def quality(axis: Axes, seen: JudgedSchemes) -> None:

@@ -15,8 +15,8 @@ import pytest
 
 from supertickets import load_recipe
 from supertickets.config.recipe import Recipe
-from supertickets.sweeps import starter as rooms
-from supertickets.sweeps.starter import Starter
+from supertickets.sweeps import fork_server as rooms
+from supertickets.sweeps.fork_server import ForkServer
 from supertickets.sweeps.sweep import Job
 from supertickets.sweeps.work import new_log
 
@@ -24,9 +24,9 @@ from supertickets.sweeps.work import new_log
 MAKER = """
 import json, sys
 from pathlib import Path
-from supertickets.sweeps.starter import Starter
+from supertickets.sweeps.fork_server import ForkServer
 from supertickets.sweeps.sweep import Job
-starter = Starter({})
+starter = ForkServer({})
 starter.begin(Job.from_json(json.loads(sys.argv[1])), Path(sys.argv[2]), 1, {})
 print(starter._process.pid, flush=True)
 starter.wait()
@@ -39,13 +39,13 @@ def job(*words: str) -> Job:
 
 
 @pytest.fixture(scope="module")
-def starter() -> Iterator[Starter]:
-    made = Starter({"OMP_NUM_THREADS": "1"})
+def starter() -> Iterator[ForkServer]:
+    made = ForkServer({"OMP_NUM_THREADS": "1"})
     yield made
     made.close()
 
 
-def begun(starter: Starter, job: Job, root: Path, **environment: str) -> Path:
+def begun(starter: ForkServer, job: Job, root: Path, **environment: str) -> Path:
     """Begins a job, and returns its log once it is at work."""
     log, _ = new_log(root, job)
     starter.begin(job, root, 1, environment)
@@ -72,7 +72,7 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_jobs_end_one_by_one(starter: Starter, tmp_path: Path) -> None:
+def test_jobs_end_one_by_one(starter: ForkServer, tmp_path: Path) -> None:
     """One that is done already, one that cannot work, one that is killed; the log tells, and the next one works."""
     done = job()
     (tmp_path / done.key).mkdir()
@@ -90,7 +90,7 @@ def test_jobs_end_one_by_one(starter: Starter, tmp_path: Path) -> None:
     assert starter.wait() == 0
 
 
-def test_a_job_has_variables_of_its_own(starter: Starter, tmp_path: Path) -> None:
+def test_a_job_has_variables_of_its_own(starter: ForkServer, tmp_path: Path) -> None:
     """Those of a request are not those of the next one: this job takes itself for one of two processes."""
     log = begun(starter, job("--epochs", "500"), tmp_path, WORLD_SIZE="2")
     assert starter.wait() in (1, 2)
@@ -100,7 +100,7 @@ def test_a_job_has_variables_of_its_own(starter: Starter, tmp_path: Path) -> Non
 
 
 def test_a_stopped_job_saves_a_checkpoint(tmp_path: Path) -> None:
-    starter = Starter({})
+    starter = ForkServer({})
     log = begun(starter, job("--epochs", "500"), tmp_path)
     process(log)
     starter.stop()
@@ -116,7 +116,7 @@ def test_a_stopped_job_saves_a_checkpoint(tmp_path: Path) -> None:
 
 def test_a_starter_that_was_killed_alone(tmp_path: Path) -> None:
     """Whoever waits is told at once, and the job saves a checkpoint and ends."""
-    starter = Starter({})
+    starter = ForkServer({})
     log = begun(starter, job("--epochs", "500"), tmp_path)
     pid = process(log)
     os.kill(os.getsid(pid), signal.SIGKILL)
@@ -131,7 +131,7 @@ def test_a_starter_that_was_killed_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_a_starter_that_ends_before_its_first_job(end: int, tmp_path: Path) -> None:
     """While it imports: killed, the job is lost; stopped, it is not begun, without a word about it."""
-    starter = Starter({})
+    starter = ForkServer({})
     log = begun(starter, job("--epochs", "500"), tmp_path)
     os.kill(starter._process.pid, end)
     assert starter.wait() == (-end if end == signal.SIGKILL else 130)

@@ -1,4 +1,4 @@
-"""Figures: a run at a glance, its parts, and the demo's digits."""
+"""The overview of one run as one PNG: ``figure.png`` in its directory."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from PIL import Image
-from torch import Tensor
+from matplotlib.figure import Figure
 
 from ..algorithms.connection_search import SCHEMES_FILE
 from ..cost import LayerCost, count
@@ -23,14 +19,13 @@ from ..models.mobile.spec import scale_filters
 from ..tasks.metric import primary_metric
 from ..ticket import Ticket
 from ..training import read_events
+from .curves import density_per_layer, score_over_epochs, size_over_epochs
+from .style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PURPLE, RED, STYLE, style_axes
 
-INK, MUTED, GRID = "#1f2933", "#7b8794", "#e4e7eb"
-BLUE, ORANGE, GREEN, PURPLE, RED = "#2f6db5", "#d9822b", "#3f8f5f", "#7a5ea8", "#b5475b"
-STYLE: dict[Any, Any] = {"font.size": 9, "axes.edgecolor": MUTED, "text.color": INK, "axes.labelcolor": INK}
 _KERNEL_COLORS = (BLUE, GREEN, ORANGE, RED)
 
 
-def draw_run_figure(run: Path, ticket: Ticket) -> Path:
+def draw_run_overview(run: Path, ticket: Ticket) -> Path:
     """Draws a run: score and sparsity, units and MACs over epochs, density per layer, the architecture left.
 
     Args:
@@ -43,10 +38,9 @@ def draw_run_figure(run: Path, ticket: Ticket) -> Path:
     epochs = [record for record in read_events(run / "events.jsonl") if record["event"] == "epoch"]
     supernet = ticket.spec.full()
     full = count(supernet)
-    with plt.rc_context(STYLE):
-        figure, ((top_left, top_right), (low_left, low_right)) = plt.subplots(
-            2, 2, figsize=(13, 8.6), height_ratios=(1, 1.25), layout="constrained"
-        )
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(13, 8.6), layout="constrained")
+        (top_left, top_right), (low_left, low_right) = figure.subplots(2, 2, height_ratios=(1, 1.25))
         recipe = ticket.about["recipe"]
         scores = ticket.about["test"]
         metric = primary_metric(scores)
@@ -88,7 +82,6 @@ def draw_run_figure(run: Path, ticket: Ticket) -> Path:
             _layers(low_right, cost.layers, str(ticket.spec))
         path = run / "figure.png"
         figure.savefig(path, dpi=130)
-        plt.close(figure)
     return path
 
 
@@ -168,71 +161,6 @@ def _schemes_over_steps(axis: Axes, table: Path) -> None:
     style_axes(axis, other)
 
 
-def digits_page(
-    images: Sequence[Image.Image], labels: Sequence[str], found: Sequence[Sequence[tuple[str, float]]], path: Path
-) -> None:
-    """Draws held-out images with what the ticket said, right in green and wrong in red."""
-    figure, axes = plt.subplots(1, len(images), figsize=(1.35 * len(images), 1.9), layout="constrained")
-    for axis, image, label, classes in zip(np.atleast_1d(axes), images, labels, found, strict=True):
-        name, share = classes[0]
-        axis.imshow(image, cmap="gray_r")
-        axis.set_axis_off()
-        axis.set_title(f"{name} ({share:.0%})", color=GREEN if name == label else RED, fontsize=11)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-
-
-def score_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
-    measured = [(record, metric) for record in epochs if (metric := primary_metric(record)) is not None]
-    metric = measured[-1][1]
-    called = metric.display_name[0].upper() + metric.display_name[1:]
-    axis.set_title(f"{called} on the validation split, and sparsity", loc="left")
-    x, y = [record["epoch"] for record, _ in measured], [record[metric.name] for record, _ in measured]
-    axis.plot(x, y, color=BLUE, marker="o", ms=3)
-    axis.set(ylim=(0, None if metric.is_error else 103), ylabel=f"{metric.display_name}{metric.unit}", xlabel="epoch")
-    axis.yaxis.label.set_color(BLUE)
-    other = axis.twinx()
-    other.fill_between(
-        [r["epoch"] for r in epochs], [100 * r["sparsity"] for r in epochs], step="mid", color=ORANGE, alpha=0.22, lw=0
-    )
-    other.set(ylim=(0, 103), ylabel="zeros among maskable weights, %")
-    other.yaxis.label.set_color(ORANGE)
-    style_axes(axis, other)
-
-
-def size_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]], full_units: int, full_macs: int) -> None:
-    axis.set_title("What is left of the network", loc="left")
-    x = [r["epoch"] for r in epochs]
-    for key, full, color, label in (
-        ("units", full_units, PURPLE, "search units (channels and tokens)"),
-        ("macs", full_macs, GREEN, "MACs, every weight in place"),
-        ("masked_macs", full_macs, ORANGE, "MACs under the mask"),
-    ):
-        if full:
-            axis.step(x, [100 * r[key] / full for r in epochs], where="mid", color=color, label=label)
-    axis.set(ylim=(0, 103), ylabel="% of the full network", xlabel="epoch")
-    axis.legend(frameon=False, loc="upper right")
-    style_axes(axis)
-
-
-def density_per_layer(axis: Axes, mask: Sequence[Tensor]) -> None:
-    if not mask:
-        axis.set_title("Weights per layer", loc="left")
-        axis.text(
-            0.5, 0.5, "dense: every weight in place", ha="center", va="center", transform=axis.transAxes, color=MUTED
-        )
-        axis.set_axis_off()
-        return
-    totals = np.array([flags.numel() for flags in mask])
-    left = np.array([int(flags.sum()) for flags in mask])
-    x = np.arange(len(totals))
-    axis.bar(x, totals, color=GRID, width=1.0)
-    axis.bar(x, np.maximum(left, 0.5), color=ORANGE, width=0.8)
-    axis.set(yscale="log", ylabel="weights (log)", xlabel="layer, from the stem to the head", xlim=(-0.7, len(x) - 0.3))
-    axis.set_title(f"Weights per layer: all (grey) and left ({left.sum():,} of {totals.sum():,})", loc="left")
-    style_axes(axis)
-
-
 def _architecture(axis: Axes, spec: HRNetSpec) -> None:
     axis.set_title("The architecture that is left", loc="left")
     full = spec.full_units()
@@ -289,12 +217,3 @@ def _layers(axis: Axes, layers: Sequence[LayerCost], name: str) -> None:
     axis.bar(x, [max(row.masked_macs, 0.5) for row in layers], color=GREEN, width=0.8)
     axis.set(yscale="log", ylabel="MACs (log)", xlabel=f"layers of {name}, from the input to the scores")
     style_axes(axis)
-
-
-def style_axes(*axes: Axes) -> None:
-    for axis in axes:
-        for side in ("top", "right"):
-            axis.spines[side].set_visible(False)
-        axis.tick_params(length=0, labelcolor=MUTED)
-    axes[0].grid(axis="y", color=GRID, lw=0.8)
-    axes[0].set_axisbelow(True)

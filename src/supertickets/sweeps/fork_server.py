@@ -30,7 +30,7 @@ _WHEN_PARENT_ENDS = 1  # Linux: PR_SET_PDEATHSIG
 _JOB = "job"
 
 
-class Starter:
+class ForkServer:
     """Begins jobs, one at a time; it ends with the process that made it, and stops its job then.
 
     Args:
@@ -97,7 +97,7 @@ class _Server:
     """What runs in a starter's process.
 
     Args:
-        wanted_by: Process of the `Starter`.
+        wanted_by: Process of the `ForkServer`.
     """
 
     def __init__(self, wanted_by: int) -> None:
@@ -143,7 +143,7 @@ class _Server:
 
 
 def main(words: list[str]) -> int:
-    """Serves a `Starter`, or does one job itself."""
+    """Serves a `ForkServer`, or does one job itself."""
     if words[0] == _JOB:
         return _work(json.loads(words[1]), os.getppid())
     import torch._dynamo  # noqa: F401  # optimizers import it at their first step

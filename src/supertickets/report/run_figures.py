@@ -1,0 +1,142 @@
+"""Figures of one run in a report: scores, losses and sizes over epochs, weights per layer, search units."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as MplFigure
+
+from ..cost import count
+from ..models import HRNetSpec
+from ..ticket import Ticket
+from ..visualization.curves import density_per_layer, score_over_epochs, size_over_epochs
+from ..visualization.style import BLUE, GRID, MUTED, ORANGE, style_axes
+from .svg_figure import FIGURE_STYLE, WIDTH, Figure, new_figure, show_plain_numbers
+
+
+def run_figures(name: str, ticket: Ticket, epochs: Sequence[Mapping[str, Any]], metric: str) -> list[Figure]:
+    """What became of a run.
+
+    Args:
+        name: Begins the names of the files.
+        ticket: What came out.
+        epochs: Its records of epochs; none if nothing was trained.
+        metric: The metric that is shown first.
+    """
+    with matplotlib.rc_context(FIGURE_STYLE):
+        drawings = _over_epochs(name, ticket, epochs, metric) if epochs else []
+        if ticket.mask:
+            drawings.append(_density(f"{name}-layers", ticket))
+        if isinstance(ticket.spec, HRNetSpec):
+            drawings.append(_units(f"{name}-units", ticket.spec))
+    return drawings
+
+
+def _over_epochs(name: str, ticket: Ticket, epochs: Sequence[Mapping[str, Any]], metric: str) -> list[Figure]:
+    drawings = []
+    if any(metric in record for record in epochs):
+        figure, plot = new_figure(3.1)
+        score_over_epochs(plot, epochs)
+        drawings.append(Figure(f"{name}-score", "Validation score and sparsity over epochs", figure))
+    figure, plot = new_figure(3.1)
+    plot.set_title("Loss", loc="left")
+    plot.plot([r["epoch"] for r in epochs], [r["train_loss"] for r in epochs], color=BLUE, label="training")
+    measured = [(r["epoch"], r["loss"]) for r in epochs if "loss" in r]
+    if measured:
+        x, y = zip(*measured, strict=True)
+        plot.plot(x, y, color=ORANGE, marker="o", ms=3, ls="--", label="validation")
+    plot.set(xlabel="epoch", ylabel="loss")
+    plot.legend(frameon=False, loc="upper right")
+    style_axes(plot)
+    drawings.append(Figure(f"{name}-loss", "Training and validation loss over epochs", figure))
+    full = ticket.spec.full()
+    units, macs = sum(map(len, full.unit_groups())), count(full).macs
+    if any((record["units"], record["masked_macs"]) != (units, macs) for record in epochs):
+        figure, plot = new_figure(3.1)
+        size_over_epochs(plot, epochs, units, macs)
+        drawings.append(Figure(f"{name}-size", "Search units and MACs that are left, over epochs", figure))
+    return drawings
+
+
+def _density(name: str, ticket: Ticket) -> Figure:
+    figure, plot = new_figure(3.1)
+    drawing = Figure(name, "Weights per layer: all, and those that are left", figure)
+    layers = [row.weight for row in ticket.cost.layers if row.weight is not None and row.weight in ticket.mask]
+    density_per_layer(plot, [ticket.mask[layer] for layer in layers])
+    plot.set_title("Weights per layer: all (grey) and left", loc="left")
+    show_plain_numbers(plot.yaxis)
+    for patches in (plot.patches[: len(layers)], plot.patches[len(layers) :]):
+        for patch, layer in zip(patches, layers, strict=False):
+            flags = ticket.mask[layer]
+            left = int(flags.sum())
+            share = left / flags.numel() if flags.numel() else 0.0
+            drawing.say(patch, f"{layer.removesuffix('.weight')}: {left:,} of {flags.numel():,} weights ({share:.0%})")
+    return drawing
+
+
+# Units ---------------------------------------------------------------------------------------------------------------
+
+
+def places(spec: HRNetSpec) -> dict[tuple[str, int], tuple[list[int], list[int]]]:
+    """Search units per place and branch: those left and those of the supernet, by kernel size, tokens last.
+
+    Places are the parallel and the fuse modules of every stage, and the head; what leads to a branch belongs to it.
+    """
+    full = spec.full_units()
+    found: dict[tuple[str, int], tuple[list[int], list[int]]] = {}
+    for block, units in spec.units.items():
+        left, most = found.setdefault(_place(block), ([0] * (len(units.hidden) + 1), [0] * (len(units.hidden) + 1)))
+        for counts, each in ((left, units), (most, full[block])):
+            for i, number in enumerate((*each.hidden, each.tokens)):
+                counts[i] += number
+    return found
+
+
+def _place(block: str) -> tuple[str, int]:
+    """Where a block is: the name of its row, and its branch from 1."""
+    if found := re.fullmatch(r"s(\d+)_b(\d+)_\d+", block):
+        return f"stage {int(found[1]) + 1}", int(found[2]) + 1
+    if found := re.fullmatch(r"s(\d+)_(?:fuse_\d+to|new_)(\d+)", block):
+        return f"fuse {int(found[1]) + 1}", int(found[2]) + 1
+    found = re.search(r"_(\d+)$", block)
+    return "head", int(found[1]) + 1 if found else 1
+
+
+def kinds(spec: HRNetSpec) -> list[str]:
+    """Kernel sizes, and tokens, as `places` has them."""
+    return [*(f"{kernel}x{kernel}" for kernel in spec.style.kernels), "tokens"]
+
+
+def _units(name: str, spec: HRNetSpec) -> Figure:
+    found = places(spec)
+    rows = list(dict.fromkeys(place for place, _ in found))
+    branches = sorted({branch for _, branch in found})
+    shown = [(i, kind) for i, kind in enumerate(kinds(spec)) if any(most[i] for _, most in found.values())]
+    figure = MplFigure(figsize=(WIDTH, 1.0 + 0.3 * len(rows)), layout="constrained")
+    drawing = Figure(name, "Search units that are left, per place, branch and kernel size", figure)
+    plots = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    figure.suptitle("Search units left, per branch and kernel size", x=0.01, ha="left", fontsize=10.5)
+    for plot, (i, kind) in zip(plots, shown, strict=True):
+        for (place, branch), (left, most) in found.items():
+            if most[i]:
+                _cell(plot, drawing, branches.index(branch), rows.index(place), left[i], most[i], f"{place}, {kind}")
+        plot.set_title(kind, fontsize=9.5)
+        plot.set(xlim=(-0.5, len(branches) - 0.5), ylim=(len(rows) - 0.5, -0.5), xlabel="branch")
+        plot.set_xticks(range(len(branches)), [str(branch) for branch in branches])
+        plot.set_yticks(range(len(rows)), rows)
+        plot.tick_params(length=0, labelcolor=MUTED)
+        for side in plot.spines.values():
+            side.set_visible(False)
+    return drawing
+
+
+def _cell(plot: Axes, drawing: Figure, x: int, y: int, left: int, most: int, what: str) -> None:
+    share = left / most
+    color = matplotlib.colormaps["Blues"](0.06 + 0.84 * share)
+    (cell,) = plot.bar([x], [0.9], 0.92, bottom=[y - 0.45], color=color, edgecolor=GRID, lw=0.8)
+    drawing.say(cell, f"{what}, branch {x + 1}: {left} of {most} left ({share:.0%})")
+    plot.text(x, y, str(left), ha="center", va="center", fontsize=7.5, color="#fffffe" if share > 0.55 else "#111112")

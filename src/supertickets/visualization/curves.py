@@ -1,0 +1,67 @@
+"""Curves of one run, drawn on axes that a figure provides: the overview of a run and reports share them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from ..tasks.metric import primary_metric
+from .style import BLUE, GREEN, GRID, MUTED, ORANGE, PURPLE, style_axes
+
+
+def score_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the primary metric on the validation split, and the sparsity."""
+    measured = [(record, metric) for record in epochs if (metric := primary_metric(record)) is not None]
+    metric = measured[-1][1]
+    called = metric.display_name[0].upper() + metric.display_name[1:]
+    axis.set_title(f"{called} on the validation split, and sparsity", loc="left")
+    x, y = [record["epoch"] for record, _ in measured], [record[metric.name] for record, _ in measured]
+    axis.plot(x, y, color=BLUE, marker="o", ms=3)
+    axis.set(ylim=(0, None if metric.is_error else 103), ylabel=f"{metric.display_name}{metric.unit}", xlabel="epoch")
+    axis.yaxis.label.set_color(BLUE)
+    other = axis.twinx()
+    other.fill_between(
+        [r["epoch"] for r in epochs], [100 * r["sparsity"] for r in epochs], step="mid", color=ORANGE, alpha=0.22, lw=0
+    )
+    other.set(ylim=(0, 103), ylabel="zeros among maskable weights, %")
+    other.yaxis.label.set_color(ORANGE)
+    style_axes(axis, other)
+
+
+def size_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]], full_units: int, full_macs: int) -> None:
+    """Draw the search units and MACs that are left, in percent of those of the full network."""
+    axis.set_title("What is left of the network", loc="left")
+    x = [r["epoch"] for r in epochs]
+    for key, full, color, label in (
+        ("units", full_units, PURPLE, "search units (channels and tokens)"),
+        ("macs", full_macs, GREEN, "MACs, every weight in place"),
+        ("masked_macs", full_macs, ORANGE, "MACs under the mask"),
+    ):
+        if full:
+            axis.step(x, [100 * r[key] / full for r in epochs], where="mid", color=color, label=label)
+    axis.set(ylim=(0, 103), ylabel="% of the full network", xlabel="epoch")
+    axis.legend(frameon=False, loc="upper right")
+    style_axes(axis)
+
+
+def density_per_layer(axis: Axes, mask: Sequence[Tensor]) -> None:
+    """Draw the weights of every layer: all, and those that its mask (a tensor per layer) leaves."""
+    if not mask:
+        axis.set_title("Weights per layer", loc="left")
+        axis.text(
+            0.5, 0.5, "dense: every weight in place", ha="center", va="center", transform=axis.transAxes, color=MUTED
+        )
+        axis.set_axis_off()
+        return
+    totals = np.array([flags.numel() for flags in mask])
+    left = np.array([int(flags.sum()) for flags in mask])
+    x = np.arange(len(totals))
+    axis.bar(x, totals, color=GRID, width=1.0)
+    axis.bar(x, np.maximum(left, 0.5), color=ORANGE, width=0.8)
+    axis.set(yscale="log", ylabel="weights (log)", xlabel="layer, from the stem to the head", xlim=(-0.7, len(x) - 0.3))
+    axis.set_title(f"Weights per layer: all (grey) and left ({left.sum():,} of {totals.sum():,})", loc="left")
+    style_axes(axis)

@@ -1,0 +1,26 @@
+"""A row of images with predicted classes, as the demo shows digits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from .style import GREEN, RED
+
+
+def digits_page(
+    images: Sequence[Image.Image], labels: Sequence[str], found: Sequence[Sequence[tuple[str, float]]], path: Path
+) -> None:
+    """Draws held-out images with what the ticket said, right in green and wrong in red."""
+    figure = Figure(figsize=(1.35 * len(images), 1.9), layout="constrained")
+    axes = figure.subplots(1, len(images))
+    for axis, image, label, classes in zip(np.atleast_1d(axes), images, labels, found, strict=True):
+        name, share = classes[0]
+        axis.imshow(image, cmap="gray_r")
+        axis.set_axis_off()
+        axis.set_title(f"{name} ({share:.0%})", color=GREEN if name == label else RED, fontsize=11)
+    figure.savefig(path, dpi=130)
