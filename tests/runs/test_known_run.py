@@ -14,11 +14,11 @@ import supertickets as st
 from outcome import Cli, onnx_file
 from powercut import cut_at_step
 from streets import street
+from supertickets.cli.tables import architecture_table
 from supertickets.config.recipe import Recipe
 from supertickets.config.schedule import Prune, Reactivate, Recalibrate, Shrink, events, pruning_timeline
 from supertickets.deploy import compact
 from supertickets.models import LibrarySpec
-from supertickets.cli.tables import architecture_table
 from supertickets.runs.auto_settings import resolve_auto_settings
 from supertickets.sweeps.sweep import read_sweep
 from supertickets.training import read_events
