@@ -1,4 +1,4 @@
-"""Cuts the results of a sweep down to what is kept, and prints the table and differences of docs/comparison.md.
+"""Cuts the results of a sweep down to what is kept, and prints the table and differences of docs/results.md.
 
 Example: python benchmarks/comparison_table.py runs/comparison/results.csv --to benchmarks/results/mnist_comparison.csv
 Differences are at equal MACs under the mask, seed by seed: the one method along the other's curve.

@@ -16,7 +16,7 @@ from ..config.search_settings import PolicySettings
 from ..models.base import Choice
 from .space import Space
 
-_WAY = 130.0  # of 2,000 steps from 0.003 to 0.3, which found what was known (docs/mobile.md)
+_WAY = 130.0  # of 2,000 steps from 0.003 to 0.3, which found what was known (docs/results.md)
 
 Average = Callable[[Sequence[Tensor]], object]  # over all processes, in place
 
