@@ -20,7 +20,7 @@ from torch import Tensor
 
 from supertickets import Recipe, UserError, load_recipe
 from supertickets.data import Batches, Splits, load_splits
-from supertickets.data.scene_layouts import class_colors
+from supertickets.data.segmentation_layouts import class_colors
 from supertickets.tasks.boxes import draw_boxes
 from supertickets.tasks.heatmaps import draw_skeletons
 from supertickets.visualization.overlays import tint_mask

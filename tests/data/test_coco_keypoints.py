@@ -18,7 +18,9 @@ from people import COLORS, NAMES, crowd, person
 from supertickets import UserError
 from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches, Splits, load_splits
-from supertickets.data.coco_annotations import (
+from supertickets.data.annotated_images import open_annotated
+from supertickets.data.coco_keypoints import PersonDataset, half_body, load_coco_keypoints, random_region
+from supertickets.data.coco_keypoints_json import (
     COCO_NAMES,
     COCO_SIGMAS,
     Joints,
@@ -28,8 +30,6 @@ from supertickets.data.coco_annotations import (
     read_people,
     read_truth,
 )
-from supertickets.data.coco_files import open_annotated
-from supertickets.data.coco_keypoints import PersonDataset, half_body, load_coco_keypoints, random_region
 from supertickets.data.preprocessing import BrokenImage, Preprocessing
 from supertickets.data.samples import AugmentContext
 from supertickets.tasks import Pose

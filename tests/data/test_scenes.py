@@ -14,8 +14,8 @@ from PIL import Image
 
 from supertickets import UserError
 from supertickets.data.preprocessing import BrokenImage
-from supertickets.data.scene_layouts import read_ade20k, read_cityscapes, read_pairs, read_voc, spread_colors
-from supertickets.data.scenes import IGNORED, Layout, Scene, read_mask, read_scene
+from supertickets.data.segmentation_layouts import read_ade20k, read_cityscapes, read_pairs, read_voc, spread_colors
+from supertickets.data.segmentation_masks import IGNORED, Layout, Scene, read_mask, read_scene
 
 Values = npt.NDArray[np.generic]
 

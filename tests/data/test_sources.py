@@ -15,8 +15,9 @@ from sklearn.datasets import load_digits as sklearn_digits
 from supertickets import UserError
 from supertickets.config.recipe import DataSettings
 from supertickets.data import Splits, load_splits
-from supertickets.data.classification import InMemoryImages, stratified_split
-from supertickets.data.sources import read_idx
+from supertickets.data.classification import InMemoryImages
+from supertickets.data.idx import read_idx
+from supertickets.data.splits import stratified_split
 
 IdxWriter = Callable[..., Path]
 MNIST = Path(__file__).resolve().parents[2] / "../shared/data/mnist_idx"

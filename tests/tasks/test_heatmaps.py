@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from supertickets import UserError
-from supertickets.data.coco_annotations import COCO_NAMES, COCO_SIGMAS, mirror_name
+from supertickets.data.coco_keypoints_json import COCO_NAMES, COCO_SIGMAS, mirror_name
 from supertickets.data.geometry import mirror_joints, to_unit_square
 from supertickets.tasks import heatmaps as kp
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from people import NAMES, crowd
 from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches
-from supertickets.data.coco_annotations import COCO_SIGMAS
 from supertickets.data.coco_keypoints import PersonDataset, load_coco_keypoints
+from supertickets.data.coco_keypoints_json import COCO_SIGMAS
 from supertickets.tasks import Pose
 from supertickets.tasks.heatmaps import flip_back, heatmaps, pose_metrics
 

@@ -191,7 +191,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     """say what is in figures, or in folders: a class, the class of every pixel, people's joints, objects, a count"""
     from ..data import list_images
-    from ..data.coco_annotations import read_boxes
+    from ..data.coco_keypoints_json import read_boxes
     from ..ticket import load
     from ..visualization.overlays import lines, predictions
 

@@ -2,7 +2,7 @@
 
 from .batches import Batches
 from .classification import ImageFiles, InMemoryImages
-from .folders import list_images
+from .file_lists import list_images
 from .geometry import Box
 from .preprocessing import Preprocessing, open_image
 from .samples import Batch, Samples, Splits

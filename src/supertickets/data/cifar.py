@@ -15,7 +15,7 @@ import torch
 from ..config.recipe import DataSettings
 from ..errors import UserError
 from .classification import InMemoryImages, make_splits
-from .folders import data_folder
+from .file_lists import data_folder
 from .samples import Splits
 
 

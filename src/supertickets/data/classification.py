@@ -15,10 +15,11 @@ from torchvision.transforms.v2 import functional as TF
 from ..config.recipe import DataSettings
 from ..errors import UserError
 from .augment import mix_samples, move_images, photo_transform
+from .broken_files import iterate_readable, read_or_substitute
 from .preprocessing import Preprocessing, open_image, to_channels, to_tensor
 from .randomness import mix_seed, uniform
-from .reading import iterate_readable, read_or_substitute
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, square_side
+from .splits import hold_out
 
 
 @dataclass(frozen=True)
@@ -146,31 +147,6 @@ def make_splits(
     if crop:
         preprocessing = replace(preprocessing, fit="crop", resample="bicubic")
     return Splits(train.subset(rest), train.subset(held), test, names, preprocessing)
-
-
-def hold_out(labels: Tensor, settings: DataSettings) -> tuple[Index, Index]:
-    """Positions of the training and of the validation split.
-
-    Raises:
-        UserError: The share is impossible.
-    """
-    if not 0 < settings.validation < 1:
-        raise UserError(f"data.validation is {settings.validation:g}; it is a share between 0 and 1, e.g. 0.1")
-    held, rest = stratified_split(labels.numpy(), settings.validation, settings.split_seed)
-    if len(rest) == 0:
-        raise UserError(f"data.validation {settings.validation:g} leaves no training samples; try 0.1")
-    return rest, held
-
-
-def stratified_split(labels: Index, share: float, seed: int) -> tuple[Index, Index]:
-    """Splits positions into (share, rest), each class in proportion; a function of the seed."""
-    generator = np.random.default_rng(mix_seed(seed, 1))
-    taken = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        taken.append(generator.permutation(members)[: max(1, round(share * len(members)))])
-    chosen = np.sort(np.concatenate(taken))
-    return chosen, np.setdiff1d(np.arange(len(labels)), chosen)
 
 
 def _resize(images_NCHW: Tensor, size: int) -> Tensor:

@@ -16,27 +16,26 @@ from torchvision.transforms import v2
 
 from ..config.recipe import AugmentSettings, DataSettings
 from ..errors import UserError
-from .coco_files import (
-    AnnotatedDataset,
+from .annotated_images import AnnotatedDataset, keep_images, read_inputs
+from .broken_files import iterate_readable
+from .coco_json import (
     annotation_files,
     clip_box,
     images_folder,
     is_known,
-    keep_images,
     load_annotations,
     read_entries,
     read_image_entries,
-    read_inputs,
     read_integer,
     read_numbers,
     reject_file,
 )
-from .folders import data_folder
+from .file_lists import data_folder
 from .geometry import Floats, region_matrix, warp_image
 from .preprocessing import Preprocessing, with_normalisation
 from .randomness import mix_seed, sample_indices
-from .reading import iterate_readable, split_samples
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, square_side
+from .splits import split_samples
 
 _KIND = ("instances", "boxes")  # of annotations
 _MEASURED = 64  # images that the normalisation is measured on

@@ -15,14 +15,16 @@ from torchvision.transforms import v2
 
 from ..config.recipe import AugmentSettings, DataSettings
 from ..errors import UserError
-from .coco_annotations import Joints, Person, read_detections, read_images, read_people, read_truth
-from .coco_files import AnnotatedDataset, annotation_files, images_folder, keep_images, read_inputs
-from .folders import data_folder
+from .annotated_images import AnnotatedDataset, keep_images, read_inputs
+from .broken_files import iterate_readable
+from .coco_json import annotation_files, images_folder
+from .coco_keypoints_json import Joints, Person, read_detections, read_images, read_people, read_truth
+from .file_lists import data_folder
 from .geometry import Floats, Values, box_region, mirror_joints, region_matrix, to_unit_square, transform, warp_image
 from .preprocessing import Preprocessing, to_tensor, with_normalisation
 from .randomness import mix_seed, sample_indices
-from .reading import iterate_readable, split_samples
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, height_and_width
+from .splits import split_samples
 
 _KIND = ("person_keypoints", "keypoints")  # of annotations
 _SHARE = 0.8  # of its region that a box fills: COCO's usual margin of 1.25

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +13,14 @@ from PIL import Image
 
 from ..config.recipe import DataSettings
 from ..errors import UserError, suggest
-from .classification import ImageFiles, InMemoryImages, hold_out, make_splits, stratified_split
-from .preprocessing import BrokenImage, Preprocessing, open_image, shrink, to_channels, to_tensor, with_normalisation
+from .broken_files import read_all
+from .classification import ImageFiles
+from .file_lists import SPLITS, data_folder, find_child, list_folder_images, list_folders
+from .preprocessing import BrokenImage, Preprocessing, open_image, shrink, to_channels, with_normalisation
 from .randomness import sample_indices
-from .reading import read_all
 from .samples import Splits, square_side
+from .splits import hold_out, stratified_split
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
-SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 _CHOSEN_SIZES = (16, 64)  # a size that nobody gave lies between these
 _FEWEST = 3  # images of a class: one for each split
 _MEASURED = 512  # images that the normalisation is measured on
@@ -72,60 +71,6 @@ def load_folders(settings: DataSettings) -> Splits:
     return _splits(sets, classes, settings, size, notes)
 
 
-def load_tiny_imagenet(settings: DataSettings) -> Splits:
-    """Reads Tiny-ImageNet as published: wnids.txt, words.txt, train/WNID/images, val with val_annotations.txt.
-
-    Its test images have no labels, so ``val`` is the test split and the validation split is held out from training.
-    """
-    root = data_folder(settings, "Tiny-ImageNet's folder, with wnids.txt, train and val")
-    root = root / "tiny-imagenet-200" if (root / "tiny-imagenet-200").is_dir() else root
-    annotations = root / "val" / "val_annotations.txt"
-    for path in (root / "wnids.txt", annotations):
-        if not path.is_file():
-            raise UserError(f"{root} is not laid out like Tiny-ImageNet: {path.relative_to(root)} is missing")
-    words = _table(root / "words.txt") if (root / "words.txt").is_file() else {}
-    codes = (root / "wnids.txt").read_text().split()
-    of_file = _table(annotations)
-    notes: list[str] = []
-    train = [(path, code) for code in codes for path in _image_files(root / "train" / code / "images")]
-    test = [(root / "val" / "images" / name, rest.split("\t")[0]) for name, rest in of_file.items()]
-    sets = {}
-    for split, pairs in (("train", train), ("val", test)):
-        if strange := sorted({code for _, code in pairs} - set(codes)):
-            raise UserError(f"class '{strange[0]}' of {split}/ is not in {root / 'wnids.txt'}")
-        files = _Files(tuple(path for path, _ in pairs), tuple(code for _, code in pairs))
-        image_list, files = _decode(files, settings, 10**6, notes)
-        if missing := [code for code in codes if code not in files.names]:
-            raise UserError(f"{root / split} has no readable image of class '{missing[0]}'; fetch the data set again")
-        for path, image in zip(files.paths, image_list, strict=True):
-            if image.size != image_list[0].size:
-                raise UserError(
-                    f"{path} is {image.size[0]} x {image.size[1]} pixels, unlike the others; fetch it again"
-                )
-        images = torch.stack([to_tensor(image) for image in image_list])
-        sets[split] = InMemoryImages(images, torch.tensor([codes.index(code) for code in files.names]))
-    names = [words.get(code, code).split(",")[0] for code in codes]
-    names = [name if names.count(name) == 1 else f"{name} ({code})" for name, code in zip(names, codes, strict=True)]
-    splits = make_splits(sets["train"], sets["val"], names, settings, crop=True)
-    return Splits(splits.train, splits.validation, splits.test, splits.classes, splits.preprocessing, tuple(notes))
-
-
-def data_folder(settings: DataSettings, what: str) -> Path:
-    """The folder that the settings name.
-
-    Raises:
-        UserError: There is none; ``what`` says what it should be.
-    """
-    if settings.dir is None:
-        raise UserError(f"this recipe reads {what}: say where it is with --data DIR")
-    folder = Path(settings.dir)
-    if not folder.is_dir():
-        raise UserError(f"data folder {folder} does not exist; give {what}")
-    if not any(folder.iterdir()):
-        raise UserError(f"data folder {folder} is empty; give {what}")
-    return folder
-
-
 def list_classes(root: Path, level: str, notes: list[str]) -> _Files:
     """Lists the images below a folder with their classes; folders without images are noted and left out.
 
@@ -134,11 +79,11 @@ def list_classes(root: Path, level: str, notes: list[str]) -> _Files:
         level: "top": the class is the topmost folder; "leaf": the folder that holds the image, by its path.
         notes: What a person should know is added here.
     """
-    folders, loose = _folders(root), _image_files(root, below=False)
+    folders, loose = list_folders(root), list_folder_images(root, below=False)
     paths: list[Path] = []
     names: list[str] = []
     for folder in folders:
-        images = _image_files(folder)
+        images = list_folder_images(folder)
         if not images:
             notes.append(f"folder {folder} holds no images; it is left out")
         paths += images
@@ -208,20 +153,6 @@ def _with_normalisation(train: ImageFiles, size: int) -> Preprocessing:
     )
 
 
-def list_images(words: Sequence[str | Path]) -> list[Path]:
-    """Files as given, and of folders all images in and below them.
-
-    Raises:
-        UserError: A folder holds no image.
-    """
-    found: list[Path] = []
-    for path in map(Path, words):
-        if path.is_dir() and not _image_files(path):
-            raise UserError(f"folder {path} holds no images; give one with {', '.join(ENDINGS[:4])} ... files")
-        found += _image_files(path) if path.is_dir() else [path]
-    return found
-
-
 def _image_set(
     files: _Files, classes: tuple[str, ...], settings: DataSettings, shorter: int, notes: list[str]
 ) -> ImageFiles:
@@ -263,40 +194,8 @@ def _spread_sample(paths: Sequence[Path], count: int) -> Iterable[Path]:
     return paths[:: max(1, len(paths) // count)][:count]
 
 
-def _image_files(folder: Path, *, below: bool = True) -> list[Path]:
-    """Image files by their ending, sorted; hidden files and folders are passed over."""
-    if not folder.is_dir():
-        return []
-    if not below:
-        return sorted(p for p in folder.iterdir() if _is_image(p))
-    found = []
-    for where, inside, names in os.walk(folder):
-        inside[:] = [name for name in inside if not name.startswith(".")]
-        found += [path for name in names if _is_image(path := Path(where) / name)]
-    return sorted(found)
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
 def _unwrap_folder(root: Path) -> Path:
     """Goes down through folders that hold one folder and no image, as unpacked archives do."""
-    while len(inside := _folders(root)) == 1 and not _image_files(root, below=False):
+    while len(inside := list_folders(root)) == 1 and not list_folder_images(root, below=False):
         root = inside[0]
     return root
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in ENDINGS and not path.name.startswith(".")
-
-
-def find_child(root: Path, names: Sequence[str]) -> Path | None:
-    """The folder in a folder that has one of some names, in upper or lower case."""
-    return next((path for path in _folders(root) if path.name.lower() in names), None)
-
-
-def _table(path: Path) -> dict[str, str]:
-    """Lines of "key<tab>rest"."""
-    rows = (line.split("\t", 1) for line in path.read_text().splitlines() if "\t" in line)
-    return {key: rest.strip() for key, rest in rows}

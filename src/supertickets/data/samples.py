@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +13,6 @@ from torch import Tensor
 from ..config.recipe import AugmentSettings, DataSettings
 from ..errors import UserError
 from .preprocessing import Preprocessing
-from .randomness import mix_seed
 
 Index = npt.NDArray[np.int64]
 # Inputs (B, C, H, W), and targets as the task wants them: one tensor in training, anything in an evaluation.
@@ -86,24 +85,6 @@ class Splits:
     def digest(self) -> str:
         """A hash that tells whether the same samples are in the same splits."""
         return hash_chunks(*(part.digest().encode() for part in (self.train, self.validation, self.test)))
-
-
-def limit_samples(splits: Splits, settings: DataSettings) -> Splits:
-    """Leaves ``data.limit`` training samples, drawn by the split seed; the other splits stay as they are.
-
-    Raises:
-        UserError: The limit leaves nothing.
-    """
-    if settings.limit is None:
-        return splits
-    if settings.limit < 1:
-        raise UserError(f"data.limit is {settings.limit}; the nearest possible is 1 training sample")
-    total = len(splits.train)
-    if settings.limit >= total:
-        return splits
-    positions = np.random.default_rng(mix_seed(settings.split_seed, 6)).permutation(total)[: settings.limit]
-    note = f"{settings.limit} of {total} training samples are used (data.limit)"
-    return replace(splits, train=splits.train.subset(np.sort(positions)), notes=(*splits.notes, note))
 
 
 def square_side(settings: DataSettings) -> int | None:

@@ -16,13 +16,14 @@ from torchvision.transforms.v2 import functional as TF
 
 from ..config.recipe import AugmentSettings, DataSettings
 from ..errors import UserError
-from .folders import data_folder
+from .broken_files import iterate_readable, read_all, read_or_substitute
+from .file_lists import data_folder, relative_to_root, shorten_list
 from .preprocessing import Preprocessing, to_tensor, with_normalisation
 from .randomness import mix_seed, sample_indices
-from .reading import iterate_readable, read_all, read_or_substitute, split_samples
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, height_and_width
-from .scene_layouts import read_ade20k, read_cityscapes, read_pairs, read_voc
-from .scenes import IGNORED, BadMask, Layout, Scene, read_scene, relative_to_root, shorten_list
+from .segmentation_layouts import read_ade20k, read_cityscapes, read_pairs, read_voc
+from .segmentation_masks import IGNORED, BadMask, Layout, Scene, read_scene
+from .splits import split_samples
 
 _MEASURED = 64  # scenes that the normalisation is measured on
 _TRIES = 10  # for a crop in which no class has too large a share

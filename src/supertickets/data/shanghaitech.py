@@ -20,15 +20,15 @@ from torchvision.transforms.v2 import functional as TF
 
 from ..config.recipe import AugmentSettings, DataSettings
 from ..errors import UserError
-from .coco_files import AnnotatedDataset, keep_images
-from .folders import ENDINGS, data_folder, find_child
+from .annotated_images import AnnotatedDataset, keep_images
+from .broken_files import iterate_readable, read_all
+from .file_lists import ENDINGS, count_noun, data_folder, find_child, index_files, relative_to_root, shorten_list
 from .geometry import Floats
 from .preprocessing import BrokenImage, Preprocessing, stored_size, to_tensor, with_normalisation
 from .randomness import mix_seed, sample_indices
-from .reading import iterate_readable, read_all, split_samples
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, height_and_width
-from .scenes import count_noun, index_files, relative_to_root, shorten_list
 from .segmentation import crop_sides, photometric_distortion, random_corner
+from .splits import split_samples
 
 CLASSES = ("density",)  # the one output
 _PARTS = ("train", "val", "test")

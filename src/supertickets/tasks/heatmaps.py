@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ..data.coco_annotations import AREA_OF_BOX
+from ..data.coco_keypoints_json import AREA_OF_BOX
 from ..data.geometry import Floats, Values
 from ..errors import UserError
 

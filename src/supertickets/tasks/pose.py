@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..data.coco_annotations import mirror_name
 from ..data.coco_keypoints import PersonDataset, box_matrix, true_people
+from ..data.coco_keypoints_json import mirror_name
 from ..data.geometry import Box, Floats, image_matrix, to_image_points, warp_image
 from ..data.preprocessing import Preprocessing, to_channels, to_tensor
 from ..data.samples import Samples

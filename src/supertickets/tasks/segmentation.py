@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ..data.preprocessing import Preprocessing
 from ..data.samples import Samples
-from ..data.scenes import IGNORED
+from ..data.segmentation_masks import IGNORED
 
 
 @dataclass(frozen=True)

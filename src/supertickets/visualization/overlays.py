@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..data import Box, open_image
 from ..data.preprocessing import BrokenImage, to_channels
-from ..data.scene_layouts import class_colors
-from ..data.scenes import IGNORED
+from ..data.segmentation_layouts import class_colors
+from ..data.segmentation_masks import IGNORED
 from ..errors import UserError
 from ..tasks.boxes import draw_boxes
 from ..tasks.heatmaps import draw_skeletons

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from supertickets import UserError
-from supertickets.data.coco_annotations import (
+from supertickets.data.coco_keypoints_json import (
     COCO_NAMES,
     COCO_SIGMAS,
     mirror_name,

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UserError
-from .coco_files import (
+from .coco_json import (
     clip_box,
     is_known,
     load_annotations,
@@ -20,8 +20,8 @@ from .coco_files import (
     read_integer,
     read_numbers,
     reject_file,
-    shorten_list,
 )
+from .file_lists import shorten_list
 from .geometry import Box
 
 # Names and, per joint, how far annotators differ, as a share of the square root of the person's area (published).

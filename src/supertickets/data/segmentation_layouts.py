@@ -8,18 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .folders import ENDINGS, SPLITS, find_child
-from .scenes import (
-    IGNORED,
-    Layout,
-    Scene,
-    count_noun,
-    index_files,
-    match_scenes,
-    note_orphans,
-    relative_to_root,
-    shorten_list,
-)
+from .file_lists import ENDINGS, SPLITS, count_noun, find_child, index_files, relative_to_root, shorten_list
+from .segmentation_masks import IGNORED, Layout, Scene, match_scenes, note_orphans
 
 Color = tuple[int, int, int]
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,17 +14,16 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import UserError
+from .file_lists import Files, count_noun, relative_to_root, shorten_list
 from .preprocessing import BrokenImage, open_image, to_channels
 
 IGNORED = 255  # class index of pixels that neither teach nor count
 
 Bytes = npt.NDArray[np.uint8]
-Files = dict[str, Path]  # by what an image and its mask have in common
 Flags = npt.NDArray[np.bool_]
 
 _NUMBERS = ("1", "L", "P", "I", "I;16", "I;16B")  # modes whose pixels are one number each
 _ORIENTATION = 0x0112
-_SHOWN = 3  # files that an error names
 # What undoes the turning of an image whose sides change places, by its EXIF orientation.
 _BACK = {
     5: Image.Transpose.TRANSPOSE,
@@ -103,23 +101,6 @@ def match_scenes(
     return parts
 
 
-def index_files(folder: Path, endings: Sequence[str], tail: str = "") -> Files:
-    """Files below a folder by their place and name, less ``tail`` and ending; hidden ones are passed over."""
-    found: Files = {}
-    for where, inside, names in os.walk(folder):
-        inside[:] = sorted(name for name in inside if not name.startswith("."))
-        place = Path(where).relative_to(folder)
-        for name in sorted(names):
-            stem, ending = os.path.splitext(name)
-            if name.startswith(".") or ending.lower() not in endings or not stem.lower().endswith(tail.lower()):
-                continue
-            key = (place / stem[: len(stem) - len(tail)]).as_posix()
-            if key in found:
-                raise UserError(f"{found[key]} and {name} differ in their endings only; remove one of them")
-            found[key] = Path(where) / name
-    return found
-
-
 def note_orphans(root: Path, masks: Files, images: Files, notes: list[str]) -> None:
     """Adds a note about masks that have no image."""
     if orphans := [path for key, path in masks.items() if key not in images]:
@@ -178,21 +159,6 @@ def read_mask(path: Path, lookup: Bytes, known: Flags) -> Bytes:
     if not fits.all():
         raise BadMask(_unknown_labels_error(path, stored[~fits], known))
     return lookup.take(stored)  # faster than by index
-
-
-def relative_to_root(root: Path, paths: Iterable[Path]) -> list[str]:
-    """The paths as seen from a folder, sorted."""
-    return sorted(str(path.relative_to(root)) for path in paths)
-
-
-def shorten_list(names: Sequence[str]) -> str:
-    """The first names, for an error in one line."""
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-
-
-def count_noun(count: int, word: str, many: str | None = None) -> str:
-    """A count with its noun, e.g. "3 masks"."""
-    return f"1 {word}" if count == 1 else f"{count} {many or word + 's'}"
 
 
 def _stored_labels(path: Path) -> npt.NDArray[np.uint8] | npt.NDArray[np.int32]:

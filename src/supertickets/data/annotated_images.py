@@ -1,0 +1,133 @@
+"""Samples whose annotations lie in files beside the images; how these are opened and kept in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Generic, Protocol, TypeVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..config.recipe import DataSettings
+from .broken_files import read_all, read_or_substitute
+from .preprocessing import BrokenImage, Preprocessing, open_image, to_channels, to_tensor
+
+
+class AnnotatedImage(Protocol):
+    """What annotations tell of something in an image, or of all of it."""
+
+    @property
+    def image(self) -> Path: ...
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+
+Known = TypeVar("Known", bound=AnnotatedImage)
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedDataset(Generic[Known]):
+    """Samples that annotations tell of.
+
+    Attributes:
+        samples: What is known of them.
+        kept: What was read before; an image that is not in it is read every time.
+        skip: Whether a broken image gives its place to another (training) or does not count (evaluation), instead of
+            being refused.
+        upright: Whether annotations are those of images that are turned by their EXIF data.
+    """
+
+    samples: tuple[Known, ...]
+    kept: Mapping[Path, Image.Image]
+    skip: bool
+    upright: ClassVar[bool] = True
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def io_bound(self) -> bool:
+        """Images are read, or at least resized or cut out."""
+        return True
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """The image of every sample."""
+        return tuple(one.image for one in self.samples)
+
+    def image(self, position: int) -> tuple[Known, Image.Image]:
+        """A sample, and the image it is in, RGB."""
+        one = self.samples[position]
+        found = self.kept.get(one.image)
+        return one, open_annotated(one.image, one.size, self.upright) if found is None else found
+
+    def image_or_substitute(self, position: int) -> tuple[Known, Image.Image]:
+        """A sample; one in a broken image gives its place to the next that can be read."""
+        order = [position, *range(position + 1, len(self)), *range(position)]
+        return read_or_substitute(self.image, order, self.skip, "image")
+
+    def files(self) -> bytes:
+        """Names of the images, for a digest."""
+        return "\0".join(f"{path.parent.name}/{path.name}" for path in self.images).encode()
+
+
+def read_inputs(images: Sequence[Image.Image], prepare: Preprocessing) -> Tensor:
+    """The network's inputs, of images that have their size."""
+    if not images:
+        return torch.empty(0, 3, *prepare.size)
+    return prepare(torch.stack([to_tensor(image) for image in images]))
+
+
+def open_annotated(path: Path, size: tuple[int, int], upright: bool = True) -> Image.Image:
+    """An image, RGB, as its annotations mean it.
+
+    Args:
+        path: The image.
+        size: Width and height that its annotations give.
+        upright: Whether it is turned by its EXIF data, if it has that size then; else it is taken as it is stored.
+
+    Raises:
+        BrokenImage: It cannot be read, or has another size.
+    """
+    image = open_image(path, upright=upright)
+    if image.size != size and (stored := open_image(path, upright=False)).size == size:
+        image = stored
+    if image.size != size:
+        raise BrokenImage(
+            f"{path} has {image.width} x {image.height} pixels, but its annotations are for {size[0]} x {size[1]}"
+        )
+    return to_channels(image, 3)
+
+
+def keep_images(
+    sizes: Mapping[Path, tuple[int, int]], settings: DataSettings, notes: list[str], upright: bool = True
+) -> dict[Path, Image.Image] | None:
+    """Reads all images if they fit into memory; broken ones are left out, or refused.
+
+    Args:
+        sizes: The images, and the width and height that their annotations give.
+        settings: Say how much memory there is, and what becomes of broken images.
+        notes: What a person should know is added here.
+        upright: See `open_annotated`.
+
+    Returns:
+        None if they do not fit.
+    """
+    if len(sizes) * _bytes_of_one(sizes) > settings.keep_gb * 1e9:
+        return None
+    return read_all(list(sizes), lambda path: open_annotated(path, sizes[path], upright), settings, notes)
+
+
+def _bytes_of_one(paths: Iterable[Path]) -> int:
+    """Memory of the first image that can be read."""
+    for path in paths:
+        try:
+            width, height = open_image(path).size
+        except BrokenImage:
+            continue
+        return 4 * width * height
+    return 0

@@ -1,0 +1,89 @@
+"""MNIST, Fashion-MNIST and their kin: idx files of images and labels."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..config.recipe import DataSettings
+from ..errors import UserError
+from .classification import InMemoryImages, make_splits
+from .file_lists import data_folder
+from .samples import Splits
+
+_IDX_FILES = {
+    "train images": "train-images-idx3-ubyte",
+    "train labels": "train-labels-idx1-ubyte",
+    "test images": "t10k-images-idx3-ubyte",
+    "test labels": "t10k-labels-idx1-ubyte",
+}
+
+
+def load_idx(settings: DataSettings) -> Splits:
+    """MNIST, Fashion-MNIST and their kin: four idx files, plain or gzipped, with the published names."""
+    folder = data_folder(
+        settings, f"the folder with the four idx files of MNIST's layout ({_IDX_FILES['train images']}.gz ...)"
+    )
+    found = {what: _find_file(folder, name) for what, name in _IDX_FILES.items()}
+    missing = [_IDX_FILES[what] for what, path in found.items() if path is None]
+    if missing:
+        raise UserError(
+            f"data folder {folder} lacks {', '.join(missing)} (.gz or not); "
+            "it needs the four idx files of MNIST's layout"
+        )
+    sets = {}
+    for split in ("train", "test"):
+        image_path, label_path = found[f"{split} images"], found[f"{split} labels"]
+        assert image_path is not None
+        assert label_path is not None
+        images, labels = read_idx(image_path), read_idx(label_path)
+        if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+            raise UserError(
+                f"{image_path} has shape {images.shape} and {label_path.name} {labels.shape}; "
+                "expected N images (3 dimensions) and N labels (1 dimension): fetch the pair again"
+            )
+        if len(labels) == 0:
+            raise UserError(f"{image_path} holds no samples; fetch the file again")
+        sets[split] = InMemoryImages(torch.from_numpy(images)[:, None], torch.from_numpy(labels.astype(np.int64)))
+    classes = int(sets["train"].labels.max()) + 1
+    if int(sets["test"].labels.max()) >= classes:
+        raise UserError(
+            f"{found['test labels']} holds labels up to {int(sets['test'].labels.max())}, train only to {classes - 1}"
+        )
+    return make_splits(sets["train"], sets["test"], tuple(str(i) for i in range(classes)), settings)
+
+
+def read_idx(path: Path) -> npt.NDArray[np.uint8]:
+    """Reads an idx file of unsigned bytes, gzipped or not.
+
+    Format: two zero bytes, type 0x08, number of dimensions, each dimension as a big-endian uint32, then the data.
+
+    Raises:
+        UserError: The file is not idx, or shorter or longer than its header says.
+    """
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read ({error or 'truncated'}); fetch the file again") from None
+    if len(raw) < 4 or raw[:3] != b"\0\0\x08" or len(raw) < 4 + 4 * raw[3]:
+        raise UserError(f"{path} is not an idx file of bytes (it must begin with 00 00 08); fetch the file again")
+    dims = struct.unpack(f">{raw[3]}I", raw[4 : 4 + 4 * raw[3]])
+    have, want = len(raw) - 4 - 4 * raw[3], int(np.prod(dims))
+    if have != want:
+        raise UserError(f"{path} is truncated or damaged: {have} of {want} data bytes; fetch the file again")
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(dims).copy()
+
+
+def _find_file(folder: Path, name: str) -> Path | None:
+    # Both spellings are in circulation: "idx3-ubyte" and "idx3.ubyte".
+    for candidate in (name, name.replace("-idx", ".idx")):
+        for suffix in (".gz", ""):
+            if (path := folder / (candidate + suffix)).is_file():
+                return path
+    return None
