@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import torch
-from supertickets.runs.model_init import make_task, supernet_for
 
 import supertickets as st
 from commands import command
@@ -22,6 +21,7 @@ from supertickets.cost.latency import device_name
 from supertickets.data import Batches, load_splits
 from supertickets.runs.auto_settings import resolve_auto_settings
 from supertickets.runs.finalize import versions
+from supertickets.runs.model_init import make_task, supernet_for
 from supertickets.training.runtime import start
 from supertickets.training.state import initial_state
 from supertickets.training.step import Stepper

@@ -16,8 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from supertickets.runs.model_init import space_for
-
 import supertickets as st
 from commands import command
 from supertickets.cost.latency import device_name
@@ -28,6 +26,7 @@ from supertickets.runs.api import load_or_run, search
 from supertickets.runs.baseline_search import baseline_search
 from supertickets.runs.derive import NO_SEARCH_NO_PRUNING
 from supertickets.runs.finalize import versions
+from supertickets.runs.model_init import space_for
 from ticket_times import time_tickets
 
 RECIPE = Path(__file__).with_name("tunas_tiny.yaml")
