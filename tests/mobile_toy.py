@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from supertickets.models import MobileSpec
-from supertickets.models.mobile.spec import Block, Layer
+from supertickets.models.mobile.layer_spec import Block, Layer
 
 BOTTLENECK = Layer(kernels=(3, 5), expansions=(2, 4), se=(False, True), stride=2)
 SPACE = MobileSpec(

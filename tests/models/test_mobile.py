@@ -18,9 +18,9 @@ from supertickets import UserError, create_supernet, list_supernets
 from supertickets.cost import count
 from supertickets.models import Choices, MobileNetwork, MobileSpec
 from supertickets.models.factory import create_spec, spec_from_json
-from supertickets.models.mobile import network as mobile
-from supertickets.models.mobile.network import SingleLayer
-from supertickets.models.mobile.spec import Block, Layer, scale_filters, squeeze_channels
+from supertickets.models.mobile import layers
+from supertickets.models.mobile.layer_spec import Block, Layer, scale_filters, squeeze_channels
+from supertickets.models.mobile.layers import SingleLayer
 from supertickets.nas import Space
 
 SPACES = ("tunas_proxyless", "tunas_proxyless_enlarged", "tunas_mobilenetv3")
@@ -192,7 +192,7 @@ def test_known_networks_are_those_of_torchvision(name: str, settings: dict[str, 
 def test_padding_as_tensorflow(size: int, kernel: int) -> None:
     """A strided convolution, with a batch norm before any training."""
     layer = Layer(kind="conv", kernels=(kernel,), stride=2)
-    one = SingleLayer(layer, 3, 8, small()).eval()
+    one = SingleLayer(layer, 3, 8, small().style(stateless=False)).eval()
     x = images(1, size)
     weight = one.layer.convs[f"k{kernel}"].weight
     mixed = F.conv2d(timm.layers.pad_same(x, [kernel] * 2, [2, 2]), weight, stride=2)  # type: ignore[arg-type]
@@ -338,11 +338,11 @@ def test_averaged_options_are_computed_again(monkeypatch: pytest.MonkeyPatch) ->
     calls = []
     torch.manual_seed(0)
     network = small().build()
-    plain = mobile.checkpoint
-    monkeypatch.setattr(mobile, "checkpoint", lambda option, x, **how: calls.append(option) or plain(option, x, **how))
+    plain = layers.checkpoint
+    monkeypatch.setattr(layers, "checkpoint", lambda option, x, **how: calls.append(option) or plain(option, x, **how))
     again = gradients(network, warmed())
     assert len(calls) == 2 + 2 + 3 * (3 + 2)  # kernels of the stem's layers; kernels and modules of the bottlenecks
-    monkeypatch.setattr(mobile, "checkpoint", lambda option, x, **how: option(x))
+    monkeypatch.setattr(layers, "checkpoint", lambda option, x, **how: option(x))
     for name, gradient in gradients(network, warmed()).items():
         torch.testing.assert_close(again[name], gradient)
 
@@ -373,7 +373,7 @@ def test_averaged_options_by_hand() -> None:
 def test_an_averaged_module_by_hand() -> None:
     """Half of the map as it is, half of it through squeeze-and-excite."""
     torch.manual_seed(0)
-    layer = SingleLayer(Layer(expansions=(2,), se=(False, True)), 8, 8, small()).layer
+    layer = SingleLayer(Layer(expansions=(2,), se=(False, True)), 8, 8, small().style(stateless=False)).layer
     x = torch.randn(4, 8, 6, 6)
     wide = torch.relu(layer.style.normalise(layer.expand_bn, layer.expand(x)))
     wide = torch.relu(layer.style.normalise(layer.norms["k3"], layer.convs["k3"](wide)))

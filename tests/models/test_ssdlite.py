@@ -16,7 +16,6 @@ from supertickets import UserError, create_supernet
 from supertickets.cost import count
 from supertickets.models import MobileNetwork, MobileSpec, slice_state_dict
 from supertickets.models.factory import create_spec, spec_from_json
-from supertickets.models.mobile.shared_weights import Style
 from supertickets.models.mobile.ssdlite import SSDLite, anchors, map_sides
 from supertickets.nas import Space
 
@@ -42,7 +41,7 @@ def test_it_is_that_of_torchvision() -> None:
     model = theirs()
     spec = create_spec("mobilenet_v3_large", head="detection", num_classes=5)
     assert isinstance(spec, MobileSpec)
-    ours = SSDLite(672, 480, Style(spec, stateless=False)).eval()
+    ours = SSDLite((672, 480), spec.extra_filters, spec.num_classes, spec.style(stateless=False)).eval()
     own = {**{f"extra.{k}": v for k, v in model.backbone.extra.state_dict().items()}}
     own |= {f"head.{k}": v for k, v in model.head.state_dict().items()}
     ours.load_state_dict(own)

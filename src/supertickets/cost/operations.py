@@ -19,9 +19,8 @@ from torch import nn
 from ..errors import UserError
 from ..models import MobileSpec
 from ..models.base import Choice
-from ..models.mobile.network import SingleLayer
-from ..models.mobile.shared_weights import Style
-from ..models.mobile.spec import Layer, options_per_decision
+from ..models.mobile.layer_spec import Layer, options_per_decision
+from ..models.mobile.layers import SingleLayer
 from ..models.mobile.ssdlite import SingleDetector
 from ..models.op_counter import count_operations
 
@@ -116,16 +115,17 @@ def build_operation(operation: Operation, spec: MobileSpec) -> tuple[Callable[[]
         operation: Of a network of the spec.
         spec: Says what all layers share.
     """
+    style = spec.style(stateless=False)
     if operation.fine:
-        style = Style(spec, stateless=False)
-        make = partial(SingleDetector, operation.fine, operation.width_in, style)
+        widths = (operation.fine, operation.width_in)
+        make = partial(SingleDetector, widths, spec.extra_filters, spec.num_classes, style)
         return make, (operation.fine + operation.width_in, *operation.size)
     shape = (operation.width_in, *operation.size)
     if operation.layer is None:
         last = (operation.width_out,) if operation.width_out else ()
         tail = replace(spec, blocks=(), last_filters=last, in_channels=operation.width_in, image_size=operation.size)
         return tail.build, shape
-    return partial(SingleLayer, operation.layer, operation.width_in, operation.width_out, spec), shape
+    return partial(SingleLayer, operation.layer, operation.width_in, operation.width_out, style), shape
 
 
 class Size(NamedTuple):

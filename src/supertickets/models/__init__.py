@@ -6,9 +6,9 @@ from .base import Choice, Decision, Fold, Head, Network, Slice, Spec, UnitGroup,
 from .factory import create_spec, create_supernet, list_spaces, list_supernets, spec_from_json
 from .hrnet.network import HRNet, HRNetSpec
 from .library import LIBRARIES, LibraryNetwork, LibrarySpec, library_network
-from .mobile.network import Choices, MobileNetwork, slice_state_dict
+from .mobile.layers import Choices
+from .mobile.network import MobileNetwork, MobileSpec, slice_state_dict
 from .mobile.spaces import create_mobile
-from .mobile.spec import MobileSpec
 from .resnet.network import ResNet, ResNetSpec, create_resnet
 from .resnet.scheme_tree import outputs_of_all
 

@@ -10,8 +10,8 @@ from .base import Network, Spec
 from .hrnet.network import HRNetSpec
 from .hrnet.presets import _SUPERNETS
 from .library import LIBRARIES, LibrarySpec, create_library_spec
+from .mobile.network import MobileSpec
 from .mobile.spaces import MOBILE, create_mobile
-from .mobile.spec import MobileSpec
 from .resnet.network import RESNETS, ResNetSpec, create_resnet
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ..algorithms.connection_search import SCHEMES_FILE
 from ..cost import LayerCost, count
 from ..models import HRNetSpec, MobileSpec
-from ..models.mobile.spec import scale_filters
+from ..models.mobile.layer_spec import scale_filters
 from ..tasks.metric import primary_metric
 from ..ticket import Ticket
 from ..training import read_events

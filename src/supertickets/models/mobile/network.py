@@ -1,4 +1,7 @@
-"""The network of a `MobileSpec`: one network, or the weights that all networks of a space share (TuNAS, Sec. 4.1).
+"""Mobile networks: one network, or the weights that all networks of a space share (TuNAS, Sec. 3.1 and 4.1).
+
+One kind of spec serves a search space (several options where something is to be searched) and every network in it (one
+option everywhere); `MobileSpec.select` makes the second of the first. Sources: TuNAS, Table 2, and its released code.
 
 *Operations are collapsed*: all options of a layer share its pointwise convolutions, and there is one depthwise
 convolution with its batch norm per kernel size. *Channels are masked* by cutting: a narrower network uses the first
@@ -10,29 +13,179 @@ Shapes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from ..base import Choice, Network
-from .shared_weights import Style, conv_first, linear_first
-from .spec import Layer, MobileSpec, options_per_decision, scale_filters, squeeze_channels
+from ...errors import UserError
+from ..base import Choice, Decision, Network, NoUnits, as_tuples
+from .layer_spec import Activation, Block, Layer, layer_decisions, options_per_decision
+from .layers import ACTIVATIONS, Choices, MixedLayer, SeparatePaths, first_channels, option_key
+from .shared_weights import Style, linear_first
 from .ssdlite import SSDLite
 
-# Answers to decisions; None means all options at once, averaged (op warm-up).
-Choices = Mapping[str, Choice | None]
 
-_ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "relu6": F.relu6,
-    "swish6": F.hardswish,
-    "sigmoid": torch.sigmoid,
-    "hard_sigmoid": F.hardsigmoid,
-}
+@dataclass(frozen=True, kw_only=True)
+class MobileSpec(NoUnits):
+    """Exact description of a mobile network, or of a space of them.
+
+    Attributes:
+        blocks: From the image to the last map.
+        head: What follows: pooling and linear layers, or a detector (`ssdlite.SSDLite`).
+        last_filters: Options of the width of a pointwise layer with bias behind the pooling; empty if there is none.
+            A detector has none.
+        last_activation: Behind that layer.
+        extra_filters: Widths of the maps that a detector makes of the last one.
+        num_classes: Classes.
+        in_channels: Channels of the input image.
+        image_size: Height and width that costs refer to, in pixels.
+        dropout: In front of the classifier.
+        padding: Of strided convolutions: as TensorFlow's "SAME" (more below and on the right), or the same on all
+            sides.
+        gate: Of squeeze-and-excite modules.
+        statistics: What batch norms of a space with open decisions use: those of the batch, always (the released code),
+            or running ones that all its networks share, or those measured anew for every network that is judged
+            ("recalibrated"). Networks without open decisions have ordinary batch norms.
+        collapsed: Whether the options of a layer share its pointwise convolutions (operation collapsing, Sec. 4.1);
+            else each combination has a layer of its own, and expansions are operations.
+        bn_eps: Of all batch norms.
+        bn_momentum: Share of a batch in the running statistics.
+    """
+
+    blocks: tuple[Block, ...]
+    head: Literal["classification", "detection"] = "classification"
+    last_filters: tuple[int, ...] = ()
+    last_activation: Activation = "swish6"
+    extra_filters: tuple[int, ...] = (512, 256, 256, 128)
+    num_classes: int = 1000
+    in_channels: int = 3
+    image_size: tuple[int, int] = (224, 224)
+    dropout: float = 0.0
+    padding: Literal["same_tf", "symmetric"] = "same_tf"
+    gate: Literal["sigmoid", "hard_sigmoid"] = "sigmoid"
+    statistics: Literal["batch", "running", "recalibrated"] = "batch"
+    collapsed: bool = True
+    bn_eps: float = 1e-3
+    bn_momentum: float = 0.01
+
+    def __str__(self) -> str:
+        layers = sum(len(block.layers) for block in self.blocks)
+        return f"a mobile {'space' if self.is_search_space() else 'network'} of {layers} layers"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return (self.in_channels, *self.image_size)
+
+    def build(self) -> MobileNetwork:
+        """Makes the network with fresh weights; of a space, the one whose weights all its networks share."""
+        return MobileNetwork(self)
+
+    def style(self, *, stateless: bool) -> Style:
+        """Return what the layers of the network need to know of it.
+
+        Args:
+            stateless: Whether batch norms use the statistics of their batch, always.
+        """
+        return Style(
+            stateless=stateless,
+            bn_eps=self.bn_eps,
+            bn_momentum=self.bn_momentum,
+            padding=self.padding,
+            gate=self.gate,
+        )
+
+    def decisions(self) -> tuple[Decision, ...]:
+        """What is open, in the order of the released index lists: a layer's parts, the layer, its block's width."""
+        found: list[Decision] = []
+        for block in self.blocks:
+            for i, layer in enumerate(block.layers):
+                found += layer_decisions(f"{block.name}.{i}", layer, self.collapsed)
+            found.append(Decision(f"{block.name}.filters", block.filters, "filters"))
+        if self.last_filters and self.head == "classification":
+            found.append(Decision("last.filters", self.last_filters, "filters"))
+        return tuple(found)
+
+    def last_halving(self) -> tuple[str, int]:
+        """Block and place of the last layer with a stride; a detector also looks at the map in front of it.
+
+        Raises:
+            UserError: There is none.
+        """
+        found = [(block.name, i) for block in self.blocks for i, layer in enumerate(block.layers) if layer.stride > 1]
+        if not found:
+            raise UserError("a detector needs a map and its half; give a block a stride (supernet.settings.strides)")
+        return found[-1]
+
+    def fine_filters(self) -> tuple[int, ...]:
+        """Options of the width of the map in front of `last_halving`."""
+        name, place = self.last_halving()
+        widths = [(self.in_channels,), *(block.filters for block in self.blocks)]
+        at = [block.name for block in self.blocks].index(name)
+        return widths[at + 1] if place else widths[at]
+
+    def select(self, choices: Mapping[str, Choice]) -> MobileSpec:
+        """Returns the spec with one option for every decision that ``choices`` names, layers that are skipped left out.
+
+        Decisions inside a layer that is skipped may be absent. What is not named stays open.
+        """
+
+        def only(name: str, options: tuple[Any, ...]) -> tuple[Any, ...]:
+            return (choices[name],) if name in choices else options
+
+        blocks = []
+        for block in self.blocks:
+            layers = []
+            for i, layer in enumerate(block.layers):
+                at = f"{block.name}.{i}"
+                skips = only(f"{at}.skip", layer.skips)
+                if skips != (True,):
+                    layers.append(
+                        dataclasses.replace(
+                            layer,
+                            kernels=only(f"{at}.kernel", layer.kernels),
+                            expansions=only(f"{at}.expansion", layer.expansions),
+                            se=only(f"{at}.se", layer.se),
+                            skips=() if f"{at}.skip" in choices else skips,
+                        )
+                    )
+            if layers:
+                filters = only(f"{block.name}.filters", block.filters)
+                blocks.append(Block(name=block.name, filters=filters, layers=tuple(layers)))
+        return dataclasses.replace(self, blocks=tuple(blocks), last_filters=only("last.filters", self.last_filters))
+
+    def extreme(self, *, largest: bool) -> dict[str, Choice]:
+        """Answers of the smallest or the largest network: least or most of everything, all left out or nothing."""
+        return {
+            decision.name: max(decision.options)
+            if largest != decision.name.endswith(".skip")
+            else min(decision.options)
+            for decision in self.decisions()
+        }
+
+    def is_search_space(self) -> bool:
+        """Whether any decision has more than one option."""
+        return any(len(decision.options) > 1 for decision in self.decisions())
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain JSON with the family's name."""
+        return {"family": "mobile", **dataclasses.asdict(self)}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> MobileSpec:
+        """Reads what `to_json` wrote."""
+        fields = {name: as_tuples(value) for name, value in data.items() if name not in ("family", "blocks")}
+        blocks = []
+        for block in data["blocks"]:
+            layers = tuple(
+                Layer(**{name: as_tuples(value) for name, value in layer.items()}) for layer in block["layers"]
+            )
+            blocks.append(Block(name=block["name"], filters=tuple(block["filters"]), layers=layers))
+        return MobileSpec(blocks=tuple(blocks), **fields)
 
 
 class MobileNetwork(Network):
@@ -44,19 +197,19 @@ class MobileNetwork(Network):
     def __init__(self, spec: MobileSpec) -> None:
         super().__init__()
         self.spec: MobileSpec = spec
-        style = Style(spec, stateless=spec.is_search_space() and spec.statistics == "batch")
+        style = spec.style(stateless=spec.is_search_space() and spec.statistics == "batch")
         width = spec.in_channels
         self.blocks = nn.ModuleDict()
         for block in spec.blocks:
             layers = nn.ModuleList()
             for layer in block.layers:
-                kind = _Layer if spec.collapsed or len(options_per_decision(layer)) == 1 else _SeparatePaths
+                kind = MixedLayer if spec.collapsed or len(options_per_decision(layer)) == 1 else SeparatePaths
                 layers.append(kind(layer, width, max(block.filters), style))
                 width = max(block.filters)
             self.blocks[block.name] = layers
         if spec.head == "detection":
             self.last_halving = spec.last_halving()
-            self.detector = SSDLite(max(spec.fine_filters()), width, style)
+            self.detector = SSDLite((max(spec.fine_filters()), width), spec.extra_filters, spec.num_classes, style)
         else:
             self.last: nn.Linear | None = None
             if spec.last_filters:
@@ -76,7 +229,7 @@ class MobileNetwork(Network):
         spec, chosen = self.spec, choices or {}
         fine_BCHW = x_BCHW
         for block in spec.blocks:
-            width = _first_channels(chosen, f"{block.name}.filters", block.filters)
+            width = first_channels(chosen, f"{block.name}.filters", block.filters)
             layers = self.blocks[block.name]
             assert isinstance(layers, nn.ModuleList)
             for i, layer in enumerate(layers):
@@ -88,8 +241,8 @@ class MobileNetwork(Network):
             return predictions
         x_BC = x_BCHW.mean((2, 3))
         if self.last is not None:
-            x_BC = linear_first(self.last, x_BC, _first_channels(chosen, "last.filters", spec.last_filters))
-            x_BC = _ACTIVATIONS[spec.last_activation](x_BC)
+            x_BC = linear_first(self.last, x_BC, first_channels(chosen, "last.filters", spec.last_filters))
+            x_BC = ACTIVATIONS[spec.last_activation](x_BC)
         return linear_first(self.classifier, self.dropout(x_BC), spec.num_classes)
 
     def maskable_weights(self, *, transformer: bool = False, classifier: bool = False) -> list[str]:
@@ -132,153 +285,6 @@ class MobileNetwork(Network):
                     nn.init.zeros_(module.bias)
 
 
-class _Layer(nn.Module):
-    """A layer with all its options."""
-
-    def __init__(self, layer: Layer, width_in: int, width_out: int, style: Style) -> None:
-        super().__init__()
-        self.layer, self.style = layer, style
-        self.activation = _ACTIVATIONS[layer.activation]
-        self.pads_apart = layer.stride > 1 and style.spec.padding == "same_tf"
-        hidden = width_in
-        if layer.kind == "bottleneck":
-            hidden = scale_filters(width_in, max(layer.expansions))
-            self.expand = nn.Conv2d(width_in, hidden, 1, bias=False)
-            self.expand_bn = style.batch_norm(hidden)
-        mixed = width_out if layer.kind == "conv" else hidden
-        groups = 1 if layer.kind == "conv" else hidden
-        self.convs = nn.ModuleDict()
-        self.norms = nn.ModuleDict()
-        for k in layer.kernels:
-            padding = 0 if self.pads_apart else k // 2
-            self.convs[f"k{k}"] = nn.Conv2d(hidden, mixed, k, layer.stride, padding, groups=groups, bias=False)
-            self.norms[f"k{k}"] = style.batch_norm(mixed)
-        if True in layer.se:
-            self.se = _SqueezeExcite(hidden, _ACTIVATIONS[style.spec.gate])
-        if layer.kind != "conv":
-            self.project = nn.Conv2d(hidden, width_out, 1, bias=False)
-            self.project_bn = style.batch_norm(width_out)
-
-    def forward(self, x_BCHW: Tensor, at: str, chosen: Choices, width: int) -> Tensor:
-        """Runs the layer.
-
-        Args:
-            x_BCHW: As many channels as were chosen before.
-            at: Name of the layer in the decisions.
-            chosen: Answers.
-            width: Channels out.
-        """
-        layer = self.layer
-        skip = chosen.get(f"{at}.skip", False) if True in layer.skips else False
-        if skip is True:
-            return x_BCHW
-        out = x_BCHW
-        if layer.kind == "bottleneck":
-            hidden = scale_filters(x_BCHW.shape[1], _first_channels(chosen, f"{at}.expansion", layer.expansions))
-            out = self.activation(self.style.normalise(self.expand_bn, conv_first(self.expand, out, hidden)))
-        mixed = width if layer.kind == "conv" else out.shape[1]
-        kernel = chosen.get(f"{at}.kernel", max(layer.kernels))
-        kernels = layer.kernels if kernel is None else (kernel,)
-        again = self.style.stateless
-        out = _averaged([partial(self._mix, int(k), width=mixed) for k in kernels], out, again=again)
-        se = chosen.get(f"{at}.se", max(layer.se))
-        if se is None:
-            out = _averaged([nn.Identity(), self.se], out, again=again)
-        elif se:
-            out = self.se(out)
-        if layer.kind != "conv":
-            out = self.style.normalise(self.project_bn, conv_first(self.project, out, width))
-        if skip is None:  # averaged with nothing
-            out = out / 2
-        return x_BCHW + out if layer.residual else out
-
-    def _mix(self, kernel: int, x_BCHW: Tensor, width: int) -> Tensor:
-        """The convolution of one kernel size, its batch norm and activation."""
-        conv = self.convs[f"k{kernel}"]
-        assert isinstance(conv, nn.Conv2d)
-        norm = self.norms[f"k{kernel}"]
-        assert isinstance(norm, nn.BatchNorm2d)
-        if self.pads_apart:
-            x_BCHW = _pad_input(x_BCHW, kernel, self.layer.stride)
-        return self.activation(self.style.normalise(norm, conv_first(conv, x_BCHW, width)))
-
-
-def _averaged(options: Sequence[Callable[[Tensor], Tensor]], x_BCHW: Tensor, *, again: bool) -> Tensor:
-    """The mean of the options; several may be computed again in the backward, so that memory holds one at a time."""
-    if len(options) == 1:
-        return options[0](x_BCHW)
-    if again and torch.is_grad_enabled():
-        options = [partial(checkpoint, option, use_reentrant=False) for option in options]
-    total = options[0](x_BCHW)
-    for option in options[1:]:
-        total = total + option(x_BCHW)
-    return total / len(options)
-
-
-class _SeparatePaths(nn.Module):
-    """A layer whose options share nothing: a whole layer for each."""
-
-    def __init__(self, layer: Layer, width_in: int, width_out: int, style: Style) -> None:
-        super().__init__()
-        self.layer, self.style = layer, style
-        self.options = nn.ModuleDict(
-            {_key(option): _Layer(option, width_in, width_out, style) for option in options_per_decision(layer)}
-        )
-
-    def forward(self, x_BCHW: Tensor, at: str, chosen: Choices, width: int) -> Tensor:
-        """Runs the layer; see `_Layer`."""
-        layer = self.layer
-        if layer.skips and chosen.get(f"{at}.skip", False) is True:
-            return x_BCHW
-        largest = _complete_choices(at, max(layer.kernels), max(layer.expansions, default=None), max(layer.se))
-        asked = {name: chosen.get(name, answer) for name, answer in largest.items()}
-        wanted: list[Callable[[Tensor], Tensor]] = []
-        for option in options_per_decision(layer):
-            own = _complete_choices(at, option.kernels[0], max(option.expansions, default=None), option.se[0])
-            if all(asked[name] is None or asked[name] == own[name] for name in own):
-                told = {**own, f"{at}.skip": chosen.get(f"{at}.skip", False)}
-                wanted.append(partial(self.options[_key(option)], at=at, chosen=told, width=width))
-        return _averaged(wanted, x_BCHW, again=self.style.stateless)
-
-
-def _complete_choices(at: str, kernel: int, expansion: float | None, se: bool) -> dict[str, Choice]:
-    found: dict[str, Choice] = {f"{at}.kernel": kernel, f"{at}.se": se}
-    return found if expansion is None else {**found, f"{at}.expansion": expansion}
-
-
-def _key(option: Layer) -> str:
-    """Name of a layer's option among its modules."""
-    expansion = f"e{option.expansions[0]:g}".replace(".", "_") if option.expansions else ""
-    return f"k{option.kernels[0]}{expansion}{'se' if option.se[0] else ''}"
-
-
-class SingleLayer(nn.Module):
-    """A layer by itself, with one option each, e.g. to measure it."""
-
-    def __init__(self, layer: Layer, width_in: int, width_out: int, spec: MobileSpec) -> None:
-        super().__init__()
-        self.layer, self.width_out = _Layer(layer, width_in, width_out, Style(spec, stateless=False)), width_out
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        out: Tensor = self.layer(x_BCHW, "", {}, self.width_out)
-        return out
-
-
-class _SqueezeExcite(nn.Module):
-    """Scales channels by a gate that sees their means (Hu et al., 2018), on the first channels."""
-
-    def __init__(self, hidden: int, gate: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.squeeze = nn.Conv2d(hidden, squeeze_channels(hidden), 1)
-        self.excite = nn.Conv2d(squeeze_channels(hidden), hidden, 1)
-        self.gate = gate
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        hidden = x_BCHW.shape[1]
-        small = F.relu(conv_first(self.squeeze, x_BCHW.mean((2, 3), keepdim=True), squeeze_channels(hidden)))
-        return x_BCHW * self.gate(conv_first(self.excite, small, hidden))
-
-
 def slice_state_dict(
     spec: MobileSpec, choices: Mapping[str, Choice], shared: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
@@ -290,7 +296,7 @@ def slice_state_dict(
         shared: Named and shaped like the tensors of the shared network; some may be absent.
 
     Returns:
-        Named and shaped like those of ``spec.narrow(choices)``; views.
+        Named and shaped like those of ``spec.select(choices)``; views.
     """
     network = spec.select(choices)
     with torch.device("meta"):
@@ -301,7 +307,7 @@ def slice_state_dict(
         stays = [i for i in range(len(block.layers)) if choices.get(f"{block.name}.{i}.skip") is not True]
         for new, old in enumerate(stays):
             is_apart = not spec.collapsed and len(options_per_decision(block.layers[old])) > 1
-            apart = f"options.{_key(kept[block.name][new])}." if is_apart else ""
+            apart = f"options.{option_key(kept[block.name][new])}." if is_apart else ""
             places[f"blocks.{block.name}.{new}."] = f"blocks.{block.name}.{old}.{apart}"
     found = {}
     for name, tensor in own.items():
@@ -310,18 +316,3 @@ def slice_state_dict(
         if source in shared:
             found[name] = shared[source][tuple(slice(size) for size in tensor.shape)]
     return found
-
-
-def _first_channels(chosen: Choices, name: str, options: tuple[float, ...]) -> int:
-    """The width, or multiple, that was chosen; the largest if nothing was."""
-    found = chosen.get(name)
-    return max(options) if found is None else found  # type: ignore[return-value]
-
-
-def _pad_input(x_BCHW: Tensor, kernel: int, stride: int) -> Tensor:
-    """Pads as TensorFlow's "SAME": a convolution then divides the size by its stride and rounds up."""
-    sides = []
-    for size in reversed(x_BCHW.shape[-2:]):
-        total = max(((size + stride - 1) // stride - 1) * stride + kernel - size, 0)
-        sides += [total // 2, total - total // 2]
-    return F.pad(x_BCHW, sides)

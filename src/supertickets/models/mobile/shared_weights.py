@@ -6,23 +6,33 @@ Shapes: B batch, C channels, H height, W width.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .spec import MobileSpec
-
 
 @dataclass(frozen=True)
 class Style:
-    """What all layers share."""
+    """Settings that all layers of a mobile network share.
 
-    spec: MobileSpec
+    Attributes:
+        stateless: Whether batch norms use the statistics of their batch, always.
+        bn_eps: Of all batch norms.
+        bn_momentum: Share of a batch in the running statistics.
+        padding: See `MobileSpec`.
+        gate: See `MobileSpec`.
+    """
+
     stateless: bool
+    bn_eps: float
+    bn_momentum: float
+    padding: Literal["same_tf", "symmetric"]
+    gate: Literal["sigmoid", "hard_sigmoid"]
 
     def batch_norm(self, channels: int) -> nn.BatchNorm2d:
-        return nn.BatchNorm2d(channels, eps=self.spec.bn_eps, momentum=self.spec.bn_momentum)
+        return nn.BatchNorm2d(channels, eps=self.bn_eps, momentum=self.bn_momentum)
 
     def normalise(self, bn: nn.BatchNorm2d, x_BCHW: Tensor) -> Tensor:
         """Batch norm of the first channels."""

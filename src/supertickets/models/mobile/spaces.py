@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 from ...errors import UserError, suggest
 from ..base import as_tuples
-from .spec import Activation, Block, Layer, MobileSpec, scale_filters
+from .layer_spec import Activation, Block, Layer, scale_filters
+from .network import MobileSpec
 
 MULTIPLIERS = (0.5, 0.625, 0.75, 1.0, 1.25, 1.5, 2.0)
 _MNASNET = (32, 16, 24, 40, 80, 96, 192, 320, 1280)

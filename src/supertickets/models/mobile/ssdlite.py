@@ -29,17 +29,18 @@ class SSDLite(nn.Module):
     """Predictions from two maps; maps of fewer channels use the first channels of every weight.
 
     Args:
-        fine: Channels of the larger map, at most.
-        coarse: Channels of the map of half its size, at most.
-        style: Says how many classes there are, how wide the further maps are, and what batch norms are like.
+        widths: Channels of the larger map and of the map of half its size, at most.
+        extra: Widths of the further maps.
+        classes: Number of classes.
+        style: Settings of batch norms.
     """
 
-    def __init__(self, fine: int, coarse: int, style: Style) -> None:
+    def __init__(self, widths: tuple[int, int], extra: tuple[int, ...], classes: int, style: Style) -> None:
         super().__init__()
         self.style = style
-        widths = (fine, coarse, *style.spec.extra_filters)
-        self.extra = nn.ModuleList(_extra_block(low, high, style.batch_norm) for low, high in pairwise(widths[1:]))
-        self.head = SSDLiteHead(list(widths), [_PER_CELL] * _MAPS, style.spec.num_classes + 1, style.batch_norm)
+        maps = (*widths, *extra)
+        self.extra = nn.ModuleList(_extra_block(low, high, style.batch_norm) for low, high in pairwise(maps[1:]))
+        self.head = SSDLiteHead(list(maps), [_PER_CELL] * _MAPS, classes + 1, style.batch_norm)
         for module in self.extra.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=_DEVIATION)
@@ -78,11 +79,13 @@ class SingleDetector(nn.Module):
     """A head by itself, e.g. to measure it.
 
     Its input is one tensor (B, fine + coarse, H, W), of whose last channels every second row and column is taken.
+
+    Args: see `SSDLite`.
     """
 
-    def __init__(self, fine: int, coarse: int, style: Style) -> None:
+    def __init__(self, widths: tuple[int, int], extra: tuple[int, ...], classes: int, style: Style) -> None:
         super().__init__()
-        self.fine, self.detector = fine, SSDLite(fine, coarse, style)
+        self.fine, self.detector = widths[0], SSDLite(widths, extra, classes, style)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         out: Tensor = self.detector(x_BCHW[:, : self.fine], x_BCHW[:, self.fine :, ::2, ::2])
