@@ -101,8 +101,8 @@ class Study:
 
             def pruned(out: Path, criterion: str = criterion) -> st.Ticket:
                 ticket = st.load_or_run(self.at("searched", 0.0), self.searched)
-                recipe = st.prune_recipe(ticket, ratio, criterion, self.exempt)
-                return st.prune(ticket, recipe, out, criterion, self.options.batches)
+                words = ["--prune.batches", str(self.options.batches), *self.exempt]
+                return st.prune(ticket, st.prune_recipe(ticket, ratio, criterion, words), out)
 
             def retrained(out: Path, method: str = method) -> st.Ticket:
                 ticket = st.load(self.at(method, ratio))

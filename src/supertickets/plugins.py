@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .errors import UserError
+from .errors import UserError, suggest
 
 _NAME = re.compile(r"[A-Za-z_][\w]*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 LIBRARIES = ("timm", "torchvision", "ticket")  # what ``supernet.name`` puts in front of a colon itself
@@ -40,6 +40,27 @@ def load_plugin(name: str, kind: str) -> Any:
         raise UserError(
             f"{kind} {name} cannot be imported ({error}); add its folder to PYTHONPATH, or check the name"
         ) from None
+
+
+def find_by_name(name: str, table: Mapping[str, Any], kind: str) -> Any:
+    """Return the entry of a table, or import a user's own object.
+
+    Args:
+        name: Key of the table, or ``package.module:name``.
+        table: What ships, by name.
+        kind: Noun for messages, e.g. "criterion".
+
+    Raises:
+        UserError: The table has no such name, or there is no such module or object.
+    """
+    if name in table:
+        return table[name]
+    if is_plugin(name):
+        return load_plugin(name, kind)
+    module, _, attribute = name.rpartition(".")
+    if module:
+        raise UserError(f"unknown {kind} '{name}'; your own is written with a colon: {module}:{attribute}")
+    raise UserError(f"unknown {kind} '{name}'{suggest(name, table)} (your own: package.module:name)")
 
 
 def check_trust(names: Iterable[str], trust: Iterable[str], source: str) -> None:

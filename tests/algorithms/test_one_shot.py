@@ -14,10 +14,10 @@ import supertickets as st
 from outcome import Cli
 from powercut import cut_before_ticket
 from supertickets import Ticket
-from supertickets.algorithms.one_shot import prune_once, pruning_ratios
+from supertickets.algorithms.one_shot import prune_once
+from supertickets.algorithms.ranking import pruning_ratios
 from supertickets.config.recipe import PruneSettings
 from supertickets.data import Batches, load_splits
-from supertickets.pruning import find_criterion
 from supertickets.runs.derive import recipe_of
 from supertickets.training import Runtime, Session, TrainState, read_events
 
@@ -33,7 +33,8 @@ def searched(quick_words: list[str], tmp_path_factory: pytest.TempPathFactory) -
 
 def pruned(source: Path, out: Path, ratio: float, criterion: str = "magnitude", **more: int) -> Ticket:
     ticket = st.load(source)
-    return st.prune(ticket, st.prune_recipe(ticket, ratio, criterion), out, criterion, **more)
+    words = [word for name, value in more.items() for word in (f"--prune.{name}", str(value))]
+    return st.prune(ticket, st.prune_recipe(ticket, ratio, criterion, words), out)
 
 
 def zeros(mask: dict[str, Tensor]) -> int:
@@ -103,9 +104,9 @@ def test_a_network_that_ranks_and_prunes_by_hand() -> None:
         def maskable_weights(self, *, transformer: bool = False, classifier: bool = False) -> list[str]:
             return ["layer.weight"]
 
-    def session(ratio: float) -> tuple[Session, TrainState]:
+    def session(settings: PruneSettings) -> tuple[Session, TrainState]:
         module = Line()
-        recipe = st.Recipe(prune=PruneSettings(ratio=ratio))
+        recipe = st.Recipe(prune=settings)
 
         class Data:
             def calibration(self, epoch: int, count: int) -> list[tuple[Tensor, Tensor]]:
@@ -125,8 +126,8 @@ def test_a_network_that_ranks_and_prunes_by_hand() -> None:
         return Session(*parts), state  # type: ignore[arg-type]
 
     def left(criterion: str, ratio: float, batches: int, rounds: int = 1) -> list[float]:
-        at, state = session(ratio)
-        prune_once(at, state, criterion, find_criterion(criterion), batches, rounds)
+        at, state = session(PruneSettings(ratio=ratio, criterion=criterion, batches=batches, rounds=rounds))
+        prune_once(at, state)
         stored = state.sparse.stored["layer.weight"] + state.module.layer.weight
         assert torch.equal(stored, torch.tensor([[0.1, -3.0, 2.0, 1.0]]))  # what went is kept as it was trained
         return [round(value, 3) for value in state.module.layer.weight.flatten().tolist()]
@@ -209,12 +210,12 @@ def test_a_criterion_of_ones_own(searched: Path, tmp_path: Path, monkeypatch: py
     (tmp_path / "own_criteria.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     ticket = st.load(searched)
-    recipe = st.prune_recipe(ticket, 0.5, "own_criteria.Largest", ["--prune.layer_floor", "0"])
-    after = st.prune(ticket, recipe, tmp_path / "run", "own_criteria.Largest")
+    recipe = st.prune_recipe(ticket, 0.5, "own_criteria:Largest", ["--prune.layer_floor", "0"])
+    after = st.prune(ticket, recipe, tmp_path / "run")
     kept = torch.cat([ticket.weights[name][flags].abs() for name, flags in after.mask.items()])
     gone = torch.cat([ticket.weights[name][~flags].abs() for name, flags in after.mask.items()])
     assert kept.max() <= gone.min()
-    channels = pruned(searched, tmp_path / "channels", 0.5, "own_criteria.smallest_output_channels")
+    channels = pruned(searched, tmp_path / "channels", 0.5, "own_criteria:smallest_output_channels")
     assert any(not rows.any(1).all() for rows in (flags.flatten(1) for flags in channels.mask.values()))
     for name, told in {
         "forgetful": r"gives no score for stem\.0\.",
@@ -222,10 +223,11 @@ def test_a_criterion_of_ones_own(searched: Path, tmp_path: Path, monkeypatch: py
         "undefined": "no numbers",
     }.items():
         with pytest.raises(st.UserError, match=told):
-            pruned(searched, tmp_path / name, 0.5, f"own_criteria.{name}")
+            pruned(searched, tmp_path / name, 0.5, f"own_criteria:{name}")
     for name, told in {
-        "own_criteria.Larget": "cannot be imported.*PYTHONPATH",
-        "no_such_module.x": "cannot be imported",
+        "own_criteria:Larget": "cannot be imported.*PYTHONPATH",
+        "no_such_module:x": "cannot be imported",
+        "own_criteria.Largest": r"unknown criterion .*; your own is written with a colon: own_criteria:Largest",
         "magnitud": "did you mean 'magnitude'",
     }.items():
         with pytest.raises(st.UserError, match=told):
@@ -247,7 +249,7 @@ def test_the_command_and_what_follows(cli: Cli, searched: Path, tmp_path: Path) 
     result = json.loads(found.out)
     after = st.load(tmp_path / "run")
     assert result["sparsity"] == after.cost.sparsity == pytest.approx(0.6, abs=1e-3)
-    assert Path(result["image"]).is_file()
+    assert Path(result["figure"]).is_file()
     assert (after.about["criterion"], after.about["batches"]) == ("snip", 2)
     assert "| criterion | snip, in one shot |" in after.card()
     assert "| history | draw digits (classification on digits), then prune digits-pruned" in after.card()

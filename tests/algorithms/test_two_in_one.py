@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from supertickets.algorithms.ranking import maskable
 from supertickets.algorithms.two_in_one import (
-    maskable,
     prune_weights,
     reactivate_weights,
     remove_units,
@@ -33,6 +33,7 @@ from supertickets.config.recipe import (
 from supertickets.data import Batches, InMemoryImages, Preprocessing, Splits
 from supertickets.models import HRNetSpec
 from supertickets.models.factory import create_spec
+from supertickets.pruning import magnitude_mask
 from supertickets.tasks import Classification
 from supertickets.training import (
     Reporter,
@@ -352,6 +353,48 @@ def test_the_mask_holds_whatever_the_optimizer_does(optimizer: Optimizer, tmp_pa
             moment.fill_(1.0)
     state = train_one_epoch(session, state)
     assert not any(w[~state.sparse.mask[n]].any() for n, w in maskable(state, recipe).items())
+
+
+@pytest.mark.parametrize("criterion", ["snip", "grasp", "random"])
+def test_any_criterion_prunes_while_searching(criterion: str, tmp_path: Path) -> None:
+    """What is pruned stays so as the ratio grows; nothing else of the network is touched."""
+    recipe = make_recipe("sgd", prune={"criterion": criterion, "batches": 2})
+    session = make_session(recipe, tmp_path, steps=2)
+    state = train_one_epoch(session, initial_state(SPEC, recipe, CPU))
+    before = copies(state)
+    modes = [part.training for part in state.module.modules()]
+    prune_weights(session, state, 1, 0.4)
+    first = {n: flags.clone() for n, flags in state.sparse.mask.items()}
+    prune_weights(session, state, 2, 0.7)
+    assert state.sparse.sparsity == pytest.approx(0.7, abs=1e-3)
+    assert not any((state.sparse.mask[n] & ~flags).any() for n, flags in first.items())
+    magnitudes = magnitude_mask({name: before["weights"][name] for name in first}, 0.7, recipe.prune)
+    assert any(not torch.equal(magnitudes[n], flags) for n, flags in state.sparse.mask.items())
+    for name, value in copies(state)["weights"].items():
+        flags = state.sparse.mask.get(name, torch.tensor(True))
+        assert torch.equal(value, before["weights"][name] * flags)
+    assert [part.training for part in state.module.modules()] == modes
+
+
+def test_sensitivities_of_the_epoch_s_own_batches(tmp_path: Path) -> None:
+    """The mask of a prune while searching equals |w * mean gradient| of the network in eval mode, ranked plainly."""
+    recipe = make_recipe("sgd", prune={"criterion": "snip", "batches": 2})
+    session = make_session(recipe, tmp_path, steps=2)
+    state = train_one_epoch(session, initial_state(SPEC, recipe, CPU))
+    module = build_module(state.spec, recipe, CPU)
+    module.load_state_dict(state.module.state_dict())
+    module.eval()
+    weights = {name: module.get_parameter(name) for name in maskable(state, recipe)}
+    batches = list(session.batches.calibration(3, 2))
+    for images, labels in batches:
+        (nn.functional.cross_entropy(module(images), labels) / len(batches)).backward()
+    scores = {n: (w * (0 if w.grad is None else w.grad)).detach().abs() for n, w in weights.items()}
+    prune_weights(session, state, 3, 0.5)
+    mask = state.sparse.mask
+    kept = torch.cat([scores[name][flags] for name, flags in mask.items()])
+    gone = torch.cat([scores[name][~flags] for name, flags in mask.items()])
+    assert float(kept.min()) >= float(gone.max()) * (1 - 1e-4)
+    assert float(gone.max()) > 0
 
 
 def test_a_state_read_back_has_the_same_hash(optimizer: Optimizer, tmp_path: Path) -> None:

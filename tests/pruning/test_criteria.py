@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from supertickets import UserError
 from supertickets.config.recipe import PruneSettings
-from supertickets.pruning import CRITERIA, CriterionContext, check_scores
+from supertickets.pruning import CRITERIA, Criterion, CriterionContext, check_criterion, check_scores, find_criterion
 
 
 class Two(nn.Module):
@@ -50,7 +52,7 @@ def probe(module: nn.Module, losses: list[Tensor] | None = None, names: tuple[st
     )
 
 
-def told(scores: dict[str, Tensor]) -> dict[str, list[float]]:
+def rounded(scores: dict[str, Tensor]) -> dict[str, list[float]]:
     return {name: [round(v, 5) for v in score.flatten().tolist()] for name, score in scores.items()}
 
 
@@ -58,9 +60,9 @@ def test_synflow_by_hand() -> None:
     """R = sum over paths of |v_j| |w_ji|: 2 * (1 + 2) + 5 * (3 + 1) = 26; a weight's score is what its paths carry."""
     module = Two()
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    scores = CRITERIA["synflow"](probe(module))
+    scores = CRITERIA["synflow"].score(probe(module))
     by_hand = {"first.weight": [2.0, 4.0, 15.0, 5.0], "second.weight": [6.0, 20.0]}
-    assert told(dict(scores)) == {name: [v / 20 for v in values] for name, values in by_hand.items()}
+    assert rounded(dict(scores)) == {name: [v / 20 for v in values] for name, values in by_hand.items()}
     assert sum(by_hand["first.weight"]) == sum(by_hand["second.weight"]) == 26  # every layer carries the same flow
     after = module.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
@@ -71,9 +73,9 @@ def test_synflow_sees_what_is_pruned() -> None:
     """Without w_11 its path is gone: the other weights of its way lose that flow."""
     module = Two()
     module.first.weight.data[1, 0] = 0
-    scores = CRITERIA["synflow"](probe(module))
+    scores = CRITERIA["synflow"].score(probe(module))
     by_hand = {"first.weight": [2.0, 4.0, 0.0, 5.0], "second.weight": [6.0, 5.0]}
-    assert told(dict(scores)) == {name: [round(v / 6, 5) for v in values] for name, values in by_hand.items()}
+    assert rounded(dict(scores)) == {name: [round(v / 6, 5) for v in values] for name, values in by_hand.items()}
 
 
 def test_snip_and_grasp_by_hand() -> None:
@@ -92,8 +94,8 @@ def test_snip_and_grasp_by_hand() -> None:
 
     at = probe(module, names=("a", "b"))
     at = CriterionContext(**{**at.__dict__, "losses": Losses()})
-    assert told(dict(CRITERIA["snip"](at))) == {"a": [14.0], "b": [8.0]}
-    assert told(dict(CRITERIA["grasp"](at))) == {"a": [156.0], "b": [120.0]}
+    assert rounded(dict(CRITERIA["snip"].score(at))) == {"a": [14.0], "b": [8.0]}
+    assert rounded(dict(CRITERIA["grasp"].score(at))) == {"a": [156.0], "b": [120.0]}
 
 
 def test_grasp_averages_gradient_and_hessian_over_batches() -> None:
@@ -106,8 +108,8 @@ def test_grasp_averages_gradient_and_hessian_over_batches() -> None:
         yield (2 * module.a).sum()
 
     at = CriterionContext(**{**probe(module, names=("a",)).__dict__, "losses": losses})
-    assert told(dict(CRITERIA["grasp"](at))) == {"a": [12.0]}
-    assert told(dict(CRITERIA["snip"](at))) == {"a": [12.0]}  # |3 * 4|
+    assert rounded(dict(CRITERIA["grasp"].score(at))) == {"a": [12.0]}
+    assert rounded(dict(CRITERIA["snip"].score(at))) == {"a": [12.0]}  # |3 * 4|
 
 
 def test_grasp_predicts_how_gradient_flow_changes() -> None:
@@ -121,7 +123,7 @@ def test_grasp_predicts_how_gradient_flow_changes() -> None:
 
     names = ("0.weight", "2.weight")
     at = CriterionContext(**{**probe(module, names=names).__dict__, "losses": losses})
-    scores = CRITERIA["grasp"](at)
+    scores = CRITERIA["grasp"].score(at)
 
     def flow() -> float:
         (loss,) = losses()
@@ -140,25 +142,25 @@ def test_grasp_predicts_how_gradient_flow_changes() -> None:
 
 def test_random_scores_follow_the_seed_alone() -> None:
     module = Two()
-    first, again = (CRITERIA["random"](probe(module)) for _ in range(2))
-    other = CRITERIA["random"](CriterionContext(**{**probe(module).__dict__, "seed": 4}))
+    first, again = (CRITERIA["random"].score(probe(module)) for _ in range(2))
+    other = CRITERIA["random"].score(CriterionContext(**{**probe(module).__dict__, "seed": 4}))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["first.weight"], other["first.weight"])
 
 
 def test_magnitude_needs_no_data() -> None:
-    scores = CRITERIA["magnitude"](probe(Two()))
-    assert told(dict(scores)) == {"first.weight": [1, 2, 3, 1], "second.weight": [2, 5]}
+    scores = CRITERIA["magnitude"].score(probe(Two()))
+    assert rounded(dict(scores)) == {"first.weight": [1, 2, 3, 1], "second.weight": [2, 5]}
 
 
 def test_scores_may_be_views_of_anything() -> None:
     """They are averaged in place over processes: neither the weights nor an expanded tensor may suffer from it."""
     weight = torch.ones(2, 3)
     for given in (weight, torch.ones(2, 1).expand(2, 3)):
-        found = check_scores({"w": given}, {"w": weight}, "own")["w"]
-        found += torch.arange(6.0).view(2, 3)
+        scores = check_scores({"w": given}, {"w": weight}, "own")["w"]
+        scores += torch.arange(6.0).view(2, 3)
         assert torch.equal(weight, torch.ones(2, 3))
-        assert torch.equal(found, 1 + torch.arange(6.0).view(2, 3))
+        assert torch.equal(scores, 1 + torch.arange(6.0).view(2, 3))
 
 
 def test_scores_come_in_the_weights_order() -> None:
@@ -167,3 +169,52 @@ def test_scores_come_in_the_weights_order() -> None:
         "b",
         "a",
     ]
+
+
+OWN = """
+from supertickets.pruning import Criterion
+
+def plain(context):
+    return {}
+
+def declared(context):
+    return {}
+declared.needs_data, declared.default_rounds = False, 3
+
+class Made:
+    uses_magnitudes = True
+    def __call__(self, context):
+        return {}
+
+whole = Criterion("any", plain, default_rounds=2)
+nothing = 3
+"""
+
+
+def test_a_criterion_of_ones_own_declares_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "declared_criteria.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def needs(name: str) -> tuple[str, bool, int, bool]:
+        own = find_criterion(f"declared_criteria:{name}")
+        return own.name.partition(":")[2], own.needs_data, own.default_rounds, own.uses_magnitudes
+
+    assert needs("plain") == ("plain", True, 1, False)
+    assert needs("declared") == ("declared", False, 3, False)
+    assert needs("Made") == ("Made", True, 1, True)
+    assert needs("whole") == ("whole", True, 2, False)
+    with pytest.raises(UserError, match="criterion declared_criteria:nothing cannot be called; make it a function"):
+        find_criterion("declared_criteria:nothing")
+
+
+def test_what_shipped_criteria_need() -> None:
+    assert [name for name, criterion in CRITERIA.items() if criterion.needs_data] == ["snip", "grasp"]
+    assert {name: c.default_rounds for name, c in CRITERIA.items() if c.default_rounds > 1} == {"synflow": 100}
+    assert [name for name, criterion in CRITERIA.items() if criterion.uses_magnitudes] == ["magnitude"]
+    assert all(isinstance(criterion, Criterion) and criterion.name == name for name, criterion in CRITERIA.items())
+
+
+def test_only_magnitudes_are_divided() -> None:
+    assert check_criterion(PruneSettings(normalise="lamp")).name == "magnitude"
+    with pytest.raises(UserError, match=r"prune\.normalise divides magnitudes; set it to none for criterion snip"):
+        check_criterion(PruneSettings(criterion="snip", normalise="lamp"))

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from ..config.lr_schedule import lr_factor
-from ..config.recipe import Recipe
 from ..config.schedule import Prune, Reactivate, Recalibrate, Shrink, events, last_search_epoch
-from ..errors import UserError
 from ..nas import expected_shrinkage, fold_constants, min_units, select_units, slice_tensors, unit_weights
-from ..pruning import SparseState, check_ratio, empty_layers, magnitude_mask, prune, restore
+from ..pruning import SparseState, check_criterion, empty_layers, prune, restore
 from ..training import Session, TrainState, evaluate, recalibrate, restore_state
 from ..training.optimizers import FIRST_MOMENTS, SECOND_MOMENTS, optimizer_tensors
+from .ranking import choose_mask
 
 Tensors = dict[str, Tensor]
 
@@ -85,9 +84,13 @@ def shrink(session: Session, state: TrainState, keep: Tensors) -> TrainState:
 
 
 def prune_weights(session: Session, state: TrainState, epoch: int, ratio: float) -> None:
-    """Prunes by magnitude to a ratio (line 12)."""
-    mask = magnitude_mask(maskable(state, session.recipe), ratio, session.recipe.prune)
-    disable_weights(session, state, epoch, mask, ratio)
+    """Prune to a ratio (line 12), by magnitude or another criterion.
+
+    A pruned weight is zero until it is reactivated. Its magnitude is the lowest there is; other criteria may score it
+    higher, so that it goes first by its flag.
+    """
+    alive = {} if check_criterion(session.recipe.prune).uses_magnitudes else state.sparse.mask
+    disable_weights(session, state, epoch, choose_mask(session, state, epoch, ratio, alive), ratio)
 
 
 @torch.no_grad()
@@ -111,28 +114,6 @@ def disable_weights(session: Session, state: TrainState, epoch: int, mask: Tenso
             f"({', '.join(empty[:3])}{', ...' if len(empty) > 3 else ''}); see prune.layer_floor"
         )
     session.run.append(record)
-
-
-def check_prune_ratio(state: TrainState, recipe: Recipe) -> None:
-    """Refuses a ratio that cannot be met exactly.
-
-    Raises:
-        UserError: Names the nearest ratio that can.
-    """
-    weights = maskable(state, recipe)
-    for name in state.sparse.mask:
-        if name not in weights:
-            is_transformers = name in state.module.maskable_weights(transformer=True)
-            part, setting = ("Transformer", "transformer") if is_transformers else ("classifier",) * 2
-            raise UserError(f"the ticket's {part} is pruned already; set prune.{setting} to true, so that it stays so")
-    check_ratio(weights, recipe.prune, state.sparse.mask)
-
-
-def maskable(state: TrainState, recipe: Recipe) -> Tensors:
-    """The weights that pruning covers, by name."""
-    named = state.parameters()
-    names = state.module.maskable_weights(transformer=recipe.prune.transformer, classifier=recipe.prune.classifier)
-    return {name: named[name] for name in names}
 
 
 @torch.no_grad()
@@ -189,9 +170,7 @@ def _validation_loss(session: Session, state: TrainState) -> float:
 
 
 __all__ = [
-    "check_prune_ratio",
     "disable_weights",
-    "maskable",
     "prune_weights",
     "reactivate_weights",
     "remove_units",

@@ -168,12 +168,11 @@ def _prune(options: argparse.Namespace) -> None:
     from ..ticket import load
 
     ticket = load(options.ticket)
-    scope = ["--prune.scope", options.scope] if options.scope else []
-    recipe = prune_recipe(ticket, options.ratio, options.criterion, [*scope, *_with_data(options)])
+    given = {name: getattr(options, name) for name in ("scope", "batches", "rounds")}
+    words = [word for name, value in given.items() if value is not None for word in (f"--prune.{name}", str(value))]
+    recipe = prune_recipe(ticket, options.ratio, options.criterion, [*words, *_with_data(options)])
     out = Path(options.out or f"{str(options.ticket).rstrip('/')}-pruned")
-    print_trained(
-        lambda: prune(ticket, recipe, out, options.criterion, options.batches, options.rounds), out, options.json
-    )
+    print_trained(lambda: prune(ticket, recipe, out), out, options.json)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

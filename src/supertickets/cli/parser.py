@@ -111,7 +111,7 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
     made["prune"].add_argument("--ratio", type=float, required=True, help="share of zeros among maskable weights")
     made["prune"].add_argument(
         "--criterion",
-        metavar="magnitude|snip|grasp|synflow|random|package.module.name",
+        metavar="magnitude|snip|grasp|synflow|random|package.module:name",
         default="magnitude",
         help="how weights are ranked (default: magnitude)",
     )
@@ -120,7 +120,7 @@ def make_parser(commands: Mapping[str, Callable[[argparse.Namespace], None]]) ->
         choices=("global", "layer", "group"),
         help="what is ranked together (default: as in the ticket's recipe)",
     )
-    made["prune"].add_argument("--batches", type=int, default=10, help="training batches that it looks at")
+    made["prune"].add_argument("--batches", type=int, help="training batches that it looks at (default: 10)")
     made["prune"].add_argument(
         "--rounds", type=int, help="steps in which weights go, ranked anew in each (default: 100 for synflow, else 1)"
     )

@@ -239,9 +239,14 @@ class SearchSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PruneSettings:
-    """Weight pruning by magnitude while searching (Sec. 3.1, 3.2).
+    """Weight pruning, while searching (Sec. 3.1, 3.2) or in one shot.
 
     Attributes:
+        criterion: Name of the scores by which weights are ranked: "magnitude" (the paper), "snip", "grasp", "synflow",
+            "random", or a user's own, ``package.module:name``.
+        batches: Number of training batches that the criterion looks at in each prune, if it looks at any.
+        rounds: Number of steps in which one prune takes weights out, ranked anew in each; null is what the criterion
+            was published with (100 for "synflow", else 1).
         ratio: Share of the maskable weights that is zero in the ticket, p; 0 switches pruning off.
         interval: Epochs between two prunes, t_p.
         progressive: Whether the ratio is min(p, 10% * floor(t / t_p)); otherwise it is p from the first prune on.
@@ -262,6 +267,9 @@ class PruneSettings:
         group: M of N:M sparsity; N is (1 - ratio) * M.
     """
 
+    criterion: str = "magnitude"
+    batches: int = 10
+    rounds: int | None = None
     ratio: float = 0.9
     interval: int = 25
     progressive: bool = True

@@ -47,6 +47,8 @@ def check_recipe(recipe: Recipe) -> Recipe:
         ("optimizer.initial_accumulator", recipe.optimizer.initial_accumulator, 0),
         ("prune.exempt_below", recipe.prune.exempt_below, 0),
         ("prune.group", recipe.prune.group, 2),
+        ("prune.batches", recipe.prune.batches, 1),
+        ("prune.rounds", 1 if recipe.prune.rounds is None else recipe.prune.rounds, 1),
         ("search.threshold", recipe.search.threshold, 0),
         ("segmentation.balance", recipe.segmentation.balance, 0),
         ("search.warmup_epochs", recipe.search.warmup_epochs, 0),

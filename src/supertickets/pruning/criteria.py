@@ -1,23 +1,24 @@
-"""Criteria of one-shot pruning: what every weight of a finished network is worth."""
+"""Criteria of pruning: how much every weight of a network is worth."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..config.recipe import PruneSettings
-from ..errors import UserError, import_by_name, suggest
+from ..errors import UserError
+from ..plugins import find_by_name
 from .masks import magnitudes, sensitivities
 
 
 @dataclass(frozen=True, kw_only=True)
 class CriterionContext:
-    """What a criterion may look at. It leaves all of it as it was.
+    """The network that a criterion ranks, and its data. It leaves all of it as it was.
 
     Attributes:
         module: The network in eval mode: with its BN statistics, without dropout.
@@ -26,7 +27,7 @@ class CriterionContext:
         average_: Replaces tensors by their mean over all processes, each of which sees batches of its own.
         input_shape: Channels, height and width of an image.
         settings: Reads ``normalise``.
-        seed: Of what is random.
+        seed: Seed of what is random.
     """
 
     module: nn.Module
@@ -38,57 +39,77 @@ class CriterionContext:
     seed: int
 
 
-# Gives a score per weight, by the names of ``Probe.weights``; the lowest are pruned.
-Criterion = Callable[[CriterionContext], Mapping[str, Tensor]]
+# Gives a score per weight, by the names of ``CriterionContext.weights``; the lowest are pruned.
+Score = Callable[[CriterionContext], Mapping[str, Tensor]]
 
 
-def random(probe: CriterionContext) -> dict[str, Tensor]:
-    """Scores by chance ("Rand." in the paper)."""
-    generator = torch.Generator().manual_seed(probe.seed)
-    return {name: torch.rand(w.shape, generator=generator).to(w.device) for name, w in probe.weights.items()}
+@dataclass(frozen=True)
+class Criterion:
+    """A way to score weights, and what it needs.
+
+    Attributes:
+        name: Name for messages and records.
+        score: Function of a `CriterionContext`.
+        needs_data: Whether it asks for losses.
+        default_rounds: Number of steps in which one prune takes weights out, if ``prune.rounds`` is null.
+        uses_magnitudes: Whether scores are magnitudes of the weights as they are. Only these are divided as
+            ``prune.normalise`` says; they are the same in every process, and lowest where a weight is pruned already.
+    """
+
+    name: str
+    score: Score
+    needs_data: bool = True
+    default_rounds: int = 1
+    uses_magnitudes: bool = False
 
 
-def magnitude(probe: CriterionContext) -> dict[str, Tensor]:
-    """Scores |w| ("Mag." in the paper), divided as ``prune.normalise`` says."""
-    return magnitudes(probe.weights, probe.settings)
+def random(context: CriterionContext) -> dict[str, Tensor]:
+    """Score by chance ("Rand." in the paper)."""
+    generator = torch.Generator().manual_seed(context.seed)
+    return {name: torch.rand(w.shape, generator=generator).to(w.device) for name, w in context.weights.items()}
 
 
-def snip(probe: CriterionContext) -> dict[str, Tensor]:
-    """Scores |w * dL/dw| ("Grad." in the paper; SNIP, Lee et al., 2019)."""
-    return sensitivities(probe.weights, mean_gradients(probe))
+def magnitude(context: CriterionContext) -> dict[str, Tensor]:
+    """Score |w| ("Mag." in the paper), divided as ``prune.normalise`` says."""
+    return magnitudes(context.weights, context.settings)
 
 
-def grasp(probe: CriterionContext) -> dict[str, Tensor]:
-    """Scores w * (H g): how much gradient flow goes with a weight (GraSP, Wang et al., 2020, Eq. 8, sign turned).
+def snip(context: CriterionContext) -> dict[str, Tensor]:
+    """Score |w * dL/dw| ("Grad." in the paper; SNIP, Lee et al., 2019)."""
+    return sensitivities(context.weights, mean_gradients(context))
+
+
+def grasp(context: CriterionContext) -> dict[str, Tensor]:
+    """Score w * (H g): how much gradient flow goes with a weight (GraSP, Wang et al., 2020, Eq. 8, sign turned).
 
     Gradient g and Hessian H are both means over all batches. The authors' program divides the network's outputs by 200
     besides; here the loss is the task's.
     """
-    gradients = mean_gradients(probe)
-    products = {name: torch.zeros_like(w) for name, w in probe.weights.items()}
+    gradients = mean_gradients(context)
+    products = {name: torch.zeros_like(w) for name, w in context.weights.items()}
     used = 0
     with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no second derivative
-        for loss in probe.losses():
-            found = torch.autograd.grad(loss, list(probe.weights.values()), create_graph=True, allow_unused=True)
-            pairs = [(g, gradients[name]) for name, g in zip(products, found, strict=True) if g is not None]
+        for loss in context.losses():
+            first = torch.autograd.grad(loss, list(context.weights.values()), create_graph=True, allow_unused=True)
+            pairs = [(g, gradients[name]) for name, g in zip(products, first, strict=True) if g is not None]
             along = sum(((g * mean).sum() for g, mean in pairs), start=torch.zeros((), device=loss.device))
             if along.requires_grad:  # a loss that is linear in the weights has no Hessian
-                second = torch.autograd.grad(along, list(probe.weights.values()), allow_unused=True)
+                second = torch.autograd.grad(along, list(context.weights.values()), allow_unused=True)
                 for total, part in zip(products.values(), second, strict=True):
                     total += 0 if part is None else part
             used += 1
-    probe.average_(list(products.values()))
-    return {name: probe.weights[name].detach() * total / used for name, total in products.items()}
+    context.average_(list(products.values()))
+    return {name: context.weights[name].detach() * total / used for name, total in products.items()}
 
 
-def synflow(probe: CriterionContext) -> dict[str, Tensor]:
-    """Scores |w| * dR/d|w|, R the sum of the outputs of |weights| for an image of ones (SynFlow, Tanaka et al., 2020).
+def synflow(context: CriterionContext) -> dict[str, Tensor]:
+    """Score |w| * dR/d|w|, R the sum of the outputs of |weights| for an image of ones (SynFlow, Tanaka et al., 2020).
 
     It needs no data. Batch norms pass everything on as it is, so that R is a product of weights; in double precision,
-    since R grows with every layer, and told as shares of the highest score.
+    since R grows with every layer, and given as shares of the highest score.
     """
-    linear = copy.deepcopy(probe.module).double().requires_grad_(False)
-    weights = {name: linear.get_parameter(name).requires_grad_() for name in probe.weights}
+    linear = copy.deepcopy(context.module).double().requires_grad_(False)
+    weights = {name: linear.get_parameter(name).requires_grad_() for name in context.weights}
     with torch.no_grad():
         for parameter in linear.parameters():
             parameter.abs_()
@@ -97,56 +118,76 @@ def synflow(probe: CriterionContext) -> dict[str, Tensor]:
                 norm.reset_running_stats()
                 norm.reset_parameters()
                 norm.eps = 0.0
-    image = torch.ones(1, *probe.input_shape, dtype=torch.float64, device=next(linear.parameters()).device)
-    found = torch.autograd.grad(linear(image).sum(), list(weights.values()), allow_unused=True)
-    flows = {name: torch.zeros_like(w) if g is None else g for (name, w), g in zip(weights.items(), found, strict=True)}
+    image = torch.ones(1, *context.input_shape, dtype=torch.float64, device=next(linear.parameters()).device)
+    slopes = torch.autograd.grad(linear(image).sum(), list(weights.values()), allow_unused=True)
+    flows = {
+        name: torch.zeros_like(w) if g is None else g for (name, w), g in zip(weights.items(), slopes, strict=True)
+    }
     scores = sensitivities(weights, flows)
     highest = max(float(score.max()) for score in scores.values())
     return {name: (score / (highest or 1.0)).float() for name, score in scores.items()}
 
 
-CRITERIA: dict[str, Criterion] = {
-    "magnitude": magnitude,
-    "snip": snip,
-    "grasp": grasp,
-    "synflow": synflow,
-    "random": random,
+CRITERIA = {
+    criterion.name: criterion
+    for criterion in (
+        Criterion("magnitude", magnitude, needs_data=False, uses_magnitudes=True),
+        Criterion("snip", snip),
+        Criterion("grasp", grasp),
+        Criterion("synflow", synflow, needs_data=False, default_rounds=100),
+        Criterion("random", random, needs_data=False),
+    )
 }
-WITHOUT_DATA = ("magnitude", "synflow", "random")
 
 
-def mean_gradients(probe: CriterionContext) -> dict[str, Tensor]:
-    """Gradients of the loss, averaged over batches and processes, before any magnitude: as if the batches were one."""
-    total, used = {name: torch.zeros_like(w) for name, w in probe.weights.items()}, 0
-    for loss in probe.losses():
-        found = torch.autograd.grad(loss, list(probe.weights.values()), allow_unused=True)
-        for sum_, gradient in zip(total.values(), found, strict=True):
+def mean_gradients(context: CriterionContext) -> dict[str, Tensor]:
+    """Return gradients of the loss, averaged over batches and processes before any magnitude: as if of one batch."""
+    total, used = {name: torch.zeros_like(w) for name, w in context.weights.items()}, 0
+    for loss in context.losses():
+        gradients = torch.autograd.grad(loss, list(context.weights.values()), allow_unused=True)
+        for sum_, gradient in zip(total.values(), gradients, strict=True):
             sum_ += 0 if gradient is None else gradient
         used += 1
-    probe.average_(list(total.values()))
+    context.average_(list(total.values()))
     return {name: sum_ / used for name, sum_ in total.items()}
 
 
 def find_criterion(name: str) -> Criterion:
-    """A shipped criterion, or a user's own: a function of a `Probe`, or a class whose instances are called with it.
+    """Return a shipped criterion, or a user's own.
+
+    A user's own is a `Criterion`; or a function of a `CriterionContext`, or a class whose instances are called with
+    one. What a `Criterion` declares may be attributes of these; by default they need data and take one round.
 
     Args:
-        name: Of a shipped criterion, or ``package.module.name`` of something on the Python path.
+        name: Name of a shipped criterion, or ``package.module:name``.
 
     Raises:
         UserError: There is no such criterion.
     """
-    if name in CRITERIA:
-        return CRITERIA[name]
-    if "." not in name:
-        raise UserError(f"unknown criterion '{name}'{suggest(name, CRITERIA)} (your own: package.module.name)")
-    found = import_by_name(name, "criterion")
-    criterion: Criterion = found() if isinstance(found, type) else found
+    own = find_by_name(name, CRITERIA, "criterion")
+    if isinstance(own, Criterion):
+        return replace(own, name=name)
+    score = own() if isinstance(own, type) else own
+    if not callable(score):
+        raise UserError(f"criterion {name} cannot be called; make it a function of a CriterionContext")
+    declared = ("needs_data", "default_rounds", "uses_magnitudes")
+    return Criterion(name, score, **{key: getattr(score, key) for key in declared if hasattr(score, key)})
+
+
+def check_criterion(settings: PruneSettings) -> Criterion:
+    """Return the criterion of some settings, if it can work with the rest of them.
+
+    Raises:
+        UserError: There is no such criterion, or it cannot be divided as the settings say.
+    """
+    criterion = find_criterion(settings.criterion)
+    if settings.normalise != "none" and not criterion.uses_magnitudes:
+        raise UserError(f"prune.normalise divides magnitudes; set it to none for criterion {criterion.name}")
     return criterion
 
 
 def check_scores(scores: Mapping[str, Tensor], weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """A copy of the scores in the weights' order, if there is a number for every weight.
+    """Return a copy of the scores in the weights' order, if there is a number for every weight.
 
     Raises:
         UserError: Names the first layer that has none.
@@ -155,11 +196,11 @@ def check_scores(scores: Mapping[str, Tensor], weights: Mapping[str, Tensor], na
         if layer not in scores:
             raise UserError(f"criterion {name} gives no score for {layer}; it needs one for every weight it is shown")
         if scores[layer].shape != weight.shape:
-            told = " x ".join(map(str, scores[layer].shape))
-            raise UserError(f"criterion {name} gives {told} scores for {layer}; it has {tuple(weight.shape)} weights")
+            shape = " x ".join(map(str, scores[layer].shape))
+            raise UserError(f"criterion {name} gives {shape} scores for {layer}; it has {tuple(weight.shape)} weights")
         if not bool(scores[layer].isfinite().all()):
             raise UserError(
-                f"criterion {name} gives scores for {layer} that are no numbers; is the loss of the ticket on its "
+                f"criterion {name} gives scores for {layer} that are no numbers; is the loss of the network on its "
                 "training data finite?"
             )
     return {layer: scores[layer].detach().clone(memory_format=torch.contiguous_format) for layer in weights}

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ..config.loading import list_recipes, load_recipe
 from ..config.recipe import Recipe, flatten
-from ..runs.derive import PRUNE_PASSES_OVER, PRUNE_USES
+from ..runs.derive import PRUNE_PASSES_OVER, PRUNE_USES, PRUNE_WORDS
 
 Record = Mapping[str, Any]
 _REACTIVATIONS = {"search": " + IR-S", "prune": " + IR-P", "none": ""}
@@ -189,6 +189,8 @@ def _setting_words(recipe: Record, name: str, command: str) -> list[str]:
         if key in ("name", "description") or (key in plain and plain[key] == value):
             continue
         if key.startswith(fixed) and not key.startswith(but):
+            continue
+        if command == "prune" and key in PRUNE_WORDS:  # the command's own words say them
             continue
         words += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
     return words if "--seed" in words or command in ("retrain", "prune") else [*words, "--seed", str(recipe["seed"])]

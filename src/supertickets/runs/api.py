@@ -14,8 +14,9 @@ import torch
 
 from ..algorithms.connection_search import SHARED_DIR, search_connections
 from ..algorithms.one_shot import prune_once
+from ..algorithms.ranking import check_prune_ratio
 from ..algorithms.transfer import check_transfer, join_specs, join_tickets
-from ..algorithms.two_in_one import check_prune_ratio, search_warning, two_in_one
+from ..algorithms.two_in_one import search_warning, two_in_one
 from ..config.loading import recipe_from_json
 from ..config.recipe import Recipe
 from ..config.schedule import check_schedule
@@ -25,7 +26,7 @@ from ..data import Splits
 from ..errors import UserError
 from ..models import MobileSpec, ResNetSpec
 from ..models.factory import spec_from_json
-from ..pruning import WITHOUT_DATA, find_criterion
+from ..pruning import check_criterion
 from ..ticket import Ticket, load
 from ..training import (
     Interrupted,
@@ -74,6 +75,8 @@ def draw(recipe: Recipe, out: str | Path | None = None) -> Ticket:
     """
     check_schedule(recipe)
     reject_budget(recipe, "draw")
+    if recipe.prune.ratio:
+        check_criterion(recipe.prune)
     return _ticket(_begin("draw", recipe, out or f"runs/{recipe.name}", supernet_for))
 
 
@@ -163,14 +166,7 @@ def transfer(ticket: Ticket, recipe: Recipe, out: str | Path | None = None, head
     return _ticket(_begin("transfer", fixed_network(recipe), out or f"runs/{recipe.name}", beginning, made))
 
 
-def prune(
-    ticket: Ticket,
-    recipe: Recipe,
-    out: str | Path,
-    criterion: str = "magnitude",
-    batches: int = 10,
-    rounds: int | None = None,
-) -> Ticket:
+def prune(ticket: Ticket, recipe: Recipe, out: str | Path) -> Ticket:
     """Prunes a finished network in one shot: search-then-prune, if the ticket was searched only.
 
     Exactly ``prune.ratio`` of the maskable weights are zero afterwards; BN statistics are measured anew, nothing is
@@ -178,23 +174,15 @@ def prune(
 
     Args:
         ticket: What to prune.
-        recipe: The settings, e.g. from `restate.prune_recipe`.
+        recipe: The settings, e.g. from `prune_recipe`; ``prune`` says by which criterion and in how many rounds.
         out: Run directory.
-        criterion: How weights are ranked: a name in `pruning.CRITERIA`, or a user's own, ``package.module.name``.
-        batches: Training batches that criteria look at.
-        rounds: Steps in which weights go, ranked anew in each; None is 100 for "synflow" (as published), else 1.
     """
-    find_criterion(criterion)
-    if batches < 1:
-        raise UserError(f"--batches is {batches}; the nearest possible is 1")
-    if rounds is not None and rounds < 1:
-        raise UserError(f"--rounds is {rounds}; the nearest possible is 1")
-    if criterion != "magnitude" and recipe.prune.normalise != "none":
-        raise UserError(f"prune.normalise divides magnitudes; set it to none for criterion {criterion}")
-    made: dict[str, Any] = {"lineage": lineage(ticket), "criterion": criterion}
-    if criterion not in WITHOUT_DATA:
-        made["batches"] = batches
-    rounds = rounds or (100 if criterion == "synflow" else 1)
+    settings = check_recipe(recipe).prune
+    criterion = check_criterion(settings)
+    made: dict[str, Any] = {"lineage": lineage(ticket), "criterion": criterion.name}
+    if criterion.needs_data:
+        made["batches"] = settings.batches
+    rounds = settings.rounds or criterion.default_rounds
     if rounds > 1:
         made["rounds"] = rounds
     return _ticket(_begin("prune", recipe, out, init_from_ticket(ticket), made))
@@ -346,8 +334,7 @@ def _begin(
 
 def _finish(command: Command, session: Session, state: TrainState, made: Mapping[str, Any]) -> Ticket | None:
     if command == "prune":
-        name = made["criterion"]
-        prune_once(session, state, name, find_criterion(name), made.get("batches", 0), made.get("rounds", 1))
+        prune_once(session, state)
     elif command == "trunk":
         fit(session, state, two_in_one, made["until"])
         if session.runtime.is_main:

@@ -9,17 +9,19 @@ from typing import Any, cast, get_args
 
 from ..algorithms.transfer import head_settings
 from ..config.loading import load_recipe, override_settings, recipe_from_json
-from ..config.recipe import LrSettings, Recipe
+from ..config.recipe import LrSettings, PruneSettings, Recipe
 from ..config.search_settings import BudgetSettings, ConnectBy
 from ..errors import UserError
 from ..models import ResNetSpec
+from ..pruning import find_criterion
 from ..ticket import Ticket
 
 # A schedule that only matters to search and pruning must not stop a training without them.
 NO_SEARCH_NO_PRUNING = ("--prune.ratio", "0", "--search.interval", "0", "--search.last_epoch", "null")
 # What pruning in one shot has no use for, since it trains nothing; and the settings of pruning that it has.
 PRUNE_PASSES_OVER = ("search.", "prune.", "supernet.", "optimizer.", "lr.", "distill.", "epochs", "ema_decay")
-PRUNE_USES = tuple(
+PRUNE_WORDS = ("prune.criterion", "prune.batches", "prune.rounds")  # those that have a word of the command's own
+PRUNE_USES = PRUNE_WORDS + tuple(
     f"prune.{name}"
     for name in ("layer_floor", "exempt_below", "normalise", "transformer", "classifier", "scope", "group")
 )
@@ -158,9 +160,10 @@ def prune_recipe(ticket: Ticket, ratio: float, criterion: str = "magnitude", ove
     Args:
         ticket: What to prune.
         ratio: Share of the maskable weights that is zero afterwards.
-        criterion: How weights are ranked; ``prune.normalise`` is for magnitudes alone.
-        overrides: Command-line words on the data, the device and what is exempt from pruning; the recipe's own
-            exemptions hold otherwise.
+        criterion: How weights are ranked, ``prune.criterion``. A ticket's own is never taken, since it may name code;
+            its ``prune.normalise`` holds for magnitudes alone.
+        overrides: Command-line words on the data, the device, the criterion and what is exempt from pruning; the
+            recipe's own exemptions hold otherwise.
 
     Raises:
         UserError: A setting is unknown, impossible or of no use.
@@ -170,8 +173,16 @@ def prune_recipe(ticket: Ticket, ratio: float, criterion: str = "magnitude", ove
     reject_settings(overrides, ("prune.ratio",), "prune", "the share of zeros is --ratio")
     reject_settings(overrides, PRUNE_PASSES_OVER, "prune", "nothing is trained", PRUNE_USES)
     made_by = fixed_network(recipe_of(ticket))
-    normalise = made_by.prune.normalise if criterion == "magnitude" else "none"
-    once = dataclasses.replace(made_by.prune, ratio=ratio, progressive=False, interval=1, normalise=normalise)
+    once = dataclasses.replace(
+        made_by.prune,
+        criterion=criterion,
+        batches=PruneSettings.batches,
+        rounds=None,
+        ratio=ratio,
+        progressive=False,
+        interval=1,
+        normalise=made_by.prune.normalise if find_criterion(criterion).uses_magnitudes else "none",
+    )
     return override_settings(dataclasses.replace(made_by, name=f"{made_by.name}-pruned", prune=once), overrides)
 
 

@@ -34,7 +34,7 @@ class Method:
         kind: "draw" (two-in-one), "search" (search only), "train" (the dense supernet), or "prune" (search only, then
             pruned in one shot).
         settings: Command-line words for the recipe.
-        prune: For "prune": the arguments of `runs.prune` besides the ratio.
+        prune: For "prune": the settings of `prune_recipe` besides the ratio.
         retrain: Epochs that the ticket is trained further; 0 for none.
     """
 

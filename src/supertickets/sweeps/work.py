@@ -77,8 +77,9 @@ def run_job(job: Job, root: Path) -> None:
         elif recipe is not None:
             (train if job.command == "train" else draw)(recipe, out)
         elif job.command == "prune" and parent is not None:
-            ticket, ratio = load(parent), options.pop("ratio")
-            prune(ticket, prune_recipe(ticket, ratio, options["criterion"]), out, **options)
+            ticket, given = load(parent), [name for name in ("batches", "rounds") if name in options]
+            words = [word for name in given for word in (f"--prune.{name}", str(options[name]))]
+            prune(ticket, prune_recipe(ticket, options["ratio"], options["criterion"], words), out)
         elif parent is not None:
             ticket = load(parent)
             retrain(ticket, retrain_recipe(ticket, options["epochs"]), out)

@@ -1,0 +1,122 @@
+"""The choice of the weights that a prune takes out: ranked by the recipe's criterion, in one round or in several."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..config.recipe import Recipe
+from ..errors import UserError
+from ..pruning import (
+    Criterion,
+    CriterionContext,
+    Enforcer,
+    check_criterion,
+    check_ratio,
+    check_scores,
+    keep_best,
+)
+from ..training import Session, TrainState
+
+Tensors = dict[str, Tensor]
+
+
+def choose_mask(session: Session, state: TrainState, epoch: int, ratio: float, alive: Mapping[str, Tensor]) -> Tensors:
+    """Return the mask of a prune; the network stays as it is.
+
+    Args:
+        session: What stays the same during a run.
+        state: The network.
+        epoch: Number of the epoch whose calibration batches the criterion looks at; 0 without training.
+        ratio: Share of the maskable weights that is zero under the mask.
+        alive: Flags of the weights that an earlier mask has left, all others go first; absent layers are whole.
+
+    Raises:
+        UserError: The criterion gives no usable score.
+    """
+    settings = session.recipe.prune
+    criterion = check_criterion(settings)
+    weights = maskable(state, session.recipe)
+    context = CriterionContext(
+        module=state.module,
+        weights=weights,
+        losses=lambda: _losses(session, state, epoch, criterion),
+        average_=session.runtime.average_,
+        input_shape=state.spec.input_shape,
+        settings=settings,
+        seed=session.recipe.seed,
+    )
+    mask: Mapping[str, Tensor] = alive
+    rounds = pruning_ratios(state.sparse.sparsity, ratio, settings.rounds or criterion.default_rounds)
+    with _unchanged(state.module, weights):
+        for number, share in enumerate(rounds):
+            if number:
+                Enforcer(weights, mask).mask_weights()
+            scores = check_scores(criterion.score(context), weights, criterion.name)
+            if not criterion.uses_magnitudes:
+                session.runtime.average_(list(scores.values()))  # one mask for all processes, whatever happens in each
+            mask = keep_best(scores, share, settings, mask)
+    return dict(mask)
+
+
+def pruning_ratios(now: float, target: float, rounds: int) -> list[float]:
+    """Return shares of zeros after each round: the living weights become fewer by the same factor every time.
+
+    Args:
+        now: Share of zeros before the first.
+        target: Share of zeros after the last, exactly.
+        rounds: Number of rounds.
+    """
+    factor = (1 - target) / (1 - now) if now < 1 else 1.0
+    return [1 - (1 - now) * math.pow(factor, k / rounds) for k in range(1, rounds)] + [target]
+
+
+def maskable(state: TrainState, recipe: Recipe) -> Tensors:
+    """Return the weights that pruning covers, by name."""
+    named = state.parameters()
+    names = state.module.maskable_weights(transformer=recipe.prune.transformer, classifier=recipe.prune.classifier)
+    return {name: named[name] for name in names}
+
+
+def check_prune_ratio(state: TrainState, recipe: Recipe) -> None:
+    """Refuse a ratio that cannot be met exactly.
+
+    Raises:
+        UserError: Names the nearest ratio that can.
+    """
+    weights = maskable(state, recipe)
+    for name in state.sparse.mask:
+        if name not in weights:
+            is_transformers = name in state.module.maskable_weights(transformer=True)
+            part, setting = ("Transformer", "transformer") if is_transformers else ("classifier",) * 2
+            raise UserError(f"the ticket's {part} is pruned already; set prune.{setting} to true, so that it stays so")
+    check_ratio(weights, recipe.prune, state.sparse.mask)
+
+
+def _losses(session: Session, state: TrainState, epoch: int, criterion: Criterion) -> Iterator[Tensor]:
+    """Yield losses of the epoch's first calibration batches, with their graphs; every call the same ones."""
+    if not criterion.needs_data:
+        raise UserError(f"criterion {criterion.name} asks for losses; let it declare needs_data = True")
+    for images, target in session.batches.calibration(epoch, session.recipe.prune.batches):
+        scores = state.module(images.to(session.runtime.device))
+        yield session.task.loss(scores.float(), target.to(session.runtime.device))
+
+
+@contextlib.contextmanager
+def _unchanged(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Put a network into eval mode for a while; afterwards its weights and modes are what they were."""
+    trained = {name: weight.detach().clone() for name, weight in weights.items()}
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+        with torch.no_grad():
+            for name, weight in weights.items():
+                weight.copy_(trained[name])
