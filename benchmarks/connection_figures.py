@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from supertickets.analysis.connection_schemes import JudgedSchemes
-from supertickets.visualization.scheme_figure import quality
+from supertickets.visualization.scheme_figure import draw_quality
 from supertickets.visualization.style import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, RED, STYLE, style_axes
 
 _COLORS = {
@@ -34,7 +34,7 @@ def draw_all(folder: Path, result: Mapping[str, Any], first: JudgedSchemes) -> N
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(2, 2, figsize=(10, 7.2), layout="constrained")
         _shared_and_alone(axes[0, 0], result)
-        quality(axes[0, 1], first)
+        draw_quality(axes[0, 1], first)
         _sureness(axes[1, 0], result["repeated"])
         _over_samples(axes[1, 1], result["repeated"])
         figure.savefig(folder / "connections.png", dpi=110)

@@ -30,9 +30,9 @@ from supertickets.algorithms.connection_search import rank_schemes
 from supertickets.algorithms.scheme_evaluator import SchemeEvaluator
 from supertickets.analysis.connection_schemes import (
     JudgedSchemes,
-    judged_schemes,
     periodicity,
     read_scheme_search,
+    sort_schemes,
     summarize_schemes,
 )
 from supertickets.analysis.scheme_trial import TrainedScheme, choose_schemes, ticket_verdict
@@ -185,7 +185,7 @@ def create(scheme: str) -> ResNetSpec:
 
 def shared_study(quality: Tensor) -> JudgedSchemes:
     """All schemes with these qualities (4096,), the best first."""
-    return judged_schemes(create("1" * M), every_scheme(M), quality)
+    return sort_schemes(create("1" * M), every_scheme(M), quality)
 
 
 def strokes(scheme: str) -> str:

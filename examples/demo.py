@@ -20,7 +20,7 @@ import supertickets as st
 from supertickets.config.loading import load_recipe
 from supertickets.data import load_splits
 from supertickets.deploy import bench, export
-from supertickets.visualization.digits_page import digits_page
+from supertickets.visualization.digits_page import draw_digits
 from supertickets.visualization.run_overview import draw_run_overview
 
 OUT = Path("runs/demo")
@@ -70,7 +70,7 @@ def main() -> None:
     image_list = [Image.fromarray(image[0].numpy()) for image in test.images[:10]]
     labels = [ticket.classes[int(label)] for label in test.labels[:10]]
     said = ticket.predict(image_list)
-    digits_page(image_list, labels, said, OUT / "digits.png")
+    draw_digits(image_list, labels, said, OUT / "digits.png")
     console.print("\n[bold]4. Ten held-out digits[/]")
     console.print(f"  are        {' '.join(labels)}\n  predicted  {' '.join(classes[0][0] for classes in said)}")
 

@@ -26,7 +26,7 @@ def spec_of(sharing: str = "none", scheme: str | None = None) -> ResNetSpec:
 
 def seen(quality: Tensor) -> room.JudgedSchemes:
     """All schemes of a network with these qualities, by binary number."""
-    return room.judged_schemes(spec_of(), every_scheme(12), quality.double())
+    return room.sort_schemes(spec_of(), every_scheme(12), quality.double())
 
 
 @pytest.mark.parametrize("sharing", ["none", "stage"])
@@ -36,7 +36,7 @@ def test_parameters_are_those_of_the_networks(sharing: str) -> None:
     spec = spec_of(sharing)
     networks = [room.with_connections(spec, row).build() for row in flags.tolist()]
     known = [sum(weight.numel() for weight in network.parameters()) for network in networks]
-    assert room.parameters(spec, flags).tolist() == known
+    assert room.count_parameters(spec, flags).tolist() == known
     assert known[0] == count(room.with_connections(spec, flags[0].tolist())).params
 
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supertickets.analysis.statistics import (
+    build_curve,
     compare_at_equal_score,
     cost_at,
-    curve,
     paired_differences,
     pareto_front,
     score_at,
@@ -52,7 +52,7 @@ def test_pairs_are_of_one_seed_and_ratio() -> None:
 
 def test_curves_are_read_between_points_by_hand() -> None:
     """From (1, 10) over (4, 20) to (16, 40): the cost 2 is half way to 4, and 8 half way to 16, by their logarithms."""
-    points = curve([row(0, 0, 4, 19), row(0, 1, 4, 21), row(0, 0, 16, 40), row(0, 0, 1, 10)], "macs", "score")
+    points = build_curve([row(0, 0, 4, 19), row(0, 1, 4, 21), row(0, 0, 16, 40), row(0, 0, 1, 10)], "macs", "score")
     assert points == [(1, 10), (4, 20), (16, 40)]
     assert score_at(points, 2) == pytest.approx(15)
     assert score_at(points, 8) == pytest.approx(30)

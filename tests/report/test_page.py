@@ -8,18 +8,18 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from render_html.parser import HTMLParser
 
 import supertickets as tickets
 from outcome import Cli
 from records import write_points, write_run
 from supertickets.report import write_report
-from supertickets.report.page import Command, Fold, Heading, Link, Table, Text, html, markdown
+from supertickets.report.page import Command, Fold, Heading, Link, Table, Text, render_html, render_markdown
 
 EMPTY = {"meta", "br"}
 
@@ -208,12 +208,12 @@ def test_blocks_say_the_same_in_both_pages() -> None:
         Table(["x", "y"], [["r", "1"], [Link("s", "c1"), "2"]], "Said."),
         Fold("More", [Command("c1", "one", "run `this` ```twice```")]),
     ]
-    page = html("Title", blocks)
+    page = render_html("Title", blocks)
     assert '<nav><a href="#first">First</a> <a href="#second">Second</a></nav>' in page
     assert "<p>a &lt; b</p>" in page
     assert '<td class="n">1</td>' in page
     assert "<summary>More</summary>" in page
-    said = markdown(blocks, "images")
+    said = render_markdown(blocks, "images")
     assert "# Title &amp; all\n\n## First" in said
     assert "Said.\n\n| x | y |\n|---|---:|\n| r | 1 |\n| [s](#c1) | 2 |" in said
     assert "````\nrun `this` ```twice```\n````" in said

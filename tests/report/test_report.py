@@ -21,19 +21,19 @@ from supertickets.models.factory import create_spec
 from supertickets.report import ticket_latencies as latency
 from supertickets.report.claims import (
     Claim,
+    check_claims,
+    choose_front,
     claim_verdict,
-    claims,
     compare_methods,
-    is_on_front,
-    mean_saving,
-    means,
-    reference,
-    training,
+    method_means,
+    reference_method,
+    training_costs,
+    training_savings,
 )
 from supertickets.report.collect import Comparison, Study, collect
-from supertickets.report.details import best_runs
+from supertickets.report.details import example_runs
 from supertickets.report.roles import command_of, identity, method_name, recipe_name, role_of
-from supertickets.report.run_figures import places
+from supertickets.report.run_figures import count_units
 
 SEARCH = {"command": "draw", "recipe": "digits", "seed": 0, "samples": 100, "sparsity": 0.0}
 DRAWN = SEARCH | {"sparsity": 0.9}
@@ -304,16 +304,16 @@ def test_a_pair_by_hand(compared: Comparison) -> None:
     assert cheap.saved.mean == pytest.approx(1 - (1000 * 100**0.25 + 1000 * 100**0.3) / 2 / 10_000)
     assert (dear.gain, dear.saved) == (None, None)  # a million MACs are beyond the curve
     assert found.paired == {0.5: summarize([-10, -5]), 0.8: summarize([-5, -6])}
-    assert reference(compared) == "S+P"
+    assert reference_method(compared) == "S+P"
 
 
 def test_claims_are_found_by_what_methods_are(compared: Comparison) -> None:
-    told = [(claim.text.split()[0], [(p.ours, p.theirs) for p in claim.pairs]) for claim in claims(compared)]
+    told = [(claim.text.split()[0], [(p.ours, p.theirs) for p in claim.pairs]) for claim in check_claims(compared)]
     assert told == [
         ("Two-in-one", [("two-in-one", "S+P")]),
         ("Two-in-one", [("two-in-one", "S+P + retrain")]),
     ]
-    assert claim_verdict(claims(compared)[0]) == (
+    assert claim_verdict(check_claims(compared)[0]) == (
         "Better in 1 of 1 comparisons at equal MACs (1 clearly), worse in 0. Mean difference +4.50 (+4.50 to +4.50)."
     )
 
@@ -333,7 +333,7 @@ def test_progressive_pruning_and_reactivation_are_asked_about(tmp_path: Path) ->
     for name, (progressive, back) in ways.items():
         write_run(tmp_path / name, settings={"prune.progressive": progressive, "prune.reactivate": back})
     (comparison,) = collect([write_points(tmp_path, [(name, 0.9, 0, name) for name in ways])]).comparisons
-    told = {claim.text.split()[0]: {(p.ours, p.theirs) for p in claim.pairs} for claim in claims(comparison)}
+    told = {claim.text.split()[0]: {(p.ours, p.theirs) for p in claim.pairs} for claim in check_claims(comparison)}
     assert told == {
         "Progressive": {("PP", "plain"), ("PP + IR-S", "IR-S")},
         "Reactivation": {("IR-S", "plain"), ("IR-S", "IR-P"), ("IR-P", "plain"), ("PP + IR-S", "PP")},
@@ -342,13 +342,13 @@ def test_progressive_pruning_and_reactivation_are_asked_about(tmp_path: Path) ->
 
 def test_training_by_hand(compared: Comparison) -> None:
     """A search of 100 passes serves two ratios in both seeds: 200 for four tickets, and 50 more each if retrained."""
-    ours, pruned, again = training(compared)
+    ours, pruned, again = training_costs(compared)
     assert (ours.samples.mean, ours.together, ours.tickets) == (100, 400, 4)
     assert ours.seconds == summarize([12, 12, 13, 13])
     assert (pruned.samples.mean, pruned.together) == (100, 200)
     assert (again.samples.mean, again.together) == (150, 400)
     assert again.seconds == summarize([10 + 1 + 10] * 4)
-    ((mine, theirs, samples, seconds),) = mean_saving([ours, pruned, again], compared)
+    ((mine, theirs, samples, seconds),) = training_savings([ours, pruned, again], compared)
     assert (mine, theirs, samples) == ("two-in-one", "S+P + retrain", pytest.approx(1 / 3))
     assert seconds == pytest.approx(1 - 12.5 / 21)
 
@@ -361,7 +361,7 @@ def test_the_front_is_chosen_by_validation(tmp_path: Path) -> None:
         result |= {"test": {"top1": test}, "validation": {"top1": validation}}
         (folder / "result.json").write_text(json.dumps(result))
     (comparison,) = collect([write_points(tmp_path, [(name, 0.5, 0, name) for name in "abc"])]).comparisons
-    assert [point.method for point in is_on_front(means(comparison, "masked_macs"))] == ["a", "c"]
+    assert [point.method for point in choose_front(method_means(comparison, "masked_macs"))] == ["a", "c"]
 
 
 def test_of_errors_less_is_better(tmp_path: Path) -> None:
@@ -371,7 +371,7 @@ def test_of_errors_less_is_better(tmp_path: Path) -> None:
     points = [("ours", 0.5, 0, "a"), ("ours", 0.2, 0, "b"), ("theirs", 0.2, 0, "c")]
     (comparison,) = collect([write_points(tmp_path, points)]).comparisons
     assert (comparison.metric.display_name, comparison.metric.unit) == ("MAE", "")
-    front = is_on_front(means(comparison, "masked_macs"), comparison.metric.sign)
+    front = choose_front(method_means(comparison, "masked_macs"), comparison.metric.sign)
     assert [point.score.mean for point in front] == [8, 5]
     found = compare_methods(comparison, "ours", "theirs")
     assert found.paired == {0.2: summarize([4])}
@@ -380,7 +380,7 @@ def test_of_errors_less_is_better(tmp_path: Path) -> None:
 
 
 def test_runs_are_shown_from_the_middle(compared: Comparison) -> None:
-    assert [(run.method, run.ratio, run.seed) for run in best_runs(compared)] == [
+    assert [(run.method, run.ratio, run.seed) for run in example_runs(compared)] == [
         ("two-in-one", 0.8, 0),
         ("S+P", 0.8, 0),
         ("S+P + retrain", 0.8, 0),
@@ -392,18 +392,18 @@ def test_runs_are_shown_from_the_middle(compared: Comparison) -> None:
             for i, run in enumerate(compared.runs * 3)
         ),
     )
-    assert len(best_runs(many)) == 12
+    assert len(example_runs(many)) == 12
 
 
 def test_units_by_place_add_up() -> None:
     spec = create_spec("hrnet_tiny", in_channels=1)
-    found = places(spec)
+    found = count_units(spec)
     assert {place for place, _ in found} >= {"stage 1", "fuse 2", "head"}
     full = spec.full_units()
     assert sum(left[0] for left, _ in found.values()) == sum(units.hidden[0] for units in full.values())
     assert sum(left[-1] for left, _ in found.values()) == sum(units.tokens for units in full.values())
     halved = {name: dataclasses.replace(units, hidden=(1, *units.hidden[1:])) for name, units in full.items()}
-    cut = places(dataclasses.replace(spec, units=halved))
+    cut = count_units(dataclasses.replace(spec, units=halved))
     blocks = [name for name in full if name.startswith("s1_b0_")]
     assert cut["stage 2", 1][0][0] == len(blocks)
     assert cut["stage 2", 1][1] == found["stage 2", 1][1]
@@ -429,9 +429,9 @@ def test_latencies_are_kept_and_found_again(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(latency, "load", lambda folder: folder)
     study = collect([root])
     path = tmp_path / "latency.json"
-    assert latency.load_recorded(path) is None
+    assert latency.load_latencies(path) is None
     latency.measure_latencies(study.runs, path)
-    measured = latency.load_recorded(path)
+    measured = latency.load_latencies(path)
     assert measured is not None
     assert measured.said.startswith("a processor, 1 thread, batch 1: median of 50 ")
     (root / "k2" / "ticket" / "config.json").write_text(json.dumps({"sha256": {"model.safetensors": "new"}}))
@@ -439,7 +439,7 @@ def test_latencies_are_kept_and_found_again(tmp_path: Path, monkeypatch: pytest.
     assert [row.get("latency_torch") for row in rows] == [8, 8, None]
     path.write_text("{}")
     with pytest.raises(UserError, match="measure again with --latency"):
-        latency.load_recorded(path)
+        latency.load_latencies(path)
 
 
 def test_a_sweep_can_move(tmp_path: Path) -> None:

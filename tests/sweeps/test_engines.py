@@ -31,11 +31,11 @@ from supertickets import UserError
 from supertickets.sweeps.engines import open_engine
 from supertickets.sweeps.local_engine import LocalWorkers
 from supertickets.sweeps.ray_engine import RayWorkers, find_cluster
-from supertickets.sweeps.results import rows
+from supertickets.sweeps.results import result_rows
 from supertickets.sweeps.slurm_engine import SlurmWorkers, read_parameters
 from supertickets.sweeps.sweep import Plan, read_sweep
-from supertickets.sweeps.work import Engine, WorkerLost, mark_job, run_job, run_sweep
-from supertickets.sweeps.worker import attempt
+from supertickets.sweeps.work import Engine, WorkerLost, mark_directory, run_job, run_sweep
+from supertickets.sweeps.worker import attempt_job
 from sweep_engines import ancestors
 
 
@@ -50,7 +50,7 @@ def plan(sweep_file: Path) -> Plan:
 @pytest.fixture(scope="module")
 def expected(plan: Plan, finished_sweep: Path) -> list[dict[str, Any]]:
     """Its results when nothing disturbs it."""
-    return without_clock(rows(plan.points, finished_sweep))
+    return without_clock(result_rows(plan.points, finished_sweep))
 
 
 def without_clock(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -117,14 +117,14 @@ def test_an_attempt_is_a_worker_process_as_a_call(
     monkeypatch.chdir(tmp_path)
     (job,) = plan.jobs
     root, told = tmp_path / "sweep", job.to_json()
-    known = mark_job(root)
-    status, said = attempt(told, str(root), known, str(tmp_path), 1)
+    known = mark_directory(root)
+    status, said = attempt_job(told, str(root), known, str(tmp_path), 1)
     assert (status, "epoch   4/4" in said) == (0, True)
     assert (root / job.key / "log.txt").read_text().endswith(said)
-    assert without_clock(rows(plan.points, root)) == expected
-    assert attempt(told, str(root), known, str(tmp_path), 1) == (0, "")
+    assert without_clock(result_rows(plan.points, root)) == expected
+    assert attempt_job(told, str(root), known, str(tmp_path), 1) == (0, "")
     wrong = {**told, "recipe": {**told["recipe"], "device": "cuda:99"}}
-    status, said = attempt(wrong, str(root), known, str(tmp_path), 1)
+    status, said = attempt_job(wrong, str(root), known, str(tmp_path), 1)
     assert status == 2
     assert said.startswith("error: device cuda:99")
 
@@ -132,10 +132,14 @@ def test_an_attempt_is_a_worker_process_as_a_call(
 def test_a_machine_that_does_not_see_the_directory(plan: Plan, tmp_path: Path) -> None:
     (job,) = plan.jobs
     for root in (tmp_path / "none", tmp_path / "other"):
-        status, said = attempt(job.to_json(), str(root), "mark", str(tmp_path), 1)
+        status, said = attempt_job(job.to_json(), str(root), "mark", str(tmp_path), 1)
         assert status == 2
         assert said.endswith(f"does not see {root}; put --out on storage that all machines share")
-        assert mark_job(tmp_path / "other") == mark_job(tmp_path / "other") != mark_job(tmp_path / "third")
+        assert (
+            mark_directory(tmp_path / "other")
+            == mark_directory(tmp_path / "other")
+            != mark_directory(tmp_path / "third")
+        )
     assert not (tmp_path / "none").exists()
 
 
@@ -398,7 +402,7 @@ def test_ray_on_two_nodes(
         assert len(killed) == 2
         for job in plan.jobs:
             run_job(job, tmp_path / "undisturbed")
-        assert found == without_clock(rows(plan.points, tmp_path / "undisturbed"))
+        assert found == without_clock(result_rows(plan.points, tmp_path / "undisturbed"))
         assert len(found) == 12
         assert sorted(went_on(root)) == sorted(killed)
         assert said.strip().splitlines()[-1] == "14 of 14 jobs done, 0 running, 2 taken up again"

@@ -18,7 +18,7 @@ from supertickets.config.recipe import Recipe
 from supertickets.sweeps import fork_server as rooms
 from supertickets.sweeps.fork_server import ForkServer
 from supertickets.sweeps.sweep import Job
-from supertickets.sweeps.work import new_log
+from supertickets.sweeps.work import start_log
 
 # A process that wants a job.
 MAKER = """
@@ -47,7 +47,7 @@ def starter() -> Iterator[ForkServer]:
 
 def begun(starter: ForkServer, job: Job, root: Path, **environment: str) -> Path:
     """Begins a job, and returns its log once it is at work."""
-    log, _ = new_log(root, job)
+    log, _ = start_log(root, job)
     starter.begin(job, root, 1, environment)
     return log
 
@@ -142,7 +142,7 @@ def test_a_starter_that_ends_before_its_first_job(end: int, tmp_path: Path) -> N
 def test_nothing_begins_for_who_has_gone(tmp_path: Path) -> None:
     """The maker is killed while the starter imports."""
     wanted = job("--epochs", "500")
-    log, _ = new_log(tmp_path, wanted)
+    log, _ = start_log(tmp_path, wanted)
     maker = subprocess.Popen([sys.executable, "-c", MAKER, json.dumps(wanted.to_json()), str(tmp_path)], stdout=-1)
     assert maker.stdout is not None
     starter = int(maker.stdout.readline())
@@ -154,7 +154,7 @@ def test_nothing_begins_for_who_has_gone(tmp_path: Path) -> None:
 
 def test_a_job_ends_with_whoever_wanted_it(tmp_path: Path) -> None:
     wanted = job("--epochs", "500")
-    log, _ = new_log(tmp_path, wanted)
+    log, _ = start_log(tmp_path, wanted)
     maker = subprocess.Popen([sys.executable, "-c", MAKER, json.dumps(wanted.to_json()), str(tmp_path)], stdout=-1)
     pid = process(log)
     maker.kill()
@@ -166,7 +166,7 @@ def test_a_job_ends_with_whoever_wanted_it(tmp_path: Path) -> None:
 def test_without_forks(tmp_path: Path) -> None:
     """Where a process cannot be forked, a job is a fresh one, which is told the same."""
     wanted = job("--device", "cuda:99")
-    log, _ = new_log(tmp_path, wanted)
+    log, _ = start_log(tmp_path, wanted)
     told = {"job": wanted.to_json(), "root": str(tmp_path), "directory": "none", "threads": 1, "environment": {}}
     ran = subprocess.run([sys.executable, "-m", rooms.__name__, "job", json.dumps(told)], check=False)
     assert ran.returncode == 2

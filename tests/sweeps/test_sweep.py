@@ -20,10 +20,10 @@ from supertickets import Recipe, UserError
 from supertickets.config.loading import list_sweeps
 from supertickets.config.recipe import PruneSettings, SearchSettings
 from supertickets.config.schedule import pruning_timeline
-from supertickets.sweeps.progress import Progress, effort, progress_line, progress_table
-from supertickets.sweeps.results import percent
-from supertickets.sweeps.sweep import Job, Plan, read_sweep, shared_prefixes
-from supertickets.sweeps.work import WorkerLost, check_end, run_all, run_job
+from supertickets.sweeps.progress import Progress, count_epochs, format_progress, progress_table
+from supertickets.sweeps.results import format_ratio
+from supertickets.sweeps.sweep import Job, Plan, read_sweep, share_prefixes
+from supertickets.sweeps.work import WorkerLost, check_end, run_job, run_jobs
 
 SMALL = {"epochs": 10, "search": {"interval": 4, "last_epoch": 8}, "prune": {"interval": 1, "progressive": True}}
 
@@ -127,7 +127,7 @@ PRUNES = st.builds(
 def test_whatever_a_draw_begins_from_did_what_it_does(prunes: list[dict[str, Any]]) -> None:
     """Along the trunks to a draw, all that pruning does is what it does in the draw itself, epoch by epoch."""
     draws = {job.key: job for job in (drawing(**prune) for prune in prunes)}
-    jobs = {job.key: job for job in shared_prefixes(list(draws.values()))}
+    jobs = {job.key: job for job in share_prefixes(list(draws.values()))}
     assert {key for key, job in jobs.items() if job.command == "draw"} == set(draws)
     for key in draws:
         own = pruning_timeline(jobs[key].recipe or Recipe())
@@ -224,13 +224,13 @@ def chain() -> Plan:
 def test_lost_workers_jobs_are_taken_up_again(tmp_path: Path) -> None:
     plan, seen = chain(), []
     workers = Fake(tmp_path, draw=[WorkerLost(), WorkerLost()])
-    progress = run_all(plan, tmp_path, workers.submit, lambda p: seen.append(len(p.done)), 2)
+    progress = run_jobs(plan, tmp_path, workers.submit, lambda p: seen.append(len(p.done)), 2)
     search, prune, retrain = (job.key for job in plan.jobs)
     assert workers.shown_region == [search, search, search, prune, retrain]  # parents first, nothing twice
     assert (progress.done, progress.lost, progress.failed) == ({search, prune, retrain}, 2, {})
     assert seen == sorted(seen)
     again = Fake(tmp_path)
-    assert run_all(plan, tmp_path, again.submit, lambda p: None, 2).before == {search, prune, retrain}
+    assert run_jobs(plan, tmp_path, again.submit, lambda p: None, 2).before == {search, prune, retrain}
     assert again.shown_region == []
 
 
@@ -239,13 +239,13 @@ def test_a_failure_fails_what_begins_from_it_and_nothing_else(tmp_path: Path) ->
     search, prune, retrain = (job.key for job in plan.jobs)
     other = drawing(ratio=0.5)
     plan = Plan((), (*plan.jobs, other))
-    progress = run_all(plan, tmp_path, Fake(tmp_path, prune=[UserError("no\nsuch data")]).submit, lambda p: None, 1)
+    progress = run_jobs(plan, tmp_path, Fake(tmp_path, prune=[UserError("no\nsuch data")]).submit, lambda p: None, 1)
     assert progress.done == {search, other.key}
     assert progress.failed == {prune: "no such data", retrain: "its prune failed"}
 
 
 def test_a_worker_that_is_always_lost_is_given_up(tmp_path: Path) -> None:
-    progress = run_all(chain(), tmp_path, Fake(tmp_path, draw=[WorkerLost("gone")] * 9).submit, lambda p: None, 1)
+    progress = run_jobs(chain(), tmp_path, Fake(tmp_path, draw=[WorkerLost("gone")] * 9).submit, lambda p: None, 1)
     assert list(progress.failed.values()) == ["gone", "its draw failed", "its prune failed"]
 
 
@@ -268,16 +268,16 @@ def test_the_end_of_a_worker() -> None:
 
 
 def test_ratios_are_told_to_the_digit() -> None:
-    assert [percent(ratio) for ratio in (0, 0.5, 0.975, 0.995)] == ["unpruned", "50%", "97.5%", "99.5%"]
+    assert [format_ratio(ratio) for ratio in (0, 0.5, 0.975, 0.995)] == ["unpruned", "50%", "97.5%", "99.5%"]
 
 
 def test_epochs_of_a_job(file: Callable[..., Path]) -> None:
     """The tree of the first test above: trunks of 2 and 3 more epochs, draws that go on to the tenth."""
     plan = read_sweep(file(ratios=[0.2, 0.5, 0.8], methods={"two-in-one": {}}))
     jobs = {job.key: job for job in plan.jobs}
-    assert [effort(job, jobs) for job in plan.jobs] == [1 + 2, 1 + 8, 1 + 3, 1 + 5, 1 + 5]
+    assert [count_epochs(job, jobs) for job in plan.jobs] == [1 + 2, 1 + 8, 1 + 3, 1 + 5, 1 + 5]
     search, prune, retrain = chain().jobs
-    assert [effort(job, {search.key: search}) for job in (search, prune, retrain)] == [1 + 10, 1, 1 + 1]
+    assert [count_epochs(job, {search.key: search}) for job in (search, prune, retrain)] == [1 + 10, 1, 1 + 1]
 
 
 def test_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +300,7 @@ def test_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     other = drawing(ratio=0.1)
     progress = Progress({job.key: job for job in (search, prune, retrain, other)}, {search.key}, began=0, lost=2)
     progress.running, progress.failed = {other.key}, {prune.key: "no data"}
-    assert progress_line(progress) == "1 of 4 jobs done, 1 running, 1 failed, 2 taken up again; 7 min left"
+    assert format_progress(progress) == "1 of 4 jobs done, 1 running, 1 failed, 2 taken up again; 7 min left"
     table = progress_table(progress)
     cells = list(zip(*(column.cells for column in table.columns), strict=True))
     assert [column.header for column in table.columns] == ["jobs", "done", "running", "waiting", "failed"]

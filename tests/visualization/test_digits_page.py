@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from figure_checks import assert_figure
-from supertickets.visualization.digits_page import digits_page
+from supertickets.visualization.digits_page import draw_digits
 
 
 @pytest.mark.parametrize("count", [1, 10])
 def test_a_page_of_digits(tmp_path: Path, count: int) -> None:
     images = [Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)) for _ in range(count)]
-    digits_page(images, ["3"] * count, [[("3", 0.8), ("5", 0.2)]] * count, tmp_path / "page.png")
+    draw_digits(images, ["3"] * count, [[("3", 0.8), ("5", 0.2)]] * count, tmp_path / "page.png")
     assert_figure(tmp_path / "page.png", (100, 100), (3000, 500))

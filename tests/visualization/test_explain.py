@@ -13,7 +13,7 @@ from PIL import Image
 from outcome import Cli
 from supertickets import Ticket, UserError
 from supertickets.models import HRNetSpec
-from supertickets.visualization.explain import Explanation, explain, explanations, heatmap_overlay, page
+from supertickets.visualization.explain import Explanation, compose_page, explain, explain_images, heatmap_overlay
 from supertickets.visualization.grad_cam import grad_cam
 
 GREY = Image.new("RGB", (80, 40), (120, 120, 120))
@@ -41,13 +41,13 @@ def test_what_speaks_for_a_class_is_red_and_what_does_not_is_blue() -> None:
 
 def test_a_page_has_a_column_for_each_ticket() -> None:
     one = Explanation("a", "a network", "cat", 0.5, "dog", GREY.resize((280, 140)), np.eye(2, dtype=np.float32))
-    pages = [page(GREY, [one] * number) for number in (1, 2, 3)]
+    pages = [compose_page(GREY, [one] * number) for number in (1, 2, 3)]
     assert [sheet.width for sheet in pages] == [14 + number * (280 + 14) for number in (2, 3, 4)]
     assert {sheet.height for sheet in pages} == {140 + 14 + 77}
     tile = np.asarray(heatmap_overlay(one.image, one.heat))
     for left in (14 + 280 + 14, 14 + 2 * (280 + 14)):
         assert np.array_equal(np.asarray(pages[1])[77 : 77 + 140, left : left + 280], tile)
-    tall = page(GREY.resize((10, 400)), [one])  # columns are as wide as what is written above them
+    tall = compose_page(GREY.resize((10, 400)), [one])  # columns are as wide as what is written above them
     assert tall.width > 2 * 150
 
 
@@ -78,7 +78,7 @@ def test_only_what_the_network_saw_is_under_the_map(ticket: Ticket) -> None:
 def test_other_tasks_and_classes_are_refused(ticket: Ticket, tmp_path: Path, digits: list[Path]) -> None:
     def told(other: Ticket, name: str | None = None) -> str:
         with pytest.raises(UserError) as error:
-            list(explanations([("x", ticket), ("y", other)], digits, tmp_path / "out", name))
+            list(explain_images([("x", ticket), ("y", other)], digits, tmp_path / "out", name))
         return str(error.value)
 
     assert isinstance(ticket.spec, HRNetSpec)

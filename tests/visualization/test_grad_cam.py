@@ -10,7 +10,7 @@ from torchvision.models import resnet18
 
 from supertickets import UserError, create_supernet
 from supertickets.models import HRNet, ResNet
-from supertickets.visualization.grad_cam import grad_cam, heat
+from supertickets.visualization.grad_cam import grad_cam, weigh_channels
 
 MAP = torch.tensor([[[1.0, 2.0], [0.0, 3.0]], [[4.0, 0.0], [2.0, 2.0]]])  # its means are 1.5 and 2
 
@@ -41,7 +41,7 @@ class Product(nn.Module):
 
 def test_heat_by_hand() -> None:
     gradient = torch.tensor([[[4.0, 0.0], [0.0, 0.0]], [[-1.0, -1.0], [0.0, 0.0]]])  # means 1 and -1/2
-    assert heat(MAP, gradient).tolist() == [[0.0, 2.0], [0.0, 2.0]]  # of -1, 2, -1, 2
+    assert weigh_channels(MAP, gradient).tolist() == [[0.0, 2.0], [0.0, 2.0]]  # of -1, 2, -1, 2
 
 
 def test_a_tiny_network_by_hand() -> None:
@@ -133,7 +133,7 @@ def test_a_flattened_map_counts_too() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 9, 4))
     found = grad_cam(network, x := torch.randn(1, 1, 3, 3), 1)[1]
     map_CHW, weight_CHW = network[:2](x)[0], network[3].weight[1].view(2, 3, 3)
-    torch.testing.assert_close(found, heat(map_CHW, weight_CHW).detach())
+    torch.testing.assert_close(found, weigh_channels(map_CHW, weight_CHW).detach())
 
 
 def test_networks_without_maps_are_refused() -> None:

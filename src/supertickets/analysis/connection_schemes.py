@@ -63,10 +63,10 @@ class JudgedSchemes:
         return float(self.quality[(self.schemes == torch.tensor(scheme)).all(1)][0])
 
 
-def judged_schemes(spec: ResNetSpec, schemes: Tensor, quality: Tensor) -> JudgedSchemes:
+def sort_schemes(spec: ResNetSpec, schemes: Tensor, quality: Tensor) -> JudgedSchemes:
     """Puts judged schemes (S, M) and their quality (S,) in order; of equals the first stays first."""
     order = quality.argsort(descending=True, stable=True)
-    return JudgedSchemes(spec, schemes[order], quality[order], parameters(spec, schemes[order]))
+    return JudgedSchemes(spec, schemes[order], quality[order], count_parameters(spec, schemes[order]))
 
 
 @dataclass(frozen=True)
@@ -95,17 +95,17 @@ def read_scheme_search(run: Path) -> JudgedSchemes:
     spec = Ticket.from_pretrained(run / SHARED_DIR).spec
     assert isinstance(spec, ResNetSpec)
     with (run / SCHEMES_FILE).open() as file:
-        found = {row["scheme"]: float(row["quality"]) for row in csv.DictReader(file)}
-    if {without_connections(spec).scheme, spec.scheme} - set(found):
+        qualities = {row["scheme"]: float(row["quality"]) for row in csv.DictReader(file)}
+    if {without_connections(spec).scheme, spec.scheme} - set(qualities):
         raise UserError(
             f"{run} has judged too few schemes to compare: no connection and all of them are missing; begin with "
             f"supertickets search ... --by ratios --shared {run}"
         )
-    schemes = torch.tensor([[digit == "1" for digit in scheme.replace("|", "")] for scheme in found])
-    return judged_schemes(spec, schemes, torch.tensor([*found.values()], dtype=torch.float64))
+    schemes = torch.tensor([[digit == "1" for digit in scheme.replace("|", "")] for scheme in qualities])
+    return sort_schemes(spec, schemes, torch.tensor([*qualities.values()], dtype=torch.float64))
 
 
-def parameters(spec: ResNetSpec, schemes: Tensor) -> Tensor:
+def count_parameters(spec: ResNetSpec, schemes: Tensor) -> Tensor:
     """Parameters of the networks of schemes (S, M), (S,): a module counts if any of its blocks is connected."""
     network = spec.build()
     names = [name for stage in spec.names() for name in stage]
@@ -142,8 +142,8 @@ def fit_line(x: Tensor, y: Tensor) -> FittedLine:
     """Fits a line through points; both (N,)."""
     if len(y.unique()) == 1:
         return FittedLine(0.0, 0.0, 1.0)
-    found = linregress(x.numpy(), y.numpy())
-    return FittedLine(float(found.slope), float(found.stderr), float(found.pvalue))
+    fit = linregress(x.numpy(), y.numpy())
+    return FittedLine(float(fit.slope), float(fit.stderr), float(fit.pvalue))
 
 
 def periodicity(scheme: Sequence[bool]) -> tuple[int, float]:
@@ -179,7 +179,7 @@ def summarize_schemes(seen: JudgedSchemes, times: Mapping[int, TimeIncrement]) -
     for number in seen.connections.unique().tolist():
         own = seen.connections == number
         quality, params = seen.quality[own], seen.params[own]
-        longer = sorted(found.percent for i, found in times.items() if own[i])
+        longer = sorted(increment.percent for i, increment in times.items() if own[i])
         rows.append(
             {
                 "connections": number,
@@ -191,14 +191,14 @@ def summarize_schemes(seen: JudgedSchemes, times: Mapping[int, TimeIncrement]) -
                 "percent": [longer[0], statistics.median(longer), longer[-1]] if longer else [],
             }
         )
-    told: dict[str, Any] = {"full": seen.full, "plain": seen.plain, "ratios": rows, "scores": {}}
+    summary: dict[str, Any] = {"full": seen.full, "plain": seen.plain, "ratios": rows, "scores": {}}
     for name, flags in zip(("tickets", "bad"), tickets_and_bad(seen), strict=True):
-        told["scores"][name] = {"schemes": int(flags.sum())}
+        summary["scores"][name] = {"schemes": int(flags.sum())}
         if flags.any():
             score = connection_scores(seen.schemes[flags])
-            told["scores"][name] |= {"by_block": score.tolist(), **asdict(fit_line(_blocks(score), score))}
-    told["quality_per_connection"] = asdict(fit_line(seen.connections.double(), seen.quality))
-    return told
+            summary["scores"][name] |= {"by_block": score.tolist(), **asdict(fit_line(_blocks(score), score))}
+    summary["quality_per_connection"] = asdict(fit_line(seen.connections.double(), seen.quality))
+    return summary
 
 
 def time_schemes(
@@ -235,9 +235,9 @@ def time_networks(specs: dict[str, ResNetSpec], batch: int, repeats: int, thread
         return time_increments({name: partial(module, images) for name, module in modules.items()}, repeats)
 
 
-def schemes_table(told: Mapping[str, Any]) -> Table:
+def schemes_table(summary: Mapping[str, Any]) -> Table:
     """A row per number of connections."""
-    timed = any(row["percent"] for row in told["ratios"])
+    timed = any(row["percent"] for row in summary["ratios"])
     caption = "quality with shared weights, %: least, mean, most; schemes above that of all connected, and below none"
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -247,7 +247,7 @@ def schemes_table(told: Mapping[str, Any]) -> Table:
     )
     for heading in ("on", "schemes", "quality", "parameters, k", "> all", "< none", *(["longer"] if timed else [])):
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in told["ratios"]:
+    for row in summary["ratios"]:
         least, most = (f"{value / 1e3:.1f}" for value in row["params"])
         cells = [
             str(row["connections"]),

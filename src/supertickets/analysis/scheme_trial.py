@@ -54,13 +54,13 @@ def ticket_verdict(one: TrainedScheme, full: TrainedScheme, *, shared: bool) -> 
 
     Where the blocks of a stage share a module, it may be as large.
     """
-    found = {
+    conditions = {
         "sparser": one.scheme.count("1") < full.scheme.count("1"),
         "faster": one.percent < full.percent,
         "smaller": one.params < full.params + shared,
         "as_accurate": one.test >= full.test,
     }
-    return found | {"ticket": all(found.values())}
+    return conditions | {"ticket": all(conditions.values())}
 
 
 def resnet_spec(ticket: Ticket) -> ResNetSpec:
@@ -90,17 +90,17 @@ def train_candidates(
     Raises:
         UserError: The run is no search for connections, or a setting cannot work.
     """
-    found = load(run)
-    told = found.about.get("connection_search")
-    if told is None or not isinstance(found.spec, ResNetSpec):
+    searched = load(run)
+    connected = searched.about.get("connection_search")
+    if connected is None or not isinstance(searched.spec, ResNetSpec):
         raise UserError(f"{run} is no search for connections; begin with supertickets search")
     reject_settings(
         words, ("search.", "prune.", "connect.", "supernet."), "schemes --train", "it trains what was found"
     )
-    recipe = override_settings(recipe_of(found), words)
+    recipe = override_settings(recipe_of(searched), words)
     space = resnet_spec(Ticket.from_pretrained(run / SHARED_DIR))
     ends = (space.scheme, without_connections(space).scheme)
-    candidates = [row["scheme"] for row in told["candidates"]]
+    candidates = [row["scheme"] for row in connected["candidates"]]
     schemes = [*(scheme for scheme in candidates if scheme not in ends), *ends]
     made = {
         scheme: _train_alone(run / ALONE / scheme.replace("|", "-"), scheme_recipe(recipe, scheme))
@@ -108,7 +108,7 @@ def train_candidates(
     }
     specs = {scheme: resnet_spec(made[scheme]) for scheme in (ends[1], *schemes)}
     longer = time_networks(specs, batch, repeats, threads)
-    metric = primary_metric(found.about["test"])
+    metric = primary_metric(searched.about["test"])
     assert metric is not None
 
     def tried(scheme: str) -> TrainedScheme:
@@ -137,21 +137,21 @@ def _train_alone(out: Path, recipe: Recipe) -> Ticket:
     return ticket
 
 
-def trial_table(told: Mapping[str, Any]) -> Table:
+def trial_table(trial: Mapping[str, Any]) -> Table:
     """A row per network, the last two are those with all and without connections; and what the chosen one is."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left", caption=_sentence(told))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left", caption=_sentence(trial))
     table.add_column("scheme", no_wrap=True)
-    for heading in (f"validation {told['metric']}", f"test {told['metric']}", "parameters", "longer than none, %"):
+    for heading in (f"validation {trial['metric']}", f"test {trial['metric']}", "parameters", "longer than none, %"):
         table.add_column(heading, justify="right")
-    for row in told["networks"]:
+    for row in trial["networks"]:
         figures = (abs(row["validation"]), abs(row["test"]))
         cells = [f"{value:.2f}" for value in figures] + [f"{row['params']:,}", f"{row['percent']:.1f}"]
-        table.add_row(row["scheme"], *cells, style="bold" if row["scheme"] == told["chosen"] else None)
+        table.add_row(row["scheme"], *cells, style="bold" if row["scheme"] == trial["chosen"] else None)
     return table
 
 
-def _sentence(told: Mapping[str, Any]) -> str:
-    conditions = {name.replace("_", " "): holds for name, holds in told["verdict"].items() if name != "ticket"}
+def _sentence(trial: Mapping[str, Any]) -> str:
+    conditions = {name.replace("_", " "): holds for name, holds in trial["verdict"].items() if name != "ticket"}
     fails = [name for name, holds in conditions.items() if not holds]
     what = f"is no ticket: not {', not '.join(fails)}" if fails else f"is a ticket: {', '.join(conditions)}"
-    return f"{told['chosen']} {what}, beside all connected (accuracy on the test split, time on this device)"
+    return f"{trial['chosen']} {what}, beside all connected (accuracy on the test split, time on this device)"

@@ -38,10 +38,10 @@ class Summary:
 
 def summarize(values: Iterable[float]) -> Summary | None:
     """Mean and deviation; None of nothing."""
-    found = list(values)
-    if not found:
+    numbers = list(values)
+    if not numbers:
         return None
-    return Summary(statistics.mean(found), statistics.stdev(found) if len(found) > 1 else None, len(found))
+    return Summary(statistics.mean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else None, len(numbers))
 
 
 def paired_differences(ours: Sequence[Row], theirs: Sequence[Row], score: str) -> Summary | None:
@@ -62,12 +62,12 @@ def paired_differences(ours: Sequence[Row], theirs: Sequence[Row], score: str) -
     return summarize(differences)
 
 
-def curve(rows: Iterable[Row], cost: str, score: str) -> list[tuple[float, float]]:
+def build_curve(rows: Iterable[Row], cost: str, score: str) -> list[tuple[float, float]]:
     """A method's curve: its points by cost; of points at one cost, the mean."""
-    found: dict[float, list[float]] = {}
+    by_cost: dict[float, list[float]] = {}
     for row in rows:
-        found.setdefault(float(row[cost]), []).append(float(row[score]))
-    return [(at, statistics.mean(scores)) for at, scores in sorted(found.items())]
+        by_cost.setdefault(float(row[cost]), []).append(float(row[score]))
+    return [(at, statistics.mean(scores)) for at, scores in sorted(by_cost.items())]
 
 
 def score_at(points: Curve, cost: float) -> float | None:
@@ -95,11 +95,11 @@ def cost_at(points: Curve, score: float) -> float | None:
 
 def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """The Pareto front: points that no other beats, being no dearer and no worse and one of both better."""
-    found: list[tuple[float, float]] = []
+    front: list[tuple[float, float]] = []
     for cost, score in sorted(points, key=lambda point: (point[0], -point[1])):
-        if not found or score > found[-1][1]:
-            found.append((cost, score))
-    return found
+        if not front or score > front[-1][1]:
+            front.append((cost, score))
+    return front
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,8 @@ def compare_at_equal_score(ours: Sequence[Row], theirs: Sequence[Row], cost: str
         cost: Column, e.g. "masked_macs".
         score: Column, higher is better.
     """
-    curves = {seed: curve(rows, cost, score) for seed, rows in group_rows(ours, lambda row: row["seed"]).items()}
-    found = []
+    curves = {seed: build_curve(rows, cost, score) for seed, rows in group_rows(ours, lambda row: row["seed"]).items()}
+    comparisons = []
     for ratio, rows in sorted(group_rows(theirs, lambda row: row["ratio"]).items()):
         gains, savings = [], []
         for row in rows:
@@ -141,15 +141,15 @@ def compare_at_equal_score(ours: Sequence[Row], theirs: Sequence[Row], cost: str
             if (needed := cost_at(points, row[score])) is not None:
                 savings.append(1 - needed / row[cost])
         costs, scores = ([row[name] for row in rows] for name in (cost, score))
-        found.append(
+        comparisons.append(
             EqualScore(ratio, statistics.mean(costs), statistics.mean(scores), summarize(gains), summarize(savings))
         )
-    return found
+    return comparisons
 
 
 def group_rows(rows: Iterable[Row], by: Callable[[Row], Any]) -> dict[Any, list[Row]]:
     """Rows by what they have in common, in their order."""
-    found: dict[Any, list[Row]] = {}
+    groups: dict[Any, list[Row]] = {}
     for row in rows:
-        found.setdefault(by(row), []).append(row)
-    return found
+        groups.setdefault(by(row), []).append(row)
+    return groups

@@ -204,12 +204,12 @@ def _explain(options: argparse.Namespace) -> None:
     """show where in figures classifiers look (Grad-CAM), several side by side -> DIR"""
     from ..data import list_images
     from ..ticket import load
-    from ..visualization.explain import explanations, line
+    from ..visualization.explain import explain_images, format_explanation
 
     tickets = [(name, load(name)) for name in (options.ticket, *options.beside)]
     images, save = list_images(options.images), Path(options.save)
-    found = explanations(tickets, images, save, options.name, options.device)
-    print_said(found, lambda said: [line(said)], options.json)
+    found = explain_images(tickets, images, save, options.name, options.device)
+    print_said(found, lambda said: [format_explanation(said)], options.json)
 
 
 def _show(options: argparse.Namespace) -> None:

@@ -73,7 +73,7 @@ def training_line(described: Description) -> str | None:
     )
 
 
-def bench_table(found: Bench, others: Sequence[str], ticket: str) -> Table:
+def bench_table(bench: Bench, others: Sequence[str], ticket: str) -> Table:
     """Median latency per runtime of a ticket and of others, and how many times faster than the last of them it is.
 
     Two others are the network without connections and that with all; then it also tells by how much longer than the
@@ -81,7 +81,7 @@ def bench_table(found: Bench, others: Sequence[str], ticket: str) -> Table:
     """
     table = Table(
         box=box.SIMPLE_HEAD,
-        caption=f"{found.device}; {found.threads} thread(s), batch {found.batch}; "
+        caption=f"{bench.device}; {bench.threads} thread(s), batch {bench.batch}; "
         "median and 10-90% of interleaved runs",
         caption_justify="left",
     )
@@ -92,10 +92,10 @@ def bench_table(found: Bench, others: Sequence[str], ticket: str) -> Table:
     for runtime in ("torch", "onnxruntime"):
         cells: list[str] = []
         for name in names:
-            latency = found.latencies[f"{name}/{runtime}"]
-            longer = f", {100 * (found.ratio(name, names[0], runtime) - 1):+.1f}%" if compared and cells else ""
+            latency = bench.latencies[f"{name}/{runtime}"]
+            longer = f", {100 * (bench.ratio(name, names[0], runtime) - 1):+.1f}%" if compared and cells else ""
             cells.append(f"{latency.median_ms:.2f} ms ({latency.low_ms:.2f}-{latency.high_ms:.2f}){longer}")
-        table.add_row(runtime, *cells, f"{found.ratio(others[-1], ticket, runtime):.2f}x")
+        table.add_row(runtime, *cells, f"{bench.ratio(others[-1], ticket, runtime):.2f}x")
     return table
 
 

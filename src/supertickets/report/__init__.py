@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ..errors import UserError
 from .collect import collect
-from .page import figures_of, html, markdown
-from .sections import page
-from .ticket_latencies import load_recorded, measure_latencies, with_latency
+from .page import list_figures, render_html, render_markdown
+from .sections import build_page
+from .ticket_latencies import load_latencies, measure_latencies, with_latency
 
 __all__ = ["WrittenReport", "write_report"]
 _HTML, _MARKDOWN, _PICTURES, _LATENCY = "report.html", "report.md", "figures", "latency.json"
@@ -56,16 +56,16 @@ def write_report(
         raise UserError(f"{folder} cannot be made ({error.strerror}); choose another --out") from None
     if latency:
         measure_latencies(study.runs, folder / _LATENCY)
-    measured = load_recorded(folder / _LATENCY)
+    measured = load_latencies(folder / _LATENCY)
     if measured is not None:
         study = with_latency(study, measured)
     words = ["supertickets", "report", *map(str, sources), *(["--out", str(out)] if out is not None else [])]
-    title, blocks = page(study, shlex.join([*words, *(["--latency"] if latency else [])]), measured)
+    title, blocks = build_page(study, shlex.join([*words, *(["--latency"] if latency else [])]), measured)
     try:
-        for drawing in figures_of(blocks):
+        for drawing in list_figures(blocks):
             drawing.png(folder / _PICTURES / f"{drawing.name}.png")
-        (folder / _HTML).write_text(html(title, blocks), encoding="utf-8")
-        (folder / _MARKDOWN).write_text(markdown(blocks, _PICTURES), encoding="utf-8")
+        (folder / _HTML).write_text(render_html(title, blocks), encoding="utf-8")
+        (folder / _MARKDOWN).write_text(render_markdown(blocks, _PICTURES), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror}); choose another --out") from None
     return WrittenReport(folder / _HTML, folder / _MARKDOWN, len(study.runs), study.left_out)

@@ -46,7 +46,7 @@ class MethodMean:
     chosen_by: float
 
 
-def means(comparison: Comparison, cost: str) -> list[MethodMean]:
+def method_means(comparison: Comparison, cost: str) -> list[MethodMean]:
     """A point per method and ratio.
 
     Args:
@@ -54,14 +54,14 @@ def means(comparison: Comparison, cost: str) -> list[MethodMean]:
         cost: Column, e.g. "masked_macs"; runs without it do not count.
     """
     test, validation = (f"{split}_{comparison.metric.name}" for split in ("test", "validation"))
-    found = []
+    points = []
     for method, runs in comparison.methods.items():
         for ratio, rows in rows_with_ratio(runs, cost).items():
             score = summarize(row[test] for row in rows)
             assert score is not None
             of_cost, of_choice = (statistics.mean(row[name] for row in rows) for name in (cost, validation))
-            found.append(MethodMean(method, ratio, of_cost, score, of_choice))
-    return found
+            points.append(MethodMean(method, ratio, of_cost, score, of_choice))
+    return points
 
 
 def rows_with_ratio(runs: Sequence[Run], column: str) -> dict[float, list[Row]]:
@@ -70,7 +70,7 @@ def rows_with_ratio(runs: Sequence[Run], column: str) -> dict[float, list[Row]]:
     return dict(sorted(group_rows(have, lambda row: row["ratio"]).items()))
 
 
-def is_on_front(points: Sequence[MethodMean], sign: int = 1) -> list[MethodMean]:
+def choose_front(points: Sequence[MethodMean], sign: int = 1) -> list[MethodMean]:
     """The Pareto front by the validation split, from cheap to dear, so that the test split chooses nothing.
 
     Args:
@@ -112,11 +112,11 @@ def compare_methods(comparison: Comparison, ours: str, theirs: str, cost: str = 
         ratio: paired_differences(rows, others, score)
         for ratio, rows in group_rows(mine, lambda row: row["ratio"]).items()
     }
-    known = {ratio: found for ratio, found in sorted(same.items()) if found is not None}
+    known = {ratio: summary for ratio, summary in sorted(same.items()) if summary is not None}
     return Pair(ours, theirs, tuple(compare_at_equal_score(mine, others, cost, score)), known)
 
 
-def reference(comparison: Comparison) -> str | None:
+def reference_method(comparison: Comparison) -> str | None:
     """The method that the others are compared with first, by what it is and not by its score.
 
     Search-then-prune by magnitude without retraining, as in the paper; else any search-then-prune; else the first.
@@ -186,15 +186,15 @@ _CLAIMS: tuple[tuple[str, Answers], ...] = (
 )
 
 
-def claims(comparison: Comparison, cost: str = "masked_macs") -> list[Claim]:
+def check_claims(comparison: Comparison, cost: str = "masked_macs") -> list[Claim]:
     """The claims of the paper that these methods can speak to, by what the methods are, not by their names."""
     roles = comparison.roles()
-    found = []
+    answered = []
     for text, answers in _CLAIMS:
         names = [(a, b) for a in roles for b in roles if a != b and answers(roles[a], roles[b])]
         if names:
-            found.append(Claim(text, tuple(compare_methods(comparison, a, b, cost) for a, b in names)))
-    return found
+            answered.append(Claim(text, tuple(compare_methods(comparison, a, b, cost) for a, b in names)))
+    return answered
 
 
 def claim_verdict(claim: Claim) -> str:
@@ -203,11 +203,11 @@ def claim_verdict(claim: Claim) -> str:
     if not gains:
         return "The curves of these methods do not reach each other's cost, so nothing can be said at equal cost."
     better, worse = ([gain for gain in gains if sign * gain.mean > 0] for sign in (1, -1))
-    told = f"Better in {len(better)} of {len(gains)} comparisons at equal MACs{_clear(better)}, "
-    told += f"worse in {len(worse)}{_clear(worse)}. "
+    text = f"Better in {len(better)} of {len(gains)} comparisons at equal MACs{_clear(better)}, "
+    text += f"worse in {len(worse)}{_clear(worse)}. "
     values = [gain.mean for gain in gains]
     return (
-        told + f"Mean difference {format_signed(statistics.mean(values))} "
+        text + f"Mean difference {format_signed(statistics.mean(values))} "
         f"({format_signed(min(values))} to {format_signed(max(values))})."
     )
 
@@ -223,7 +223,7 @@ def _clear(gains: Sequence[Summary]) -> str:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingCost:
     """What the tickets of a method cost.
 
     Attributes:
@@ -241,21 +241,23 @@ class Training:
     tickets: int
 
 
-def training(comparison: Comparison) -> list[Training]:
+def training_costs(comparison: Comparison) -> list[TrainingCost]:
     """What it costs to come to a ticket, by method."""
-    found = []
+    costs = []
     for method, runs in comparison.methods.items():
         samples = summarize(run.row["samples"] for run in runs)
         assert samples is not None
         seconds = summarize(run.row["seconds"] for run in runs if run.row["seconds"] is not None)
         steps = {step.key: step.samples for run in runs for step in run.steps}
-        found.append(Training(method, samples, seconds, sum(steps.values()), len(runs)))
-    return found
+        costs.append(TrainingCost(method, samples, seconds, sum(steps.values()), len(runs)))
+    return costs
 
 
-def mean_saving(found: Sequence[Training], comparison: Comparison) -> list[tuple[str, str, float, float | None]]:
+def training_savings(
+    costs: Sequence[TrainingCost], comparison: Comparison
+) -> list[tuple[str, str, float, float | None]]:
     """Share of image passes and seconds that two-in-one training saves against search-then-prune with retraining."""
-    roles, by_name = comparison.roles(), {each.method: each for each in found}
+    roles, by_name = comparison.roles(), {each.method: each for each in costs}
     rows = []
     for ours in (name for name, role in roles.items() if _our_claims(role)):
         for theirs in (name for name, role in roles.items() if role.way == "search-then-prune" and role.retrained):
@@ -274,22 +276,22 @@ def format_signed(value: float, digits: int = 2) -> str:
     return f"{value:+.{digits}f}"
 
 
-def difference(found: Summary | None, share: bool = False) -> str:
+def format_difference(summary: Summary | None, share: bool = False) -> str:
     """A difference over seeds, how many there were; a dash for none."""
-    if found is None:
+    if summary is None:
         return NONE
     if share:
-        spread = "" if found.deviation is None else f" ± {100 * found.deviation:.0f}"
-        return f"{format_signed(100 * found.mean, 0)}{spread}% ({found.count})"
-    spread = "" if found.deviation is None else f" ± {found.deviation:.2f}"
-    return f"{format_signed(found.mean)}{spread} ({found.count})"
+        spread = "" if summary.deviation is None else f" ± {100 * summary.deviation:.0f}"
+        return f"{format_signed(100 * summary.mean, 0)}{spread}% ({summary.count})"
+    spread = "" if summary.deviation is None else f" ± {summary.deviation:.2f}"
+    return f"{format_signed(summary.mean)}{spread} ({summary.count})"
 
 
-def score(found: Summary | None) -> str:
+def format_score(summary: Summary | None) -> str:
     """A score over seeds, how many there were; a dash for none."""
-    return NONE if found is None else f"{found} ({found.count})"
+    return NONE if summary is None else f"{summary} ({summary.count})"
 
 
-def scores(rows: Iterable[Row], column: str) -> Summary | None:
+def summarize_column(rows: Iterable[Row], column: str) -> Summary | None:
     """A column over seeds; rows without it do not count."""
     return summarize(row[column] for row in rows if row.get(column) is not None)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..sweeps.results import percent, rows
+from ..sweeps.results import format_ratio, result_rows
 from ..sweeps.sweep import Point
 from ..tasks import Metric
 from ..tasks.metric import primary_metric
@@ -90,10 +90,10 @@ class Comparison:
     @property
     def methods(self) -> dict[str, list[Run]]:
         """Runs by method, in the order in which they were given."""
-        found: dict[str, list[Run]] = {}
+        by_method: dict[str, list[Run]] = {}
         for run in self.runs:
-            found.setdefault(run.method, []).append(run)
-        return found
+            by_method.setdefault(run.method, []).append(run)
+        return by_method
 
     @property
     def ratios(self) -> list[float]:
@@ -142,38 +142,38 @@ def collect(sources: Sequence[Path]) -> Study:
         UserError: One is neither, is damaged, or nothing is finished.
     """
     left_out: list[str] = []
-    found: list[tuple[Path, Run]] = []
+    entries: list[tuple[Path, Run]] = []
     for source in sources:
         if (source / "points.json").is_file():
-            found += [(source, run) for run in _sweep(source, left_out)]
+            entries += [(source, run) for run in _sweep(source, left_out)]
         elif (source / "run.json").is_file():
-            found += [(source, run) for run in _single_run(source, left_out)]
+            entries += [(source, run) for run in _single_run(source, left_out)]
         elif source.is_dir():
             raise UserError(f"{source} is neither a run nor a sweep (no run.json, no points.json); give its --out")
         else:
             raise UserError(f"{source} does not exist; give the --out of a draw, a training or a sweep")
-    runs = _drop_duplicates(_with_unique_names(found), left_out)
+    runs = _drop_duplicates(_with_unique_names(entries), left_out)
     if not runs:
         raise UserError(f"nothing to report: {left_out[0] if left_out else 'there is no run'}")
     return Study(tuple(_comparisons(runs)), tuple(left_out))
 
 
 def _sweep(root: Path, left_out: list[str]) -> list[Run]:
-    found, open_ = [], []
-    for told in _read(root / "points.json"):
+    finished, open_ = [], []
+    for entry in _read(root / "points.json"):
         try:
-            point = Point(**told)
+            point = Point(**entry)
         except TypeError as error:
             raise UserError(f"{root}/points.json is damaged ({error}); run the sweep again") from None
         if (root / point.key / "result.json").exists():
-            found.append(_run(root / point.key, point, in_sweep=True))
+            finished.append(_run(root / point.key, point, in_sweep=True))
         else:
-            ratio = f", {percent(point.ratio)}" if point.ratio else ""
+            ratio = f", {format_ratio(point.ratio)}" if point.ratio else ""
             open_.append(f"{root / point.key} ({point.method}{ratio}, seed {point.seed}) is not finished")
     left_out += open_[:_NAMED_OPEN]
     if len(open_) > _NAMED_OPEN:
         left_out.append(f"{len(open_) - _NAMED_OPEN} more results of {root} are not finished")
-    return found
+    return finished
 
 
 def _single_run(folder: Path, left_out: list[str]) -> list[Run]:
@@ -200,7 +200,7 @@ def _run(folder: Path, point: Point, in_sweep: bool) -> Run:
     check_format(about, folder / "run.json")
     try:
         steps = _steps(folder)
-        (row,) = rows([dataclasses.replace(point, key=folder.name)], folder.parent)
+        (row,) = result_rows([dataclasses.replace(point, key=folder.name)], folder.parent)
         seconds = [step.seconds for step in steps]
         row["samples"] = sum(step.samples for step in steps)
         row["seconds"] = None if None in seconds else round(sum(s for s in seconds if s is not None), 3)
@@ -216,8 +216,8 @@ def _steps(folder: Path) -> list[Step]:
     if (parent := _parent(folder)) is not None:
         return [*_steps(parent), own]
     lineage = (about.get("metadata") or {}).get("lineage", ())
-    told = [Step(json.dumps(lineage[: i + 1]), step["samples"], None) for i, step in enumerate(lineage)]
-    return [*told, own]
+    earlier = [Step(json.dumps(lineage[: i + 1]), step["samples"], None) for i, step in enumerate(lineage)]
+    return [*earlier, own]
 
 
 def _commands(folder: Path) -> list[tuple[str, str]]:
@@ -239,14 +239,14 @@ def _parent(folder: Path) -> Path | None:
     return folder.parent / _read(path) if path.exists() else None
 
 
-def _with_unique_names(found: Sequence[tuple[Path, Run]]) -> list[Run]:
+def _with_unique_names(entries: Sequence[tuple[Path, Run]]) -> list[Run]:
     """Gives single runs the names that a sweep has for their settings; tells equal names apart by directory."""
     known: dict[tuple[str, str], str] = {}
-    for _, run in found:
+    for _, run in entries:
         if run.in_sweep:
             known.setdefault((run.row["recipe"], identity(run.about)), run.method)
     named = []
-    for source, run in found:
+    for source, run in entries:
         method = run.method if run.in_sweep else known.get((run.row["recipe"], identity(run.about)), run.method)
         named.append((source, dataclasses.replace(run, row={**run.row, "method": method})))
     first: dict[tuple[str, str], dict[str, Path]] = {}
@@ -275,15 +275,15 @@ def _drop_duplicates(runs: Sequence[Run], left_out: list[str]) -> list[Run]:
 
 def _comparisons(runs: Sequence[Run]) -> list[Comparison]:
     """Parts runs that say nothing about each other: other recipes, metrics or data."""
-    found: dict[tuple[str, Metric, str], list[Run]] = {}
+    groups: dict[tuple[str, Metric, str], list[Run]] = {}
     for run in runs:
         metric = primary_metric(name.removeprefix("test_") for name in run.row) or Metric("", "")
         data = str(run.about.get("data"))
-        found.setdefault((run.row["recipe"], metric, data), []).append(run)
-    names = [recipe for recipe, *_ in found]
+        groups.setdefault((run.row["recipe"], metric, data), []).append(run)
+    names = [recipe for recipe, *_ in groups]
     return [
         Comparison(f"{recipe} (data {data[:8]})" if names.count(recipe) > 1 else recipe, metric, tuple(some))
-        for (recipe, metric, data), some in found.items()
+        for (recipe, metric, data), some in groups.items()
     ]
 
 

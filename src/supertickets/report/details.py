@@ -12,7 +12,7 @@ from ..training import read_events
 from .claims import NONE
 from .collect import Comparison, Run
 from .page import Block, Figures, Fold, Table, Text
-from .run_figures import kinds, places, run_figures
+from .run_figures import count_units, draw_run_figures, unit_kinds
 from .tradeoff_figure import ratio_label
 
 MOST = 12  # runs that are shown one by one
@@ -30,23 +30,23 @@ _FIGURES = {
 }
 
 
-def best_runs(comparison: Comparison) -> list[Run]:
+def example_runs(comparison: Comparison) -> list[Run]:
     """Runs that are shown one by one: those given as such, and of a sweep's methods the one in the middle.
 
     The middle of ratios and seeds, not the best: nothing is chosen by a score.
     """
-    found = []
+    chosen = []
     for runs in comparison.methods.values():
-        found += [run for run in runs if not run.in_sweep]
+        chosen += [run for run in runs if not run.in_sweep]
         swept = [run for run in runs if run.in_sweep]
         if swept:
             ratios = sorted({run.ratio for run in swept})
             same = sorted((run for run in swept if run.ratio == ratios[len(ratios) // 2]), key=lambda run: run.seed)
-            found.append(same[(len(same) - 1) // 2])
-    return found[:MOST]
+            chosen.append(same[(len(same) - 1) // 2])
+    return chosen[:MOST]
 
 
-def details(run: Run, comparison: Comparison, name: str, alone: bool) -> list[Block]:
+def describe_run(run: Run, comparison: Comparison, name: str, alone: bool) -> list[Block]:
     """All that is known of a run.
 
     Args:
@@ -64,7 +64,7 @@ def details(run: Run, comparison: Comparison, name: str, alone: bool) -> list[Bl
     except UserError as error:
         blocks.append(Text(f"Its ticket cannot be shown: {error}"))
     else:
-        blocks.append(Figures(run_figures(name, ticket, epochs, comparison.metric.name)))
+        blocks.append(Figures(draw_run_figures(name, ticket, epochs, comparison.metric.name)))
         if isinstance(ticket.spec, HRNetSpec):
             blocks.append(Fold("Units as a table", [_units(ticket.spec)]))
         if ticket.mask:
@@ -107,10 +107,10 @@ def _number(value: float) -> str:
 
 def _units(spec: HRNetSpec) -> Table:
     rows = []
-    for (place, branch), (left, most) in places(spec).items():
+    for (place, branch), (left, most) in count_units(spec).items():
         cells = [f"{have} of {of}" if of else "" for have, of in zip(left, most, strict=True)]
         rows.append([f"{place}, branch {branch}", *cells])
-    return Table(["place", *kinds(spec)], rows, "Search units left, of those in the supernet.")
+    return Table(["place", *unit_kinds(spec)], rows, "Search units left, of those in the supernet.")
 
 
 def _layers(ticket: Ticket) -> Table:

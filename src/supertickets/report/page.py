@@ -74,21 +74,21 @@ class Fold:
 Block = Heading | Text | Table | Figures | Command | Fold
 
 
-def figures_of(blocks: Iterable[Block]) -> list[Figure]:
+def list_figures(blocks: Iterable[Block]) -> list[Figure]:
     """All drawings of a page."""
-    found: list[Figure] = []
+    figures: list[Figure] = []
     for block in blocks:
         if isinstance(block, Figures):
-            found += block.drawings
+            figures += block.drawings
         elif isinstance(block, Fold):
-            found += figures_of(block.blocks)
-    return found
+            figures += list_figures(block.blocks)
+    return figures
 
 
 # HTML ----------------------------------------------------------------------------------------------------------------
 
 
-def html(title: str, blocks: Sequence[Block]) -> str:
+def render_html(title: str, blocks: Sequence[Block]) -> str:
     """One file that opens without a network: styles and drawings are inside, there is no script."""
     style = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
     return (
@@ -165,7 +165,7 @@ def _anchor(text: str) -> str:
 # Markdown ------------------------------------------------------------------------------------------------------------
 
 
-def markdown(blocks: Sequence[Block], folder: str) -> str:
+def render_markdown(blocks: Sequence[Block], folder: str) -> str:
     """The same with figures in files.
 
     Args:

@@ -53,7 +53,7 @@ class Role:
     retrained: bool
 
 
-def steps_of(about: Record) -> list[Record]:
+def list_steps(about: Record) -> list[Record]:
     """Every command that led to a run's ticket, as its record has them, the oldest first, its own last."""
     made, recipe = about.get("metadata") or {}, about["recipe"]
     own = {"command": about["command"], "recipe": recipe["name"], "sparse": bool(recipe["prune"]["ratio"])}
@@ -63,7 +63,7 @@ def steps_of(about: Record) -> list[Record]:
 
 def recipe_name(about: Record) -> str:
     """The recipe that a ticket is measured by: without what commands add to its name."""
-    steps = steps_of(about)
+    steps = list_steps(about)
     last = max((i for i, step in enumerate(steps) if step["command"] == "transfer"), default=0)
     name = str(steps[last]["recipe"])
     return name.removesuffix(f"-from-{steps[last - 1]['recipe']}") if last else name
@@ -71,7 +71,7 @@ def recipe_name(about: Record) -> str:
 
 def role_of(about: Record) -> Role:
     """The role of a run in the comparisons of the paper (Sec. 4.2, 4.3)."""
-    steps, prune = steps_of(about), about["recipe"]["prune"]
+    steps, prune = list_steps(about), about["recipe"]["prune"]
     commands = [step["command"] for step in steps]
     way: Literal["two-in-one", "search-then-prune", "other"] = "other"
     if commands[0] == "draw" and "transfer" not in commands:
@@ -86,7 +86,7 @@ def role_of(about: Record) -> Role:
 
 def method_name(about: Record) -> str:
     """What a run that belongs to no sweep is called."""
-    steps, prune = steps_of(about), about["recipe"]["prune"]
+    steps, prune = list_steps(about), about["recipe"]["prune"]
     name = ""
     for before, step in zip([None, *steps], steps, strict=False):
         command = step["command"]
@@ -107,15 +107,15 @@ def method_name(about: Record) -> str:
 
 def describe_method(about: Record) -> str:
     """The commands of a method in one line, e.g. "draw, then prune (magnitude), then retrain (10 epochs)"."""
-    told = []
-    for step in steps_of(about):
+    phrases = []
+    for step in list_steps(about):
         searched = step["command"] == "draw" and not step["sparse"]
-        told.append("draw without pruning" if searched else str(step["command"]))
+        phrases.append("draw without pruning" if searched else str(step["command"]))
         if "criterion" in step:
-            told[-1] += f" ({step['criterion']})"
+            phrases[-1] += f" ({step['criterion']})"
     if about["command"] in ("retrain", "transfer"):
-        told[-1] += f" ({about['recipe']['epochs']} epochs)"
-    return ", then ".join(told)
+        phrases[-1] += f" ({about['recipe']['epochs']} epochs)"
+    return ", then ".join(phrases)
 
 
 def settings_of(about: Record) -> dict[str, Any]:
@@ -126,7 +126,9 @@ def settings_of(about: Record) -> dict[str, Any]:
 
 def identity(about: Record) -> str:
     """Equal for runs that differ in seed and ratio alone."""
-    steps = [{key: step.get(key) for key in ("command", "criterion", "batches", "rounds")} for step in steps_of(about)]
+    steps = [
+        {key: step.get(key) for key in ("command", "criterion", "batches", "rounds")} for step in list_steps(about)
+    ]
     samples = [step.get("samples") for step in (about.get("metadata") or {}).get("lineage", ())]
     return json.dumps([steps, samples, settings_of(about)], sort_keys=True)
 
@@ -143,12 +145,12 @@ def chosen_settings(about: Record, origin: Record | None) -> dict[str, Any]:
     """
     if origin is None:
         return {}
-    found = settings_of(origin)
+    settings = settings_of(origin)
     if not origin["recipe"]["prune"]["ratio"]:
-        found = {name: value for name, value in found.items() if not name.startswith("prune.")}
-        if any(step["command"] == "prune" for step in steps_of(about)):
-            found |= {name: value for name, value in settings_of(about).items() if name in PRUNE_USES}
-    return found
+        settings = {name: value for name, value in settings.items() if not name.startswith("prune.")}
+        if any(step["command"] == "prune" for step in list_steps(about)):
+            settings |= {name: value for name, value in settings_of(about).items() if name in PRUNE_USES}
+    return settings
 
 
 def command_of(about: Record, out: str, ticket: str = "TICKET", alone: bool = True) -> str:

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure as MplFigure
 from ..cost import count
 from ..models import HRNetSpec
 from ..ticket import Ticket
-from ..visualization.curves import density_per_layer, score_over_epochs, size_over_epochs
+from ..visualization.curves import draw_density, draw_score, draw_size
 from ..visualization.style import BLUE, GRID, MUTED, ORANGE, style_axes
 from .svg_figure import FIGURE_STYLE, WIDTH, Figure, new_figure, show_plain_numbers
 
 
-def run_figures(name: str, ticket: Ticket, epochs: Sequence[Mapping[str, Any]], metric: str) -> list[Figure]:
+def draw_run_figures(name: str, ticket: Ticket, epochs: Sequence[Mapping[str, Any]], metric: str) -> list[Figure]:
     """What became of a run.
 
     Args:
@@ -40,7 +40,7 @@ def _over_epochs(name: str, ticket: Ticket, epochs: Sequence[Mapping[str, Any]],
     drawings = []
     if any(metric in record for record in epochs):
         figure, plot = new_figure(3.1)
-        score_over_epochs(plot, epochs)
+        draw_score(plot, epochs)
         drawings.append(Figure(f"{name}-score", "Validation score and sparsity over epochs", figure))
     figure, plot = new_figure(3.1)
     plot.set_title("Loss", loc="left")
@@ -57,7 +57,7 @@ def _over_epochs(name: str, ticket: Ticket, epochs: Sequence[Mapping[str, Any]],
     units, macs = sum(map(len, full.unit_groups())), count(full).macs
     if any((record["units"], record["masked_macs"]) != (units, macs) for record in epochs):
         figure, plot = new_figure(3.1)
-        size_over_epochs(plot, epochs, units, macs)
+        draw_size(plot, epochs, units, macs)
         drawings.append(Figure(f"{name}-size", "Search units and MACs that are left, over epochs", figure))
     return drawings
 
@@ -66,7 +66,7 @@ def _density(name: str, ticket: Ticket) -> Figure:
     figure, plot = new_figure(3.1)
     drawing = Figure(name, "Weights per layer: all, and those that are left", figure)
     layers = [row.weight for row in ticket.cost.layers if row.weight is not None and row.weight in ticket.mask]
-    density_per_layer(plot, [ticket.mask[layer] for layer in layers])
+    draw_density(plot, [ticket.mask[layer] for layer in layers])
     plot.set_title("Weights per layer: all (grey) and left", loc="left")
     show_plain_numbers(plot.yaxis)
     for patches in (plot.patches[: len(layers)], plot.patches[len(layers) :]):
@@ -81,47 +81,47 @@ def _density(name: str, ticket: Ticket) -> Figure:
 # Units ---------------------------------------------------------------------------------------------------------------
 
 
-def places(spec: HRNetSpec) -> dict[tuple[str, int], tuple[list[int], list[int]]]:
+def count_units(spec: HRNetSpec) -> dict[tuple[str, int], tuple[list[int], list[int]]]:
     """Search units per place and branch: those left and those of the supernet, by kernel size, tokens last.
 
     Places are the parallel and the fuse modules of every stage, and the head; what leads to a branch belongs to it.
     """
     full = spec.full_units()
-    found: dict[tuple[str, int], tuple[list[int], list[int]]] = {}
+    by_place: dict[tuple[str, int], tuple[list[int], list[int]]] = {}
     for block, units in spec.units.items():
-        left, most = found.setdefault(_place(block), ([0] * (len(units.hidden) + 1), [0] * (len(units.hidden) + 1)))
+        left, most = by_place.setdefault(_place(block), ([0] * (len(units.hidden) + 1), [0] * (len(units.hidden) + 1)))
         for counts, each in ((left, units), (most, full[block])):
             for i, number in enumerate((*each.hidden, each.tokens)):
                 counts[i] += number
-    return found
+    return by_place
 
 
 def _place(block: str) -> tuple[str, int]:
     """Where a block is: the name of its row, and its branch from 1."""
-    if found := re.fullmatch(r"s(\d+)_b(\d+)_\d+", block):
-        return f"stage {int(found[1]) + 1}", int(found[2]) + 1
-    if found := re.fullmatch(r"s(\d+)_(?:fuse_\d+to|new_)(\d+)", block):
-        return f"fuse {int(found[1]) + 1}", int(found[2]) + 1
-    found = re.search(r"_(\d+)$", block)
-    return "head", int(found[1]) + 1 if found else 1
+    if match := re.fullmatch(r"s(\d+)_b(\d+)_\d+", block):
+        return f"stage {int(match[1]) + 1}", int(match[2]) + 1
+    if match := re.fullmatch(r"s(\d+)_(?:fuse_\d+to|new_)(\d+)", block):
+        return f"fuse {int(match[1]) + 1}", int(match[2]) + 1
+    match = re.search(r"_(\d+)$", block)
+    return "head", int(match[1]) + 1 if match else 1
 
 
-def kinds(spec: HRNetSpec) -> list[str]:
+def unit_kinds(spec: HRNetSpec) -> list[str]:
     """Kernel sizes, and tokens, as `places` has them."""
     return [*(f"{kernel}x{kernel}" for kernel in spec.style.kernels), "tokens"]
 
 
 def _units(name: str, spec: HRNetSpec) -> Figure:
-    found = places(spec)
-    rows = list(dict.fromkeys(place for place, _ in found))
-    branches = sorted({branch for _, branch in found})
-    shown = [(i, kind) for i, kind in enumerate(kinds(spec)) if any(most[i] for _, most in found.values())]
+    by_place = count_units(spec)
+    rows = list(dict.fromkeys(place for place, _ in by_place))
+    branches = sorted({branch for _, branch in by_place})
+    shown = [(i, kind) for i, kind in enumerate(unit_kinds(spec)) if any(most[i] for _, most in by_place.values())]
     figure = MplFigure(figsize=(WIDTH, 1.0 + 0.3 * len(rows)), layout="constrained")
     drawing = Figure(name, "Search units that are left, per place, branch and kernel size", figure)
     plots = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     figure.suptitle("Search units left, per branch and kernel size", x=0.01, ha="left", fontsize=10.5)
     for plot, (i, kind) in zip(plots, shown, strict=True):
-        for (place, branch), (left, most) in found.items():
+        for (place, branch), (left, most) in by_place.items():
             if most[i]:
                 _cell(plot, drawing, branches.index(branch), rows.index(place), left[i], most[i], f"{place}, {kind}")
         plot.set_title(kind, fontsize=9.5)

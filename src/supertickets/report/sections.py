@@ -7,32 +7,32 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..sweeps.results import percent
+from ..sweeps.results import format_ratio
 from .claims import (
     NONE,
     Claim,
     Pair,
+    check_claims,
+    choose_front,
     claim_verdict,
-    claims,
     compare_methods,
-    difference,
+    format_difference,
+    format_score,
     format_signed,
-    is_on_front,
-    mean_saving,
-    means,
-    reference,
+    method_means,
+    reference_method,
     rows_with_ratio,
-    score,
-    scores,
-    training,
+    summarize_column,
+    training_costs,
+    training_savings,
 )
 from .collect import Comparison, Run, Study
-from .details import best_runs, details
+from .details import describe_run, example_runs
 from .page import Block, Cell, Command, Figures, Fold, Heading, Link, Table, Text
 from .roles import describe_method, differing_settings
-from .svg_figure import short_name
+from .svg_figure import format_short
 from .ticket_latencies import RUNTIMES, MeasuredLatencies
-from .tradeoff_figure import Axis, tradeoff
+from .tradeoff_figure import Axis, draw_tradeoff
 
 _AXES = (
     Axis("masked_macs", "MACs under the mask, per layer (log)", True, "macs"),
@@ -54,7 +54,7 @@ _MACS = (
 )
 
 
-def page(study: Study, said: str, measured: MeasuredLatencies | None) -> tuple[str, list[Block]]:
+def build_page(study: Study, said: str, measured: MeasuredLatencies | None) -> tuple[str, list[Block]]:
     """The whole report.
 
     Args:
@@ -76,7 +76,7 @@ def page(study: Study, said: str, measured: MeasuredLatencies | None) -> tuple[s
         blocks += _comparison(comparison, f"r{i + 1}", anchors, measured)
     blocks.append(Heading("Commands"))
     blocks.append(Text(_COMMANDS))
-    commands = [Command(anchor, told, text) for anchor, told, text in anchors.values()]
+    commands = [Command(anchor, label, text) for anchor, label, text in anchors.values()]
     blocks.append(Fold(_count(len(commands), "command"), commands, is_open=len(commands) < _MANY))
     return title, blocks
 
@@ -89,12 +89,12 @@ _COMMANDS = (
 
 def _anchors(study: Study) -> dict[str, tuple[str, str, str]]:
     """By directory: an anchor, what is said above the command, and the command; parents before children."""
-    found: dict[str, tuple[str, str, str]] = {}
+    anchors: dict[str, tuple[str, str, str]] = {}
     for run in study.runs:
         for folder, text in run.commands:
             seed = f"{folder}, seed {run.seed}"
-            found.setdefault(folder, (f"c{len(found) + 1}", f"c{len(found) + 1}: {seed}", text))
-    return found
+            anchors.setdefault(folder, (f"c{len(anchors) + 1}", f"c{len(anchors) + 1}: {seed}", text))
+    return anchors
 
 
 def _comparison(
@@ -113,22 +113,22 @@ def _comparison(
         blocks += _at_equal(comparison)
         blocks += _training(comparison)
         blocks += _methods(comparison)
-    picked = best_runs(comparison)
+    picked = example_runs(comparison)
     if len(runs) > 1:
         blocks += [Heading("Single runs", 3), Text(_selected_runs(comparison, picked))]
     for i, run in enumerate(picked):
-        blocks += details(run, comparison, f"{name}-{i + 1}", alone=len(picked) == 1)
+        blocks += describe_run(run, comparison, f"{name}-{i + 1}", alone=len(picked) == 1)
     blocks.append(_all_results(comparison, anchors))
     return blocks
 
 
 def _scope(comparison: Comparison) -> str:
-    ratios = [percent(ratio) for ratio in comparison.ratios if ratio]
+    ratios = [format_ratio(ratio) for ratio in comparison.ratios if ratio]
     seeds = ", ".join(map(str, comparison.seeds))
-    told = f"{_count(len(comparison.runs), 'run')} of {_count(len(comparison.methods), 'method')}"
-    told += f"; sparsity {', '.join(ratios)}" if ratios else ""
-    told += f"; seed{'s' if len(comparison.seeds) > 1 else ''} {seeds}."
-    return told + (" With one seed there is no deviation, and no difference is clear." if not seeds.count(",") else "")
+    text = f"{_count(len(comparison.runs), 'run')} of {_count(len(comparison.methods), 'method')}"
+    text += f"; sparsity {', '.join(ratios)}" if ratios else ""
+    text += f"; seed{'s' if len(comparison.seeds) > 1 else ''} {seeds}."
+    return text + (" With one seed there is no deviation, and no difference is clear." if not seeds.count(",") else "")
 
 
 def _count(number: int, what: str) -> str:
@@ -139,12 +139,12 @@ def _count(number: int, what: str) -> str:
 
 
 def _in_short(comparison: Comparison) -> list[Block]:
-    found = claims(comparison)
+    answers = check_claims(comparison)
     costs = _saved(comparison)
-    if not found and not costs:
+    if not answers and not costs:
         return []
     blocks: list[Block] = [Heading("The paper's claims, and these runs", 3), Text(_AT_EQUAL)]
-    for claim in found:
+    for claim in answers:
         blocks += [Heading(claim.text, 4), Text(claim_verdict(claim)), *_claim(claim, comparison)]
     return blocks + costs
 
@@ -159,7 +159,7 @@ _AT_EQUAL = (
 def _claim(claim: Claim, comparison: Comparison) -> list[Block]:
     ratios = sorted({at.ratio for each in claim.pairs for at in each.at})
     rows = [[p.ours, p.theirs, *_cells(p, ratios), _range(_savings(p))] for p in claim.pairs]
-    head = ["method", "over", *(f"at {percent(ratio)}" for ratio in ratios), "MACs saved at the same score"]
+    head = ["method", "over", *(f"at {format_ratio(ratio)}" for ratio in ratios), "MACs saved at the same score"]
     table = Table(head, rows)
     blocks: list[Block] = [Fold(_count(len(rows), "pair"), [table])] if len(rows) > _MANY else [table]
     settings = comparison.settings()
@@ -179,7 +179,7 @@ _ASKED = ("prune.progressive", "prune.reactivate", "prune.restore")
 
 def _cells(each: Pair, ratios: Sequence[float]) -> list[str]:
     known = {at.ratio: at.gain for at in each.at}
-    return [difference(known.get(ratio)) for ratio in ratios]
+    return [format_difference(known.get(ratio)) for ratio in ratios]
 
 
 def _savings(each: Pair) -> list[float]:
@@ -196,11 +196,11 @@ def _range(shares: Iterable[float | None]) -> str:
 
 
 def _saved(comparison: Comparison) -> list[Block]:
-    found = mean_saving(training(comparison), comparison)
-    if not found:
+    savings = training_savings(training_costs(comparison), comparison)
+    if not savings:
         return []
-    rows = [[ours, theirs, _range([samples]), _range([seconds])] for ours, theirs, samples, seconds in found]
-    passes, time = (_range(column) for column in list(zip(*found, strict=True))[2:])
+    rows = [[ours, theirs, _range([samples]), _range([seconds])] for ours, theirs, samples, seconds in savings]
+    passes, time = (_range(column) for column in list(zip(*savings, strict=True))[2:])
     text = "What a ticket without retraining saves against searching, pruning and retraining, on the whole way to it: "
     text += f"{passes} of the image passes, {'an unknown share' if time == NONE else time} of the time."
     table = Table(["method", "against", "image passes saved", "training time saved"], rows)
@@ -224,7 +224,7 @@ def _figures(comparison: Comparison, name: str, measured: MeasuredLatencies | No
             "retrained. Rings: on the Pareto front by the validation split."
         )
     )
-    blocks.append(Figures([tradeoff(comparison, axis, f"{name}-{axis.name}") for axis in axes]))
+    blocks.append(Figures([draw_tradeoff(comparison, axis, f"{name}-{axis.name}") for axis in axes]))
     if measured is None:
         blocks.append(Text("Latency is not measured; supertickets report RUN... --latency times every ticket here."))
     else:
@@ -236,21 +236,21 @@ def _figures(comparison: Comparison, name: str, measured: MeasuredLatencies | No
 
 def _points(comparison: Comparison, axes: Sequence[Axis]) -> Table:
     """A row per large mark."""
-    best = {(p.method, p.ratio) for p in is_on_front(means(comparison, "masked_macs"), comparison.metric.sign)}
+    best = {(p.method, p.ratio) for p in choose_front(method_means(comparison, "masked_macs"), comparison.metric.sign)}
     test, validation = (f"{split}_{comparison.metric.name}" for split in ("test", "validation"))
     rows = []
     for method, runs in comparison.methods.items():
         for ratio, some in rows_with_ratio(runs, "masked_macs").items():
-            cells = [score(scores(some, name)) for name in (test, validation)]
+            cells = [format_score(summarize_column(some, name)) for name in (test, validation)]
             costs = [_mean(some, axis) for axis in axes]
-            rows.append([method, percent(ratio), *cells, *costs, "yes" if (method, ratio) in best else ""])
+            rows.append([method, format_ratio(ratio), *cells, *costs, "yes" if (method, ratio) in best else ""])
     head = ["method", "ratio", f"{comparison.metric.display_name}, test", "validation", *(axis.label for axis in axes)]
     return Table([*head, "front (MACs under the mask)"], rows)
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], axis: Axis) -> str:
     values = [row[axis.column] for row in rows if row.get(axis.column) is not None]
-    return short_name(statistics.mean(values)) if values else NONE
+    return format_short(statistics.mean(values)) if values else NONE
 
 
 def _ablation(comparison: Comparison) -> list[Block]:
@@ -271,12 +271,12 @@ def _by_ratio(comparison: Comparison, column: str, caption: str = "") -> Table:
     rows: list[list[Cell]] = []
     for method, runs in comparison.methods.items():
         cells = rows_with_ratio(runs, column)
-        rows.append([method, *(score(scores(cells[r], column)) if r in cells else "" for r in ratios)])
-    return Table(["method", *map(percent, ratios)], rows, caption)
+        rows.append([method, *(format_score(summarize_column(cells[r], column)) if r in cells else "" for r in ratios)])
+    return Table(["method", *map(format_ratio, ratios)], rows, caption)
 
 
 def _at_equal(comparison: Comparison) -> list[Block]:
-    first = reference(comparison)
+    first = reference_method(comparison)
     if first is None:
         return []
     names = [first, *(name for name in comparison.methods if name != first)]
@@ -296,16 +296,16 @@ def _against(comparison: Comparison, name: str) -> list[Table]:
     """Three tables, without rows and without tables that have no figure."""
     pairs = [compare_methods(comparison, other, name) for other in comparison.methods if other != name]
     points = pairs[0].at
-    head = ["method", *(f"{percent(p.ratio)}: {short_name(p.cost)}, {abs(p.score):.2f}" for p in points)]
-    gains = [[p.ours, *(difference(at.gain) for at in p.at)] for p in pairs]
-    savings = [[p.ours, *(difference(at.saved, share=True) for at in p.at)] for p in pairs]
+    head = ["method", *(f"{format_ratio(p.ratio)}: {format_short(p.cost)}, {abs(p.score):.2f}" for p in points)]
+    gains = [[p.ours, *(format_difference(at.gain) for at in p.at)] for p in pairs]
+    savings = [[p.ours, *(format_difference(at.saved, share=True) for at in p.at)] for p in pairs]
     ratios = sorted({ratio for p in pairs for ratio in p.paired})
-    same = [[p.ours, *(difference(p.paired.get(ratio)) for ratio in ratios)] for p in pairs]
+    same = [[p.ours, *(format_difference(p.paired.get(ratio)) for ratio in ratios)] for p in pairs]
     called = comparison.metric.display_name
     tables = (
         (head, gains, f"Test {called} gained at the MACs of {name} (its ratio, MACs and score above)."),
         (head, savings, f"Share of the MACs of {name} that is saved at its score; negative: more are needed."),
-        (["method", *map(percent, ratios)], same, f"Test {called} gained at the same ratio, at unequal MACs."),
+        (["method", *map(format_ratio, ratios)], same, f"Test {called} gained at the same ratio, at unequal MACs."),
     )
     known = [
         (names, [row for row in rows if set(row[1:]) > {NONE} or NONE not in row], said) for names, rows, said in tables
@@ -315,11 +315,11 @@ def _against(comparison: Comparison, name: str) -> list[Table]:
 
 def _training(comparison: Comparison) -> list[Block]:
     rows = []
-    for found in training(comparison):
-        seconds = NONE if found.seconds is None else f"{found.seconds.mean:,.0f}"
-        spread = "" if found.seconds is None or found.seconds.deviation is None else f"{found.seconds.deviation:,.0f}"
-        together = f"{found.together:,} for {found.tickets}"
-        rows.append([found.method, f"{found.samples.mean:,.0f}", seconds, spread, together])
+    for cost in training_costs(comparison):
+        seconds = NONE if cost.seconds is None else f"{cost.seconds.mean:,.0f}"
+        spread = "" if cost.seconds is None or cost.seconds.deviation is None else f"{cost.seconds.deviation:,.0f}"
+        together = f"{cost.together:,} for {cost.tickets}"
+        rows.append([cost.method, f"{cost.samples.mean:,.0f}", seconds, spread, together])
     text = (
         "Image passes and training time on the whole way to one ticket, searching and retraining included, means over "
         "all ratios and seeds. Search-then-prune can prune one search to many ratios: the last column counts what "
@@ -370,7 +370,7 @@ def _all_results(comparison: Comparison, anchors: Mapping[str, tuple[str, str, s
     rows: list[list[Cell]] = []
     for run in comparison.runs:
         row, folder = run.row, run.commands[-1][0]
-        cells: list[Cell] = [run.method, percent(run.ratio) if run.ratio else NONE, str(run.seed)]
+        cells: list[Cell] = [run.method, format_ratio(run.ratio) if run.ratio else NONE, str(run.seed)]
         cells += [NONE if name not in row else f"{row[name]:.4g}" for name in metrics]
         cells += [f"{row['sparsity']:.2%}"]
         cells += [f"{row[n]:,}" for n in ("params", "nonzero_params", "macs", "masked_macs", "paper_macs", "samples")]

@@ -101,10 +101,10 @@ def new_figure(height: float) -> tuple[MplFigure, Axes]:
 def show_plain_numbers(axis: MplAxis) -> None:
     """Labels of a logarithmic axis without powers."""
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: short_name(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: format_short(value)))
 
 
-def short_name(value: float) -> str:
+def format_short(value: float) -> str:
     """Three digits at most, and a unit."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= 0.9995 * size:

@@ -38,17 +38,17 @@ def measure_latencies(runs: Sequence[Run], path: Path) -> None:
     Raises:
         UserError: A ticket is missing or damaged.
     """
-    folders = {weights_of(run): run for run in reversed(runs)}
-    found = bench({key: load(run.folder) for key, run in folders.items() if key}, repeats=_REPEATS)
+    folders = {weights_hash(run): run for run in reversed(runs)}
+    results = bench({key: load(run.folder) for key, run in folders.items() if key}, repeats=_REPEATS)
     tickets: dict[str, dict[str, Any]] = {key: {"run": str(run.folder)} for key, run in folders.items() if key}
-    for name, latency in found.latencies.items():
+    for name, latency in results.latencies.items():
         key, runtime = name.rsplit("/", 1)
         tickets[key][runtime] = dataclasses.asdict(latency)
-    about = {"device": found.device, "threads": found.threads, "batch": found.batch, "repeats": _REPEATS}
+    about = {"device": results.device, "threads": results.threads, "batch": results.batch, "repeats": _REPEATS}
     write_json(path, about | {"tickets": tickets})
 
 
-def load_recorded(path: Path) -> MeasuredLatencies | None:
+def load_latencies(path: Path) -> MeasuredLatencies | None:
     """Reads what `measure` wrote; None if there is no file.
 
     Raises:
@@ -59,8 +59,8 @@ def load_recorded(path: Path) -> MeasuredLatencies | None:
     try:
         data = json.loads(path.read_text())
         tickets = {
-            key: {runtime: float(told[runtime]["median_ms"]) for runtime in RUNTIMES}
-            for key, told in data["tickets"].items()
+            key: {runtime: float(entry[runtime]["median_ms"]) for runtime in RUNTIMES}
+            for key, entry in data["tickets"].items()
         }
         said = f"{data['device']}, {data['threads']} thread, batch {data['batch']}: median of {data['repeats']} "
         return MeasuredLatencies(said + "rounds in which all tickets took turns, dead channels removed", tickets)
@@ -72,8 +72,8 @@ def with_latency(study: Study, measured: MeasuredLatencies) -> Study:
     """Gives every row the latencies of its ticket, as ``latency_RUNTIME``; a ticket that has changed has none."""
 
     def timed(run: Run) -> Run:
-        found = measured.tickets.get(weights_of(run) or "", {})
-        return dataclasses.replace(run, row={**run.row, **{f"latency_{name}": value for name, value in found.items()}})
+        times = measured.tickets.get(weights_hash(run) or "", {})
+        return dataclasses.replace(run, row={**run.row, **{f"latency_{name}": value for name, value in times.items()}})
 
     def all_timed(comparison: Comparison) -> Comparison:
         return dataclasses.replace(comparison, runs=tuple(map(timed, comparison.runs)))
@@ -81,7 +81,7 @@ def with_latency(study: Study, measured: MeasuredLatencies) -> Study:
     return dataclasses.replace(study, comparisons=tuple(map(all_timed, study.comparisons)))
 
 
-def weights_of(run: Run) -> str | None:
+def weights_hash(run: Run) -> str | None:
     """Hash of the weights of a run's ticket, as the ticket tells it; None without a ticket."""
     try:
         return str(json.loads((run.folder / "ticket" / "config.json").read_text())["sha256"]["model.safetensors"])

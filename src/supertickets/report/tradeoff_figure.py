@@ -9,11 +9,11 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 
-from ..sweeps.results import percent
+from ..sweeps.results import format_ratio
 from ..visualization.style import GRID, INK, MUTED, style_axes
-from .claims import MethodMean, is_on_front, means, rows_with_ratio
+from .claims import MethodMean, choose_front, method_means, rows_with_ratio
 from .collect import Comparison
-from .svg_figure import FIGURE_STYLE, PAPER, Figure, new_figure, short_name, show_plain_numbers
+from .svg_figure import FIGURE_STYLE, PAPER, Figure, format_short, new_figure, show_plain_numbers
 
 # Colours that people with any colour vision tell apart (after Okabe, Ito and Tol): cool ones for two-in-one training,
 # warm ones for search-then-prune. What is retrained is dashed, its marks hollow.
@@ -42,14 +42,14 @@ class Axis:
     name: str
 
 
-def tradeoff(comparison: Comparison, axis: Axis, name: str) -> Figure:
+def draw_tradeoff(comparison: Comparison, axis: Axis, name: str) -> Figure:
     """The score of every method along a cost: means and deviations over seeds, every seed, and the front."""
     with matplotlib.rc_context(FIGURE_STYLE):
-        methods, points = comparison.methods, means(comparison, axis.column)
+        methods, points = comparison.methods, method_means(comparison, axis.column)
         columns = 2 if max(map(len, methods)) > 14 or len(methods) < 5 else 3
         figure, plot = new_figure(3.5 + 0.21 * -(-(len(methods) + 1) // columns))
         drawing = Figure(name, f"Test {comparison.metric.display_name} against {axis.label}, by method", figure)
-        chosen = is_on_front(points, comparison.metric.sign)
+        chosen = choose_front(points, comparison.metric.sign)
         score = f"test_{comparison.metric.name}"
         for (method, runs), (color, marker, again) in zip(methods.items(), _looks(comparison), strict=True):
             for rows in rows_with_ratio(runs, axis.column).values():
@@ -123,19 +123,19 @@ def _of_row(comparison: Comparison, row: Mapping[str, Any], axis: Axis) -> str:
 
 def ratio_label(ratio: float) -> str:
     """What follows the name of a method."""
-    return f", {percent(ratio)}" if ratio else ""
+    return f", {format_ratio(ratio)}" if ratio else ""
 
 
 def _cost(value: float, axis: Axis) -> str:
-    return f"{short_name(value)} MACs" if axis.log else f"{value:.3g} ms"
+    return f"{format_short(value)} MACs" if axis.log else f"{value:.3g} ms"
 
 
 def _ticks(low: float, high: float) -> list[float]:
     """Round numbers between two costs; more of them the closer these are."""
     for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), tuple(i / 10 for i in range(10, 100))):
-        found = [
+        ticks = [
             step * 10**power for power in range(16) for step in steps if low / 1.1 <= step * 10**power <= high * 1.1
         ]
-        if len(found) >= 3:
-            return found[:: -(-len(found) // 8)]
+        if len(ticks) >= 3:
+            return ticks[:: -(-len(ticks) // 8)]
     return [low, high]

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from .sweep import Job
-from .worker import run
+from .worker import run_with_status
 
 _WATCH = 0.05  # seconds between looks at whether a job has ended, or whoever wanted it has gone
 _INTERRUPT = {signal.SIGINT}
@@ -176,7 +176,7 @@ def _work(request: Mapping[str, Any], starter: int) -> int:
         for place in (1, 2):
             os.dup2(log, place)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        return run(job, root)
+        return run_with_status(job, root)
     except KeyboardInterrupt:
         return 130
 

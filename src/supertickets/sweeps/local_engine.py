@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .fork_server import ForkServer
 from .sweep import Job
-from .work import WorkerLost, check_end, log_since, new_log
+from .work import WorkerLost, check_end, read_log_since, start_log
 
 
 class LocalWorkers:
@@ -43,7 +43,7 @@ class LocalWorkers:
             server.close()
 
     def _run(self, job: Job) -> None:
-        log, begins = new_log(self.root, job)
+        log, begins = start_log(self.root, job)
         with self._lock:
             if self._closed:
                 raise WorkerLost
@@ -55,4 +55,4 @@ class LocalWorkers:
             self._busy.discard(server)
             if server.is_alive:
                 self._idle.append(server)
-        check_end(status, log_since(log, begins))
+        check_end(status, read_log_since(log, begins))

@@ -42,8 +42,8 @@ class Progress:
     @property
     def eta(self) -> float | None:
         """Seconds that are left, if epochs go on as fast as those that this call has trained; None before the first."""
-        new = sum(effort(self.jobs[key], self.jobs) for key in self.done - self.before)
-        left = sum(effort(self.jobs[key], self.jobs) for key in self.waiting | self.running)
+        new = sum(count_epochs(self.jobs[key], self.jobs) for key in self.done - self.before)
+        left = sum(count_epochs(self.jobs[key], self.jobs) for key in self.waiting | self.running)
         return (time.monotonic() - self.began) / new * left if new else None
 
     def failures(self) -> Sequence[str]:
@@ -51,7 +51,7 @@ class Progress:
         return [f"{self.jobs[key].command} {key}: {why}" for key, why in self.failed.items()]
 
 
-def effort(job: Job, jobs: Mapping[str, Job]) -> int:
+def count_epochs(job: Job, jobs: Mapping[str, Job]) -> int:
     """Epochs that a job trains by itself, and one for what else it does.
 
     Args:
@@ -66,19 +66,19 @@ def effort(job: Job, jobs: Mapping[str, Job]) -> int:
     return 1 + int(job.options.get("until", job.recipe.epochs)) - begins
 
 
-def progress_line(progress: Progress) -> str:
+def format_progress(progress: Progress) -> str:
     """Jobs done, running and failed, and the time that is left."""
-    told = f"{len(progress.done)} of {len(progress.jobs)} jobs done"
+    text = f"{len(progress.done)} of {len(progress.jobs)} jobs done"
     if progress.before:
-        told += f" ({len(progress.before)} before)"
-    told += f", {len(progress.running)} running"
+        text += f" ({len(progress.before)} before)"
+    text += f", {len(progress.running)} running"
     if progress.failed:
-        told += f", {len(progress.failed)} failed"
+        text += f", {len(progress.failed)} failed"
     if progress.lost:
-        told += f", {progress.lost} taken up again"
+        text += f", {progress.lost} taken up again"
     if progress.eta is not None and (progress.waiting or progress.running):
-        told += f"; {progress.eta / 60:.0f} min left"
-    return told
+        text += f"; {progress.eta / 60:.0f} min left"
+    return text
 
 
 def progress_table(progress: Progress) -> Table:
@@ -89,7 +89,7 @@ def progress_table(progress: Progress) -> Table:
         "waiting": progress.waiting,
         "failed": set(progress.failed),
     }
-    table = Table(box=box.SIMPLE_HEAD, caption=progress_line(progress), caption_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, caption=format_progress(progress), caption_justify="left")
     table.add_column("jobs")
     for name in parts:
         table.add_column(name, justify="right")

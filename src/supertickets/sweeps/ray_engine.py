@@ -15,8 +15,8 @@ from typing import Any
 from ..errors import UserError
 from .fork_server import ForkServer
 from .sweep import Job
-from .work import WorkerLost, check_end, mark_job
-from .worker import attempt
+from .work import WorkerLost, check_end, mark_directory
+from .worker import attempt_job
 
 _GRACE = 60  # seconds that stopped jobs have for their checkpoints
 _STARTS = 3  # Ray gives its processes 15 seconds, which is short on a busy machine
@@ -47,7 +47,7 @@ class RayWorkers:
         except ImportError:
             raise UserError("--engine ray needs Ray: pip install 'supertickets[cluster]'") from None
         self._ray: Any = ray
-        self._told = (str(root.resolve()), mark_job(root), os.getcwd(), threads)
+        self._arguments = (str(root.resolve()), mark_directory(root), os.getcwd(), threads)
         _connect(ray, None if workers is None else workers * cpus)
         _check_room(ray, cpus, gpus)
         environment = {"OMP_NUM_THREADS": str(threads)} | ({} if gpus else {"CUDA_VISIBLE_DEVICES": ""})
@@ -58,20 +58,20 @@ class RayWorkers:
 
     def submit(self, job: Job) -> Future[None]:
         """Gives a job to Ray, which begins it when a machine has room."""
-        ref = self._attempt.remote(job.to_json(), *self._told)
+        ref = self._attempt.remote(job.to_json(), *self._arguments)
         self._open.add(ref)
-        told: Future[None] = Future()
+        future: Future[None] = Future()
 
         def finish(ended: Future[tuple[int, str]]) -> None:
             self._open.discard(ref)
             try:
                 self._check(ended)
-                told.set_result(None)
+                future.set_result(None)
             except (UserError, WorkerLost) as error:
-                told.set_exception(error)
+                future.set_exception(error)
 
         ref.future().add_done_callback(finish)
-        return told
+        return future
 
     def close(self) -> None:
         """Stops all jobs; each saves a checkpoint first, as on Ctrl-C. A cluster that was started here ends."""
@@ -97,7 +97,7 @@ class RayWorkers:
 
 def run_in_subprocess(job: Mapping[str, Any], root: str, mark: str, directory: str, threads: int) -> tuple[int, str]:
     """`attempt` with a process of its own for the job, which Ray's may outlive."""
-    return attempt(job, root, mark, directory, threads, _run_subprocess)
+    return attempt_job(job, root, mark, directory, threads, _run_subprocess)
 
 
 def _run_subprocess(job: Job, root: Path, threads: int) -> int:
@@ -145,15 +145,15 @@ def find_cluster() -> str | None:
     Raises:
         UserError: There is none at RAY_ADDRESS.
     """
-    told = os.environ.get("RAY_ADDRESS", "")
-    if told == "local":
+    asked = os.environ.get("RAY_ADDRESS", "")
+    if asked == "local":
         return None
     last = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
-    found = told if told not in ("", "auto") else last.read_text().strip() if last.exists() else None
-    if found is None or _is_responding(found):
-        return found
-    if found == told:
-        raise UserError(f"no Ray cluster answers at RAY_ADDRESS {told}; start it, or unset it")
+    address = asked if asked not in ("", "auto") else last.read_text().strip() if last.exists() else None
+    if address is None or _is_responding(address):
+        return address
+    if address == asked:
+        raise UserError(f"no Ray cluster answers at RAY_ADDRESS {asked}; start it, or unset it")
     return None
 
 

@@ -19,25 +19,25 @@ from .sweep import Point
 _COSTS = ("sparsity", "params", "nonzero_params", "macs", "masked_macs", "paper_macs", "samples", "seconds")
 
 
-def rows(points: Sequence[Point], root: Path) -> list[dict[str, Any]]:
+def result_rows(points: Sequence[Point], root: Path) -> list[dict[str, Any]]:
     """Results of the points that are done: what they are, their metrics on both splits, and what they cost.
 
     ``seconds`` and ``samples`` are those of the whole way to a ticket, the runs that it began from included.
     """
-    found = []
+    rows = []
     for point in points:
         result = root / point.key / "result.json"
         if not result.exists():
             continue
         data = json.loads(result.read_text())
         metrics = {f"{split}_{name}": value for split in ("validation", "test") for name, value in data[split].items()}
-        found.append(
-            {**vars(point), **metrics, **{name: data[name] for name in _COSTS}, **method_label(root / point.key)}
+        rows.append(
+            {**vars(point), **metrics, **{name: data[name] for name in _COSTS}, **total_training(root / point.key)}
         )
-    return found
+    return rows
 
 
-def method_label(run: Path) -> dict[str, float]:
+def total_training(run: Path) -> dict[str, float]:
     """Image passes and seconds of a run and of all that led to its ticket."""
     samples, seconds = 0, 0.0
     at: Path | None = run
@@ -49,26 +49,26 @@ def method_label(run: Path) -> dict[str, float]:
     return {"samples": samples, "seconds": round(seconds, 3)}
 
 
-def write_csv(path: Path, found: Sequence[Mapping[str, Any]]) -> None:
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes rows with the columns of all of them."""
-    columns = list(dict.fromkeys(name for row in found for name in row))
+    columns = list(dict.fromkeys(name for row in rows for name in row))
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows(found)
+        writer.writerows(rows)
 
 
-def percent(ratio: float) -> str:
+def format_ratio(ratio: float) -> str:
     """A ratio as tables and texts have it, e.g. "97.5%"."""
     return f"{100 * ratio:.3g}%" if ratio else "unpruned"
 
 
-def results_table(found: Sequence[Mapping[str, Any]]) -> Table:
+def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """A row per recipe and method, a column per ratio: mean and deviation of the test figure over seeds."""
     table = Table(box=box.SIMPLE_HEAD)
     figures: dict[tuple[str, str], dict[float, list[float]]] = {}
     metric = Metric("", "")
-    for row in found:
+    for row in rows:
         scores = {name.removeprefix("test_"): value for name, value in row.items() if name.startswith("test_")}
         metric = primary_metric(scores) or metric
         figures.setdefault((row["recipe"], row["method"]), {}).setdefault(row["ratio"], []).append(
@@ -78,7 +78,7 @@ def results_table(found: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("recipe")
     table.add_column(f"method ({metric.display_name}, test)")
     for ratio in ratios:
-        table.add_column(percent(ratio), justify="right")
+        table.add_column(format_ratio(ratio), justify="right")
     for (recipe, method), cells in figures.items():
         table.add_row(recipe, method, *(str(summarize(cells.get(ratio, [])) or "") for ratio in ratios))
     return table

@@ -13,8 +13,8 @@ from typing import Any
 
 from ..errors import UserError, suggest
 from .sweep import Job
-from .work import WorkerLost, check_end, mark_job
-from .worker import attempt
+from .work import WorkerLost, check_end, mark_directory
+from .worker import attempt_job
 
 # What is Slurm's word for a setting of the command line, or for something that must be as it is.
 _OURS = {
@@ -54,7 +54,7 @@ class SlurmWorkers:
         if shutil.which("srun") is None:
             raise UserError("--engine slurm finds no Slurm (srun) here; start the sweep where jobs are submitted")
         self._submitit: Any = submitit
-        self._told = (str(root.resolve()), mark_job(root), os.getcwd(), threads)
+        self._arguments = (str(root.resolve()), mark_directory(root), os.getcwd(), threads)
         self._executor: Any = submitit.AutoExecutor(root.resolve() / "slurm", cluster="slurm")
         self._executor.update_parameters(
             name="supertickets",
@@ -78,13 +78,13 @@ class SlurmWorkers:
             UserError: Slurm does not take it.
         """
         try:
-            given = self._executor.submit(_attempt, job.to_json(), *self._told)
+            given = self._executor.submit(_attempt, job.to_json(), *self._arguments)
         except Exception as error:  # submitit's own, with sbatch's words
             lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             raise UserError(f"Slurm does not take the job ({lines[-1].strip()})") from None
-        told: Future[None] = Future()
-        self._open[given] = told
-        return told
+        future: Future[None] = Future()
+        self._open[given] = future
+        return future
 
     def close(self) -> None:
         """Cancels all jobs; each saves a checkpoint first, as on Ctrl-C."""
@@ -106,20 +106,20 @@ class SlurmWorkers:
         )
         return bool(given.done() or preempted)
 
-    def _finish(self, given: Any, told: Future[None]) -> None:
+    def _finish(self, given: Any, future: Future[None]) -> None:
         errors = self._submitit.core.utils
         try:
             check_end(*given.result())
-            told.set_result(None)
+            future.set_result(None)
         except (UserError, WorkerLost) as error:
-            told.set_exception(error)
+            future.set_exception(error)
         except errors.UncompletedJobError:
-            told.set_exception(WorkerLost(f"its Slurm job {given.job_id} ended without a result ({given.state})"))
+            future.set_exception(WorkerLost(f"its Slurm job {given.job_id} ended without a result ({given.state})"))
         except Exception:  # it could not begin, e.g. without this package
-            told.set_exception(UserError(f"its Slurm job {given.job_id} could not begin; see {given.paths.stderr}"))
+            future.set_exception(UserError(f"its Slurm job {given.job_id} could not begin; see {given.paths.stderr}"))
 
 
-def _attempt(*told: Any) -> tuple[int, str]:
+def _attempt(*arguments: Any) -> tuple[int, str]:
     """`attempt` in a job of Slurm, whose signals to end become a Ctrl-C: the run saves a checkpoint."""
     ends = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -130,7 +130,7 @@ def _attempt(*told: Any) -> tuple[int, str]:
 
     for number in ends:
         signal.signal(number, stop)
-    return attempt(*told)
+    return attempt_job(*arguments)
 
 
 def read_parameters(words: str, known: set[str]) -> Mapping[str, Any]:
@@ -143,7 +143,7 @@ def read_parameters(words: str, known: set[str]) -> Mapping[str, Any]:
     Raises:
         UserError: A name is unknown or belongs to an option, a value is missing, or the time is.
     """
-    found: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
     for word in words.split(",") if words else []:
         name, equals, value = (part.strip() for part in word.partition("="))
         if not equals or not value:
@@ -152,7 +152,7 @@ def read_parameters(words: str, known: set[str]) -> Mapping[str, Any]:
             raise UserError(f"--slurm: {name} is set by {_OURS[name] or 'the sweep itself'}; leave it out")
         if name not in known:
             raise UserError(f"--slurm: unknown '{name}'{suggest(name, known)}")
-        found[name] = int(value) if value.isdigit() else True if value == "true" else value
-    if type(found.get("time")) is not int or found["time"] < 1:
+        parameters[name] = int(value) if value.isdigit() else True if value == "true" else value
+    if type(parameters.get("time")) is not int or parameters["time"] < 1:
         raise UserError("--slurm needs the minutes that a job may take, e.g. --slurm time=120")
-    return found
+    return parameters

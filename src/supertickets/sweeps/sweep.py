@@ -83,10 +83,10 @@ class Job:
 
         Where a draw begins makes no difference to its result, so that it is found again when a sweep grows.
         """
-        told = self.to_json()
+        data = self.to_json()
         if self.command not in ("prune", "retrain"):
-            del told["parent"]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+            del data["parent"]
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,8 @@ def read_sweep(source: str | Path, changes: Mapping[str, Any] | None = None, wor
     data = _read(path) | dict(changes or {})
     _check_keys(data, _KEYS, str(path))
     methods = [
-        _method(name, told or {}, f"{path}: method '{name}'") for name, told in _method_names(data, path).items()
+        _method(name, settings or {}, f"{path}: method '{name}'")
+        for name, settings in _method_names(data, path).items()
     ]
     ratios = _numbers(data, "ratios", float, path) if any(method.has_ratio for method in methods) else [0.0]
     if wrong := [ratio for ratio in ratios if any(m.has_ratio for m in methods) and not 0 < ratio < 1]:
@@ -162,7 +163,7 @@ def read_sweep(source: str | Path, changes: Mapping[str, Any] | None = None, wor
                     points.append(Point(Path(str(name)).stem, method.name, ratio, seed, chain[-1].key))
     if not points:
         raise UserError(f"sweep {source} has no recipe; name one with --recipe, or in the file, e.g. recipe: digits")
-    return Plan(tuple(points), tuple(_in_order({job.key: job for job in shared_prefixes(list(jobs.values()))})))
+    return Plan(tuple(points), tuple(_in_order({job.key: job for job in share_prefixes(list(jobs.values()))})))
 
 
 def _chain(method: Method, source: str, words: Sequence[str], ratio: float) -> list[Job]:
@@ -189,7 +190,7 @@ def _load(source: str, words: tuple[str, ...]) -> Recipe:
     return load_recipe(source, words)
 
 
-def shared_prefixes(jobs: Sequence[Job]) -> list[Job]:
+def share_prefixes(jobs: Sequence[Job]) -> list[Job]:
     """Puts what draws have in common into trunks.
 
     Draws that differ in ``prune`` alone train alike until the first epoch in which their pruning differs
@@ -199,18 +200,18 @@ def shared_prefixes(jobs: Sequence[Job]) -> list[Job]:
         jobs: Draws that begin at their first epoch, and other jobs, which stay as they are.
     """
     families: dict[str, dict[str, Recipe]] = {}
-    found = []
+    planned = []
     for job in jobs:
         if job.command != "draw":
-            found.append(job)
+            planned.append(job)
             continue
         assert job.recipe is not None
         rest = {k: v for k, v in job.recipe.to_json().items() if k not in ("name", "description", "prune")}
         families.setdefault(json.dumps(rest, sort_keys=True), {})[job.key] = job.recipe
     for draws in families.values():
         courses = {key: pruning_timeline(recipe) for key, recipe in draws.items()}
-        found += _extend_tree(list(draws), draws, courses, None, 0)
-    return found
+        planned += _extend_tree(list(draws), draws, courses, None, 0)
+    return planned
 
 
 def _extend_tree(
@@ -241,37 +242,37 @@ def _extend_tree(
 
 def _in_order(jobs: Mapping[str, Job]) -> list[Job]:
     """Parents before children, else as given."""
-    found: dict[str, Job] = {}
+    ordered: dict[str, Job] = {}
 
     def add(job: Job) -> None:
-        if job.parent is not None and job.parent not in found:
+        if job.parent is not None and job.parent not in ordered:
             add(jobs[job.parent])
-        found.setdefault(job.key, job)
+        ordered.setdefault(job.key, job)
 
     for job in jobs.values():
         add(job)
-    return list(found.values())
+    return list(ordered.values())
 
 
-def _method(name: str, told: Any, where: str) -> Method:
-    if not isinstance(told, dict):
+def _method(name: str, entry: Any, where: str) -> Method:
+    if not isinstance(entry, dict):
         raise UserError(f"{where} must be a mapping, e.g. {{prune: magnitude, retrain: 10}}")
-    _check_keys(told, _METHOD_KEYS, where)
-    kinds = [kind for kind in ("search", "train", "prune") if told.get(kind)]
+    _check_keys(entry, _METHOD_KEYS, where)
+    kinds = [kind for kind in ("search", "train", "prune") if entry.get(kind)]
     if len(kinds) > 1:
         raise UserError(f"{where} has both {kinds[0]} and {kinds[1]}; keep one")
     kind = kinds[0] if kinds else "draw"
-    options = {key: told[key] for key in ("batches", "rounds") if key in told}
+    options = {key: entry[key] for key in ("batches", "rounds") if key in entry}
     if options and kind != "prune":
         raise UserError(f"{where} has {next(iter(options))}, which is for prune: CRITERION")
     if kind == "prune":
-        find_criterion(str(told["prune"]))
-        options["criterion"] = str(told["prune"])
+        find_criterion(str(entry["prune"]))
+        options["criterion"] = str(entry["prune"])
     for key in ("batches", "rounds", "retrain"):
-        if key in told and (type(told[key]) is not int or told[key] < 1):
-            raise UserError(f"{where}: {key} is {told[key]!r}; the nearest possible is 1")
-    words = _words(told.get("settings") or {}, where)
-    return Method(name=name, kind=kind, settings=words, prune=options, retrain=told.get("retrain", 0))  # type: ignore[arg-type]
+        if key in entry and (type(entry[key]) is not int or entry[key] < 1):
+            raise UserError(f"{where}: {key} is {entry[key]!r}; the nearest possible is 1")
+    words = _words(entry.get("settings") or {}, where)
+    return Method(name=name, kind=kind, settings=words, prune=options, retrain=entry.get("retrain", 0))  # type: ignore[arg-type]
 
 
 def _words(settings: Any, where: str) -> tuple[str, ...]:
@@ -312,17 +313,17 @@ def _method_names(data: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     methods = data.get("methods")
     if not isinstance(methods, dict) or not methods:
         raise UserError(f"{path} has no methods; name them, e.g. methods: {{two-in-one: {{}}}}")
-    return {str(name): told for name, told in methods.items()}
+    return {str(name): entry for name, entry in methods.items()}
 
 
 def _numbers(data: Mapping[str, Any], key: str, kind: type, path: str | Path) -> list[Any]:
-    found = data.get(key)
-    found = found if isinstance(found, list) else [] if found is None else [found]
-    if not found or any(isinstance(n, bool) or not isinstance(n, (int, kind)) for n in found):
+    values = data.get(key)
+    values = values if isinstance(values, list) else [] if values is None else [values]
+    if not values or any(isinstance(n, bool) or not isinstance(n, (int, kind)) for n in values):
         raise UserError(f"{path}: {key} must be numbers, e.g. {key}: [{'0.5, 0.9' if kind is float else '0, 1, 2'}]")
-    if len(set(found)) < len(found):
+    if len(set(values)) < len(values):
         raise UserError(f"{path}: {key} has a number twice")
-    return [kind(n) for n in found]
+    return [kind(n) for n in values]
 
 
 def _check_keys(data: Mapping[str, Any], known: Sequence[str], where: str) -> None:

@@ -23,8 +23,8 @@ from ..runs.api import draw, fork_run, prune, resume, retrain, train, train_shar
 from ..runs.derive import prune_recipe, retrain_recipe
 from ..ticket import load
 from ..training.run_dir import write_json
-from .progress import Progress, progress_line, progress_table
-from .results import rows, write_csv
+from .progress import Progress, format_progress, progress_table
+from .results import result_rows, write_csv
 from .sweep import Job, Plan
 
 ATTEMPTS = 5  # that a job gets whose worker is lost
@@ -102,7 +102,7 @@ def is_done(job: Job, root: Path) -> bool:
     return (root / job.key / "result.json").exists()
 
 
-def mark_job(root: Path) -> str:
+def mark_directory(root: Path) -> str:
     """The mark of a sweep's directory, made if there is none, by which workers elsewhere know that they see it.
 
     Raises:
@@ -117,14 +117,14 @@ def mark_job(root: Path) -> str:
         raise UserError(f"{root} cannot be written ({error.strerror}); choose another --out") from None
 
 
-def run_all(plan: Plan, root: Path, submit: Submit, told: Callable[[Progress], None], most: int) -> Progress:
+def run_jobs(plan: Plan, root: Path, submit: Submit, report: Callable[[Progress], None], most: int) -> Progress:
     """Does all jobs of a sweep, parents before children; what is done already is skipped.
 
     Args:
         plan: The sweep.
         root: Its directory.
         submit: Gives a job to a worker.
-        told: Called after every change.
+        report: Called after every change.
         most: Jobs that are submitted at once.
     """
     jobs = {job.key: job for job in plan.jobs}
@@ -142,7 +142,7 @@ def run_all(plan: Plan, root: Path, submit: Submit, told: Callable[[Progress], N
                 (root / job.key / "worker.json").unlink(missing_ok=True)
                 given[submit(job)] = job
         progress.running = {job.key for job in given.values() if (root / job.key / "worker.json").exists()}
-        told(progress)
+        report(progress)
         if not given:
             return progress
         finished, _ = wait(given, timeout=1, return_when=FIRST_COMPLETED)
@@ -171,7 +171,7 @@ def _wait_for_file(path: Path) -> bool:
     return True
 
 
-def new_log(root: Path, job: Job) -> tuple[Path, int]:
+def start_log(root: Path, job: Job) -> tuple[Path, int]:
     """A job's log, which there is now, and the bytes that it has before an attempt."""
     path = root / job.key / "log.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +179,7 @@ def new_log(root: Path, job: Job) -> tuple[Path, int]:
     return path, path.stat().st_size
 
 
-def log_since(path: Path, begins: int) -> str:
+def read_log_since(path: Path, begins: int) -> str:
     """What was logged after a log had some bytes; of long ones the end, which says what was wrong."""
     with path.open("rb") as log:
         log.seek(max(begins, log.seek(0, os.SEEK_END) - 4096))
@@ -223,7 +223,7 @@ def run_sweep(plan: Plan, root: Path, engine: Engine, most: int | None, console:
     Raises:
         UserError: A job failed, and all others are done first; or the directory cannot be written.
     """
-    mark_job(root)
+    mark_directory(root)
     (root / "points.json").write_text(json.dumps([vars(point) for point in plan.points], indent=1))
     try:
         with (
@@ -231,27 +231,27 @@ def run_sweep(plan: Plan, root: Path, engine: Engine, most: int | None, console:
             contextlib.redirect_stdout(log),  # what engines print
             Live(console=console, redirect_stdout=False, transient=not console.is_terminal) as live,
         ):
-            progress = run_all(plan, root, engine.submit, _progress_printer(console, live), most or sys.maxsize)
+            progress = run_jobs(plan, root, engine.submit, _progress_printer(console, live), most or sys.maxsize)
     finally:
         engine.close()
-    found = rows(plan.points, root)
-    write_csv(root / "results.csv", found)
+    results = result_rows(plan.points, root)
+    write_csv(root / "results.csv", results)
     if lines := progress.failures():
         more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
         raise UserError(f"{len(lines)} of {len(plan.jobs)} jobs failed: {lines[0]}{more}; see log.txt in {root}/KEY")
-    return found
+    return results
 
 
 def _progress_printer(console: Console, live: Live) -> Callable[[Progress], None]:
     """Shows progress: a table in a terminal; elsewhere a line when a job has ended, whatever its end."""
     said = None
 
-    def told(progress: Progress) -> None:
+    def show(progress: Progress) -> None:
         nonlocal said
         if console.is_terminal:
             live.update(progress_table(progress))
         elif said != (ends := (len(progress.done), len(progress.failed), progress.lost)):
             said = ends
-            console.print(progress_line(progress))
+            console.print(format_progress(progress))
 
-    return told
+    return show

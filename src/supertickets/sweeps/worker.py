@@ -16,10 +16,10 @@ import torch
 from ..errors import UserError
 from ..training import Interrupted
 from .sweep import Job
-from .work import log_since, new_log, run_job
+from .work import read_log_since, run_job, start_log
 
 
-def run(job: Job, root: Path) -> int:
+def run_with_status(job: Job, root: Path) -> int:
     """Does one job, and says on standard error what is wrong.
 
     Returns:
@@ -38,7 +38,7 @@ def run(job: Job, root: Path) -> int:
     return 0
 
 
-def attempt(
+def attempt_job(
     job: Mapping[str, Any],
     root: str,
     mark: str,
@@ -63,10 +63,10 @@ def attempt(
         return 2, unseen
     if Path(directory).is_dir():
         os.chdir(directory)
-    told = Job.from_json(job)
-    log, begins = new_log(Path(root), told)
-    status = (run_job or _run_here)(told, Path(root), threads)
-    return status, log_since(log, begins)
+    parsed = Job.from_json(job)
+    log, begins = start_log(Path(root), parsed)
+    status = (run_job or _run_here)(parsed, Path(root), threads)
+    return status, read_log_since(log, begins)
 
 
 def _why_missing(root: str, mark: str) -> str | None:
@@ -81,4 +81,4 @@ def _run_here(job: Job, root: Path, threads: int) -> int:
     torch.set_num_threads(threads)
     path = root / job.key / "log.txt"
     with path.open("a", buffering=1) as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-        return run(job, root)
+        return run_with_status(job, root)

@@ -13,7 +13,7 @@ from ..tasks.metric import primary_metric
 from .style import BLUE, GREEN, GRID, MUTED, ORANGE, PURPLE, style_axes
 
 
-def score_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
+def draw_score(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
     """Draw the primary metric on the validation split, and the sparsity."""
     measured = [(record, metric) for record in epochs if (metric := primary_metric(record)) is not None]
     metric = measured[-1][1]
@@ -32,7 +32,7 @@ def score_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
     style_axes(axis, other)
 
 
-def size_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]], full_units: int, full_macs: int) -> None:
+def draw_size(axis: Axes, epochs: Sequence[Mapping[str, Any]], full_units: int, full_macs: int) -> None:
     """Draw the search units and MACs that are left, in percent of those of the full network."""
     axis.set_title("What is left of the network", loc="left")
     x = [r["epoch"] for r in epochs]
@@ -48,7 +48,7 @@ def size_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]], full_units
     style_axes(axis)
 
 
-def density_per_layer(axis: Axes, mask: Sequence[Tensor]) -> None:
+def draw_density(axis: Axes, mask: Sequence[Tensor]) -> None:
     """Draw the weights of every layer: all, and those that its mask (a tensor per layer) leaves."""
     if not mask:
         axis.set_title("Weights per layer", loc="left")

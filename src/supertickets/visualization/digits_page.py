@@ -12,13 +12,13 @@ from PIL import Image
 from .style import GREEN, RED
 
 
-def digits_page(
-    images: Sequence[Image.Image], labels: Sequence[str], found: Sequence[Sequence[tuple[str, float]]], path: Path
+def draw_digits(
+    images: Sequence[Image.Image], labels: Sequence[str], predictions: Sequence[Sequence[tuple[str, float]]], path: Path
 ) -> None:
     """Draws held-out images with what the ticket said, right in green and wrong in red."""
     figure = Figure(figsize=(1.35 * len(images), 1.9), layout="constrained")
     axes = figure.subplots(1, len(images))
-    for axis, image, label, classes in zip(np.atleast_1d(axes), images, labels, found, strict=True):
+    for axis, image, label, classes in zip(np.atleast_1d(axes), images, labels, predictions, strict=True):
         name, share = classes[0]
         axis.imshow(image, cmap="gray_r")
         axis.set_axis_off()

@@ -52,11 +52,11 @@ class Explanation:
 
     def to_json(self) -> dict[str, Any]:
         """Without the image and the map."""
-        told = {"ticket": self.ticket, "network": self.network}
-        return told | {"class": self.name, "probability": self.probability, "predicted": self.predicted}
+        data = {"ticket": self.ticket, "network": self.network}
+        return data | {"class": self.name, "probability": self.probability, "predicted": self.predicted}
 
 
-def explanations(
+def explain_images(
     tickets: Sequence[tuple[str, Ticket]],
     images: Sequence[Path],
     save: Path,
@@ -95,10 +95,10 @@ def explanations(
         except BrokenImage as error:
             yield path, error
             continue
-        found = [explain(called, ticket, module, image, name) for called, ticket, module in loaded]
+        results = [explain(called, ticket, module, image, name) for called, ticket, module in loaded]
         file = save / f"{unique_name(path, used)}.png"
-        page(image, found).save(file)
-        yield path, {"file": str(file), "explained": [one.to_json() for one in found]}
+        compose_page(image, results).save(file)
+        yield path, {"file": str(file), "explained": [one.to_json() for one in results]}
 
 
 def explain(called: str, ticket: Ticket, module: Network, image: Image.Image, name: str | None = None) -> Explanation:
@@ -127,21 +127,21 @@ def explain(called: str, ticket: Ticket, module: Network, image: Image.Image, na
     box = ticket.preprocessing.shown_region(rgb)
     width, height = _tile_size(box[2] - box[0], box[3] - box[1])
     seen = rgb.resize((width, height), _filter(rgb), box=box)
-    network, told = str(ticket.spec), ticket.classes
-    return Explanation(called, network, told[shown], probability, told[best], seen, heat_HW.cpu().numpy())
+    network, classes = str(ticket.spec), ticket.classes
+    return Explanation(called, network, classes[shown], probability, classes[best], seen, heat_HW.cpu().numpy())
 
 
-def line(found: Mapping[str, Any]) -> str:
+def format_explanation(result: Mapping[str, Any]) -> str:
     """What was said of an image, for a person to read."""
-    said = ", ".join("{class} {probability:.1%} ({ticket})".format_map(one) for one in found["explained"])
-    return f"{said} -> {found['file']}"
+    said = ", ".join("{class} {probability:.1%} ({ticket})".format_map(one) for one in result["explained"])
+    return f"{said} -> {result['file']}"
 
 
-def page(image: Image.Image, found: Sequence[Explanation]) -> Image.Image:
+def compose_page(image: Image.Image, results: Sequence[Explanation]) -> Image.Image:
     """The image, and a column for every ticket, as in Fig. 6 of LTH4SA."""
     rgb = to_channels(image, 3)
     columns = [(["image"], rgb.resize(_tile_size(*rgb.size), _filter(rgb)))]
-    for one in found:
+    for one in results:
         said = f"{one.name}  {one.probability:.1%}"
         if one.predicted != one.name:
             said += f", predicted: {one.predicted}"

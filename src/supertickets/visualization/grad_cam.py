@@ -40,10 +40,10 @@ def grad_cam(module: nn.Module, x_1CHW: Tensor, k: int | None = None) -> tuple[T
         )
     score = scores_K.max() if k is None else scores_K[k]
     (gradient_1CHW,) = torch.autograd.grad(score, seen.map_1CHW)
-    return scores_K.detach(), heat(seen.map_1CHW[0].detach(), gradient_1CHW[0])
+    return scores_K.detach(), weigh_channels(seen.map_1CHW[0].detach(), gradient_1CHW[0])
 
 
-def heat(map_CHW: Tensor, gradient_CHW: Tensor) -> Tensor:
+def weigh_channels(map_CHW: Tensor, gradient_CHW: Tensor) -> Tensor:
     """Channels weighted by the means of their gradients, added up; only what is positive (Eqs. 1 and 2)."""
     weights_C = gradient_CHW.mean((1, 2))
     return torch.einsum("c,chw->hw", weights_C, map_CHW).relu()

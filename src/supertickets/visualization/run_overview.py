@@ -19,7 +19,7 @@ from ..models.mobile.layer_spec import scale_filters
 from ..tasks.metric import primary_metric
 from ..ticket import Ticket
 from ..training import read_events
-from .curves import density_per_layer, score_over_epochs, size_over_epochs
+from .curves import draw_density, draw_score, draw_size
 from .style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PURPLE, RED, STYLE, style_axes
 
 _KERNEL_COLORS = (BLUE, GREEN, ORANGE, RED)
@@ -54,26 +54,26 @@ def draw_run_overview(run: Path, ticket: Ticket) -> Path:
             x=0.01,
             ha="left",
         )
-        if found := ticket.about.get("search"):
-            _cost_over_epochs(top_left, epochs, found)
+        if search := ticket.about.get("search"):
+            _cost_over_epochs(top_left, epochs, search)
             _quality_over_epochs(top_right, epochs)
             _certainty_over_epochs(low_left, epochs)
         else:
             if epochs:
-                score_over_epochs(top_left, epochs)
+                draw_score(top_left, epochs)
             else:  # a pruning in one shot, or a search with weights of another one
                 top_left.set_axis_off()
             if connected := ticket.about.get("connection_search"):
                 _connections_of_blocks(top_right, run / SCHEMES_FILE, connected["scheme"])
             elif epochs:
-                size_over_epochs(top_right, epochs, sum(map(len, supernet.unit_groups())), full.macs)
+                draw_size(top_right, epochs, sum(map(len, supernet.unit_groups())), full.macs)
             else:
                 top_right.set_axis_off()
         if "connection_search" in ticket.about:
             _schemes_over_steps(low_left, run / SCHEMES_FILE)
-        elif not found:
+        elif not search:
             layers = [row.weight for row in cost.layers if row.weight in ticket.mask]
-            density_per_layer(low_left, [ticket.mask[name] for name in layers if name])
+            draw_density(low_left, [ticket.mask[name] for name in layers if name])
         if isinstance(ticket.spec, HRNetSpec):
             _architecture(low_right, ticket.spec)
         elif isinstance(ticket.spec, MobileSpec):
@@ -85,8 +85,10 @@ def draw_run_overview(run: Path, ticket: Ticket) -> Path:
     return path
 
 
-def _cost_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> None:
-    unit, scale = {"latency_ms": ("ms", 1.0), "macs": ("M MACs", 1e6), "params": ("k parameters", 1e3)}[found["budget"]]
+def _cost_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]], search: Mapping[str, Any]) -> None:
+    unit, scale = {"latency_ms": ("ms", 1.0), "macs": ("M MACs", 1e6), "params": ("k parameters", 1e3)}[
+        search["budget"]
+    ]
     axis.set_title(f"Cost of the most probable network, and expected cost, {unit}", loc="left")
     x = [r["epoch"] for r in epochs]
     for key, color, label in (
@@ -95,7 +97,7 @@ def _cost_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]], found: Ma
         ("sampled_cost", MUTED, "sampled, warm-up included"),
     ):
         axis.plot(x, [r[key] / scale for r in epochs], color=color, label=label)
-    axis.axhline(found["target"] / scale, color=INK, linestyle=":", label=f"target, {found['target'] / scale:g}")
+    axis.axhline(search["target"] / scale, color=INK, linestyle=":", label=f"target, {search['target'] / scale:g}")
     axis.set(ylim=(0, None), xlabel="epoch", ylabel=unit)
     axis.legend(frameon=False)
     style_axes(axis)
@@ -126,7 +128,7 @@ def _certainty_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> N
     style_axes(axis, other)
 
 
-def _connections_of_blocks(axis: Axes, table: Path, found: str) -> None:
+def _connections_of_blocks(axis: Axes, table: Path, chosen: str) -> None:
     """How often the best schemes connect a block: its connection score (LTH4SA, Eq. 5)."""
     with table.open() as file:
         rewards = {row["scheme"].replace("|", ""): float(row["reward"]) for row in csv.DictReader(file)}
@@ -135,7 +137,7 @@ def _connections_of_blocks(axis: Axes, table: Path, found: str) -> None:
         f"Blocks that the best {len(best)} of {len(rewards)} schemes connect (green: the ticket's)", loc="left"
     )
     shares = [100 * sum(digits[i] == "1" for digits in best) / len(best) for i in range(len(best[0]))]
-    colors = [GREEN if digit == "1" else MUTED for digit in found.replace("|", "")]
+    colors = [GREEN if digit == "1" else MUTED for digit in chosen.replace("|", "")]
     axis.bar(range(1, len(shares) + 1), shares, color=colors)
     axis.set(ylim=(0, 103), xlabel="block", ylabel="of these schemes, %")
     style_axes(axis)
@@ -197,8 +199,8 @@ def _mobile_architecture(axis: Axes, spec: MobileSpec) -> None:
     for kernel, color in zip(kernels, (MUTED, *_KERNEL_COLORS) if kernels[0] == 1 else _KERNEL_COLORS, strict=False):
         own = {y: hidden for y, (_, hidden, size, _) in enumerate(rows) if size == kernel}
         axis.barh(list(own), list(own.values()), 0.7, color=color, label=f"{kernel}x{kernel}")
-    for y, (_, hidden, _, told) in enumerate(rows):
-        axis.text(hidden, y, f"  {told}", va="center", fontsize=7, color=MUTED)
+    for y, (_, hidden, _, label) in enumerate(rows):
+        axis.text(hidden, y, f"  {label}", va="center", fontsize=7, color=MUTED)
     axis.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=8)
     axis.invert_yaxis()
     axis.set(

@@ -17,47 +17,47 @@ from .style import BLUE, GREEN, INK, MUTED, RED, STYLE, style_axes
 
 
 def draw_scheme_figure(
-    path: Path, seen: JudgedSchemes, told: Mapping[str, Any], times: Mapping[int, TimeIncrement]
+    path: Path, seen: JudgedSchemes, summary: Mapping[str, Any], times: Mapping[int, TimeIncrement]
 ) -> None:
     """Draws accuracy, parameters, times and connection scores.
 
     Args:
         path: Of the PNG.
         seen: What a search judged.
-        told: What `study` says of it.
+        summary: What `study` says of it.
         times: Time increments by the place of a scheme among those seen; without any, there is no panel for them.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11, 7.6), layout="constrained")
         axes = figure.subplots(2, 2)
-        quality(axes[0, 0], seen)
+        draw_quality(axes[0, 0], seen)
         params = {number: (seen.params[seen.connections == number] / 1e3).tolist() for number in _numbers(seen)}
-        violins(axes[0, 1], params, GREEN)
+        draw_violins(axes[0, 1], params, GREEN)
         axes[0, 1].set_title("Parameters, thousands", loc="left")
         if times:
             percent: dict[int, list[float]] = {number: [] for number in _numbers(seen)}
             for i, increment in times.items():
                 if int(seen.connections[i]) in percent:
                     percent[int(seen.connections[i])].append(increment.percent)
-            violins(axes[1, 1], percent, MUTED)
+            draw_violins(axes[1, 1], percent, MUTED)
             axes[1, 1].set_title("Longer than without connections, %", loc="left")
         else:
             axes[1, 1].set_axis_off()
-        scores(axes[1, 0], told)
+        draw_scores(axes[1, 0], summary)
         figure.savefig(path, dpi=120)
 
 
-def quality(axis: Axes, seen: JudgedSchemes) -> None:
+def draw_quality(axis: Axes, seen: JudgedSchemes) -> None:
     """Accuracy with shared weights by the number of connections, between both ends."""
     axis.set_title("Quality on the validation split, shared weights, %", loc="left")
-    violins(axis, {n: (100 * seen.quality[seen.connections == n]).tolist() for n in _numbers(seen)}, BLUE)
+    draw_violins(axis, {n: (100 * seen.quality[seen.connections == n]).tolist() for n in _numbers(seen)}, BLUE)
     for share, label, color in ((seen.full, "all connected", INK), (seen.plain, "no connection", RED)):
         height = 100 * share
         axis.axhline(height, color=color, linestyle=":")
         axis.annotate(label, (0, height), (3, 3), axis.get_yaxis_transform(), "offset points", color=color)
 
 
-def violins(axis: Axes, values: Mapping[int, Sequence[float]], color: str) -> None:
+def draw_violins(axis: Axes, values: Mapping[int, Sequence[float]], color: str) -> None:
     """A shape per number of connections; points where all values are one."""
     places = np.arange(1, len(values) + 1)
     wide = [(place, own) for place, own in zip(places, values.values(), strict=True) if len(set(own)) > 1]
@@ -75,18 +75,18 @@ def violins(axis: Axes, values: Mapping[int, Sequence[float]], color: str) -> No
     style_axes(axis)
 
 
-def scores(axis: Axes, told: Mapping[str, Any]) -> None:
+def draw_scores(axis: Axes, summary: Mapping[str, Any]) -> None:
     """Connection scores of tickets and of bad schemes, with their trends."""
     axis.set_title("Connection scores of blocks, tickets and bad schemes", loc="left")
     for name, color in (("tickets", GREEN), ("bad", RED)):
-        found = told["scores"][name]
-        if not found["schemes"]:
+        entry = summary["scores"][name]
+        if not entry["schemes"]:
             continue
-        x = np.arange(1, len(found["by_block"]) + 1)
-        label = f"{name}: {found['schemes']:,} schemes, slope {found['slope']:+.3f} (p {found['p']:.2g})"
-        axis.plot(x, found["by_block"], "o", color=color, ms=4, label=label)
-        middle = np.mean(found["by_block"]) - found["slope"] * x.mean()
-        axis.plot(x, middle + found["slope"] * x, color=color, linewidth=1)
+        x = np.arange(1, len(entry["by_block"]) + 1)
+        label = f"{name}: {entry['schemes']:,} schemes, slope {entry['slope']:+.3f} (p {entry['p']:.2g})"
+        axis.plot(x, entry["by_block"], "o", color=color, ms=4, label=label)
+        middle = np.mean(entry["by_block"]) - entry["slope"] * x.mean()
+        axis.plot(x, middle + entry["slope"] * x, color=color, linewidth=1)
     axis.set(ylim=(0, 1), xlabel="block", ylabel="share that connects it")
     if axis.get_legend_handles_labels()[0]:
         axis.legend(frameon=False, loc="lower left")
