@@ -28,7 +28,7 @@ from rich.console import Console
 
 from outcome import Cli
 from supertickets import UserError
-from supertickets.sweeps.engines import open_engine
+from supertickets.sweeps.engines import EngineOptions, open_engine
 from supertickets.sweeps.local_engine import LocalWorkers
 from supertickets.sweeps.ray_engine import RayWorkers, find_cluster
 from supertickets.sweeps.results import result_rows
@@ -422,7 +422,7 @@ def test_ray_on_two_nodes(
 
 
 @pytest.mark.parametrize(
-    ("told", "named"),
+    ("options", "named"),
     [
         ({"name": "local", "workers": 0}, "--workers is 0; the nearest possible is 1"),
         ({"name": "ray", "threads": 0}, "--threads is 0"),
@@ -434,9 +434,10 @@ def test_ray_on_two_nodes(
         ({"name": "slurm", "gpus": 0.5}, "shares are for --engine ray; the nearest possible is 1"),
     ],
 )
-def test_wrong_options(told: dict[str, Any], named: str, tmp_path: Path) -> None:
+def test_wrong_options(options: dict[str, Any], named: str, tmp_path: Path) -> None:
+    name, rest = options["name"], {key: value for key, value in options.items() if key != "name"}
     with pytest.raises(UserError, match=named):
-        open_engine(root=tmp_path / "out", **told)
+        open_engine(name, tmp_path / "out", EngineOptions(**rest))
     assert not (tmp_path / "out").exists()
 
 

@@ -26,10 +26,10 @@ import json, sys
 from pathlib import Path
 from supertickets.sweeps.fork_server import ForkServer
 from supertickets.sweeps.sweep import Job
-starter = ForkServer({})
-starter.begin(Job.from_json(json.loads(sys.argv[1])), Path(sys.argv[2]), 1, {})
-print(starter._process.pid, flush=True)
-starter.wait()
+server = ForkServer({})
+server.start(Job.from_json(json.loads(sys.argv[1])), Path(sys.argv[2]), 1, {})
+print(server._process.pid, flush=True)
+server.wait()
 """
 
 
@@ -39,16 +39,16 @@ def job(*words: str) -> Job:
 
 
 @pytest.fixture(scope="module")
-def starter() -> Iterator[ForkServer]:
+def server() -> Iterator[ForkServer]:
     made = ForkServer({"OMP_NUM_THREADS": "1"})
     yield made
     made.close()
 
 
-def begun(starter: ForkServer, job: Job, root: Path, **environment: str) -> Path:
+def begun(server: ForkServer, job: Job, root: Path, **environment: str) -> Path:
     """Begins a job, and returns its log once it is at work."""
     log, _ = start_log(root, job)
-    starter.begin(job, root, 1, environment)
+    server.start(job, root, 1, environment)
     return log
 
 
@@ -72,83 +72,83 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_jobs_end_one_by_one(starter: ForkServer, tmp_path: Path) -> None:
+def test_jobs_end_one_by_one(server: ForkServer, tmp_path: Path) -> None:
     """One that is done already, one that cannot work, one that is killed; the log tells, and the next one works."""
     done = job()
     (tmp_path / done.key).mkdir()
     (tmp_path / done.key / "result.json").write_text("{}")
-    begun(starter, done, tmp_path)
-    assert starter.wait() == 0
-    log = begun(starter, job("--device", "cuda:99"), tmp_path)
-    assert starter.wait() == 2
+    begun(server, done, tmp_path)
+    assert server.wait() == 0
+    log = begun(server, job("--device", "cuda:99"), tmp_path)
+    assert server.wait() == 2
     assert log.read_text().startswith("error: device cuda:99")
-    log = begun(starter, job("--epochs", "500"), tmp_path)
+    log = begun(server, job("--epochs", "500"), tmp_path)
     os.kill(process(log), signal.SIGKILL)
-    assert starter.wait() == -signal.SIGKILL
-    assert starter.is_alive
-    begun(starter, done, tmp_path)
-    assert starter.wait() == 0
+    assert server.wait() == -signal.SIGKILL
+    assert server.is_alive
+    begun(server, done, tmp_path)
+    assert server.wait() == 0
 
 
-def test_a_job_has_variables_of_its_own(starter: ForkServer, tmp_path: Path) -> None:
+def test_a_job_has_variables_of_its_own(server: ForkServer, tmp_path: Path) -> None:
     """Those of a request are not those of the next one: this job takes itself for one of two processes."""
-    log = begun(starter, job("--epochs", "500"), tmp_path, WORLD_SIZE="2")
-    assert starter.wait() in (1, 2)
+    log = begun(server, job("--epochs", "500"), tmp_path, WORLD_SIZE="2")
+    assert server.wait() in (1, 2)
     assert "RANK" in log.read_text()
-    os.kill(process(begun(starter, job("--epochs", "500"), tmp_path)), signal.SIGKILL)
-    assert starter.wait() == -signal.SIGKILL
+    os.kill(process(begun(server, job("--epochs", "500"), tmp_path)), signal.SIGKILL)
+    assert server.wait() == -signal.SIGKILL
 
 
 def test_a_stopped_job_saves_a_checkpoint(tmp_path: Path) -> None:
-    starter = ForkServer({})
-    log = begun(starter, job("--epochs", "500"), tmp_path)
+    server = ForkServer({})
+    log = begun(server, job("--epochs", "500"), tmp_path)
     process(log)
-    starter.stop()
-    assert starter.wait() == 130
+    server.stop()
+    assert server.wait() == 130
     assert log.with_name("checkpoint.safetensors").exists()
     assert not log.with_name("result.json").exists()
     assert "Traceback" not in log.read_text()
-    begun(starter, job(), tmp_path)  # none begins after that
-    assert starter.wait() == 130
-    starter.close()
-    assert not starter.is_alive
+    begun(server, job(), tmp_path)  # none begins after that
+    assert server.wait() == 130
+    server.close()
+    assert not server.is_alive
 
 
 def test_a_starter_that_was_killed_alone(tmp_path: Path) -> None:
     """Whoever waits is told at once, and the job saves a checkpoint and ends."""
-    starter = ForkServer({})
-    log = begun(starter, job("--epochs", "500"), tmp_path)
+    server = ForkServer({})
+    log = begun(server, job("--epochs", "500"), tmp_path)
     pid = process(log)
     os.kill(os.getsid(pid), signal.SIGKILL)
-    assert starter.wait() == -signal.SIGKILL
-    assert not starter.is_alive
+    assert server.wait() == -signal.SIGKILL
+    assert not server.is_alive
     assert gone(pid)
     assert log.with_name("checkpoint.safetensors").exists()
-    begun(starter, job(), tmp_path)
-    assert starter.wait() == -signal.SIGKILL
+    begun(server, job(), tmp_path)
+    assert server.wait() == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_a_starter_that_ends_before_its_first_job(end: int, tmp_path: Path) -> None:
     """While it imports: killed, the job is lost; stopped, it is not begun, without a word about it."""
-    starter = ForkServer({})
-    log = begun(starter, job("--epochs", "500"), tmp_path)
-    os.kill(starter._process.pid, end)
-    assert starter.wait() == (-end if end == signal.SIGKILL else 130)
+    server = ForkServer({})
+    log = begun(server, job("--epochs", "500"), tmp_path)
+    os.kill(server._process.pid, end)
+    assert server.wait() == (-end if end == signal.SIGKILL else 130)
     assert log.read_text() == ""
     assert not log.with_name("run.json").exists()
 
 
 def test_nothing_begins_for_who_has_gone(tmp_path: Path) -> None:
-    """The maker is killed while the starter imports."""
+    """The maker is killed while the server imports."""
     wanted = job("--epochs", "500")
     log, _ = start_log(tmp_path, wanted)
     maker = subprocess.Popen([sys.executable, "-c", MAKER, json.dumps(wanted.to_json()), str(tmp_path)], stdout=-1)
     assert maker.stdout is not None
-    starter = int(maker.stdout.readline())
+    server = int(maker.stdout.readline())
     maker.kill()
     maker.wait()
-    assert gone(starter)
+    assert gone(server)
     assert not log.with_name("run.json").exists()
 
 

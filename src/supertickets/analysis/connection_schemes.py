@@ -1,4 +1,4 @@
-"""What a search for connections says about connection schemes (LTH4SA, Sec. III): ratios, scores of blocks, periods.
+"""Statistics of the connection schemes that a search judged (LTH4SA, Sec. III): ratios, scores of blocks, periods.
 
 Shapes: S schemes, M blocks.
 """
@@ -32,10 +32,10 @@ class JudgedSchemes:
     """Schemes that were judged with shared weights, the best first.
 
     Attributes:
-        spec: The network of all schemes.
+        spec: Network of all schemes.
         schemes: bool, (S, M).
-        quality: On the validation split, from 0 to 1, (S,).
-        params: Of their networks, (S,).
+        quality: Quality on the validation split, from 0 to 1, (S,).
+        params: Parameters of their networks, (S,).
     """
 
     spec: ResNetSpec
@@ -59,12 +59,12 @@ class JudgedSchemes:
         return self.quality_of([False] * len(self.spec.connected))
 
     def quality_of(self, scheme: Sequence[bool]) -> float:
-        """The quality of one of the schemes."""
+        """Return the quality of one of the schemes."""
         return float(self.quality[(self.schemes == torch.tensor(scheme)).all(1)][0])
 
 
 def sort_schemes(spec: ResNetSpec, schemes: Tensor, quality: Tensor) -> JudgedSchemes:
-    """Puts judged schemes (S, M) and their quality (S,) in order; of equals the first stays first."""
+    """Sort judged schemes (S, M) by their quality (S,), the best first; of equals the first stays first."""
     order = quality.argsort(descending=True, stable=True)
     return JudgedSchemes(spec, schemes[order], quality[order], count_parameters(spec, schemes[order]))
 
@@ -74,9 +74,9 @@ class FittedLine:
     """A least-squares line.
 
     Attributes:
-        slope: Per block.
-        error: Its standard error.
-        p: Chance of such a slope without a trend.
+        slope: Slope per unit of x.
+        error: Standard error of the slope.
+        p: Probability of such a slope without a trend.
     """
 
     slope: float
@@ -85,7 +85,7 @@ class FittedLine:
 
 
 def read_scheme_search(run: Path) -> JudgedSchemes:
-    """Reads what a search for connections judged.
+    """Read the schemes that a connection search judged.
 
     Raises:
         UserError: There is no such search, or it has not judged the two ends.
@@ -106,7 +106,10 @@ def read_scheme_search(run: Path) -> JudgedSchemes:
 
 
 def count_parameters(spec: ResNetSpec, schemes: Tensor) -> Tensor:
-    """Parameters of the networks of schemes (S, M), (S,): a module counts if any of its blocks is connected."""
+    """Return the parameters of the networks of schemes (S, M) as (S,).
+
+    A module counts if any of its blocks is connected.
+    """
     network = spec.build()
     names = [name for stage in spec.names() for name in stage]
     sizes: dict[int, int] = {}
@@ -124,22 +127,22 @@ def count_parameters(spec: ResNetSpec, schemes: Tensor) -> Tensor:
 
 
 def with_connections(spec: ResNetSpec, connected: Sequence[bool]) -> ResNetSpec:
-    """The spec with other connections."""
+    """Return the spec with other connections."""
     return replace(spec, connected=tuple(connected))
 
 
 def without_connections(spec: ResNetSpec) -> ResNetSpec:
-    """The spec with none."""
+    """Return the spec with no connection."""
     return with_connections(spec, [False] * len(spec.connected))
 
 
 def connection_scores(schemes: Tensor) -> Tensor:
-    """The share of schemes (S, M) that connect each block, (M,) (Eq. 5)."""
+    """Return the share of schemes (S, M) that connect each block, (M,) (Eq. 5)."""
     return schemes.double().mean(0)
 
 
 def fit_line(x: Tensor, y: Tensor) -> FittedLine:
-    """Fits a line through points; both (N,)."""
+    """Fit a line through points by least squares; both (N,). Equal values of y give a flat line with p = 1."""
     if len(y.unique()) == 1:
         return FittedLine(0.0, 0.0, 1.0)
     fit = linregress(x.numpy(), y.numpy())
@@ -147,7 +150,7 @@ def fit_line(x: Tensor, y: Tensor) -> FittedLine:
 
 
 def periodicity(scheme: Sequence[bool]) -> tuple[int, float]:
-    """The period of a scheme, 1 to 4 blocks, by which most blocks are like the one before; and their share."""
+    """Return the period of a scheme, 1 to 4 blocks, by which most blocks equal the one before; and their share."""
     alike = {
         period: sum(one == other for one, other in zip(scheme, scheme[period:], strict=False)) / (len(scheme) - period)
         for period in range(1, min(5, len(scheme)))
@@ -157,7 +160,7 @@ def periodicity(scheme: Sequence[bool]) -> tuple[int, float]:
 
 
 def tickets_and_bad(seen: JudgedSchemes) -> tuple[Tensor, Tensor]:
-    """Two sets (S,), as far as shared weights tell (Sec. III-C).
+    """Return two sets (S,) of schemes, as far as shared weights tell (Sec. III-C).
 
     Returns:
         Tickets: sparser and smaller than the network with all connections (as large at most, where stages share their
@@ -169,11 +172,11 @@ def tickets_and_bad(seen: JudgedSchemes) -> tuple[Tensor, Tensor]:
 
 
 def summarize_schemes(seen: JudgedSchemes, times: Mapping[int, TimeIncrement]) -> dict[str, Any]:
-    """The study of Sec. III as plain JSON.
+    """Return the study of Sec. III as plain JSON.
 
     Args:
-        seen: The schemes.
-        times: Those of `time_schemes`; empty if nothing was timed.
+        seen: Judged schemes.
+        times: Time increments by `time_schemes`; empty if nothing was timed.
     """
     rows = []
     for number in seen.connections.unique().tolist():
@@ -204,17 +207,17 @@ def summarize_schemes(seen: JudgedSchemes, times: Mapping[int, TimeIncrement]) -
 def time_schemes(
     seen: JudgedSchemes, most: int, batch: int, repeats: int, threads: int = 1
 ) -> dict[int, TimeIncrement]:
-    """Measures relative inference time increments over the network without connections (Eq. 7).
+    """Measure relative inference time increments over the network without connections (Eq. 7).
 
     Args:
-        seen: The schemes.
-        most: Schemes per number of connections, drawn at random.
+        seen: Judged schemes.
+        most: Number of schemes per number of connections, drawn at random.
         batch: Images per call.
-        repeats: Rounds.
+        repeats: Timing repetitions.
         threads: CPU threads.
 
     Returns:
-        By the place of a scheme among those seen.
+        Time increments by the place of a scheme among those seen.
     """
     generator = torch.Generator().manual_seed(0)
     chosen: list[int] = []
@@ -228,7 +231,7 @@ def time_schemes(
 
 
 def time_networks(specs: dict[str, ResNetSpec], batch: int, repeats: int, threads: int = 1) -> dict[str, TimeIncrement]:
-    """How much longer than the first all other networks take, with fresh weights, on the CPU."""
+    """Measure how much longer than the first network all others take, with fresh weights, on the CPU."""
     images = torch.randn(batch, *next(iter(specs.values())).input_shape).to(memory_format=torch.channels_last)
     modules = {name: spec.build().eval().to(memory_format=torch.channels_last) for name, spec in specs.items()}
     with on_threads(threads), torch.inference_mode():
@@ -236,7 +239,7 @@ def time_networks(specs: dict[str, ResNetSpec], batch: int, repeats: int, thread
 
 
 def schemes_table(summary: Mapping[str, Any]) -> Table:
-    """A row per number of connections."""
+    """Return a table with a row per number of connections."""
     timed = any(row["percent"] for row in summary["ratios"])
     caption = "quality with shared weights, %: least, mean, most; schemes above that of all connected, and below none"
     table = Table(
@@ -264,5 +267,5 @@ def schemes_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _blocks(score: Tensor) -> Tensor:
-    """Numbers of blocks, from 1."""
+    """Return the numbers of blocks, from 1."""
     return torch.arange(1, len(score) + 1).double()

@@ -25,9 +25,9 @@ class Description:
     """A network, and for that of a recipe how long it is trained.
 
     Attributes:
-        spec: The network.
-        mask: Flags of a ticket's weights.
-        cost: What it costs.
+        spec: Architecture.
+        mask: Mask of a ticket's weights.
+        cost: Parameters and MACs.
         epochs: Passes over the data.
         samples: Training samples, if they are known.
     """
@@ -47,11 +47,11 @@ class Description:
 
 
 def describe(what: str, data_dir: str | None = None) -> Description:
-    """Describes a ticket, or the full supernet of a recipe.
+    """Describe a ticket, or the full supernet of a recipe.
 
     Args:
         what: Folder of a ticket, name or file of a recipe.
-        data_dir: Data whose size, channels and classes a recipe's supernet takes; without, those that are published.
+        data_dir: Folder of data whose size, channels and classes a recipe's supernet takes; None: published ones.
 
     Raises:
         UserError: It is neither.

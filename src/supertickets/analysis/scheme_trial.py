@@ -1,4 +1,4 @@
-"""Whether a search for connections has found a ticket: candidates trained alone, beside both ends (LTH4SA, Sec. V)."""
+"""The trial of a connection search: its candidates trained alone, beside both ends (LTH4SA, Sec. V)."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class TrainedScheme:
     """A network that was trained alone.
 
     Attributes:
-        scheme: Its connections.
-        validation: Its headline figure on the validation split, more is better.
-        test: The same on the test split.
+        scheme: Connections of the network.
+        validation: Primary metric on the validation split, signed so that more is better.
+        test: Primary metric on the test split, likewise.
         params: Parameters.
         percent: Relative inference time increment (Eq. 7); 0 without connections.
     """
@@ -45,12 +45,12 @@ class TrainedScheme:
 
 
 def choose_schemes(tried: Sequence[TrainedScheme]) -> TrainedScheme:
-    """The one that is best on the validation split; of equals the first."""
+    """Return the scheme that is best on the validation split; of equals the first."""
     return max(tried, key=lambda one: one.validation)
 
 
 def ticket_verdict(one: TrainedScheme, full: TrainedScheme, *, shared: bool) -> dict[str, bool]:
-    """The conditions of a ticket against the network with all connections (Sec. II-B); the test split judges.
+    """Check the conditions of a ticket against the network with all connections (Sec. II-B); the test split judges.
 
     Where the blocks of a stage share a module, it may be as large.
     """
@@ -64,7 +64,7 @@ def ticket_verdict(one: TrainedScheme, full: TrainedScheme, *, shared: bool) -> 
 
 
 def resnet_spec(ticket: Ticket) -> ResNetSpec:
-    """The spec of a ResNet's ticket."""
+    """Return the spec of a ResNet's ticket."""
     assert isinstance(ticket.spec, ResNetSpec)
     return ticket.spec
 
@@ -72,20 +72,20 @@ def resnet_spec(ticket: Ticket) -> ResNetSpec:
 def train_candidates(
     run: Path, words: Sequence[str] = (), batch: int = 10, repeats: int = 30, threads: int = 1
 ) -> dict[str, Any]:
-    """Trains the candidates of a search, and the networks with all and without connections, each from fresh weights.
+    """Train the candidates of a search, and the networks with all and without connections, each from fresh weights.
 
     What is finished is not repeated.
 
     Args:
-        run: The search's directory; the runs go below it.
+        run: Directory of the search; the runs go below it.
         words: Overrides of the search's recipe.
         batch: Images per call, where times are measured.
-        repeats: Rounds of it.
-        threads: CPU threads of it.
+        repeats: Timing repetitions.
+        threads: CPU threads, where times are measured.
 
     Returns:
-        ``networks`` as in `Tried`, the last two with all and without connections; ``chosen``, the scheme that is best
-        on the validation split; its `verdict`; and the ``metric``.
+        ``networks`` as in `TrainedScheme`, the last two with all and without connections; ``chosen``, the scheme
+        that is best on the validation split; its `ticket_verdict` as ``verdict``; and the ``metric``.
 
     Raises:
         UserError: The run is no search for connections, or a setting cannot work.
@@ -128,7 +128,7 @@ def train_candidates(
 
 
 def _train_alone(out: Path, recipe: Recipe) -> Ticket:
-    """A network trained by a recipe; what is finished is taken if it was trained so."""
+    """Train a network by a recipe; a finished run is taken if it was trained so."""
     ticket = load_or_run(out, partial(train, recipe))
     made = flatten(recipe_of(ticket).to_json())
     for name, value in flatten(recipe.to_json()).items():
@@ -138,7 +138,7 @@ def _train_alone(out: Path, recipe: Recipe) -> Ticket:
 
 
 def trial_table(trial: Mapping[str, Any]) -> Table:
-    """A row per network, the last two are those with all and without connections; and what the chosen one is."""
+    """Return a table with a row per network, the last two with all and without connections, and the verdict below."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left", caption=_sentence(trial))
     table.add_column("scheme", no_wrap=True)
     for heading in (f"validation {trial['metric']}", f"test {trial['metric']}", "parameters", "longer than none, %"):

@@ -1,4 +1,4 @@
-"""Comparing methods: over seeds, and at equal cost along their curves, as the paper does (Sec. 4.2)."""
+"""Comparisons of methods: over seeds, and at equal cost along their curves, as the paper does (Sec. 4.2)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Curve = Sequence[tuple[float, float]]  # (cost, score), by cost
 
 @dataclass(frozen=True)
 class Summary:
-    """Several seeds of one thing.
+    """Mean and deviation over several seeds.
 
     Attributes:
-        mean: Of all.
-        deviation: Standard deviation of a sample (n - 1); None of a single one.
-        count: How many.
+        mean: Mean of all values.
+        deviation: Standard deviation of a sample (n - 1); None of a single value.
+        count: Number of values.
     """
 
     mean: float
@@ -37,7 +37,7 @@ class Summary:
 
 
 def summarize(values: Iterable[float]) -> Summary | None:
-    """Mean and deviation; None of nothing."""
+    """Return mean and deviation; None of nothing."""
     numbers = list(values)
     if not numbers:
         return None
@@ -45,12 +45,12 @@ def summarize(values: Iterable[float]) -> Summary | None:
 
 
 def paired_differences(ours: Sequence[Row], theirs: Sequence[Row], score: str) -> Summary | None:
-    """Differences between two methods, seed by seed: ours minus theirs at the same recipe, ratio and seed.
+    """Summarize the differences of two methods, seed by seed: ours minus theirs at the same recipe, ratio and seed.
 
     Args:
         ours: Rows of a method.
         theirs: Rows of the other; a method without ratios (0) is compared with every ratio.
-        score: Column.
+        score: Column of the score.
     """
     known = {(row["recipe"], row["ratio"], row["seed"]): row[score] for row in theirs}
     differences = []
@@ -63,7 +63,7 @@ def paired_differences(ours: Sequence[Row], theirs: Sequence[Row], score: str) -
 
 
 def build_curve(rows: Iterable[Row], cost: str, score: str) -> list[tuple[float, float]]:
-    """A method's curve: its points by cost; of points at one cost, the mean."""
+    """Return a method's curve: its points by cost; of points at one cost, the mean."""
     by_cost: dict[float, list[float]] = {}
     for row in rows:
         by_cost.setdefault(float(row[cost]), []).append(float(row[score]))
@@ -71,7 +71,7 @@ def build_curve(rows: Iterable[Row], cost: str, score: str) -> list[tuple[float,
 
 
 def score_at(points: Curve, cost: float) -> float | None:
-    """The score at a cost, between two points linear in the logarithm of cost; None outside of the curve."""
+    """Return the score at a cost, between two points linear in the logarithm of cost; None outside of the curve."""
     for (low, before), (high, after) in itertools.pairwise(points):
         if low <= cost <= high:
             share = math.log(cost / low) / math.log(high / low)
@@ -80,7 +80,7 @@ def score_at(points: Curve, cost: float) -> float | None:
 
 
 def cost_at(points: Curve, score: float) -> float | None:
-    """The least cost at which a curve reaches a score, by the same interpolation.
+    """Return the least cost at which a curve reaches a score, by the same interpolation.
 
     Returns:
         None if it never does, or if its cheapest point is better already, so that what it needs is unknown.
@@ -94,7 +94,7 @@ def cost_at(points: Curve, score: float) -> float | None:
 
 
 def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The Pareto front: points that no other beats, being no dearer and no worse and one of both better."""
+    """Return the Pareto front: points that no other beats, being no dearer and no worse and one of both better."""
     front: list[tuple[float, float]] = []
     for cost, score in sorted(points, key=lambda point: (point[0], -point[1])):
         if not front or score > front[-1][1]:
@@ -107,7 +107,7 @@ class EqualScore:
     """A method beside another, along the other's curve.
 
     Attributes:
-        ratio: Of the other's point.
+        ratio: Sparsity of the other's point.
         cost: Mean cost of that point.
         score: Mean score of that point.
         gain: Ours minus theirs at their cost, over the seeds for which our curve goes there.
@@ -122,7 +122,7 @@ class EqualScore:
 
 
 def compare_at_equal_score(ours: Sequence[Row], theirs: Sequence[Row], cost: str, score: str) -> list[EqualScore]:
-    """What a method gains at another's costs and saves at its scores, seed by seed.
+    """Compare a method with another at the other's costs (gain) and at its scores (savings), seed by seed.
 
     Args:
         ours: Rows of a method, of one recipe.
@@ -148,7 +148,7 @@ def compare_at_equal_score(ours: Sequence[Row], theirs: Sequence[Row], cost: str
 
 
 def group_rows(rows: Iterable[Row], by: Callable[[Row], Any]) -> dict[Any, list[Row]]:
-    """Rows by what they have in common, in their order."""
+    """Group rows by what they have in common, in their order."""
     groups: dict[Any, list[Row]] = {}
     for row in rows:
         groups.setdefault(by(row), []).append(row)

@@ -329,7 +329,7 @@ def _latency_table(options: argparse.Namespace) -> None:
 
 def _sweep(options: argparse.Namespace) -> None:
     """run many recipes, methods, ratios and seeds; what they have in common is done once -> DIR/results.csv"""
-    from ..sweeps.engines import open_engine
+    from ..sweeps.engines import EngineOptions, open_engine
     from ..sweeps.results import results_table
     from ..sweeps.sweep import read_sweep
     from ..sweeps.work import run_sweep
@@ -349,7 +349,7 @@ def _sweep(options: argparse.Namespace) -> None:
     asked = {name: getattr(options, name) for name in ("workers", "threads", "cpus", "gpus", "slurm")}
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        engine = open_engine(options.engine, root, **asked)
+        engine = open_engine(options.engine, root, EngineOptions(**asked))
         found = run_sweep(plan, root, engine, options.workers, console)
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)

@@ -15,7 +15,7 @@ from ..models import HRNetSpec, Spec
 
 
 def architecture_table(spec: Spec, mask: Mapping[str, Tensor], cost: Cost) -> Table:
-    """One row per block: what is left of its units, its MACs and, under a mask, the density of its weights.
+    """Return a table with a row per block: units left, MACs and, under a mask, the density of the weights.
 
     Other networks than multi-resolution ones have a row per layer, without units.
     """
@@ -53,7 +53,7 @@ def architecture_table(spec: Spec, mask: Mapping[str, Tensor], cost: Cost) -> Ta
 
 
 def cost_lines(cost: Cost) -> list[str]:
-    """The figures of a network, each said once."""
+    """Return the costs of a network as lines, each number once."""
     return [
         f"weights  {cost.params:,} parameters, {cost.nonzero_params:,} not zero "
         f"(sparsity {cost.sparsity:.1%} of maskable weights, {cost.sparsity_all:.1%} of all)",
@@ -63,7 +63,7 @@ def cost_lines(cost: Cost) -> list[str]:
 
 
 def training_line(described: Description) -> str | None:
-    """How long a recipe trains; None where that is not known."""
+    """Return a line on the training time of a recipe; None where that is not known."""
     if described.gpu_hours is None:
         return None
     return (
@@ -74,7 +74,7 @@ def training_line(described: Description) -> str | None:
 
 
 def bench_table(bench: Bench, others: Sequence[str], ticket: str) -> Table:
-    """Median latency per runtime of a ticket and of others, and how many times faster than the last of them it is.
+    """Return a table of the median latency of a ticket and of others per runtime, and its speedup over the last one.
 
     Two others are the network without connections and that with all; then it also tells by how much longer than the
     first all take (LTH4SA, Eq. 7).
@@ -100,14 +100,14 @@ def bench_table(bench: Bench, others: Sequence[str], ticket: str) -> Table:
 
 
 def _units_left(left: int, most: int) -> str:
-    """Units that are left; of how many, if some were removed."""
+    """Return the units that are left, and the number before if some were removed."""
     if not most:
         return ""
     return str(most) if left == most else f"{left}/{most}"
 
 
 def _costs(rows: Sequence[LayerCost], mask: Mapping[str, Tensor], prefix: str) -> list[str]:
-    """MACs; with a mask also those under it, and the density of the weights whose names begin so."""
+    """Return MACs; with a mask also those under it, and the density of the weights whose names have a prefix."""
     macs = _short(sum(row.macs for row in rows))
     if not mask:
         return [macs]
@@ -118,7 +118,7 @@ def _costs(rows: Sequence[LayerCost], mask: Mapping[str, Tensor], prefix: str) -
 
 
 def _short(value: int) -> str:
-    """Three digits and a unit."""
+    """Return a number with three digits and a unit."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= 0.9995 * size:
             digits = value / size

@@ -14,18 +14,18 @@ from .sections import build_page
 from .ticket_latencies import load_latencies, measure_latencies, with_latency
 
 __all__ = ["WrittenReport", "write_report"]
-_HTML, _MARKDOWN, _PICTURES, _LATENCY = "report.html", "report.md", "figures", "latency.json"
+_HTML, _MARKDOWN, _FIGURES, _LATENCY = "report.html", "report.md", "figures", "latency.json"
 
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """What a report left behind.
+    """Files of a report, and the runs in it.
 
     Attributes:
-        html: The page.
-        markdown: The same, with its figures in ``figures`` beside it.
-        runs: How many runs it is about.
-        left_out: Why others are missing, a line each.
+        html: Page that needs no other file.
+        markdown: Page in Markdown, with its figures in ``figures`` beside it.
+        runs: Number of runs in it.
+        left_out: Reasons why other runs are missing, a line each.
     """
 
     html: Path
@@ -37,13 +37,13 @@ class WrittenReport:
 def write_report(
     sources: Sequence[str | Path], out: str | Path | None = None, *, latency: bool = False
 ) -> WrittenReport:
-    """Writes a report.
+    """Write a report.
 
     Args:
         sources: Directories of runs and of sweeps.
-        out: Where it goes; default ``report`` in the first of them.
-        latency: Whether every ticket is timed on this device; it is kept in ``latency.json`` beside the report, and
-            read from there the next time.
+        out: Folder of the report; default ``report`` in the first of them.
+        latency: Whether every ticket is timed on this device; times are kept in ``latency.json`` beside the report,
+            and read from there the next time.
 
     Raises:
         UserError: A directory is neither run nor sweep, nothing is finished, or the report cannot be written.
@@ -51,7 +51,7 @@ def write_report(
     study = collect([Path(source) for source in sources])
     folder = Path(out) if out is not None else Path(sources[0]) / "report"
     try:
-        (folder / _PICTURES).mkdir(parents=True, exist_ok=True)
+        (folder / _FIGURES).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder} cannot be made ({error.strerror}); choose another --out") from None
     if latency:
@@ -63,9 +63,9 @@ def write_report(
     title, blocks = build_page(study, shlex.join([*words, *(["--latency"] if latency else [])]), measured)
     try:
         for drawing in list_figures(blocks):
-            drawing.png(folder / _PICTURES / f"{drawing.name}.png")
+            drawing.write_png(folder / _FIGURES / f"{drawing.name}.png")
         (folder / _HTML).write_text(render_html(title, blocks), encoding="utf-8")
-        (folder / _MARKDOWN).write_text(render_markdown(blocks, _PICTURES), encoding="utf-8")
+        (folder / _MARKDOWN).write_text(render_markdown(blocks, _FIGURES), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror}); choose another --out") from None
     return WrittenReport(folder / _HTML, folder / _MARKDOWN, len(study.runs), study.left_out)

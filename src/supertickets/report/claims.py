@@ -1,4 +1,4 @@
-"""What the figures say: differences between methods, the paper's claims one by one, the front, what training costs."""
+"""Comparisons of methods: differences, the paper's claims one by one, the Pareto front, costs of training."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from .roles import Role
 Row = Mapping[str, Any]
 NONE = "\N{EN DASH}"  # where there is no figure
 CLEAR = 2  # standard errors from which on a difference is called clear
-# What is asked of the methods, as the paper claims it, and which pairs of methods (ours, theirs) answer it.
+# Whether a pair of methods (ours, theirs) answers a question that a claim of the paper asks.
 Answers = Callable[[Role, Role], bool]
 
 
 @dataclass(frozen=True)
 class MethodMean:
-    """All seeds of a method at a ratio.
+    """Means over all seeds of a method at a ratio.
 
     Attributes:
-        method: Its name.
-        ratio: The ratio.
+        method: Name of the method.
+        ratio: Sparsity that was asked for.
         cost: Mean cost.
-        score: The score on the split that is shown.
+        score: Score on the test split.
         chosen_by: Mean score on the validation split.
     """
 
@@ -47,10 +47,10 @@ class MethodMean:
 
 
 def method_means(comparison: Comparison, cost: str) -> list[MethodMean]:
-    """A point per method and ratio.
+    """Return a point per method and ratio.
 
     Args:
-        comparison: The runs.
+        comparison: Runs of all methods.
         cost: Column, e.g. "masked_macs"; runs without it do not count.
     """
     test, validation = (f"{split}_{comparison.metric.name}" for split in ("test", "validation"))
@@ -65,17 +65,17 @@ def method_means(comparison: Comparison, cost: str) -> list[MethodMean]:
 
 
 def rows_with_ratio(runs: Sequence[Run], column: str) -> dict[float, list[Row]]:
-    """Rows that have a column, by ratio from low to high."""
+    """Return the rows that have a column, by ratio from low to high."""
     have = [run.row for run in runs if run.row.get(column) is not None]
     return dict(sorted(group_rows(have, lambda row: row["ratio"]).items()))
 
 
 def choose_front(points: Sequence[MethodMean], sign: int = 1) -> list[MethodMean]:
-    """The Pareto front by the validation split, from cheap to dear, so that the test split chooses nothing.
+    """Return the Pareto front by the validation split, from cheap to dear; the test split chooses nothing.
 
     Args:
-        points: What is compared.
-        sign: See `Metric.sign`.
+        points: Methods at ratios.
+        sign: 1 if more is better, -1 if less is; see `Metric.sign`.
     """
     best = pareto_front((point.cost, sign * point.chosen_by) for point in points)
     return sorted((p for p in points if (p.cost, sign * p.chosen_by) in best), key=lambda point: point.cost)
@@ -89,9 +89,9 @@ class Pair:
     """A method beside another.
 
     Attributes:
-        ours: Name of the one.
-        theirs: Name of the other.
-        at: The one along the other's curve, by the other's ratio (`statistics.compare_at_equal_score`); errors are
+        ours: Name of the first method.
+        theirs: Name of the second.
+        at: The first along the other's curve, by the other's ratio (`statistics.compare_at_equal_score`); errors are
             negative there, so that more is better.
         paired: Differences, likewise, at the same ratio, seed by seed, by that ratio.
     """
@@ -103,7 +103,7 @@ class Pair:
 
 
 def compare_methods(comparison: Comparison, ours: str, theirs: str, cost: str = "masked_macs") -> Pair:
-    """Puts one method beside another, by the test split."""
+    """Compare one method with another, by the test split."""
     score, sign = f"test_{comparison.metric.name}", comparison.metric.sign
     mine, others = (
         [{**run.row, score: sign * run.row[score]} for run in comparison.methods[name]] for name in (ours, theirs)
@@ -117,7 +117,7 @@ def compare_methods(comparison: Comparison, ours: str, theirs: str, cost: str = 
 
 
 def reference_method(comparison: Comparison) -> str | None:
-    """The method that the others are compared with first, by what it is and not by its score.
+    """Return the method that the others are compared with first, chosen by its settings and not by its score.
 
     Search-then-prune by magnitude without retraining, as in the paper; else any search-then-prune; else the first.
     """
@@ -132,11 +132,11 @@ def reference_method(comparison: Comparison) -> str | None:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper, and what these runs say of it.
+    """A claim of the paper, and the methods that test it.
 
     Attributes:
-        text: The claim.
-        pairs: The methods that it is about.
+        text: Sentence.
+        pairs: Pairs of methods that it is about.
     """
 
     text: str
@@ -148,16 +148,16 @@ class Claim:
         return [at.gain for pair in self.pairs for at in pair.at if at.gain is not None]
 
 
-def _our_claims(role: Role) -> bool:
+def _is_plain_two_in_one(role: Role) -> bool:
     return role.way == "two-in-one" and not role.retrained
 
 
-def _variants(one: Role, other: Role) -> bool:
+def _are_variants(one: Role, other: Role) -> bool:
     return one.way == other.way == "two-in-one" and one.retrained == other.retrained
 
 
-def _reacts(one: Role, other: Role) -> bool:
-    if not _variants(one, other) or one.progressive != other.progressive:
+def _reactivates_more(one: Role, other: Role) -> bool:
+    if not _are_variants(one, other) or one.progressive != other.progressive:
         return False
     if one.reactivate == other.reactivate != "none":
         return (one.restore, other.restore) == ("stored", "zero")
@@ -168,16 +168,19 @@ def _reacts(one: Role, other: Role) -> bool:
 _CLAIMS: tuple[tuple[str, Answers], ...] = (
     (
         "Two-in-one training is better than search-then-prune",
-        lambda a, b: _our_claims(a) and b.way == "search-then-prune" and not b.retrained,
+        lambda a, b: _is_plain_two_in_one(a) and b.way == "search-then-prune" and not b.retrained,
     ),
     (
         "Progressive pruning (PP) helps, at high ratios above all",
-        lambda a, b: _variants(a, b) and a.reactivate == b.reactivate and a.progressive and not b.progressive,
+        lambda a, b: _are_variants(a, b) and a.reactivate == b.reactivate and a.progressive and not b.progressive,
     ),
-    ("Reactivation helps: with the search (IR-S) more than after each prune (IR-P), and that more than none", _reacts),
+    (
+        "Reactivation helps: with the search (IR-S) more than after each prune (IR-P), and that more than none",
+        _reactivates_more,
+    ),
     (
         "Two-in-one tickets as they are beat search-then-prune with retraining",
-        lambda a, b: _our_claims(a) and b.way == "search-then-prune" and b.retrained,
+        lambda a, b: _is_plain_two_in_one(a) and b.way == "search-then-prune" and b.retrained,
     ),
     (
         "Retraining improves two-in-one tickets further",
@@ -187,7 +190,7 @@ _CLAIMS: tuple[tuple[str, Answers], ...] = (
 
 
 def check_claims(comparison: Comparison, cost: str = "masked_macs") -> list[Claim]:
-    """The claims of the paper that these methods can speak to, by what the methods are, not by their names."""
+    """Return the claims of the paper that these methods can test, by their settings, not by their names."""
     roles = comparison.roles()
     answered = []
     for text, answers in _CLAIMS:
@@ -198,13 +201,13 @@ def check_claims(comparison: Comparison, cost: str = "masked_macs") -> list[Clai
 
 
 def claim_verdict(claim: Claim) -> str:
-    """What the differences at equal cost say, in one sentence."""
+    """Return one sentence on the differences at equal cost."""
     gains = claim.gains
     if not gains:
         return "The curves of these methods do not reach each other's cost, so nothing can be said at equal cost."
     better, worse = ([gain for gain in gains if sign * gain.mean > 0] for sign in (1, -1))
-    text = f"Better in {len(better)} of {len(gains)} comparisons at equal MACs{_clear(better)}, "
-    text += f"worse in {len(worse)}{_clear(worse)}. "
+    text = f"Better in {len(better)} of {len(gains)} comparisons at equal MACs{_count_clear(better)}, "
+    text += f"worse in {len(worse)}{_count_clear(worse)}. "
     values = [gain.mean for gain in gains]
     return (
         text + f"Mean difference {format_signed(statistics.mean(values))} "
@@ -212,7 +215,7 @@ def claim_verdict(claim: Claim) -> str:
     )
 
 
-def _clear(gains: Sequence[Summary]) -> str:
+def _count_clear(gains: Sequence[Summary]) -> str:
     if not gains:
         return ""
     clear = sum(gain.error is not None and abs(gain.mean) > CLEAR * gain.error for gain in gains)
@@ -224,14 +227,14 @@ def _clear(gains: Sequence[Summary]) -> str:
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """What the tickets of a method cost.
+    """Costs of training the tickets of a method.
 
     Attributes:
-        method: Its name.
+        method: Name of the method.
         samples: Image passes to a ticket, all steps included.
         seconds: Training time likewise, where it is known.
         together: Image passes to all tickets, what they have in common counted once.
-        tickets: How many these are.
+        tickets: Number of these tickets.
     """
 
     method: str
@@ -242,7 +245,7 @@ class TrainingCost:
 
 
 def training_costs(comparison: Comparison) -> list[TrainingCost]:
-    """What it costs to come to a ticket, by method."""
+    """Return the costs of training a ticket, by method."""
     costs = []
     for method, runs in comparison.methods.items():
         samples = summarize(run.row["samples"] for run in runs)
@@ -256,10 +259,14 @@ def training_costs(comparison: Comparison) -> list[TrainingCost]:
 def training_savings(
     costs: Sequence[TrainingCost], comparison: Comparison
 ) -> list[tuple[str, str, float, float | None]]:
-    """Share of image passes and seconds that two-in-one training saves against search-then-prune with retraining."""
+    """Return the shares that two-in-one training saves against search-then-prune with retraining.
+
+    Returns:
+        (ours, theirs, share of image passes, share of seconds or None) for every pair of such methods.
+    """
     roles, by_name = comparison.roles(), {each.method: each for each in costs}
     rows = []
-    for ours in (name for name, role in roles.items() if _our_claims(role)):
+    for ours in (name for name, role in roles.items() if _is_plain_two_in_one(role)):
         for theirs in (name for name, role in roles.items() if role.way == "search-then-prune" and role.retrained):
             mine, other = by_name[ours], by_name[theirs]
             known = mine.seconds is not None and other.seconds is not None and other.seconds.mean > 0
@@ -272,12 +279,12 @@ def training_savings(
 
 
 def format_signed(value: float, digits: int = 2) -> str:
-    """With its sign."""
+    """Return a number with its sign."""
     return f"{value:+.{digits}f}"
 
 
 def format_difference(summary: Summary | None, share: bool = False) -> str:
-    """A difference over seeds, how many there were; a dash for none."""
+    """Return a difference over seeds and the number of seeds as text; a dash for none."""
     if summary is None:
         return NONE
     if share:
@@ -288,10 +295,10 @@ def format_difference(summary: Summary | None, share: bool = False) -> str:
 
 
 def format_score(summary: Summary | None) -> str:
-    """A score over seeds, how many there were; a dash for none."""
+    """Return a score over seeds and the number of seeds as text; a dash for none."""
     return NONE if summary is None else f"{summary} ({summary.count})"
 
 
 def summarize_column(rows: Iterable[Row], column: str) -> Summary | None:
-    """A column over seeds; rows without it do not count."""
+    """Return mean and deviation of a column over seeds; rows without it do not count."""
     return summarize(row[column] for row in rows if row.get(column) is not None)

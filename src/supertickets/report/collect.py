@@ -1,4 +1,4 @@
-"""What runs and sweeps have recorded, put side by side: plain data, nothing is loaded or drawn."""
+"""Records of runs and sweeps, side by side: plain data, no network is loaded and nothing is drawn."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Step:
     """One training or pruning on the way to a ticket.
 
     Attributes:
-        key: Equal for steps that several tickets have in common.
-        samples: Its image passes.
-        seconds: Its training time, if it is known.
+        key: Key that is equal for steps that several tickets have in common.
+        samples: Image passes.
+        seconds: Training time, if it is known.
     """
 
     key: str
@@ -40,13 +40,13 @@ class Run:
     """A finished run.
 
     Attributes:
-        folder: Its directory, as the user reaches it.
-        row: What it is, its metrics on both splits, and what it costs, as `results.rows` has them.
-        about: Its record.
+        folder: Directory, as the user reaches it.
+        row: Names, metrics on both splits and costs, as `results.result_rows` has them.
+        about: Record of the run.
         origin: Record of the training that it goes back to, its own perhaps; None if that is not known.
-        steps: The way to its ticket, the oldest step first.
+        steps: Steps to its ticket, the oldest first.
         commands: (directory, command) of every step whose directory is known, its own last.
-        in_sweep: Whether it is part of a sweep, which chose its name.
+        in_sweep: Whether it is part of a sweep, which then chose its name.
     """
 
     folder: Path
@@ -78,9 +78,9 @@ class Comparison:
     """Runs that may be compared: one recipe, one metric, the same data.
 
     Attributes:
-        title: What stands above it.
-        metric: The metric that is shown first.
-        runs: The runs, as given.
+        title: Heading in the report.
+        metric: Metric that is shown first.
+        runs: Runs, as given.
     """
 
     title: str
@@ -106,21 +106,21 @@ class Comparison:
         return sorted({run.seed for run in self.runs})
 
     def roles(self) -> dict[str, Role]:
-        """What every method is."""
+        """Return the role of every method."""
         return {name: role_of(runs[0].about) for name, runs in self.methods.items()}
 
     def settings(self) -> dict[str, dict[str, Any]]:
-        """The settings of every method, as far as they are known."""
+        """Return the settings of every method, as far as they are known."""
         return {name: chosen_settings(runs[0].about, runs[0].origin) for name, runs in self.methods.items()}
 
 
 @dataclass(frozen=True)
 class Study:
-    """All that a report is about.
+    """All runs of a report.
 
     Attributes:
-        comparisons: One per recipe, metric and data.
-        left_out: Why runs are missing, a line each.
+        comparisons: Comparison per recipe, metric and data.
+        left_out: Reasons why runs are missing, a line each.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -133,10 +133,10 @@ class Study:
 
 
 def collect(sources: Sequence[Path]) -> Study:
-    """Reads runs and sweeps.
+    """Read runs and sweeps.
 
     Args:
-        sources: Their directories.
+        sources: Directories of runs and sweeps.
 
     Raises:
         UserError: One is neither, is damaged, or nothing is finished.
@@ -210,7 +210,7 @@ def _run(folder: Path, point: Point, in_sweep: bool) -> Run:
 
 
 def _steps(folder: Path) -> list[Step]:
-    """The way to a ticket; without the directory of where a run began, as its record tells it."""
+    """Return the steps to a ticket; where the directory of an earlier step is unknown, as the run's record has them."""
     result, about = _read(folder / "result.json"), _read(folder / "run.json")
     own = Step(str(folder.resolve()), result["samples"], result["seconds"])
     if (parent := _parent(folder)) is not None:
@@ -240,7 +240,7 @@ def _parent(folder: Path) -> Path | None:
 
 
 def _with_unique_names(entries: Sequence[tuple[Path, Run]]) -> list[Run]:
-    """Gives single runs the names that a sweep has for their settings; tells equal names apart by directory."""
+    """Give single runs the names that a sweep has for their settings; tell equal names apart by directory."""
     known: dict[tuple[str, str], str] = {}
     for _, run in entries:
         if run.in_sweep:
@@ -263,7 +263,7 @@ def _with_unique_names(entries: Sequence[tuple[Path, Run]]) -> list[Run]:
 
 
 def _drop_duplicates(runs: Sequence[Run], left_out: list[str]) -> list[Run]:
-    """Drops what is given twice, so that no seed counts twice."""
+    """Drop runs that are given twice, so that no seed counts twice."""
     kept: dict[tuple[Any, ...], Run] = {}
     for run in runs:
         at = (run.row["recipe"], run.method, run.ratio, run.seed, run.about.get("data"))
@@ -274,7 +274,7 @@ def _drop_duplicates(runs: Sequence[Run], left_out: list[str]) -> list[Run]:
 
 
 def _comparisons(runs: Sequence[Run]) -> list[Comparison]:
-    """Parts runs that say nothing about each other: other recipes, metrics or data."""
+    """Separate runs that cannot be compared: other recipes, metrics or data."""
     groups: dict[tuple[str, Metric, str], list[Run]] = {}
     for run in runs:
         metric = primary_metric(name.removeprefix("test_") for name in run.row) or Metric("", "")

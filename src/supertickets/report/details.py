@@ -31,7 +31,7 @@ _FIGURES = {
 
 
 def example_runs(comparison: Comparison) -> list[Run]:
-    """Runs that are shown one by one: those given as such, and of a sweep's methods the one in the middle.
+    """Return the runs that are shown one by one: those given as such, and of a sweep's methods the one in the middle.
 
     The middle of ratios and seeds, not the best: nothing is chosen by a score.
     """
@@ -47,12 +47,12 @@ def example_runs(comparison: Comparison) -> list[Run]:
 
 
 def describe_run(run: Run, comparison: Comparison, name: str, alone: bool) -> list[Block]:
-    """All that is known of a run.
+    """Return all that is known of a run, as blocks of the page.
 
     Args:
-        run: The run.
-        comparison: Where it belongs.
-        name: Begins the names of its files.
+        run: Finished run.
+        comparison: Comparison that it belongs to.
+        name: Prefix of the names of its files.
         alone: Whether it is the only one, and is shown unfolded.
     """
     blocks: list[Block] = [_metrics(run.row), _costs(run.row)]

@@ -24,7 +24,7 @@ Cell = str | Link
 
 @dataclass(frozen=True)
 class Heading:
-    """Begins a section; level 1 is the page's own."""
+    """A heading that begins a section; level 1 is the page's own."""
 
     text: str
     level: int = 2
@@ -48,14 +48,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Figures:
-    """Drawings side by side, where there is room."""
+    """Figures side by side, where there is room."""
 
     drawings: Sequence[Figure]
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command, with what a link to it says."""
+    """A command, and the text of links to it."""
 
     anchor: str
     said: str
@@ -75,7 +75,7 @@ Block = Heading | Text | Table | Figures | Command | Fold
 
 
 def list_figures(blocks: Iterable[Block]) -> list[Figure]:
-    """All drawings of a page."""
+    """Return all figures of a page."""
     figures: list[Figure] = []
     for block in blocks:
         if isinstance(block, Figures):
@@ -89,7 +89,7 @@ def list_figures(blocks: Iterable[Block]) -> list[Figure]:
 
 
 def render_html(title: str, blocks: Sequence[Block]) -> str:
-    """One file that opens without a network: styles and drawings are inside, there is no script."""
+    """Return one HTML file that opens offline: styles and figures are inside, there is no script."""
     style = resources.files(__package__).joinpath("page.css").read_text(encoding="utf-8")
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
@@ -101,7 +101,7 @@ def render_html(title: str, blocks: Sequence[Block]) -> str:
 
 
 def _with_contents(blocks: Sequence[Block]) -> list[Block | str]:
-    """Puts links to the sections in front of the first."""
+    """Put links to the sections in front of the first."""
     links = [
         f'<a href="#{_anchor(block.text)}">{escape(block.text)}</a>'
         for block in blocks
@@ -123,7 +123,7 @@ def _html(block: Block | str) -> str:
         case Table():
             return _html_table(block)
         case Figures(shown):
-            return '<div class="figures">\n' + "\n".join(f"<figure>{d.svg()}</figure>" for d in shown) + "\n</div>"
+            return '<div class="figures">\n' + "\n".join(f"<figure>{d.to_svg()}</figure>" for d in shown) + "\n</div>"
         case Command(anchor, said, text):
             return f'<div class="command" id="{anchor}"><p>{escape(said)}</p>\n<pre>{escape(text)}</pre></div>'
         case Fold(title, inner, is_open):
@@ -134,7 +134,7 @@ def _html(block: Block | str) -> str:
 
 
 def _html_table(table: Table) -> str:
-    sides = [' class="n"' if right else "" for right in _right(table)]
+    sides = [' class="n"' if right else "" for right in _numeric_columns(table)]
     head = "".join(f'<th scope="col"{side}>{escape(name)}</th>' for name, side in zip(table.head, sides, strict=True))
     lines = []
     for row in table.rows:
@@ -152,8 +152,8 @@ def _html_cell(cell: Cell) -> str:
     return escape(cell)
 
 
-def _right(table: Table) -> list[bool]:
-    """Which columns hold figures."""
+def _numeric_columns(table: Table) -> list[bool]:
+    """Return for every column whether it holds numbers, which stand on the right."""
     columns = zip(*table.rows, strict=True) if table.rows else ([] for _ in table.head)
     return [all(isinstance(c, str) and re.match(r"[+-]?\d|\W?$", c) is not None for c in column) for column in columns]
 
@@ -166,11 +166,11 @@ def _anchor(text: str) -> str:
 
 
 def render_markdown(blocks: Sequence[Block], folder: str) -> str:
-    """The same with figures in files.
+    """Return the page in Markdown, with figures in files.
 
     Args:
-        blocks: The page.
-        folder: Where the figures are, as ``NAME.png``.
+        blocks: Blocks of the page.
+        folder: Folder of the figures, as ``NAME.png``.
     """
     return "\n\n".join(_markdown(block, folder) for block in blocks) + "\n"
 
@@ -178,16 +178,16 @@ def render_markdown(blocks: Sequence[Block], folder: str) -> str:
 def _markdown(block: Block, folder: str) -> str:
     match block:
         case Heading(text, level):
-            return f"{'#' * level} {_plain(text)}"
+            return f"{'#' * level} {_escape(text)}"
         case Text(text):
-            return _plain(text)
+            return _escape(text)
         case Table():
             return _markdown_table(block)
         case Figures(shown):
-            return "\n".join(f"![{_plain(d.alt)}]({folder}/{d.name}.png)" for d in shown)
+            return "\n".join(f"![{_escape(d.alt)}]({folder}/{d.name}.png)" for d in shown)
         case Command(anchor, said, text):
             fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-            return f'<a id="{anchor}"></a>{_plain(said)}\n\n{fence}\n{text}\n{fence}'
+            return f'<a id="{anchor}"></a>{_escape(said)}\n\n{fence}\n{text}\n{fence}'
         case Fold(title, inner, is_open):
             state = " open" if is_open else ""
             body = "\n\n".join(_markdown(each, folder) for each in inner)
@@ -197,15 +197,15 @@ def _markdown(block: Block, folder: str) -> str:
 
 def _markdown_table(table: Table) -> str:
     lines = [
-        "| " + " | ".join(map(_plain, table.head)) + " |",
-        "|" + "|".join("---:" if right else "---" for right in _right(table)) + "|",
+        "| " + " | ".join(map(_escape, table.head)) + " |",
+        "|" + "|".join("---:" if right else "---" for right in _numeric_columns(table)) + "|",
     ]
     for row in table.rows:
-        cells = (f"[{_plain(c.text)}](#{c.anchor})" if isinstance(c, Link) else _plain(c) for c in row)
+        cells = (f"[{_escape(c.text)}](#{c.anchor})" if isinstance(c, Link) else _escape(c) for c in row)
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*([f"{_plain(table.caption)}\n"] if table.caption else []), *lines])
+    return "\n".join([*([f"{_escape(table.caption)}\n"] if table.caption else []), *lines])
 
 
-def _plain(text: str) -> str:
-    """Text in which nothing is markup."""
+def _escape(text: str) -> str:
+    """Escape what Markdown would read as markup."""
     return re.sub(r"([\\`*_\[\]|~])", r"\\\1", escape(text, quote=False)).replace("\n", " ")

@@ -1,4 +1,4 @@
-"""How a run was made, read off its record: its way, what that is called, and the command that makes it again."""
+"""The making of a run, read off its record: steps, role, name of the method, and the command that makes it again."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..runs.derive import PRUNE_PASSES_OVER, PRUNE_USES, PRUNE_WORDS
 
 Record = Mapping[str, Any]
 _REACTIVATIONS = {"search": " + IR-S", "prune": " + IR-P", "none": ""}
-# What makes no other method of a run: where it happened, and what tables tell apart by themselves.
+# Settings that make no other method: places, and what tables tell apart by themselves.
 _ASIDE = ("name", "description", "seed", "threads", "device", "checkpoint_seconds", "prune.ratio")
 _WHERE = ("data.dir", "data.workers", "data.keep_gb")
-# What commands take no setting of: it follows from the ticket, or from the command.
+# Settings that some commands do not take: they follow from the ticket, or from the command.
 _FIXED = ("search.interval", "search.last_epoch", "search.rho", "prune.ratio")
-# By command: how the names of settings begin that it does not take, and those of them that it takes all the same.
+# By command: prefixes of settings that it does not take, and those of them that it takes all the same.
 _NOT_TAKEN = {
     "draw": ((), ()),
     "trunk": ((), ()),
@@ -34,14 +34,14 @@ _NOT_TAKEN = {
 
 @dataclass(frozen=True)
 class Role:
-    """What a method is, whatever its name.
+    """The role of a method in comparisons, whatever its name.
 
     Attributes:
-        way: "two-in-one", "search-then-prune", or anything else.
+        way: Kind of training: "two-in-one", "search-then-prune", or anything else.
         progressive: Whether two-in-one training prunes step by step (PP).
-        reactivate: When its weights come back: "search" (IR-S), "prune" (IR-P) or "none".
-        restore: What they come back as.
-        criterion: By which a finished network was pruned, if it was.
+        reactivate: Time at which weights come back: "search" (IR-S), "prune" (IR-P) or "none".
+        restore: Values with which they come back.
+        criterion: Criterion by which a finished network was pruned, if it was.
         retrained: Whether the ticket was trained further.
     """
 
@@ -54,7 +54,7 @@ class Role:
 
 
 def list_steps(about: Record) -> list[Record]:
-    """Every command that led to a run's ticket, as its record has them, the oldest first, its own last."""
+    """Return every command that led to a run's ticket, as its record has them, the oldest first, its own last."""
     made, recipe = about.get("metadata") or {}, about["recipe"]
     own = {"command": about["command"], "recipe": recipe["name"], "sparse": bool(recipe["prune"]["ratio"])}
     before = [{**step, "sparse": step.get("sparsity", 0) > 0} for step in made.get("lineage", ())]
@@ -62,7 +62,7 @@ def list_steps(about: Record) -> list[Record]:
 
 
 def recipe_name(about: Record) -> str:
-    """The recipe that a ticket is measured by: without what commands add to its name."""
+    """Return the name of the recipe that a ticket is measured by, without what commands add to it."""
     steps = list_steps(about)
     last = max((i for i, step in enumerate(steps) if step["command"] == "transfer"), default=0)
     name = str(steps[last]["recipe"])
@@ -70,7 +70,7 @@ def recipe_name(about: Record) -> str:
 
 
 def role_of(about: Record) -> Role:
-    """The role of a run in the comparisons of the paper (Sec. 4.2, 4.3)."""
+    """Return the role of a run in the comparisons of the paper (Sec. 4.2, 4.3)."""
     steps, prune = list_steps(about), about["recipe"]["prune"]
     commands = [step["command"] for step in steps]
     way: Literal["two-in-one", "search-then-prune", "other"] = "other"
@@ -85,7 +85,7 @@ def role_of(about: Record) -> Role:
 
 
 def method_name(about: Record) -> str:
-    """What a run that belongs to no sweep is called."""
+    """Return the method's name for a run that belongs to no sweep."""
     steps, prune = list_steps(about), about["recipe"]["prune"]
     name = ""
     for before, step in zip([None, *steps], steps, strict=False):
@@ -106,7 +106,7 @@ def method_name(about: Record) -> str:
 
 
 def describe_method(about: Record) -> str:
-    """The commands of a method in one line, e.g. "draw, then prune (magnitude), then retrain (10 epochs)"."""
+    """Return the commands of a method in one line, e.g. "draw, then prune (magnitude), then retrain (10 epochs)"."""
     phrases = []
     for step in list_steps(about):
         searched = step["command"] == "draw" and not step["sparse"]
@@ -119,13 +119,13 @@ def describe_method(about: Record) -> str:
 
 
 def settings_of(about: Record) -> dict[str, Any]:
-    """All settings that make a method what it is, by their dotted names; seed, ratio and places left out."""
+    """Return all settings that make a method, by their dotted names; seed, ratio and places left out."""
     flat = flatten(about["recipe"])
     return {name: value for name, value in flat.items() if name not in _ASIDE + _WHERE}
 
 
 def identity(about: Record) -> str:
-    """Equal for runs that differ in seed and ratio alone."""
+    """Return a text that is equal for runs which differ in seed and ratio alone."""
     steps = [
         {key: step.get(key) for key in ("command", "criterion", "batches", "rounds")} for step in list_steps(about)
     ]
@@ -134,7 +134,7 @@ def identity(about: Record) -> str:
 
 
 def chosen_settings(about: Record, origin: Record | None) -> dict[str, Any]:
-    """The settings of a method that someone chose, as far as they are known.
+    """Return the settings of a method that someone chose, as far as they are known.
 
     Pruning and retraining switch off what they have no use for; what counts there is how the network was trained that
     they began with, and how it was pruned.
@@ -154,12 +154,12 @@ def chosen_settings(about: Record, origin: Record | None) -> dict[str, Any]:
 
 
 def command_of(about: Record, out: str, ticket: str = "TICKET", alone: bool = True) -> str:
-    """The command that makes a run again, of the settings that it recorded.
+    """Return the command that makes a run again, of the settings that it recorded.
 
     Args:
-        about: The record.
-        out: Its directory.
-        ticket: Where it began, if that is known.
+        about: Record of the run.
+        out: Directory of the run.
+        ticket: Ticket that it began with, if that is known.
         alone: Whether settings may have been changed against the ticket's; a sweep changes none.
     """
     made, recipe, command = about.get("metadata") or {}, about["recipe"], str(about["command"])
@@ -184,7 +184,7 @@ def command_of(about: Record, out: str, ticket: str = "TICKET", alone: bool = Tr
 
 
 def _setting_words(recipe: Record, name: str, command: str) -> list[str]:
-    """Settings in which a recipe differs from the shipped one of that name, or from the defaults, as words."""
+    """Return, as words, the settings that differ from the shipped recipe of that name, or from the defaults."""
     plain, fixed, but = _plain(name), *_NOT_TAKEN[command]
     words = []
     for key, value in _spread(recipe).items():
@@ -200,13 +200,13 @@ def _setting_words(recipe: Record, name: str, command: str) -> list[str]:
 
 @functools.lru_cache
 def _plain(name: str) -> dict[str, Any]:
-    """The settings of a shipped recipe; the defaults if there is none of that name."""
+    """Return the settings of a shipped recipe; the defaults if there is none of that name."""
     recipe = load_recipe(name) if name in list_recipes() else Recipe()
     return _spread(json.loads(json.dumps(recipe.to_json())))
 
 
 def _spread(recipe: Record) -> dict[str, Any]:
-    """Settings by dotted names, those of the supernet too."""
+    """Return settings by dotted names, those of the supernet too."""
     flat = flatten(recipe)
     inner = flat.pop("supernet.settings", None) or {}
     return flat | {f"supernet.settings.{name}": value for name, value in inner.items()}
@@ -217,7 +217,7 @@ def _recipe_word(name: str) -> str:
 
 
 def differing_settings(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of the settings that are not the same in all that have them."""
+    """Return the names of the settings that are not the same in all methods that have them."""
     names = dict.fromkeys(name for each in settings for name in each)
     values = {name: {json.dumps(each[name], sort_keys=True) for each in settings if name in each} for name in names}
     return [name for name in names if len(values[name]) > 1]

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as MplFigure
+from matplotlib.patches import Rectangle
 
 from ..cost import count
 from ..models import HRNetSpec
@@ -19,13 +20,13 @@ from .svg_figure import FIGURE_STYLE, WIDTH, Figure, new_figure, show_plain_numb
 
 
 def draw_run_figures(name: str, ticket: Ticket, epochs: Sequence[Mapping[str, Any]], metric: str) -> list[Figure]:
-    """What became of a run.
+    """Draw a run: epochs, layers and search units.
 
     Args:
-        name: Begins the names of the files.
-        ticket: What came out.
-        epochs: Its records of epochs; none if nothing was trained.
-        metric: The metric that is shown first.
+        name: Prefix of the names of the files.
+        ticket: Ticket of the run.
+        epochs: Records of its epochs; none if nothing was trained.
+        metric: Metric that is shown first.
     """
     with matplotlib.rc_context(FIGURE_STYLE):
         drawings = _over_epochs(name, ticket, epochs, metric) if epochs else []
@@ -74,7 +75,9 @@ def _density(name: str, ticket: Ticket) -> Figure:
             flags = ticket.mask[layer]
             left = int(flags.sum())
             share = left / flags.numel() if flags.numel() else 0.0
-            drawing.say(patch, f"{layer.removesuffix('.weight')}: {left:,} of {flags.numel():,} weights ({share:.0%})")
+            drawing.annotate(
+                patch, f"{layer.removesuffix('.weight')}: {left:,} of {flags.numel():,} weights ({share:.0%})"
+            )
     return drawing
 
 
@@ -82,7 +85,7 @@ def _density(name: str, ticket: Ticket) -> Figure:
 
 
 def count_units(spec: HRNetSpec) -> dict[tuple[str, int], tuple[list[int], list[int]]]:
-    """Search units per place and branch: those left and those of the supernet, by kernel size, tokens last.
+    """Return the search units per place and branch: those left and those of the supernet, by kernel size, tokens last.
 
     Places are the parallel and the fuse modules of every stage, and the head; what leads to a branch belongs to it.
     """
@@ -97,7 +100,7 @@ def count_units(spec: HRNetSpec) -> dict[tuple[str, int], tuple[list[int], list[
 
 
 def _place(block: str) -> tuple[str, int]:
-    """Where a block is: the name of its row, and its branch from 1."""
+    """Return the place of a block: the name of its row, and its branch from 1."""
     if match := re.fullmatch(r"s(\d+)_b(\d+)_\d+", block):
         return f"stage {int(match[1]) + 1}", int(match[2]) + 1
     if match := re.fullmatch(r"s(\d+)_(?:fuse_\d+to|new_)(\d+)", block):
@@ -107,7 +110,7 @@ def _place(block: str) -> tuple[str, int]:
 
 
 def unit_kinds(spec: HRNetSpec) -> list[str]:
-    """Kernel sizes, and tokens, as `places` has them."""
+    """Return the kinds of search units, in the order of `count_units`: kernel sizes, then tokens."""
     return [*(f"{kernel}x{kernel}" for kernel in spec.style.kernels), "tokens"]
 
 
@@ -123,7 +126,9 @@ def _units(name: str, spec: HRNetSpec) -> Figure:
     for plot, (i, kind) in zip(plots, shown, strict=True):
         for (place, branch), (left, most) in by_place.items():
             if most[i]:
-                _cell(plot, drawing, branches.index(branch), rows.index(place), left[i], most[i], f"{place}, {kind}")
+                x, y, share = branches.index(branch), rows.index(place), left[i] / most[i]
+                cell = _draw_cell(plot, (x, y), left[i], share)
+                drawing.annotate(cell, f"{place}, {kind}, branch {x + 1}: {left[i]} of {most[i]} left ({share:.0%})")
         plot.set_title(kind, fontsize=9.5)
         plot.set(xlim=(-0.5, len(branches) - 0.5), ylim=(len(rows) - 0.5, -0.5), xlabel="branch")
         plot.set_xticks(range(len(branches)), [str(branch) for branch in branches])
@@ -134,9 +139,10 @@ def _units(name: str, spec: HRNetSpec) -> Figure:
     return drawing
 
 
-def _cell(plot: Axes, drawing: Figure, x: int, y: int, left: int, most: int, what: str) -> None:
-    share = left / most
+def _draw_cell(plot: Axes, place: tuple[int, int], left: int, share: float) -> Rectangle:
+    """Draw a cell at a place (x, y): a number, on a colour for its share of the supernet's."""
+    x, y = place
     color = matplotlib.colormaps["Blues"](0.06 + 0.84 * share)
     (cell,) = plot.bar([x], [0.9], 0.92, bottom=[y - 0.45], color=color, edgecolor=GRID, lw=0.8)
-    drawing.say(cell, f"{what}, branch {x + 1}: {left} of {most} left ({share:.0%})")
     plot.text(x, y, str(left), ha="center", va="center", fontsize=7.5, color="#fffffe" if share > 0.55 else "#111112")
+    return cell

@@ -1,4 +1,4 @@
-"""What a report says, as blocks: from the short answer to every single number."""
+"""The sections of a report as blocks: from the short answer to every single number."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ _MACS = (
 
 
 def build_page(study: Study, said: str, measured: MeasuredLatencies | None) -> tuple[str, list[Block]]:
-    """The whole report.
+    """Return the whole report.
 
     Args:
-        study: What was recorded.
-        said: The command that makes this report.
+        study: Runs and comparisons.
+        said: Command that makes this report.
         measured: Latencies, which the rows have already.
 
     Returns:
-        Its title and its blocks.
+        Title and blocks.
     """
     runs, anchors = study.runs, _anchors(study)
     title = f"{runs[0].row['recipe']}: {runs[0].method}" if len(runs) == 1 else f"Report on {len(runs)} runs"
@@ -88,7 +88,7 @@ _COMMANDS = (
 
 
 def _anchors(study: Study) -> dict[str, tuple[str, str, str]]:
-    """By directory: an anchor, what is said above the command, and the command; parents before children."""
+    """Return by directory: an anchor, the label of the command, and the command; parents before children."""
     anchors: dict[str, tuple[str, str, str]] = {}
     for run in study.runs:
         for folder, text in run.commands:
@@ -115,7 +115,7 @@ def _comparison(
         blocks += _methods(comparison)
     picked = example_runs(comparison)
     if len(runs) > 1:
-        blocks += [Heading("Single runs", 3), Text(_selected_runs(comparison, picked))]
+        blocks += [Heading("Single runs", 3), Text(_describe_selection(comparison, picked))]
     for i, run in enumerate(picked):
         blocks += describe_run(run, comparison, f"{name}-{i + 1}", alone=len(picked) == 1)
     blocks.append(_all_results(comparison, anchors))
@@ -187,7 +187,7 @@ def _savings(each: Pair) -> list[float]:
 
 
 def _range(shares: Iterable[float | None]) -> str:
-    """The least and the largest of those that are known."""
+    """Return the least and the largest of the known shares as text."""
     known = [share for share in shares if share is not None]
     if not known:
         return NONE
@@ -235,7 +235,7 @@ def _figures(comparison: Comparison, name: str, measured: MeasuredLatencies | No
 
 
 def _points(comparison: Comparison, axes: Sequence[Axis]) -> Table:
-    """A row per large mark."""
+    """Return a table with a row per large mark of the figures."""
     best = {(p.method, p.ratio) for p in choose_front(method_means(comparison, "masked_macs"), comparison.metric.sign)}
     test, validation = (f"{split}_{comparison.metric.name}" for split in ("test", "validation"))
     rows = []
@@ -293,7 +293,7 @@ def _at_equal(comparison: Comparison) -> list[Block]:
 
 
 def _against(comparison: Comparison, name: str) -> list[Table]:
-    """Three tables, without rows and without tables that have no figure."""
+    """Return up to three tables; rows and tables without a number are left out."""
     pairs = [compare_methods(comparison, other, name) for other in comparison.methods if other != name]
     points = pairs[0].at
     head = ["method", *(f"{format_ratio(p.ratio)}: {format_short(p.cost)}, {abs(p.score):.2f}" for p in points)]
@@ -333,14 +333,14 @@ def _methods(comparison: Comparison) -> list[Block]:
     settings = comparison.settings()
     names = differing_settings(list(settings.values()))
     rows = [
-        [method, describe_method(runs[0].about), *(_measurement_notes(settings[method], name) for name in names)]
+        [method, describe_method(runs[0].about), *(_format_setting(settings[method], name) for name in names)]
         for method, runs in comparison.methods.items()
     ]
     blocks: list[Block] = [Table(["method", "how", *names], rows, "Settings in which the methods differ.")]
     return [Fold("What the methods are", blocks)]
 
 
-def _measurement_notes(settings: Mapping[str, Any], name: str) -> str:
+def _format_setting(settings: Mapping[str, Any], name: str) -> str:
     value = settings.get(name, NONE)
     return value if isinstance(value, str) else json.dumps(value)
 
@@ -348,7 +348,7 @@ def _measurement_notes(settings: Mapping[str, Any], name: str) -> str:
 # Single runs ---------------------------------------------------------------------------------------------------------
 
 
-def _selected_runs(comparison: Comparison, picked: Sequence[Run]) -> str:
+def _describe_selection(comparison: Comparison, picked: Sequence[Run]) -> str:
     if len(picked) == len(comparison.runs):
         return "What became of every run."
     return (

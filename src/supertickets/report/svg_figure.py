@@ -1,4 +1,4 @@
-"""Figures of reports: drawn once, written as PNG or as SVG that follows the page, with a word to every mark."""
+"""Figures of reports: drawn once, written as PNG or as SVG that follows the page, with a text to every mark."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _SCHEME = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER:
 
 @dataclass
 class Figure:
-    """A figure and what is said of its marks.
+    """A figure with texts to its marks.
 
     Attributes:
         name: Name of its file.
-        alt: What it shows, in a sentence.
-        figure: The figure.
-        words: A line for every mark that has one, by its gid.
+        alt: Description in a sentence.
+        figure: Figure of matplotlib.
+        words: Text of every mark that has one, by its gid.
     """
 
     name: str
@@ -51,20 +51,20 @@ class Figure:
     figure: MplFigure
     words: dict[str, str] = field(default_factory=dict)
 
-    def say(self, mark: Any, words: str) -> None:
-        """Gives a mark its word."""
+    def annotate(self, mark: Any, words: str) -> None:
+        """Give a mark its text, which the page shows under the pointer."""
         gid = f"mark{len(self.words)}"
         mark.set_gid(gid)
         self.words[gid] = words
 
-    def png(self, path: Path) -> None:
-        """Writes it as a figure on white."""
+    def write_png(self, path: Path) -> None:
+        """Write it as PNG on white."""
         with matplotlib.rc_context(FIGURE_STYLE):
             self.figure.savefig(path, dpi=130, facecolor="white")
             self.figure.set_layout_engine("none")  # it stays as it is, and need not be found again
 
-    def svg(self) -> str:
-        """Draws it for a page: no fixed size, the page's colours, ids of its own, a title for every mark."""
+    def to_svg(self) -> str:
+        """Return it as SVG for a page: no fixed size, the page's colours, ids of its own, a title for every mark."""
         file = io.StringIO()
         with matplotlib.rc_context(FIGURE_STYLE):
             nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -73,7 +73,7 @@ class Figure:
         text = file.getvalue()
         text = text[text.index("<svg") :]
         text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-        text = re.sub(r'(?<= )(d|x|y|transform|points)="([^"]*)"', lambda m: f'{m[1]}="{_round_limits(m[2])}"', text)
+        text = re.sub(r'(?<= )(d|x|y|transform|points)="([^"]*)"', lambda m: f'{m[1]}="{_round_numbers(m[2])}"', text)
         text = re.sub(r'((?<= )id="|url\(#|xlink:href="#)', lambda m: f"{m[1]}{self.name}-", text)
         for color, variable in _SCHEME.items():
             text = text.replace(color, variable)
@@ -89,7 +89,7 @@ class Figure:
         return re.sub(r"\n\s*", "\n", head + text[text.index(">") + 1 :]).strip()
 
 
-def _round_limits(numbers: str) -> str:
+def _round_numbers(numbers: str) -> str:
     return re.sub(r"\d+\.\d+", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), numbers)
 
 
@@ -99,13 +99,13 @@ def new_figure(height: float) -> tuple[MplFigure, Axes]:
 
 
 def show_plain_numbers(axis: MplAxis) -> None:
-    """Labels of a logarithmic axis without powers."""
+    """Label a logarithmic axis without powers."""
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: format_short(value)))
 
 
 def format_short(value: float) -> str:
-    """Three digits at most, and a unit."""
+    """Return a number with three digits at most and a unit (k, M, G)."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= 0.9995 * size:
             return f"{value / size:.3g} {unit}"

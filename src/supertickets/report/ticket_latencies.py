@@ -21,11 +21,11 @@ _REPEATS = 50
 
 @dataclass(frozen=True)
 class MeasuredLatencies:
-    """What was measured.
+    """Latencies that were measured for a report.
 
     Attributes:
-        said: On what, and how.
-        tickets: Milliseconds by runtime, by the hash of a ticket's weights.
+        said: Device and conditions, as text.
+        tickets: Median in ms by runtime, by the hash of a ticket's weights.
     """
 
     said: str
@@ -33,7 +33,7 @@ class MeasuredLatencies:
 
 
 def measure_latencies(runs: Sequence[Run], path: Path) -> None:
-    """Times all tickets in turn, dead channels removed, and writes the file.
+    """Time all tickets in turn, dead channels removed, and write the file.
 
     Raises:
         UserError: A ticket is missing or damaged.
@@ -49,7 +49,7 @@ def measure_latencies(runs: Sequence[Run], path: Path) -> None:
 
 
 def load_latencies(path: Path) -> MeasuredLatencies | None:
-    """Reads what `measure` wrote; None if there is no file.
+    """Read what `measure_latencies` wrote; None if there is no file.
 
     Raises:
         UserError: It is damaged.
@@ -69,7 +69,7 @@ def load_latencies(path: Path) -> MeasuredLatencies | None:
 
 
 def with_latency(study: Study, measured: MeasuredLatencies) -> Study:
-    """Gives every row the latencies of its ticket, as ``latency_RUNTIME``; a ticket that has changed has none."""
+    """Give every row the latencies of its ticket, as ``latency_RUNTIME``; a ticket that has changed has none."""
 
     def timed(run: Run) -> Run:
         times = measured.tickets.get(weights_hash(run) or "", {})
@@ -82,7 +82,7 @@ def with_latency(study: Study, measured: MeasuredLatencies) -> Study:
 
 
 def weights_hash(run: Run) -> str | None:
-    """Hash of the weights of a run's ticket, as the ticket tells it; None without a ticket."""
+    """Return the hash of the weights of a run's ticket, as the ticket records it; None without a ticket."""
     try:
         return str(json.loads((run.folder / "ticket" / "config.json").read_text())["sha256"]["model.safetensors"])
     except (OSError, ValueError, KeyError, TypeError):

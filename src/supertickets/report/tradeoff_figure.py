@@ -26,14 +26,34 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
 
 
 @dataclass(frozen=True)
+class Look:
+    """The look of a method's curve.
+
+    Attributes:
+        color: Colour of lines and marks.
+        marker: Marker of matplotlib.
+        retrained: Whether the method is retrained: dashed, with hollow marks.
+    """
+
+    color: str
+    marker: str
+    retrained: bool
+
+    @property
+    def fill(self) -> str:
+        """Colour inside the marks."""
+        return PAPER if self.retrained else self.color
+
+
+@dataclass(frozen=True)
 class Axis:
     """A cost to draw along.
 
     Attributes:
         column: Column of the rows.
-        label: With its unit.
+        label: Label with its unit.
         log: Whether it is logarithmic.
-        name: Of the file.
+        name: Part of the file's name.
     """
 
     column: str
@@ -43,7 +63,7 @@ class Axis:
 
 
 def draw_tradeoff(comparison: Comparison, axis: Axis, name: str) -> Figure:
-    """The score of every method along a cost: means and deviations over seeds, every seed, and the front."""
+    """Draw the score of every method along a cost: means and deviations over seeds, every seed, and the front."""
     with matplotlib.rc_context(FIGURE_STYLE):
         methods, points = comparison.methods, method_means(comparison, axis.column)
         columns = 2 if max(map(len, methods)) > 14 or len(methods) < 5 else 3
@@ -51,12 +71,14 @@ def draw_tradeoff(comparison: Comparison, axis: Axis, name: str) -> Figure:
         drawing = Figure(name, f"Test {comparison.metric.display_name} against {axis.label}, by method", figure)
         chosen = choose_front(points, comparison.metric.sign)
         score = f"test_{comparison.metric.name}"
-        for (method, runs), (color, marker, again) in zip(methods.items(), _looks(comparison), strict=True):
+        for (method, runs), look in zip(methods.items(), _choose_looks(comparison), strict=True):
             for rows in rows_with_ratio(runs, axis.column).values():
                 for row in rows:
-                    (dot,) = plot.plot(row[axis.column], row[score], marker, color=color, ms=3, alpha=0.45, mew=0)
-                    drawing.say(dot, _of_row(comparison, row, axis))
-            _curve(plot, drawing, [p for p in points if p.method == method], axis, color, marker, again)
+                    (dot,) = plot.plot(
+                        row[axis.column], row[score], look.marker, color=look.color, ms=3, alpha=0.45, mew=0
+                    )
+                    drawing.annotate(dot, _describe_row(comparison, row, axis))
+            _draw_curve(plot, drawing, [p for p in points if p.method == method], axis, look)
         (ring,) = plot.plot(
             [p.cost for p in chosen], [p.score.mean for p in chosen], "o", ms=13, mfc="none", mec=INK, mew=0.8, ls=""
         )
@@ -74,8 +96,8 @@ def draw_tradeoff(comparison: Comparison, axis: Axis, name: str) -> Figure:
     return drawing
 
 
-def _looks(comparison: Comparison) -> list[tuple[str, str, bool]]:
-    """Colour and marker of every method, and whether it is retrained: it then looks like what it began from."""
+def _choose_looks(comparison: Comparison) -> list[Look]:
+    """Return the look of every method; a retrained one has colour and marker of the method that it began from."""
     ends = {name: {run.steps[-1].key for run in runs} for name, runs in comparison.methods.items()}
     begins = {name: {step.key for run in runs for step in run.steps[:-1]} for name, runs in comparison.methods.items()}
     seen: dict[str, tuple[str, str]] = {}
@@ -90,30 +112,28 @@ def _looks(comparison: Comparison) -> list[tuple[str, str, bool]]:
             color, marker = colors[used[role.way] % len(colors)], _MARKERS[len(seen) % len(_MARKERS)]
             used[role.way] += 1
             seen[name] = color, marker
-        looks.append((color, marker, role.retrained))
+        looks.append(Look(color, marker, role.retrained))
     return looks
 
 
-def _curve(
-    plot: Axes, drawing: Figure, points: Sequence[MethodMean], axis: Axis, color: str, marker: str, again: bool
-) -> None:
+def _draw_curve(plot: Axes, drawing: Figure, points: Sequence[MethodMean], axis: Axis, look: Look) -> None:
     if not points:
         return
-    points = sorted(points, key=lambda point: point.cost)
+    points, color, marker = sorted(points, key=lambda point: point.cost), look.color, look.marker
     x, y = [p.cost for p in points], [p.score.mean for p in points]
     if any(p.score.deviation for p in points):
         spread = [p.score.deviation or 0 for p in points]
         plot.errorbar(x, y, spread, fmt="none", ecolor=color, elinewidth=1, capsize=2.5, alpha=0.7)
-    fill = PAPER if again else color
-    (line,) = plot.plot(x, y, "--" if again else "-", color=color, marker=marker, ms=6, lw=1.6, mfc=fill, mew=1.2)
+    style = "--" if look.retrained else "-"
+    (line,) = plot.plot(x, y, style, color=color, marker=marker, ms=6, lw=1.6, mfc=look.fill, mew=1.2)
     line.set_label(f" {points[0].method}")  # a legend passes over names that begin with an underscore
     for point in points:
-        (mark,) = plot.plot(point.cost, point.score.mean, marker, color=color, ms=6, mfc=fill, mew=1.2)
+        (mark,) = plot.plot(point.cost, point.score.mean, marker, color=color, ms=6, mfc=look.fill, mew=1.2)
         seeds = f"{point.score} over {point.score.count} seed{'s' if point.score.count > 1 else ''}"
-        drawing.say(mark, f"{point.method}{ratio_label(point.ratio)}: {seeds} at {_cost(point.cost, axis)}")
+        drawing.annotate(mark, f"{point.method}{ratio_label(point.ratio)}: {seeds} at {_cost(point.cost, axis)}")
 
 
-def _of_row(comparison: Comparison, row: Mapping[str, Any], axis: Axis) -> str:
+def _describe_row(comparison: Comparison, row: Mapping[str, Any], axis: Axis) -> str:
     test, validation = (row[f"{split}_{comparison.metric.name}"] for split in ("test", "validation"))
     said = (
         f"{row['method']}{ratio_label(row['ratio'])}, seed {row['seed']}: {test:.2f} test, {validation:.2f} validation"
@@ -122,7 +142,7 @@ def _of_row(comparison: Comparison, row: Mapping[str, Any], axis: Axis) -> str:
 
 
 def ratio_label(ratio: float) -> str:
-    """What follows the name of a method."""
+    """Return the ratio as it follows the name of a method; nothing for none."""
     return f", {format_ratio(ratio)}" if ratio else ""
 
 
@@ -131,7 +151,7 @@ def _cost(value: float, axis: Axis) -> str:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two costs; more of them the closer these are."""
+    """Return round numbers between two costs; more of them the closer these are."""
     for steps in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), tuple(i / 10 for i in range(10, 100))):
         ticks = [
             step * 10**power for power in range(16) for step in steps if low / 1.1 <= step * 10**power <= high * 1.1

@@ -1,4 +1,4 @@
-"""Processes for jobs that begin at once: forked from one that has imported everything and done nothing else.
+"""A server that forks jobs which start at once: it has imported everything and done nothing else.
 
 Importing PyTorch takes seconds and slows what runs beside it, while a job of a sweep may take little longer.
 """
@@ -31,7 +31,7 @@ _JOB = "job"
 
 
 class ForkServer:
-    """Begins jobs, one at a time; it ends with the process that made it, and stops its job then.
+    """A process that starts jobs, one at a time; it ends with the process that made it, and stops its job then.
 
     Args:
         environment: Variables of its jobs, besides those of this process.
@@ -53,30 +53,31 @@ class ForkServer:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can start more."""
+        """True while it can start jobs."""
         return self._process.poll() is None
 
-    def begin(self, job: Job, root: Path, threads: int, environment: Mapping[str, str]) -> None:
-        """Begins a job in a process of its own, which writes to the end of the job's log.
+    def start(self, job: Job, root: Path, threads: int, environment: Mapping[str, str]) -> None:
+        """Start a job in a process of its own, which writes to the end of the job's log.
 
         Args:
-            job: What to do.
+            job: Job to do.
             root: Directory of the sweep.
             threads: CPU threads.
-            environment: Variables that hold for this job.
+            environment: Variables of this job alone.
         """
-        told = {"job": job.to_json(), "root": str(root), "directory": os.getcwd()}
-        request = json.dumps({**told, "threads": threads, "environment": dict(environment)})
+        request = {"job": job.to_json(), "root": str(root), "directory": os.getcwd(), "threads": threads}
+        line = json.dumps({**request, "environment": dict(environment)})
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has ended, which `wait` tells
-            self._process.stdin.write(f"{request}\n".encode())
+        with contextlib.suppress(BrokenPipeError):  # it has ended, as `wait` returns
+            self._process.stdin.write(f"{line}\n".encode())
             self._process.stdin.flush()
 
     def wait(self) -> int:
-        """Waits for the job's end.
+        """Wait for the job's end.
 
         Returns:
-            Its exit status, as of `worker.run`; negative for a signal. If the starter itself has ended, that of it.
+            Exit status of the job, as of `worker.run_with_status`; negative for a signal. If the server itself has
+            ended, its own.
         """
         assert self._process.stdout is not None
         while not select.select([self._process.stdout], [], [], 0.2)[0]:
@@ -85,19 +86,19 @@ class ForkServer:
         return int(answer) if answer else self._process.wait() or -signal.SIGKILL
 
     def stop(self) -> None:
-        """Stops the job, which saves a checkpoint first, as on Ctrl-C; no other is begun."""
+        """Stop the job, which saves a checkpoint first, as on Ctrl-C; no other is begun."""
         self._process.send_signal(signal.SIGINT)
 
     def close(self) -> None:
-        """Ends the starter; no job is under way."""
+        """End the server; no job may be under way."""
         self._process.communicate()
 
 
 class _Server:
-    """What runs in a starter's process.
+    """The loop in the server's process.
 
     Args:
-        wanted_by: Process of the `ForkServer`.
+        wanted_by: Process that made the `ForkServer`.
     """
 
     def __init__(self, wanted_by: int) -> None:
@@ -106,22 +107,22 @@ class _Server:
         self.is_stopped = False
 
     def stop(self, *_: object) -> None:
-        """Stops the job, once, and begins no other."""
+        """Stop the job, once, and start no other."""
         if self.child and not self.is_stopped:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.child, signal.SIGINT)
         self.is_stopped = True
 
     def serve(self) -> int:
-        """Begins what standard input asks for, a line each, and answers with exit statuses."""
+        """Start the jobs that standard input asks for, a line each, and answer with exit statuses."""
         own, answers = os.getpid(), os.fdopen(os.dup(1), "w", buffering=1)
         os.dup2(2, 1)  # nothing else goes there
         signal.signal(signal.SIGINT, self.stop)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
         while (request := sys.stdin.readline()) and os.getppid() == self.wanted_by:
-            signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)  # until it is known whom to tell
-            if not self.is_stopped and not (child := _begin(request)):
-                answers.close()  # else nobody would notice when the starter ends
+            signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)  # until it is known which process to stop
+            if not self.is_stopped and not (child := _start_job(request)):
+                answers.close()  # else nobody would notice when the server ends
                 return _work(json.loads(request), own)
             self.child = 0 if self.is_stopped else child
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
@@ -132,7 +133,7 @@ class _Server:
         return 0
 
     def _end(self) -> int:
-        """Exit status of the job; it is stopped when whoever wanted it has gone."""
+        """Return the exit status of the job; stop it when the process that wanted it has gone."""
         while True:
             ended, status = os.waitpid(self.child, os.WNOHANG)
             if ended:
@@ -143,7 +144,7 @@ class _Server:
 
 
 def main(words: list[str]) -> int:
-    """Serves a `ForkServer`, or does one job itself."""
+    """Serve a `ForkServer`, or do one job in this process."""
     if words[0] == _JOB:
         return _work(json.loads(words[1]), os.getppid())
     import torch._dynamo  # noqa: F401  # optimizers import it at their first step
@@ -151,20 +152,20 @@ def main(words: list[str]) -> int:
     return _Server(int(words[0])).serve()
 
 
-def _begin(request: str) -> int:
-    """Begins a job; returns its process, and 0 in that process if it was forked."""
+def _start_job(request: str) -> int:
+    """Start a job; return its process, and 0 in that process if it was forked."""
     if _FORKS:
         return os.fork()
     return subprocess.Popen([sys.executable, "-m", __name__, _JOB, request]).pid
 
 
-def _work(request: Mapping[str, Any], starter: int) -> int:
-    """Does a job in this process."""
+def _work(request: Mapping[str, Any], server: int) -> int:
+    """Do a job in this process."""
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        if _FORKS:  # a starter may be killed alone
+        if _FORKS:  # a server may be killed alone
             ctypes.CDLL(None).prctl(_WHEN_PARENT_ENDS, signal.SIGINT)
-        if os.getppid() != starter:
+        if os.getppid() != server:
             return 130
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
         job, root = Job.from_json(request["job"]), Path(request["root"])

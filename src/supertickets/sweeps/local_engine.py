@@ -16,8 +16,8 @@ class LocalWorkers:
 
     Args:
         root: Directory of the sweep.
-        workers: How many at once.
-        threads: CPU threads of each.
+        workers: Number of jobs at once.
+        threads: CPU threads of each job.
     """
 
     def __init__(self, root: Path, workers: int = 1, threads: int = 1) -> None:
@@ -29,11 +29,11 @@ class LocalWorkers:
         self._closed = False
 
     def submit(self, job: Job) -> Future[None]:
-        """Gives a job to a process."""
+        """Give a job to a process."""
         return self._pool.submit(self._run, job)
 
     def close(self) -> None:
-        """Stops all processes; each saves a checkpoint first, as on Ctrl-C."""
+        """Stop all processes; each saves a checkpoint first, as on Ctrl-C."""
         with self._lock:
             self._closed = True
             for server in self._busy:
@@ -49,7 +49,7 @@ class LocalWorkers:
                 raise WorkerLost
             server = self._idle.pop() if self._idle else ForkServer({"OMP_NUM_THREADS": str(self.threads)})
             self._busy.add(server)
-            server.begin(job, self.root, self.threads, {})
+            server.start(job, self.root, self.threads, {})
         status = server.wait()
         with self._lock:
             self._busy.discard(server)

@@ -1,4 +1,4 @@
-"""Where a sweep stands: its jobs by what became of them, and the time that is left."""
+"""Progress of a sweep: its jobs by state, and the time that is left."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .sweep import Job
 
 @dataclass
 class Progress:
-    """Where a sweep stands; jobs by their keys.
+    """The state of a sweep; jobs by their keys.
 
     Attributes:
-        jobs: All of them, parents before children.
-        done: Those that are finished, those of earlier calls included.
-        before: Those that were finished before.
-        running: Those that a worker has begun and not ended.
-        failed: What was wrong; jobs that begin from a failed one fail with it.
-        lost: How often a worker was lost.
-        began: When, by `time.monotonic`.
+        jobs: All jobs, parents before children.
+        done: Finished jobs, those of earlier calls included.
+        before: Jobs that were finished before this call.
+        running: Jobs that a worker has begun and not ended.
+        failed: Reasons of failures; jobs that begin from a failed one fail with it.
+        lost: Number of times that a worker was lost.
+        began: Time of the start, by `time.monotonic`, in seconds.
     """
 
     jobs: Mapping[str, Job]
@@ -36,7 +36,7 @@ class Progress:
 
     @property
     def waiting(self) -> set[str]:
-        """Those that wait for their parent or for a worker."""
+        """Jobs that wait for their parent or for a worker."""
         return set(self.jobs) - self.done - self.running - set(self.failed)
 
     @property
@@ -47,16 +47,16 @@ class Progress:
         return (time.monotonic() - self.began) / new * left if new else None
 
     def failures(self) -> Sequence[str]:
-        """A line per job that failed."""
+        """Return a line per job that failed."""
         return [f"{self.jobs[key].command} {key}: {why}" for key, why in self.failed.items()]
 
 
 def count_epochs(job: Job, jobs: Mapping[str, Job]) -> int:
-    """Epochs that a job trains by itself, and one for what else it does.
+    """Return the epochs that a job trains by itself, plus one for what else it does.
 
     Args:
-        job: Any.
-        jobs: By key; those that it begins from are among them.
+        job: Any job.
+        jobs: Jobs by key; those that it begins from are among them.
     """
     if job.command == "retrain":
         return 1 + int(job.options["epochs"])
@@ -67,7 +67,7 @@ def count_epochs(job: Job, jobs: Mapping[str, Job]) -> int:
 
 
 def format_progress(progress: Progress) -> str:
-    """Jobs done, running and failed, and the time that is left."""
+    """Return a line with the jobs done, running and failed, and the time that is left."""
     text = f"{len(progress.done)} of {len(progress.jobs)} jobs done"
     if progress.before:
         text += f" ({len(progress.before)} before)"
@@ -82,7 +82,7 @@ def format_progress(progress: Progress) -> str:
 
 
 def progress_table(progress: Progress) -> Table:
-    """A row per kind of job, what became of them in columns; below it the line that plain logs have."""
+    """Return a table with a row per kind of job and a column per state; below it the line that plain logs have."""
     parts = {
         "done": progress.done,
         "running": progress.running,

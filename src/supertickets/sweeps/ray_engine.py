@@ -26,7 +26,7 @@ _STORE = 100_000_000  # bytes; results go through files, so that Ray's own store
 class RayWorkers:
     """Tasks of a Ray cluster, a process per job: that of ``ray start`` or RAY_ADDRESS, else one that lives as long.
 
-    Ray itself takes nothing up again: what is lost is told, so that attempts are counted in one place.
+    Ray itself repeats nothing: a lost job is reported, so that attempts are counted in one place.
 
     Args:
         root: Directory of the sweep, on storage that all machines share.
@@ -57,7 +57,7 @@ class RayWorkers:
         self._open: set[Any] = set()
 
     def submit(self, job: Job) -> Future[None]:
-        """Gives a job to Ray, which begins it when a machine has room."""
+        """Give a job to Ray, which begins it when a machine has room."""
         ref = self._attempt.remote(job.to_json(), *self._arguments)
         self._open.add(ref)
         future: Future[None] = Future()
@@ -74,7 +74,7 @@ class RayWorkers:
         return future
 
     def close(self) -> None:
-        """Stops all jobs; each saves a checkpoint first, as on Ctrl-C. A cluster that was started here ends."""
+        """Stop all jobs; each saves a checkpoint first, as on Ctrl-C. A cluster that was started here ends."""
         left = list(self._open)
         for ref in left:
             self._ray.cancel(ref)
@@ -96,14 +96,14 @@ class RayWorkers:
 
 
 def run_in_subprocess(job: Mapping[str, Any], root: str, mark: str, directory: str, threads: int) -> tuple[int, str]:
-    """`attempt` with a process of its own for the job, which Ray's may outlive."""
+    """Call `attempt_job` with a process of its own for the job, which Ray's process may outlive."""
     return attempt_job(job, root, mark, directory, threads, _run_subprocess)
 
 
 def _run_subprocess(job: Job, root: Path, threads: int) -> int:
     server = _fork_server()
     gpus = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
-    server.begin(job, root, threads, gpus)
+    server.start(job, root, threads, gpus)
     try:
         status = server.wait()
     except KeyboardInterrupt:
@@ -116,12 +116,12 @@ def _run_subprocess(job: Job, root: Path, threads: int) -> int:
 
 @functools.cache
 def _fork_server() -> ForkServer:
-    """Ray's processes do one job after the other; what they begin jobs with stays."""
+    """Return the fork server of this process of Ray, which does one job after the other."""
     return ForkServer({})
 
 
 def _connect(ray: Any, cpus: int | None) -> None:
-    """Joins the cluster that there is, else starts one on this machine."""
+    """Join the cluster that there is, else start one on this machine."""
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     address = find_cluster()
     own = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _STORE} if address is None else {}
@@ -138,7 +138,7 @@ def _connect(ray: Any, cpus: int | None) -> None:
 
 
 def find_cluster() -> str | None:
-    """Address of the Ray cluster that there is: RAY_ADDRESS, else that of ``ray start`` on this machine, if it lives.
+    """Return the address of a running Ray cluster: RAY_ADDRESS, else that of ``ray start`` on this machine.
 
     Ray would look in the same places, but ask one that has gone for minutes.
 
@@ -167,7 +167,7 @@ def _is_responding(address: str) -> bool:
 
 
 def _check_room(ray: Any, cpus: int, gpus: float) -> None:
-    """Refuses what no machine of the cluster can hold, which would wait for ever."""
+    """Refuse what no machine of the cluster can hold, which would wait for ever."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if any(machine.get("CPU", 0) >= cpus and machine.get("GPU", 0) >= gpus for machine in machines):
         return

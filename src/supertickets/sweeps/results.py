@@ -20,7 +20,7 @@ _COSTS = ("sparsity", "params", "nonzero_params", "macs", "masked_macs", "paper_
 
 
 def result_rows(points: Sequence[Point], root: Path) -> list[dict[str, Any]]:
-    """Results of the points that are done: what they are, their metrics on both splits, and what they cost.
+    """Return the results of the points that are done: names, metrics on both splits, and costs.
 
     ``seconds`` and ``samples`` are those of the whole way to a ticket, the runs that it began from included.
     """
@@ -38,7 +38,7 @@ def result_rows(points: Sequence[Point], root: Path) -> list[dict[str, Any]]:
 
 
 def total_training(run: Path) -> dict[str, float]:
-    """Image passes and seconds of a run and of all that led to its ticket."""
+    """Return the image passes (``samples``) and ``seconds`` of a run and of all runs that led to its ticket."""
     samples, seconds = 0, 0.0
     at: Path | None = run
     while at is not None:
@@ -50,7 +50,7 @@ def total_training(run: Path) -> dict[str, float]:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes rows with the columns of all of them."""
+    """Write rows as CSV, with the columns of all of them."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
@@ -59,12 +59,12 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def format_ratio(ratio: float) -> str:
-    """A ratio as tables and texts have it, e.g. "97.5%"."""
+    """Return a ratio as tables and texts have it, e.g. "97.5%"."""
     return f"{100 * ratio:.3g}%" if ratio else "unpruned"
 
 
 def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """A row per recipe and method, a column per ratio: mean and deviation of the test figure over seeds."""
+    """Return a table: a row per recipe and method, a column per ratio; mean and deviation over seeds, test split."""
     table = Table(box=box.SIMPLE_HEAD)
     figures: dict[tuple[str, str], dict[float, list[float]]] = {}
     metric = Metric("", "")

@@ -72,7 +72,7 @@ class SlurmWorkers:
         self._watcher.start()
 
     def submit(self, job: Job) -> Future[None]:
-        """Gives a job to Slurm.
+        """Give a job to Slurm.
 
         Raises:
             UserError: Slurm does not take it.
@@ -87,7 +87,7 @@ class SlurmWorkers:
         return future
 
     def close(self) -> None:
-        """Cancels all jobs; each saves a checkpoint first, as on Ctrl-C."""
+        """Cancel all jobs; each saves a checkpoint first, as on Ctrl-C."""
         self._closed.set()
         self._watcher.join()
         for given in self._open:
@@ -120,7 +120,7 @@ class SlurmWorkers:
 
 
 def _attempt(*arguments: Any) -> tuple[int, str]:
-    """`attempt` in a job of Slurm, whose signals to end become a Ctrl-C: the run saves a checkpoint."""
+    """Call `attempt_job` in a job of Slurm, whose signals to end become a Ctrl-C: the run saves a checkpoint."""
     ends = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
     def stop(*_: Any) -> None:
@@ -134,11 +134,11 @@ def _attempt(*arguments: Any) -> tuple[int, str]:
 
 
 def read_parameters(words: str, known: set[str]) -> Mapping[str, Any]:
-    """Reads "time=120,partition=gpu".
+    """Read "time=120,partition=gpu".
 
     Args:
         words: Names and values.
-        known: Names that there are.
+        known: Allowed names.
 
     Raises:
         UserError: A name is unknown or belongs to an option, a value is missing, or the time is.

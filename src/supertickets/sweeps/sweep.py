@@ -30,7 +30,7 @@ class Method:
     """One way to a network.
 
     Attributes:
-        name: As tables call it.
+        name: Name in tables.
         kind: "draw" (two-in-one), "search" (search only), "train" (the dense supernet), or "prune" (search only, then
             pruned in one shot).
         settings: Command-line words for the recipe.
@@ -46,7 +46,7 @@ class Method:
 
     @property
     def has_ratio(self) -> bool:
-        """Whether it depends on the sparsity that is asked for."""
+        """True if its result depends on the sparsity that is asked for."""
         return self.kind in ("draw", "prune")
 
 
@@ -55,9 +55,9 @@ class Job:
     """One run of a sweep.
 
     Attributes:
-        command: What is done; a "trunk" is what several draws have in common.
+        command: Kind of work; a "trunk" is the first part of several draws, trained once for all of them.
         recipe: Settings of draws, trunks and dense trainings.
-        options: What else the command is told: ``until`` (trunk), ``ratio`` and the criterion (prune), ``epochs``
+        options: Other arguments of the command: ``until`` (trunk), ``ratio`` and the criterion (prune), ``epochs``
             (retrain).
         parent: Key of the job that it begins from: a trunk, or the run of a ticket.
     """
@@ -68,13 +68,13 @@ class Job:
     parent: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain JSON."""
+        """Return plain JSON."""
         recipe = None if self.recipe is None else self.recipe.to_json()
         return {"command": self.command, "recipe": recipe, "options": dict(self.options), "parent": self.parent}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Job:
-        """Reads what `to_json` wrote."""
+        """Read what `to_json` wrote."""
         return Job(**{**data, "recipe": None if data["recipe"] is None else recipe_from_json(data["recipe"])})
 
     @functools.cached_property
@@ -110,11 +110,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep does.
+    """The work of a sweep.
 
     Attributes:
         points: Its results, in the order of the file.
-        jobs: What has to be run for them, parents before children.
+        jobs: Runs that the results need, parents before children.
     """
 
     points: tuple[Point, ...]
@@ -122,15 +122,15 @@ class Plan:
 
 
 def read_sweep(source: str | Path, changes: Mapping[str, Any] | None = None, words: Sequence[str] = ()) -> Plan:
-    """Reads a sweep: a YAML file, or a shipped one by name.
+    """Read a sweep: a YAML file, or a shipped one by name.
 
     ``recipe`` (a name, a file or a list), ``settings`` (for every run), ``ratios``, ``seeds`` and ``methods``, by name.
     A method is two-in-one training, or ``search: true`` (no pruning), ``train: true`` (the dense supernet), or
     ``prune: CRITERION`` (with ``batches`` and ``rounds``); it may have ``settings`` of its own and ``retrain: EPOCHS``.
 
     Args:
-        source: The file, or the name.
-        changes: What replaces its ``recipe``, ``ratios`` and ``seeds``.
+        source: File, or name of a shipped sweep.
+        changes: Values that replace its ``recipe``, ``ratios`` and ``seeds``.
         words: Command-line words for every run; they win over ``settings``, but not over those of a method.
 
     Raises:
@@ -167,7 +167,7 @@ def read_sweep(source: str | Path, changes: Mapping[str, Any] | None = None, wor
 
 
 def _chain(method: Method, source: str, words: Sequence[str], ratio: float) -> list[Job]:
-    """The jobs of one result: a training, and what is done to its ticket."""
+    """Return the jobs of one result: a training, then pruning or retraining of its ticket."""
     last = (
         NO_SEARCH_NO_PRUNING
         if method.kind == "train"
@@ -191,10 +191,10 @@ def _load(source: str, words: tuple[str, ...]) -> Recipe:
 
 
 def share_prefixes(jobs: Sequence[Job]) -> list[Job]:
-    """Puts what draws have in common into trunks.
+    """Train what draws have in common once, as trunks.
 
     Draws that differ in ``prune`` alone train alike until the first epoch in which their pruning differs
-    (`schedule.course`). They become a tree: a trunk per common part, a branch per draw.
+    (`schedule.pruning_timeline`). They become a tree: a trunk per common part, a branch per draw.
 
     Args:
         jobs: Draws that begin at their first epoch, and other jobs, which stay as they are.
@@ -221,7 +221,7 @@ def _extend_tree(
     parent: str | None,
     done: int,
 ) -> Iterator[Job]:
-    """The tree of some draws that have the first ``done`` epochs in common, which ``parent`` has trained."""
+    """Yield the tree of some draws that have the first ``done`` epochs in common, which ``parent`` has trained."""
     first = draws[keys[0]]
     if len(keys) == 1:
         yield Job(command="draw", recipe=first, parent=parent)
@@ -241,7 +241,7 @@ def _extend_tree(
 
 
 def _in_order(jobs: Mapping[str, Job]) -> list[Job]:
-    """Parents before children, else as given."""
+    """Return the jobs with parents before children, else as given."""
     ordered: dict[str, Job] = {}
 
     def add(job: Job) -> None:
@@ -276,7 +276,7 @@ def _method(name: str, entry: Any, where: str) -> Method:
 
 
 def _words(settings: Any, where: str) -> tuple[str, ...]:
-    """Settings, nested or dotted, as command-line words."""
+    """Return settings, nested or dotted, as command-line words."""
     if not isinstance(settings, dict):
         raise UserError(f"{where} must hold settings as 'name: value'")
     flat = flatten(settings)
@@ -288,7 +288,7 @@ def _word(value: Any) -> str:
 
 
 def _find(source: str | Path) -> Path:
-    """The file of a sweep; a shipped one is found by its name."""
+    """Return the file of a sweep; a shipped one is found by its name."""
     path = Path(source)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         return path

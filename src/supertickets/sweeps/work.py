@@ -1,4 +1,4 @@
-"""Doing the jobs of a sweep: one after the other or many at once, on this machine or on many."""
+"""The work of a sweep: its jobs, one after the other or many at once, on this machine or on many."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ class WorkerLost(Exception):
 
 
 class Engine(Protocol):
-    """Where jobs are done."""
+    """A place where jobs are done: processes of this machine, or of a cluster."""
 
     def submit(self, job: Job) -> Future[None]:
-        """Gives a job to a worker, now or when there is room; its parent is done."""
+        """Give a job to a worker, now or when there is room; its parent is done."""
 
     def close(self) -> None:
-        """Stops all workers; each saves a checkpoint first, as on Ctrl-C."""
+        """Stop all workers; each saves a checkpoint first, as on Ctrl-C."""
 
 
 def run_job(job: Job, root: Path) -> None:
-    """Does a job in its directory, unless it is done; goes on with what an earlier worker left.
+    """Do a job in its directory, unless it is done; go on with what an earlier worker left.
 
     Args:
-        job: What to do; its parent must be done.
+        job: Job to do; its parent must be done.
         root: Directory of the sweep.
 
     Raises:
@@ -87,7 +87,7 @@ def run_job(job: Job, root: Path) -> None:
 
 @contextlib.contextmanager
 def _run_locked(out: Path) -> Iterator[None]:
-    """Waits until no other worker is in a job's directory: one that was given up as lost may still be at work."""
+    """Wait until no other worker is in a job's directory: one that was given up as lost may still be at work."""
     with (out / ".worker").open("w") as lock:
         os.register_at_fork(after_in_child=lock.close)  # loader processes outlive a killed worker by seconds
         try:
@@ -98,12 +98,12 @@ def _run_locked(out: Path) -> Iterator[None]:
 
 
 def is_done(job: Job, root: Path) -> bool:
-    """Whether the job's run is finished."""
+    """Return whether the job's run is finished."""
     return (root / job.key / "result.json").exists()
 
 
 def mark_directory(root: Path) -> str:
-    """The mark of a sweep's directory, made if there is none, by which workers elsewhere know that they see it.
+    """Return the mark of a sweep's directory, made if there is none: by it workers elsewhere know that they see it.
 
     Raises:
         UserError: The directory cannot be written.
@@ -118,14 +118,14 @@ def mark_directory(root: Path) -> str:
 
 
 def run_jobs(plan: Plan, root: Path, submit: Submit, report: Callable[[Progress], None], most: int) -> Progress:
-    """Does all jobs of a sweep, parents before children; what is done already is skipped.
+    """Do all jobs of a sweep, parents before children; skip what is done already.
 
     Args:
         plan: The sweep.
         root: Its directory.
-        submit: Gives a job to a worker.
-        report: Called after every change.
-        most: Jobs that are submitted at once.
+        submit: Function that gives a job to a worker.
+        report: Function that is called after every change.
+        most: Largest number of jobs that are submitted at once.
     """
     jobs = {job.key: job for job in plan.jobs}
     progress = Progress(jobs, {key for key, job in jobs.items() if is_done(job, root)})
@@ -162,7 +162,7 @@ def run_jobs(plan: Plan, root: Path, submit: Submit, report: Callable[[Progress]
 
 
 def _wait_for_file(path: Path) -> bool:
-    """Whether a file is there, or comes into sight: storage that machines share may show it late."""
+    """Wait for a file, which shared storage may show late; return whether it came into sight."""
     end = time.monotonic() + PATIENCE
     while not path.exists():
         if time.monotonic() > end:
@@ -172,7 +172,7 @@ def _wait_for_file(path: Path) -> bool:
 
 
 def start_log(root: Path, job: Job) -> tuple[Path, int]:
-    """A job's log, which there is now, and the bytes that it has before an attempt."""
+    """Make a job's log if there is none; return its path, and the bytes that it has before an attempt."""
     path = root / job.key / "log.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
@@ -180,18 +180,18 @@ def start_log(root: Path, job: Job) -> tuple[Path, int]:
 
 
 def read_log_since(path: Path, begins: int) -> str:
-    """What was logged after a log had some bytes; of long ones the end, which says what was wrong."""
+    """Return what was logged behind a byte offset; of long logs the end, which says what was wrong."""
     with path.open("rb") as log:
         log.seek(max(begins, log.seek(0, os.SEEK_END) - 4096))
         return log.read().decode(errors="replace")
 
 
 def check_end(status: int, said: str) -> None:
-    """Turns the end of a worker into nothing, or what went wrong.
+    """Raise an error if a worker did not end well.
 
     Args:
-        status: As a process's exit status; negative for a signal, 130 if it was asked to stop.
-        said: The end of its log.
+        status: Exit status of the process; negative for a signal, 130 if it was asked to stop.
+        said: End of its log.
 
     Raises:
         WorkerLost: It was ended.
@@ -207,15 +207,15 @@ def check_end(status: int, said: str) -> None:
 
 
 def run_sweep(plan: Plan, root: Path, engine: Engine, most: int | None, console: Console) -> list[dict[str, Any]]:
-    """Runs a sweep; what is done is skipped, what was begun goes on.
+    """Run a sweep: skip what is done, go on with what was begun.
 
     Args:
-        plan: What to do.
+        plan: Results and jobs of the sweep.
         root: Its directory; every job has one of its own in it, the results are ``results.csv``, what the engine says
             is in ``log.txt``.
-        engine: Where jobs are done; it is closed at the end.
-        most: Jobs at once; None for all that can be done, which the engine does as it has room.
-        console: Where progress is told.
+        engine: Place where jobs are done; it is closed at the end.
+        most: Largest number of jobs at once; None for all that can be done, which the engine does as it has room.
+        console: Terminal or file for the progress.
 
     Returns:
         A row per point: see `results.rows`.
@@ -243,7 +243,7 @@ def run_sweep(plan: Plan, root: Path, engine: Engine, most: int | None, console:
 
 
 def _progress_printer(console: Console, live: Live) -> Callable[[Progress], None]:
-    """Shows progress: a table in a terminal; elsewhere a line when a job has ended, whatever its end."""
+    """Return a function that shows progress: a table in a terminal; elsewhere a line whenever a job has ended."""
     said = None
 
     def show(progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""A worker of a sweep: does one job in the process that an engine has made for it."""
+"""A worker of a sweep: one job in the process that an engine has made for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .work import read_log_since, run_job, start_log
 
 
 def run_with_status(job: Job, root: Path) -> int:
-    """Does one job, and says on standard error what is wrong.
+    """Do one job, and print on standard error what is wrong.
 
     Returns:
         Exit status, as of the command line: 0 done, 2 it cannot work, 1 a defect, 130 stopped.
@@ -46,15 +46,15 @@ def attempt_job(
     threads: int,
     run_job: Callable[[Job, Path, int], int] | None = None,
 ) -> tuple[int, str]:
-    """Does one job on whatever machine an engine calls this.
+    """Do one job on whatever machine an engine calls this.
 
     Args:
-        job: As `Job.to_json` tells it.
+        job: Job as `Job.to_json` returns it.
         root: Directory of the sweep, on storage that all machines share.
-        mark: What `work.mark` says of it where the sweep was started.
-        directory: Where the sweep was started; paths in its recipes may be relative to it.
+        mark: Mark of the directory (`work.mark_directory`) as seen where the sweep was started.
+        directory: Working directory of the sweep's start; paths in its recipes may be relative to it.
         threads: CPU threads.
-        run_job: Does the job, in a directory and with threads; it is done in this process if that is absent.
+        run_job: Function that does the job, in a directory and with threads; None for this process.
 
     Returns:
         Exit status and end of the log, for `work.check_end`.
@@ -70,7 +70,7 @@ def attempt_job(
 
 
 def _why_missing(root: str, mark: str) -> str | None:
-    """Says that this machine does not see the directory of a sweep, if so."""
+    """Return why this machine does not see the directory of a sweep; None if it does."""
     seen = Path(root, ".sweep")
     if seen.exists() and seen.read_text() == mark:
         return None

@@ -15,7 +15,7 @@ from .style import GREEN, RED
 def draw_digits(
     images: Sequence[Image.Image], labels: Sequence[str], predictions: Sequence[Sequence[tuple[str, float]]], path: Path
 ) -> None:
-    """Draws held-out images with what the ticket said, right in green and wrong in red."""
+    """Draw held-out images with the predicted classes, right ones in green and wrong ones in red."""
     figure = Figure(figsize=(1.35 * len(images), 1.9), layout="constrained")
     axes = figure.subplots(1, len(images))
     for axis, image, label, classes in zip(np.atleast_1d(axes), images, labels, predictions, strict=True):

@@ -1,4 +1,4 @@
-"""Where classifiers look: an image, and beside it the heat map of every ticket over what it saw of it."""
+"""Explanations of classifiers: an image, and beside it the heat map of every ticket over what it saw of it."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _GAP, _LINE = 14, 19
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a ticket said of an image, and where it looked.
+    """The prediction of a ticket for an image, with its heat map.
 
     Attributes:
-        ticket: What the ticket is called.
-        network: Its architecture.
-        name: The class that is explained.
-        probability: Of that class.
-        predicted: The most likely class.
-        image: What the network saw of the image, RGB.
+        ticket: Name of the ticket.
+        network: Architecture.
+        name: Class that is explained.
+        probability: Probability of that class.
+        predicted: Most likely class.
+        image: Part of the image that the network saw, RGB.
         heat: Grad-CAM of the class (H, W), at the resolution of the network's last map.
     """
 
@@ -51,7 +51,7 @@ class Explanation:
     heat: npt.NDArray[np.float32]
 
     def to_json(self) -> dict[str, Any]:
-        """Without the image and the map."""
+        """Return plain JSON, without the image and the map."""
         data = {"ticket": self.ticket, "network": self.network}
         return data | {"class": self.name, "probability": self.probability, "predicted": self.predicted}
 
@@ -63,17 +63,17 @@ def explain_images(
     name: str | None = None,
     device: str = "auto",
 ) -> Iterator[tuple[Path, dict[str, Any] | BrokenImage]]:
-    """Explains what tickets say of images, one after the other, so that a broken one costs none of the others.
+    """Explain predictions of tickets for images, one after the other, so that a broken one costs none of the others.
 
     Args:
-        tickets: What each is called, and the ticket.
-        images: Files.
+        tickets: Name of each, and the ticket.
+        images: Image files.
         save: Folder for a page of each, under its own name.
-        name: The class to be explained; None for what each ticket says.
+        name: Class to be explained; None for the class that each ticket predicts.
         device: See `Ticket.predict`.
 
     Yields:
-        Every file, with its page and what the tickets said, as JSON, or with why it cannot be read.
+        Every file, with its page and the predictions as JSON, or with why it cannot be read.
 
     Raises:
         UserError: A ticket is for another task, does not know the class or has no maps, the folder cannot be made, or
@@ -102,14 +102,14 @@ def explain_images(
 
 
 def explain(called: str, ticket: Ticket, module: Network, image: Image.Image, name: str | None = None) -> Explanation:
-    """What one ticket says of an image, and where it looks.
+    """Explain the prediction of one ticket for an image.
 
     Args:
-        called: What the ticket is called.
-        ticket: A classifier.
-        module: Its network, on any device.
+        called: Name of the ticket.
+        ticket: Classifier.
+        module: Network of the ticket, on any device.
         image: Any image.
-        name: The class to be explained; None for what the ticket says.
+        name: Class to be explained; None for the predicted class.
 
     Raises:
         UserError: The network has no map to look at.
@@ -132,13 +132,13 @@ def explain(called: str, ticket: Ticket, module: Network, image: Image.Image, na
 
 
 def format_explanation(result: Mapping[str, Any]) -> str:
-    """What was said of an image, for a person to read."""
+    """Return the predictions for an image as a line of text."""
     said = ", ".join("{class} {probability:.1%} ({ticket})".format_map(one) for one in result["explained"])
     return f"{said} -> {result['file']}"
 
 
 def compose_page(image: Image.Image, results: Sequence[Explanation]) -> Image.Image:
-    """The image, and a column for every ticket, as in Fig. 6 of LTH4SA."""
+    """Compose a page: the image, and a column for every ticket, as in Fig. 6 of LTH4SA."""
     rgb = to_channels(image, 3)
     columns = [(["image"], rgb.resize(_tile_size(*rgb.size), _filter(rgb)))]
     for one in results:
@@ -163,7 +163,7 @@ def compose_page(image: Image.Image, results: Sequence[Explanation]) -> Image.Im
 
 
 def heatmap_overlay(image: Image.Image, heat_HW: npt.NDArray[np.float32]) -> Image.Image:
-    """The image, RGB, under its heat map, whose largest value is red; one without any is blue all over."""
+    """Return the image, RGB, under its heat map, whose largest value is red; one without any is blue all over."""
     highest = float(heat_HW.max())
     share_HW = heat_HW / highest if highest else heat_HW
     fine = Image.fromarray(share_HW).resize(image.size, Image.Resampling.BILINEAR)
@@ -172,7 +172,7 @@ def heatmap_overlay(image: Image.Image, heat_HW: npt.NDArray[np.float32]) -> Ima
 
 
 def _key() -> Image.Image:
-    """What the colours mean: how much speaks for the class."""
+    """Draw the legend of the colours: how much speaks for the class."""
     left, bar = _width("nothing") + 6, 90
     sheet = Image.new("RGB", (left + bar + 6 + _width("most"), _LINE), "white")
     draw = ImageDraw.Draw(sheet)
@@ -187,11 +187,11 @@ def _width(text: str) -> int:
 
 
 def _tile_size(width: float, height: float) -> tuple[int, int]:
-    """Width and height on the page."""
+    """Return width and height on the page, in pixels."""
     scale = _SIDE / max(width, height)
     return max(1, round(scale * width)), max(1, round(scale * height))
 
 
 def _filter(image: Image.Image) -> Image.Resampling:
-    """Pixels of small images stay to be seen."""
+    """Return the resampling that leaves the pixels of small images visible."""
     return Image.Resampling.NEAREST if 4 * max(image.size) <= _SIDE else Image.Resampling.BICUBIC

@@ -17,11 +17,11 @@ from ..errors import UserError
 
 
 def grad_cam(module: nn.Module, x_1CHW: Tensor, k: int | None = None) -> tuple[Tensor, Tensor]:
-    """The scores of an image, and the heat map of a class.
+    """Return the scores of an image, and the heat map of a class.
 
     Args:
-        module: A classifier in eval mode.
-        x_1CHW: One image.
+        module: Classifier in eval mode.
+        x_1CHW: Image.
         k: Index of the class; None for that with the highest score.
 
     Returns:
@@ -44,19 +44,19 @@ def grad_cam(module: nn.Module, x_1CHW: Tensor, k: int | None = None) -> tuple[T
 
 
 def weigh_channels(map_CHW: Tensor, gradient_CHW: Tensor) -> Tensor:
-    """Channels weighted by the means of their gradients, added up; only what is positive (Eqs. 1 and 2)."""
+    """Add up the channels, weighted by the means of their gradients; keep what is positive (Eqs. 1 and 2)."""
     weights_C = gradient_CHW.mean((1, 2))
     return torch.einsum("c,chw->hw", weights_C, map_CHW).relu()
 
 
 class _LastMap(TorchFunctionMode):
-    """Finds the last map of a forward whose places an operation does away with.
+    """A watcher of a forward: finds the last map whose places an operation does away with.
 
     That is what a global pooling does, or a flattening, or a last convolution with a stride: whatever the network and
     however it is written. Gates of attention modules pool too, but they come earlier.
 
     Attributes:
-        map_1CHW: The map.
+        map_1CHW: Last map.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,10 @@ class _LastMap(TorchFunctionMode):
 
 
 def _loses_places(before: Tensor, after: Tensor) -> bool:
-    """Whether a map of several rows and columns becomes (1, C), (1, C x H x W), or any number of single pixels."""
+    """Return whether a map of several rows and columns loses them.
+
+    It then becomes (1, C), (1, C x H x W), or any number of single pixels.
+    """
     if before.ndim != 4 or min(before.shape[-2:]) == 1 or before.shape[0] != after.shape[0]:
         return False
     if after.ndim == 2:

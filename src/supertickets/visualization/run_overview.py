@@ -26,11 +26,11 @@ _KERNEL_COLORS = (BLUE, GREEN, ORANGE, RED)
 
 
 def draw_run_overview(run: Path, ticket: Ticket) -> Path:
-    """Draws a run: score and sparsity, units and MACs over epochs, density per layer, the architecture left.
+    """Draw a run: score and sparsity, units and MACs over epochs, density per layer, the architecture left.
 
     Args:
-        run: The run directory.
-        ticket: What came out of it.
+        run: Directory of the run.
+        ticket: Ticket of the run.
 
     Returns:
         Path of the PNG, in the run directory.
@@ -129,7 +129,7 @@ def _certainty_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> N
 
 
 def _connections_of_blocks(axis: Axes, table: Path, chosen: str) -> None:
-    """How often the best schemes connect a block: its connection score (LTH4SA, Eq. 5)."""
+    """Draw the share of the best schemes that connect a block: its connection score (LTH4SA, Eq. 5)."""
     with table.open() as file:
         rewards = {row["scheme"].replace("|", ""): float(row["reward"]) for row in csv.DictReader(file)}
     best = sorted(rewards, key=lambda scheme: -rewards[scheme])[: -(-len(rewards) // 10)]
@@ -144,7 +144,7 @@ def _connections_of_blocks(axis: Axes, table: Path, chosen: str) -> None:
 
 
 def _schemes_over_steps(axis: Axes, table: Path) -> None:
-    """What the controller of a search for connections sampled, and how sure it was (LTH4SA, Fig. 5)."""
+    """Draw what the controller of a connection search sampled, and how sure it was (LTH4SA, Fig. 5)."""
     axis.set_title("Rewards of connection schemes, and how sure the controller is", loc="left")
     with table.open() as file:
         rows = list(csv.DictReader(file))
@@ -184,7 +184,7 @@ def _architecture(axis: Axes, spec: HRNetSpec) -> None:
 
 
 def _mobile_architecture(axis: Axes, spec: MobileSpec) -> None:
-    """Hidden width of every layer, by the kernel that works on it."""
+    """Draw the hidden width of every layer, by the kernel that works on it."""
     axis.set_title("The architecture: hidden channels of every layer", loc="left")
     rows, width_in = [], spec.in_channels
     for block in spec.blocks:
@@ -212,7 +212,7 @@ def _mobile_architecture(axis: Axes, spec: MobileSpec) -> None:
 
 
 def _layers(axis: Axes, layers: Sequence[LayerCost], name: str) -> None:
-    """Costs along a network without search units."""
+    """Draw the costs along a network without search units."""
     axis.set_title("MACs per layer: all (grey) and under the mask", loc="left")
     x = np.arange(len(layers))
     axis.bar(x, [row.macs for row in layers], color=GRID, width=1.0)

@@ -1,4 +1,4 @@
-"""Drawing of what a search for connections says about schemes (LTH4SA, Fig. 2 and 3)."""
+"""The figure of a connection search: quality, size and time of schemes, scores of blocks (LTH4SA, Fig. 2 and 3)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .style import BLUE, GREEN, INK, MUTED, RED, STYLE, style_axes
 def draw_scheme_figure(
     path: Path, seen: JudgedSchemes, summary: Mapping[str, Any], times: Mapping[int, TimeIncrement]
 ) -> None:
-    """Draws accuracy, parameters, times and connection scores.
+    """Draw accuracy, parameters, times and connection scores.
 
     Args:
-        path: Of the PNG.
-        seen: What a search judged.
-        summary: What `study` says of it.
+        path: Path of the PNG.
+        seen: Schemes that a search judged.
+        summary: Summary of them by `summarize_schemes`.
         times: Time increments by the place of a scheme among those seen; without any, there is no panel for them.
     """
     with matplotlib.rc_context(STYLE):
@@ -48,7 +48,7 @@ def draw_scheme_figure(
 
 
 def draw_quality(axis: Axes, seen: JudgedSchemes) -> None:
-    """Accuracy with shared weights by the number of connections, between both ends."""
+    """Draw the accuracy with shared weights by the number of connections, between both ends."""
     axis.set_title("Quality on the validation split, shared weights, %", loc="left")
     draw_violins(axis, {n: (100 * seen.quality[seen.connections == n]).tolist() for n in _numbers(seen)}, BLUE)
     for share, label, color in ((seen.full, "all connected", INK), (seen.plain, "no connection", RED)):
@@ -58,7 +58,7 @@ def draw_quality(axis: Axes, seen: JudgedSchemes) -> None:
 
 
 def draw_violins(axis: Axes, values: Mapping[int, Sequence[float]], color: str) -> None:
-    """A shape per number of connections; points where all values are one."""
+    """Draw a violin per number of connections; a point where all values are equal."""
     places = np.arange(1, len(values) + 1)
     wide = [(place, own) for place, own in zip(places, values.values(), strict=True) if len(set(own)) > 1]
     if wide:
@@ -76,7 +76,7 @@ def draw_violins(axis: Axes, values: Mapping[int, Sequence[float]], color: str) 
 
 
 def draw_scores(axis: Axes, summary: Mapping[str, Any]) -> None:
-    """Connection scores of tickets and of bad schemes, with their trends."""
+    """Draw the connection scores of tickets and of bad schemes, with their trends."""
     axis.set_title("Connection scores of blocks, tickets and bad schemes", loc="left")
     for name, color in (("tickets", GREEN), ("bad", RED)):
         entry = summary["scores"][name]
@@ -94,5 +94,5 @@ def draw_scores(axis: Axes, summary: Mapping[str, Any]) -> None:
 
 
 def _numbers(seen: JudgedSchemes) -> list[int]:
-    """Numbers of connections between the two ends."""
+    """Return the numbers of connections between the two ends."""
     return [n for n in seen.connections.unique().tolist() if 0 < n < sum(seen.spec.connected)]
