@@ -8,12 +8,12 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
-from render_html.parser import HTMLParser
 
 import supertickets as tickets
 from outcome import Cli

@@ -1,6 +1,11 @@
 """A server that forks jobs which start at once: it has imported everything and done nothing else.
 
 Importing PyTorch takes seconds and slows what runs beside it, while a job of a sweep may take little longer.
+
+`multiprocessing` has a fork server too, which cannot replace this one: it runs the caller's main module again in every
+job (a script without a guard fails, and a job begins with that module's state); a process has only one, whose preloaded
+modules and variables are those of whoever started it first; starting a job waits until everything is imported, and no
+job can be stopped meanwhile; and jobs go on when their server or their caller is killed.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -15,6 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any, Protocol
 
+from filelock import FileLock
 from rich.console import Console
 from rich.live import Live
 
@@ -88,13 +88,17 @@ def run_job(job: Job, root: Path) -> None:
 @contextlib.contextmanager
 def _run_locked(out: Path) -> Iterator[None]:
     """Wait until no other worker is in a job's directory: one that was given up as lost may still be at work."""
-    with (out / ".worker").open("w") as lock:
-        os.register_at_fork(after_in_child=lock.close)  # loader processes outlive a killed worker by seconds
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError as error:
-            raise UserError(f"{out} cannot be locked ({error.strerror}); put --out on storage that has locks") from None
+    # A lock of the system ends with its process, however that is killed; loader processes, which are forked from it and
+    # outlive it by seconds, do not hold it. A mere marker file would stay.
+    lock = FileLock(out / ".worker", fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        raise UserError(f"{out} cannot be locked ({error}); put --out on storage that has locks") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def is_done(job: Job, root: Path) -> bool:
