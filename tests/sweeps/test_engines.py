@@ -365,7 +365,7 @@ def test_ends_of_ray_tasks(
         future.result()
 
 
-@pytest.mark.io_bound
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("own_ray")
 def test_ray_on_two_nodes(

@@ -129,7 +129,7 @@ def test_the_search_saw_the_samples_of_both_processes(pair: tuple[Path, str, str
     assert 2.2 < float(str(first["train_loss"])) < 2.6  # about ln 10
 
 
-@pytest.mark.io_bound
+@pytest.mark.slow
 def test_a_late_process_joins_the_run(quick_words: list[str], tmp_path: Path) -> None:
     script = tmp_path / "late.py"
     script.write_text(_LATE)
@@ -152,7 +152,7 @@ def calm_pair(calm_words: list[str], tmp_path_factory: pytest.TempPathFactory) -
     return run
 
 
-@pytest.mark.io_bound
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("checkpoint_seconds", ["300", "0"])
 def test_a_killed_pair_goes_on(calm_pair: Path, calm_words: list[str], tmp_path: Path, checkpoint_seconds: str) -> None:

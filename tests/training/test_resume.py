@@ -307,7 +307,7 @@ def test_two_kills_at_random(quick_words: list[str], reference: Path, tmp_path: 
     assert (run / "ticket/model.safetensors").read_bytes() == (reference / "ticket/model.safetensors").read_bytes()
 
 
-@pytest.mark.io_bound
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_ten_kills_at_random(
@@ -346,7 +346,7 @@ def test_a_killed_run_with_workers_can_be_resumed_at_once(quick_words: list[str]
         pass
 
 
-@pytest.mark.io_bound
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_ctrl_c_in_a_terminal(quick_words: list[str], tmp_path: Path, workers: int) -> None:
     """A terminal sends it to every process, loader workers too."""
