@@ -60,8 +60,8 @@ def process(log: Path) -> int:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended, within ten seconds."""
-    for _ in range(1000):
+    """Whether a process has ended, within a minute: it may be importing on a busy machine."""
+    for _ in range(6000):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except FileNotFoundError:
