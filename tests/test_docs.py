@@ -14,6 +14,7 @@ import pytest
 from supertickets.cli.main import COMMANDS
 from supertickets.cli.parser import make_parser, take_settings
 from supertickets.config.loading import list_recipes, load_recipe
+from supertickets.config.recipe import setting_names
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "benchmarks/README.md"))
@@ -99,6 +100,14 @@ def test_every_command_parses(page: Path) -> None:
         if settings:
             recipe = getattr(options, "recipe", "digits")
             load_recipe(recipe if isinstance(recipe, str) and recipe in list_recipes() else "digits", settings)
+
+
+@every_page
+def test_settings_in_the_text_exist(page: Path) -> None:
+    names = setting_names()
+    groups = {name.partition(".")[0] for name in names if "." in name}
+    named = re.findall(r"`(?:--)?([a-z_]+)\.([a-z_]+)(?:\.[a-z_]+)?[`: =]", prose(page))
+    assert [name for group, last in named if group in groups and (name := f"{group}.{last}") not in names] == []
 
 
 @every_page
