@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import inspect
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+import supertickets as st
 from supertickets.cli.main import COMMANDS
 from supertickets.cli.parser import make_parser, take_settings
 from supertickets.config.loading import list_recipes, load_recipe
@@ -111,7 +113,7 @@ def test_settings_in_the_text_exist(page: Path) -> None:
 
 
 @every_page
-def test_names_of_the_package_exist(page: Path) -> None:
+def test_python_code_and_names_of_the_package_are_right(page: Path) -> None:
     text = page.read_text()
     for language, block in CODE.findall(text):
         if language != "python":
@@ -121,7 +123,10 @@ def test_names_of_the_package_exist(page: Path) -> None:
                 module = importlib.import_module(str(node.module))
                 assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "st":
-                assert hasattr(importlib.import_module("supertickets"), node.attr), f"st.{node.attr}"
+                assert hasattr(st, node.attr), f"st.{node.attr}"
+            if isinstance(node, ast.Call) and ast.unparse(node.func).removeprefix("st.") in st.__all__:
+                signature = inspect.signature(getattr(st, ast.unparse(node.func).removeprefix("st.")))
+                signature.bind(*node.args, **{str(keyword.arg): keyword.value for keyword in node.keywords})
     for name in MODULE.findall(text):
         parent, _, last = name.rpartition(".")
         try:
