@@ -21,9 +21,7 @@ from torch import Tensor
 from supertickets import Recipe, UserError, load_recipe
 from supertickets.data import Batches, Splits, load_splits
 from supertickets.data.segmentation_layouts import class_colors
-from supertickets.tasks.boxes import draw_boxes
-from supertickets.tasks.heatmaps import draw_skeletons
-from supertickets.visualization.overlays import tint_mask
+from supertickets.tasks.drawing import draw_boxes, draw_skeletons, tint_mask
 
 SHOWN, COLUMNS = 12, 4  # images of a batch, and in a row
 SIDE, GAP, LINE = 240, 8, 20  # longer side of an image, and height of a line of text, in pixels

@@ -15,6 +15,8 @@ from typing import Any
 from .errors import UserError, suggest
 
 _NAME = re.compile(r"[A-Za-z_][\w]*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+# Settings of a recipe that may name a user's own code.
+_RECIPE_PLACES = ("task", "data.source", "supernet.name", "supernet.settings", "prune.criterion", "policy.reward")
 LIBRARIES = ("timm", "torchvision", "ticket")  # what ``supernet.name`` puts in front of a colon itself
 
 
@@ -82,3 +84,31 @@ def check_trust(names: Iterable[str], trust: Iterable[str], source: str) -> None
                 f"{source} names code to import: {name}. If you know what is in it, allow it with --trust {module} "
                 f'(Python: trust=("{module}",))'
             )
+
+
+def plugin_names(value: Any) -> list[str]:
+    """Return every string in a JSON value that names a user's own code, in order of appearance."""
+    if isinstance(value, Mapping):
+        return [name for part in value.values() for name in plugin_names(part)]
+    if isinstance(value, list | tuple):
+        return [name for part in value for name in plugin_names(part)]
+    return [value] if is_plugin(value) else []
+
+
+def recipe_plugins(recipe: Mapping[str, Any]) -> list[str]:
+    """Return the names of a user's own code that a recipe, as JSON, would have imported.
+
+    Only settings that take such a name count, so that a path or a description with a colon is none.
+    """
+    names = []
+    for place in _RECIPE_PLACES:
+        value: Any = recipe
+        for key in place.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        names += plugin_names(value)
+    return names
+
+
+def recipe_trust(recipe: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the modules that a user's own recipe vouches for, since it names code in them."""
+    return tuple(dict.fromkeys(name.partition(":")[0] for name in recipe_plugins(recipe)))

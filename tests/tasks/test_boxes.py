@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
@@ -22,7 +21,7 @@ from torchvision.ops import box_iou
 from supertickets.data.coco_detection import pad_boxes
 from supertickets.models.mobile.ssdlite import anchors
 from supertickets.tasks import boxes
-from supertickets.tasks.boxes import box_losses, box_metrics, decode_detections, draw_boxes, match_anchors
+from supertickets.tasks.boxes import box_losses, box_metrics, decode_detections, match_anchors
 
 CPU = torch.device("cpu")
 ANCHORS = anchors(6 * (16 + 4 + 1 + 1 + 1 + 1), CPU)
@@ -177,14 +176,3 @@ def test_figures_of_nothing() -> None:
     assert box_metrics(truth, [])["map"] == 0
     empty = box_metrics({**truth, "annotations": []}, detections)
     assert all(math.isnan(value) for value in empty.values())
-
-
-def test_boxes_are_drawn_with_their_classes() -> None:
-    image = Image.new("L", (200, 120), 128)
-    drawn = draw_boxes(image, [("cat", 0.9, (20.0, 40.0, 80.0, 60.0))], {"cat": (255, 0, 0)})
-    pixels = np.asarray(drawn)
-    assert drawn.size == image.size
-    assert pixels[100, 60].tolist() == pixels[60, 20].tolist() == [255, 0, 0]
-    assert pixels[70, 60].tolist() == [128, 128, 128]
-    assert (pixels[25:40, 20:60] == [255, 0, 0]).all(-1).mean() > 0.2  # the label, above
-    assert (np.asarray(draw_boxes(image, [], {})) == 128).all()

@@ -15,7 +15,7 @@ from scipy.stats import norm
 from torch import Tensor, nn
 
 from supertickets.data import Preprocessing
-from supertickets.tasks import Counting, primary_metric, task_of_head
+from supertickets.tasks import Counting, find_task, primary_metric
 from supertickets.tasks.counting import density_maps
 
 TASK = Counting(("density",))
@@ -110,4 +110,4 @@ def test_a_prediction_is_a_density_of_any_image() -> None:
 
 
 def test_a_ticket_knows_its_scale() -> None:
-    assert task_of_head("density", ("density",), {"counting": {"scale": 7.0}}) == Counting(("density",), 7.0)
+    assert find_task("counting").from_recipe(("density",), {"counting": {"scale": 7.0}}) == Counting(("density",), 7.0)

@@ -17,7 +17,7 @@ from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches
 from supertickets.data.coco_detection import DetectionDataset, load_coco_detection
 from supertickets.models.mobile.ssdlite import anchors
-from supertickets.tasks import Detection, primary_metric, task_of_head
+from supertickets.tasks import Detection, find_task, primary_metric
 from supertickets.tasks.boxes import box_losses, match_anchors
 
 CPU = torch.device("cpu")
@@ -134,5 +134,5 @@ def test_predictions_are_in_pixels_of_the_image(made: Batches) -> None:
 
 
 def test_the_task_of_a_head() -> None:
-    found: Any = task_of_head("detection", NAMES, {})
+    found: Any = find_task("detection").from_recipe(NAMES, {})
     assert found == TASK

@@ -13,7 +13,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from supertickets import UserError
 from supertickets.data.coco_keypoints_json import COCO_NAMES, COCO_SIGMAS, mirror_name
@@ -22,7 +21,6 @@ from supertickets.tasks import heatmaps as kp
 
 SAMPLES = Path(__file__).resolve().parents[2] / "../shared/data"
 FLIP = mirror_name(COCO_NAMES)
-JOINTS = ("nose", "left_eye", "right_eye"), ((0, 1), (0, 2), (1, 2))
 
 
 # Heatmaps ------------------------------------------------------------------------------------------------------------
@@ -338,25 +336,3 @@ def test_results_of_unknown_images_are_refused() -> None:
     with pytest.raises(UserError, match="image 9") as error:
         kp.pose_metrics(generated([someone(1, 1, 200)]), [result(9, np.zeros(51), 1)], COCO_SIGMAS)
     assert "\n" not in str(error.value)
-
-
-# Images ------------------------------------------------------------------------------------------------------------
-
-
-def test_limbs_are_drawn_by_side() -> None:
-    image = Image.new("L", (120, 100), 128)
-    person = np.array([[60, 20, 0.9], [100, 80, 0.8], [20, 80, 0.3]])
-    drawn = kp.draw_skeletons(image, [person], *JOINTS, 0.2)
-    assert (drawn.mode, drawn.size) == ("RGB", (120, 100))
-    assert image.getextrema() == (128, 128)
-    seen = [drawn.getpixel(place) for place in ((80, 50), (40, 50), (60, 80), (5, 5))]
-    assert seen == [kp._LEFT, kp._RIGHT, kp._MIDDLE, (128, 128, 128)]
-
-
-def test_joints_that_score_low_are_not_drawn() -> None:
-    image = Image.new("RGB", (120, 100), (128, 128, 128))
-    people = [np.array([[60, 20, 0.9], [100, 80, 0.1], [math.nan, 80, 0.3]])]
-    drawn = kp.draw_skeletons(image, people, *JOINTS, 0.2)
-    assert drawn.getpixel((60, 20)) == kp._MIDDLE
-    assert drawn.getpixel((80, 50)) == drawn.getpixel((100, 80)) == (128, 128, 128)
-    assert np.array_equal(np.asarray(kp.draw_skeletons(image, [], *JOINTS, 0.2)), np.asarray(image))

@@ -1,14 +1,32 @@
-"""What all tasks share: a prediction takes the image to where the network is."""
+"""The answers that every task owes, by hand; and a user's own task, found by its name."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+import supertickets as st
+from supertickets import UserError
+from supertickets.config.task_settings import TASK_RULES
 from supertickets.data import Preprocessing
-from supertickets.tasks import Classification, Counting, Detection, Pose, Segmentation, Task
+from supertickets.tasks import (
+    TASKS,
+    Classification,
+    Counting,
+    Detection,
+    Pose,
+    Segmentation,
+    Task,
+    find_task,
+    task_name_of_head,
+)
 
 NAMES = ("left_hand", "right_hand")
 
@@ -42,3 +60,117 @@ def test_inputs_go_to_the_network(task: Task, shape: tuple[int, ...]) -> None:
         network = Elsewhere(*shape)
         assert len(task.predict(network, prepare, Image.new("RGB", (20, 16)), device=device)) > 0
         assert set(network.shown_region[1:]) == {device}
+
+
+CASES: list[tuple[Task, Any, dict[str, Any], list[str]]] = [
+    (
+        Classification(("cat", "dog")),
+        [("dog", 0.75), ("cat", 0.25)],
+        {"classes": [{"name": "dog", "probability": 0.75}, {"name": "cat", "probability": 0.25}]},
+        ["dog 75.0%, cat 25.0%"],
+    ),
+    (
+        Segmentation(("sky", "road")),
+        np.array([[1, 1], [1, 0]], np.uint8),
+        {"classes": [{"name": "road", "share": 0.75}, {"name": "sky", "share": 0.25}]},
+        ["road 75.0%, sky 25.0%"],
+    ),
+    (
+        Pose(("nose", "ear")),
+        np.array([[[3, 4, 0.5], [7, 1, 0.125]]], np.float32),
+        {
+            "people": [
+                {
+                    "joints": [
+                        {"name": "nose", "x": 3, "y": 4, "score": 0.5},
+                        {"name": "ear", "x": 7, "y": 1, "score": 0.125},
+                    ]
+                }
+            ]
+        },
+        ["nose (3, 4)"],
+    ),
+    (Pose(("nose",)), np.zeros((0, 1, 3), np.float32), {"people": []}, ["no people"]),
+    (
+        Detection(("cat", "dog")),
+        [("dog", 0.5, (1.0, 2.0, 8.0, 9.0)), ("cat", 0.25, (0.0, 0.0, 4.0, 4.0))],
+        {
+            "objects": [
+                {"name": "dog", "score": 0.5, "box": [1, 2, 8, 9]},
+                {"name": "cat", "score": 0.25, "box": [0, 0, 4, 4]},
+            ]
+        },
+        ["dog 50% at (1, 2), 8 x 9"],
+    ),
+    (Counting(("density",)), np.full((2, 2), 0.75, np.float32), {"count": 3.0}, ["3.0 counted"]),
+]
+
+
+@pytest.mark.parametrize(("task", "prediction", "description", "lines"), CASES)
+def test_a_prediction_is_told_as_json_as_text_and_as_an_image(
+    task: Task, prediction: Any, description: dict[str, Any], lines: list[str]
+) -> None:
+    answer = task.describe(prediction)
+    assert answer == description == json.loads(json.dumps(answer))
+    assert task.text_lines(description) == lines
+    page = task.draw(Image.new("RGB", (20, 20), "white"), prediction)
+    assert page.mode == "RGB"
+    blank = len(prediction) == 0  # nobody is drawn
+    assert (np.asarray(page) == 255).all() == blank
+
+
+def test_the_table_of_tasks_agrees_with_the_rules_of_recipes() -> None:
+    assert TASKS.keys() == TASK_RULES.keys()
+    for name, task in TASKS.items():
+        assert task.name == name
+        assert task.rules is TASK_RULES[name]
+        assert find_task(name) is task
+        assert task_name_of_head(task.head) == name
+
+
+def test_what_a_file_needs_beside_its_classes() -> None:
+    scores = torch.zeros(1, 36, 7)
+    assert Classification(NAMES).export_metadata(scores) == {}
+    assert Counting(("density",), 50.0).export_metadata(scores) == {"scale": 50.0}
+    assert Pose(NAMES).export_metadata(scores) == {}
+    assert Pose(NAMES, limbs=((0, 1),)).export_metadata(scores) == {"limbs": ((0, 1),)}
+    assert np.shape(Detection(NAMES).export_metadata(scores)["anchors"]) == (36, 4)
+
+
+OWN = """
+from supertickets.tasks import Classification
+
+class Mine(Classification):
+    name = ""
+
+class NoTask:
+    pass
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module with a task of a user."""
+    (tmp_path / "module_with_a_task.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "module_with_a_task"
+
+
+def test_a_task_of_ones_own_is_found_by_its_name(own: str) -> None:
+    task = find_task(f"{own}:Mine").from_recipe(NAMES, {"label_smoothing": 0.1})
+    assert (type(task).__name__, task.classes) == ("Mine", NAMES)
+
+
+def test_names_of_no_task_are_refused_in_a_line(own: str) -> None:
+    for name, words in (
+        ("poses", "unknown task 'poses'; did you mean 'pose'?"),
+        (f"{own}:NoTask", "is not a class of supertickets.tasks.Task"),
+        (f"{own}:Missing", "cannot be imported"),
+        ("no_such_module:Mine", "cannot be imported"),
+    ):
+        with pytest.raises(UserError) as error:
+            find_task(name)
+        assert words in str(error.value)
+        assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="unknown task 'poses'; did you mean 'pose'"):
+        st.load_recipe("digits", ["--task", "poses"])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..data import Batch
 from ..models import ResNet, outputs_of_all
 from ..nas import every_scheme
-from ..tasks.metric import primary_metric
+from ..tasks import primary_metric
 from ..training import Session, digest, evaluate, recalibrate
 from ..training.evaluate import BatchNorm
 from ..training.policy_step import SubnetView

@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..models import ResNetSpec
 from ..runs.api import load_or_run, train
 from ..runs.derive import recipe_of, reject_settings, scheme_recipe
-from ..tasks.metric import primary_metric
+from ..tasks import primary_metric
 from ..ticket import Ticket, load
 from .connection_schemes import time_networks, without_connections
 

@@ -95,7 +95,7 @@ def _search(options: argparse.Namespace) -> None:
     if options.shared is not None:
         raise UserError("--shared is for searches for connections of a ResNet; leave it out")
     from ..runs.baseline_search import baseline_search
-    from ..tasks.metric import primary_metric
+    from ..tasks import primary_metric
     from ..training import Interrupted
     from .tables import cost_lines
 
@@ -192,12 +192,12 @@ def _predict(options: argparse.Namespace) -> None:
     from ..data import list_images
     from ..data.coco_keypoints_json import read_boxes
     from ..ticket import load
-    from ..visualization.overlays import lines, predictions
+    from ..visualization.overlays import predictions
 
     ticket, images = load(options.ticket), list_images(options.images)
     boxes = read_boxes(Path(options.boxes), images) if options.boxes else None
     save = Path(options.save) if options.save else None
-    print_said(predictions(ticket, images, boxes, save, options.device), lines, options.json)
+    print_said(predictions(ticket, images, boxes, save, options.device), ticket.task.text_lines, options.json)
 
 
 def _explain(options: argparse.Namespace) -> None:

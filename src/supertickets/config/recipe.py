@@ -311,7 +311,8 @@ class Recipe:
     Attributes:
         name: Name of the recipe.
         description: One line on what it does.
-        task: What is learned.
+        task: "classification", "segmentation", "pose", "detection" or "counting"; or "package.module:Name", a class of
+            your own (docs/adding-a-task.md).
         epochs: Passes over the training data; 0 chooses them by the number of samples, and scales the intervals of
             search and pruning, which are then those of 30 epochs.
         seed: Seed of weights, data order, augmentation and dropout.
@@ -333,7 +334,7 @@ class Recipe:
 
     name: str = "recipe"
     description: str = ""
-    task: Literal["classification", "segmentation", "pose", "detection", "counting"] = "classification"
+    task: str = "classification"
     epochs: int = 40
     seed: int = 0
     label_smoothing: float = 0.0

@@ -1,21 +1,58 @@
-"""What only one task has, typed."""
+"""Settings of single tasks, typed, and the settings of a recipe that every task takes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentationSettings:
-    """What only segmentation has.
+class TaskRules:
+    """Settings of a recipe that a task takes; plain data, so that recipes are checked without PyTorch.
 
     Attributes:
-        average: What the loss is divided by: "valid" pixels, or "all" of them, ignored ones too (the released code).
+        samples: Task whose data sources it learns from.
+        augmentations: Fields of ``augment`` that fit its targets.
+        distillation: Whether a teacher's answers can be learned: scores of classes.
+        boxes: Whether it looks at the boxes of people: ``data.boxes``, and boxes beside images.
+    """
+
+    samples: str = "classification"
+    augmentations: frozenset[str] = frozenset()
+    distillation: bool = False
+    boxes: bool = False
+
+
+_OF_IMAGES = {"crop", "flip", "jitter", "randaugment", "mixup", "cutmix", "shift", "rotate", "scale"}
+TASK_RULES: Mapping[str, TaskRules] = {
+    "classification": TaskRules(samples="classification", augmentations=frozenset(_OF_IMAGES), distillation=True),
+    "segmentation": TaskRules(
+        samples="segmentation",
+        augmentations=frozenset({"resize", "class_share", "photometric", "flip"}),
+        distillation=True,
+    ),
+    "pose": TaskRules(
+        samples="pose",
+        augmentations=frozenset({"flip", "jitter", "rotate", "rotate_share", "scale", "half_body"}),
+        boxes=True,
+    ),
+    "detection": TaskRules(samples="detection", augmentations=frozenset({"flip", "jitter", "scale"})),
+    "counting": TaskRules(samples="counting", augmentations=frozenset({"resize", "photometric", "flip"})),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationSettings:
+    """Settings of segmentation.
+
+    Attributes:
+        average: Divisor of the loss: "valid" pixels, or "all" of them, ignored ones too (the released code).
         window: Height and width of the windows in which an evaluated image goes through the network, each a third
             over the last; null for the whole image at once.
-        balance: How much rare classes count for more in the loss: a pixel's weight is its class's share of the training
-            pixels to the power of -balance, 1 on average. 0 treats all pixels alike (the paper), 1 all classes.
+        balance: Power by which rare classes count for more in the loss: a pixel's weight is its class's share of the
+            training pixels to the power of -balance, 1 on average. 0 treats all pixels alike (the paper), 1 all
+            classes.
     """
 
     average: Literal["valid", "all"] = "valid"
@@ -25,7 +62,7 @@ class SegmentationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PoseSettings:
-    """What only pose estimation has.
+    """Settings of pose estimation.
 
     Attributes:
         sigma: Deviation of the Gaussians that are learned, in cells of the network's maps.
@@ -38,10 +75,11 @@ class PoseSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class CountingSettings:
-    """What only counting has.
+    """Settings of counting.
 
     Attributes:
-        scale: The network answers with points per cell of its map, times this, so that its answers are around 1.
+        scale: Factor of the maps: the network answers with points per cell, times this, so that its answers are
+            around 1.
     """
 
     scale: float = 100.0

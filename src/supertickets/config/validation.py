@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from ..errors import UserError
+from ..errors import UserError, suggest
+from ..plugins import is_plugin
 from .recipe import AugmentSettings, LrSettings, OptimizerSettings, Recipe
 from .schedule import check_schedule
+from .task_settings import TASK_RULES, TaskRules
 
-# Sources of other tasks than classification, and what may vary in which task.
+# Sources of other tasks than classification.
 _TASK_OF_SOURCE = {
     **dict.fromkeys(("cityscapes", "ade20k", "voc", "masks"), "segmentation"),
     **{"coco": "pose", "coco_boxes": "detection", "shanghaitech": "counting"},
-}
-_AUGMENTATIONS = {
-    "classification": {"crop", "flip", "jitter", "randaugment", "mixup", "cutmix", "shift", "rotate", "scale"},
-    "segmentation": {"resize", "class_share", "photometric", "flip"},
-    "pose": {"flip", "jitter", "rotate", "rotate_share", "scale", "half_body"},
-    "detection": {"flip", "jitter", "scale"},
-    "counting": {"resize", "photometric", "flip"},
 }
 
 
@@ -165,25 +160,40 @@ def _check_connect(recipe: Recipe) -> None:
 
 
 def _check_task(recipe: Recipe) -> None:
-    """Refuses data of another task, and settings that would do nothing."""
-    task = recipe.task
+    """Refuse data of another task, and settings that would do nothing."""
     if recipe.data.source == "digits" and recipe.data.dir is not None:
         raise UserError(
             "data.dir (--data) is not for the digits, which come with the package; for your own images: "
             "supertickets draw images --data DIR"
         )
-    if (meant := _TASK_OF_SOURCE.get(recipe.data.source, "classification")) != task:
+    if recipe.task in TASK_RULES:
+        check_task_settings(recipe, TASK_RULES[recipe.task])
+    elif not is_plugin(recipe.task):  # the rules of a user's own task are known when a run begins
+        hint = suggest(recipe.task, TASK_RULES)
+        raise UserError(f"unknown task '{recipe.task}'{hint}; or give package.module:Name of your own")
+
+
+def check_task_settings(recipe: Recipe, rules: TaskRules) -> None:
+    """Check that the data and the settings of a recipe are for its task.
+
+    Args:
+        recipe: The recipe.
+        rules: The rules of its task.
+
+    Raises:
+        UserError: Names the first setting that is not.
+    """
+    task = recipe.task
+    if (meant := _TASK_OF_SOURCE.get(recipe.data.source, "classification")) != rules.samples:
         raise UserError(f"data.source {recipe.data.source} is for {meant}, but task is {task}; set task to {meant}")
     plain = vars(AugmentSettings())
     for name, value in vars(recipe.augment).items():
-        if value != plain[name] and name not in _AUGMENTATIONS[task]:
-            raise UserError(
-                f"augment.{name} is not for {task}; leave it out "
-                f"({task} takes {', '.join(sorted(_AUGMENTATIONS[task]))})"
-            )
-    if task in ("pose", "detection", "counting") and recipe.distill.teacher is not None:
+        if value != plain[name] and name not in rules.augmentations:
+            takes = f"takes {', '.join(sorted(rules.augmentations)) or 'none'}"
+            raise UserError(f"augment.{name} is not for {task}; leave it out ({task} {takes})")
+    if recipe.distill.teacher is not None and not rules.distillation:
         raise UserError(f"distill.teacher needs classes of images or pixels, which {task} has not; leave it out")
-    if task != "pose" and recipe.data.boxes != "truth":
+    if recipe.data.boxes != "truth" and not rules.boxes:
         raise UserError(f"data.boxes is not for {task}; leave it out")
 
 

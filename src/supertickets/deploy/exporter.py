@@ -19,8 +19,6 @@ import torch
 
 from ..errors import UserError
 from ..models import HRNetSpec, ResNetSpec, Spec
-from ..models.mobile.ssdlite import anchors
-from ..tasks import Counting
 from ..ticket import Ticket
 from .compaction import compact
 from .folded import fold_norms
@@ -69,15 +67,16 @@ def export(ticket: Ticket, path: str | Path, kind: Format = "onnx", *, fixed: bo
         raise UserError(f"{path.parent} cannot be made ({error.strerror}); choose another --out") from None
     scratch = path.with_name(f"unchecked-{path.name}")  # PyTorch insists on a name in front of the ending
     small = compact(ticket)
-    free = free_sizes(small.spec, fixed=fixed)
+    free = free_sizes(small.spec, any_size=ticket.task.any_size and not fixed)
     inputs = _inputs(ticket.spec, free)
     with torch.no_grad():
-        wanted = [ticket.module(images).numpy() for images in inputs]
+        outputs = [ticket.module(images) for images in inputs]
+    wanted = [scores.numpy() for scores in outputs]
     network = fold_norms(small.module) if kind == "onnx" else small.module  # PyTorch itself is faster without
     program = torch.export.export(network, (inputs[0],), dynamic_shapes=(free,))
     with _quiet():
         if kind == "onnx":
-            _write_onnx(ticket, program, inputs[0], free, scratch)
+            _write_onnx(_metadata(ticket, outputs[0]), program, inputs[0], free, scratch)
         else:
             torch.export.save(program, scratch)
     run = onnx_runner(scratch) if kind == "onnx" else _torch_runner(scratch)
@@ -111,14 +110,18 @@ def onnx_runner(path: Path, threads: int = 0) -> Callable[[npt.NDArray[np.float3
     return lambda images: session.run(None, {name: images})[0]
 
 
-def free_sizes(spec: Spec, *, fixed: bool = False) -> dict[int, torch.export.Dim]:
-    """The dimensions of an exported network's input that stay free: the batch, of scenes also height and width.
+def free_sizes(spec: Spec, *, any_size: bool) -> dict[int, torch.export.Dim]:
+    """Return the dimensions of an exported network's input that stay free: the batch, of scenes also height and width.
 
     A network of a fixed size is the faster one: maps whose sizes are known to agree need no resizing. A PyTorch program
     refuses scenes whose coarsest map has fewer than two rows or columns; an ONNX file takes them.
+
+    Args:
+        spec: The network.
+        any_size: Whether height and width shall be free, if the family of the network can.
     """
     free = {0: torch.export.Dim("batch", min=1)}
-    if isinstance(spec, HRNetSpec | ResNetSpec) and spec.head in ("segmentation", "density") and not fixed:
+    if any_size and isinstance(spec, HRNetSpec | ResNetSpec):
         least = spec.coarsest_stride + 1  # PyTorch ties a graph to maps of one row or column
         free |= {2: torch.export.Dim("height", min=least), 3: torch.export.Dim("width", min=least)}
     return free
@@ -140,8 +143,18 @@ def _torch_runner(path: Path) -> Callable[[npt.NDArray[np.float32]], Any]:
     return lambda images: module(torch.from_numpy(images)).detach().numpy()
 
 
+def _metadata(ticket: Ticket, scores: torch.Tensor) -> dict[str, str]:
+    """Return what a reader of the file needs, JSON by name."""
+    values = {
+        "classes": ticket.classes,
+        "preprocessing": asdict(ticket.preprocessing),
+        **ticket.task.export_metadata(scores),
+    }
+    return {name: json.dumps(value) for name, value in values.items()}
+
+
 def _write_onnx(
-    ticket: Ticket,
+    metadata: Mapping[str, str],
     program: torch.export.ExportedProgram,
     images: torch.Tensor,
     free: Mapping[int, torch.export.Dim],
@@ -150,16 +163,7 @@ def _write_onnx(
     made = _onnx_program(program, images, free)
     for node in made.model.graph.all_nodes():
         node.metadata_props.clear()  # the exporter writes stack traces with this machine's paths into every node
-    made.model.metadata_props.update(
-        classes=json.dumps(ticket.classes), preprocessing=json.dumps(asdict(ticket.preprocessing))
-    )
-    if ticket.spec.head == "detection":  # what its predictions are relative to
-        boxes = anchors(ticket.module(images[:1]).shape[1], images.device)
-        made.model.metadata_props["anchors"] = json.dumps(boxes.double().numpy().round(6).tolist())
-    if isinstance(ticket.task, Counting):
-        made.model.metadata_props["scale"] = json.dumps(ticket.task.scale)
-    if ticket.limbs:
-        made.model.metadata_props["limbs"] = json.dumps(ticket.limbs)
+    made.model.metadata_props.update(metadata)
     made.save(str(path))
 
 

@@ -12,8 +12,7 @@ from typing import Any
 from ..errors import UserError
 from ..sweeps.results import format_ratio, result_rows
 from ..sweeps.sweep import Point
-from ..tasks import Metric
-from ..tasks.metric import primary_metric
+from ..tasks import Metric, primary_metric
 from ..training.run_dir import check_format
 from .roles import Role, chosen_settings, command_of, identity, method_name, recipe_name, role_of
 

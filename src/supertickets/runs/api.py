@@ -27,7 +27,7 @@ from ..errors import UserError
 from ..models import MobileSpec, ResNetSpec
 from ..models.factory import spec_from_json
 from ..pruning import check_criterion
-from ..ticket import Ticket, load
+from ..ticket import Ticket, check_data, load
 from ..training import (
     Interrupted,
     RunDir,
@@ -46,7 +46,6 @@ from .finalize import finalize_run, versions
 from .model_init import (
     LATENCY_FILE,
     ModelInit,
-    check_data,
     connection_supernet,
     fitted_spec,
     init_from_search,

@@ -24,7 +24,8 @@ from ..data import load_splits
 from ..errors import UserError
 from ..models import MobileSpec
 from ..nas import CostRange, Space, evolve, random_networks
-from ..tasks.metric import primary_metric
+from ..plugins import recipe_trust
+from ..tasks import primary_metric
 from ..ticket import Ticket, load
 from ..training import RunDir, write_json
 from .api import load_or_run, train
@@ -138,4 +139,4 @@ def _search(recipe: Recipe, spec: MobileSpec, run: RunDir, about: dict[str, Any]
     shutil.copytree(out / best["network"] / "ticket", out / "ticket")
     passes = {row["network"]: row["samples"] for row in rows}  # evolution may come back to a network
     write_json(out / "result.json", {"by": about["by"], **best, "samples": sum(passes.values())})
-    return load(out / "ticket")
+    return load(out / "ticket", recipe_trust(recipe.to_json()))

@@ -7,10 +7,9 @@ import dataclasses
 from ..data import Batches, Samples, load_splits
 from ..device import find_device
 from ..errors import UserError
-from ..ticket import Ticket
+from ..ticket import Ticket, check_data
 from ..training import Runtime, evaluate
 from .derive import recipe_of
-from .model_init import check_data
 
 
 def evaluate_ticket(
@@ -36,7 +35,7 @@ def evaluate_ticket(
     recipe = recipe_of(ticket)
     data = dataclasses.replace(recipe.data, dir=data_dir or recipe.data.dir)
     if boxes is not None:
-        if recipe.task != "pose":
+        if not ticket.task.rules.boxes:
             raise UserError(f"--boxes are boxes of people, but the ticket is for {recipe.task}; leave them out")
         data = dataclasses.replace(data, boxes=boxes)
     splits = load_splits(data)

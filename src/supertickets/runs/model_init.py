@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ from ..config.recipe import Recipe
 from ..cost import count
 from ..data import Splits
 from ..errors import UserError
-from ..models import Head, HRNetSpec, MobileSpec, ResNetSpec, Spec
+from ..models import HRNetSpec, MobileSpec, ResNetSpec, Spec
 from ..models.factory import create_spec, list_spaces
 from ..nas import can_be_scored
-from ..tasks import Task, task_of_head
-from ..ticket import Ticket
+from ..plugins import recipe_trust
+from ..tasks import Task, find_task
+from ..ticket import Ticket, check_classes, check_data
 from ..training import Session, TrainState, initial_state
 
 # What a run begins with, given its recipe and its data: a full supernet, or a network with weights and mask.
@@ -63,7 +63,8 @@ def searches_connections(recipe: Recipe) -> bool:
     """Whether a search of the recipe's network is one for connections: that of a ResNet, by name or as a ticket."""
     name, family = recipe.supernet.name, recipe.supernet.family
     if family == "ticket":
-        return isinstance(Ticket.from_pretrained(name.partition(":")[2]).spec, ResNetSpec)
+        trust = recipe_trust(recipe.to_json())
+        return isinstance(Ticket.from_pretrained(name.partition(":")[2], trust).spec, ResNetSpec)
     return family == "resnet"
 
 
@@ -113,7 +114,8 @@ def _network(recipe: Recipe, splits: Splits) -> Spec:
         if key in settings:
             raise UserError(f"supernet.settings.{key} follows from the data ({value}); leave it out{_INSTEAD[key]}")
     if recipe.supernet.family == "ticket":
-        return fitted_spec(lambda **fitted: architecture_of(name, settings, fitted), recipe, splits)
+        trust = recipe_trust(recipe.to_json())
+        return fitted_spec(lambda **fitted: architecture_of(name, settings, fitted, trust), recipe, splits)
     return fitted_spec(partial(create_spec, name, transformer=recipe.supernet.transformer, **settings), recipe, splits)
 
 
@@ -151,18 +153,21 @@ def fitted_spec(make: Callable[..., Spec], recipe: Recipe, splits: Splits) -> Sp
     return spec
 
 
-def architecture_of(name: str, settings: Mapping[str, Any], fitted: Mapping[str, Any]) -> Spec:
+def architecture_of(
+    name: str, settings: Mapping[str, Any], fitted: Mapping[str, Any], trust: Iterable[str] = ()
+) -> Spec:
     """The architecture of a ticket, to be trained from fresh weights.
 
     Args:
         name: "ticket:" and the folder of a ticket, or of its run.
         settings: Of mobile networks, dropout and the numbers of batch norms may be replaced; of ResNets, the scheme.
-        fitted: What follows from the data.
+        fitted: Fields that follow from the data.
+        trust: Modules that may be imported if the ticket names them.
 
     Raises:
         UserError: There is no such ticket, or nothing else may be replaced.
     """
-    spec = Ticket.from_pretrained(name.partition(":")[2]).spec
+    spec = Ticket.from_pretrained(name.partition(":")[2], trust).spec
     if not isinstance(spec, HRNetSpec | MobileSpec | ResNetSpec):
         raise UserError(f"supernet.name {name}: {spec} is a library's network; give its own name")
     known = {*fitted, *({"dropout", "bn_eps", "bn_momentum"} if isinstance(spec, MobileSpec) else ())}
@@ -176,15 +181,8 @@ def architecture_of(name: str, settings: Mapping[str, Any], fitted: Mapping[str,
 
 
 def make_task(recipe: Recipe, splits: Splits) -> Task:
-    """What the recipe learns, with the names that the data has."""
-    heads: dict[str, Head] = {
-        "classification": "classification",
-        "segmentation": "segmentation",
-        "pose": "keypoints",
-        "detection": "detection",
-        "counting": "density",
-    }
-    return task_of_head(heads[recipe.task], splits.classes, recipe.to_json())
+    """Return the task of a recipe, with the names that the data has."""
+    return find_task(recipe.task).from_recipe(splits.classes, recipe.to_json(), splits.limbs)
 
 
 def init_from_ticket(ticket: Ticket) -> ModelInit:
@@ -212,7 +210,8 @@ def init_from_search(folder: Path) -> ModelInit:
             raise UserError(
                 f"{folder.parent} is no search for connections that has trained its network: no {folder.name}/"
             )
-        ticket, spec = Ticket.from_pretrained(folder), connection_supernet(recipe, splits)
+        trust = recipe_trust(recipe.to_json())
+        ticket, spec = Ticket.from_pretrained(folder, trust), connection_supernet(recipe, splits)
         check_classes(f"the network of {folder.parent}", ticket, splits)
         for name, value in dataclasses.asdict(spec).items():
             if value != (trained := getattr(ticket.spec, name, None)):
@@ -239,26 +238,3 @@ def state_from_ticket(ticket: Ticket, session: Session) -> TrainState:
     mask = {name: flags.to(session.runtime.device) for name, flags in ticket.mask.items()}
     state.sparse = dataclasses.replace(state.sparse, mask=mask, ratio=ticket.cost.sparsity)
     return state
-
-
-def check_data(who: str, ticket: Ticket, splits: Splits) -> None:
-    """Refuses data that a ticket cannot serve; warns if it is not what the ticket was made with."""
-    check_classes(who, ticket, splits)
-    if ticket.about.get("data") not in (None, splits.digest()):
-        warnings.warn(
-            f"the data is not what {who} was made with, so that images it has learned from may be in the test split",
-            stacklevel=3,
-        )
-
-
-def check_classes(who: str, ticket: Ticket, splits: Splits) -> None:
-    classes, channels = splits.classes, splits.preprocessing.channels
-    if ticket.spec.in_channels != channels:
-        raise UserError(f"{who} takes images of {ticket.spec.in_channels} channels, the data has {channels}")
-    if len(ticket.classes) != len(classes):
-        raise UserError(f"{who} knows {len(ticket.classes)} classes, the data has {len(classes)}")
-    for known, found in zip(ticket.classes, classes, strict=True):
-        if known != found:
-            raise UserError(
-                f"{who} knows a class '{known}' where the data has '{found}'; give the data it was drawn on"
-            )

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..config.recipe import Recipe
 from ..config.schedule import check_schedule
+from ..config.validation import check_task_settings
 from ..data import Batches, Splits, load_splits
 from ..errors import UserError
 from ..models import Spec
-from ..tasks import Segmentation, Task
-from ..tasks.segmentation import balanced_weights, pixel_shares
-from ..ticket import Ticket
+from ..plugins import recipe_trust
+from ..tasks import find_task
+from ..ticket import Ticket, check_classes
 from ..training import Reporter, RunDir, Runtime, Session
 from ..training.runtime import start, stop
 from ..training.teacher import FixedTeacher, Teacher, fixed_teacher
 from .auto_settings import resolve_auto_settings
-from .model_init import ModelInit, check_classes, make_task
+from .model_init import ModelInit, make_task
 
 
 @contextlib.contextmanager
@@ -27,6 +27,7 @@ def open_session(recipe: Recipe, out: Path, beginning: ModelInit) -> Iterator[tu
     """Yields the session of a run directory, which is locked meanwhile, and what the run begins with."""
     runtime = start(recipe.device, recipe.threads, recipe.deterministic)
     try:
+        check_task_settings(recipe, find_task(recipe.task).rules)
         splits = load_splits(recipe.data)
         recipe, said = resolve_auto_settings(recipe, len(splits.train), splits.preprocessing.size[0])
         check_schedule(recipe)
@@ -35,22 +36,15 @@ def open_session(recipe: Recipe, out: Path, beginning: ModelInit) -> Iterator[tu
             first = beginning(recipe, splits)
             supernet = first.spec if isinstance(first, Ticket) else first
             batches = Batches(splits, recipe.data, recipe.augment, recipe.seed, runtime.rank, runtime.world)
-            with Reporter(recipe.epochs, batches.steps_per_epoch, quiet=not runtime.is_main) as reporter:
+            metric = find_task(recipe.task).metric
+            with Reporter(recipe.epochs, batches.steps_per_epoch, quiet=not runtime.is_main, metric=metric) as reporter:
                 for line in (*splits.notes, *said):
                     reporter.say(line)
-                task = with_class_weights(make_task(recipe, splits), recipe, splits)
+                task = make_task(recipe, splits).fit(splits.train, splits.preprocessing)
                 teacher = teacher_for(recipe, splits, runtime)
                 yield Session(recipe, supernet, batches, task, runtime, run, reporter, teacher), first
     finally:
         stop()
-
-
-def with_class_weights(task: Task, recipe: Recipe, splits: Splits) -> Task:
-    """The task with weights of classes, if the recipe balances them."""
-    if not isinstance(task, Segmentation) or not recipe.segmentation.balance:
-        return task
-    shares = pixel_shares(splits.train, splits.preprocessing, len(splits.classes))
-    return dataclasses.replace(task, weights=balanced_weights(shares, recipe.segmentation.balance))
 
 
 def teacher_for(recipe: Recipe, splits: Splits, runtime: Runtime) -> Teacher | None:
@@ -60,7 +54,7 @@ def teacher_for(recipe: Recipe, splits: Splits, runtime: Runtime) -> Teacher | N
         return None
     if ":" in name and not Path(name).exists():
         return fixed_teacher(recipe.distill, splits.classes, splits.preprocessing, runtime.device)
-    ticket = Ticket.from_pretrained(name)
+    ticket = Ticket.from_pretrained(name, recipe_trust(recipe.to_json()))
     check_classes(f"the teacher {name}", ticket, splits)
     return FixedTeacher(ticket.module, splits.preprocessing, ticket.preprocessing, runtime.device)
 

@@ -12,8 +12,7 @@ from rich import box
 from rich.table import Table
 
 from ..analysis.statistics import summarize
-from ..tasks import Metric
-from ..tasks.metric import primary_metric
+from ..tasks import Metric, primary_metric
 from .sweep import Point
 
 _COSTS = ("sparsity", "params", "nonzero_params", "macs", "masked_macs", "paper_macs", "samples", "seconds")

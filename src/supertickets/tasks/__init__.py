@@ -1,25 +1,22 @@
-"""Tasks: loss, metrics and how a prediction is made, one file each."""
+"""Tasks: loss, metrics and predictions, one class each. `TASKS` is the table of those that recipes name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable
 
-import torch
-from PIL import Image
-from torch import Tensor, nn
-
-from ..data.preprocessing import Preprocessing
-from ..data.samples import Samples
-from ..models import Head, as_tuples
+from ..errors import UserError, suggest
+from ..models import Head
+from ..plugins import is_plugin, load_plugin
+from .base import Task
 from .classification import Classification
 from .counting import Counting
 from .detection import Detection
-from .metric import Metric, primary_metric
+from .metric import Metric
 from .pose import Pose
 from .segmentation import Segmentation
 
 __all__ = [
+    "TASKS",
     "Classification",
     "Counting",
     "Detection",
@@ -27,59 +24,42 @@ __all__ = [
     "Pose",
     "Segmentation",
     "Task",
+    "find_task",
     "primary_metric",
-    "task_of_head",
+    "task_name_of_head",
 ]
 
-
-class Task(Protocol):
-    """What is learned.
-
-    Attributes:
-        classes: Names of the network's outputs.
-        head: The kind of network that it needs.
-    """
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-
-    @property
-    def head(self) -> Head: ...
-
-    def loss(self, scores: Tensor, target: Tensor) -> Tensor:
-        """Training loss, averaged over the batch."""
-
-    def totals(
-        self, module: nn.Module, batches: Iterable[tuple[Tensor, Any]], data: Samples, device: torch.device
-    ) -> Tensor:
-        """What an evaluation found in this process's batches of some samples; float64, adds up over processes."""
-
-    def metrics(self, totals: Tensor, data: Samples) -> dict[str, float]:
-        """Figures of the totals over all processes; accuracies in percent."""
-
-    def predict(
-        self, module: nn.Module, prepare: Preprocessing, image: Image.Image, *, device: torch.device | str = "cpu"
-    ) -> Any:
-        """What the network, which is on that device, says of one image of any size."""
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, Segmentation, Pose, Detection, Counting)}
 
 
-def task_of_head(head: Head, classes: tuple[str, ...], recipe: Mapping[str, Any]) -> Task:
-    """The task of a network.
+def find_task(name: str) -> type[Task]:
+    """Return the class of a task.
 
     Args:
-        head: The kind of network.
-        classes: Names of its outputs.
-        recipe: What is learned and how it is evaluated, as JSON; what it does not say is as usual. Weights of classes
-            are found from data (`pixel_shares`).
+        name: One of `TASKS`, or ``package.module:Name`` of a user's own subclass of `Task`, which is imported.
+
+    Raises:
+        UserError: There is no such task.
     """
-    if head == "classification":
-        return Classification(classes, recipe.get("label_smoothing", 0.0))
-    if head == "segmentation":
-        settings = recipe.get("segmentation", {})
-        own = {name: as_tuples(value) for name, value in settings.items() if name != "balance"}
-        return Segmentation(classes, **own)
-    if head == "detection":
-        return Detection(classes)
-    if head == "density":
-        return Counting(classes, **recipe.get("counting", {}))
-    return Pose(classes, **recipe.get("pose", {}))
+    if name in TASKS:
+        return TASKS[name]
+    if not is_plugin(name):
+        raise UserError(f"unknown task '{name}'{suggest(name, TASKS)}; or give package.module:Name of your own")
+    task = load_plugin(name, "task")
+    if not (isinstance(task, type) and issubclass(task, Task)):
+        raise UserError(f"task {name} is not a class of supertickets.tasks.Task; derive it from that")
+    return task
+
+
+def task_name_of_head(head: Head) -> str:
+    """Return the name of the task that networks with a head are usually for."""
+    return next(name for name, task in TASKS.items() if task.head == head)
+
+
+def primary_metric(names: Iterable[str]) -> Metric | None:
+    """Return the figure among some scores, or their names, that is shown first; None if there is none.
+
+    Where the task itself is known, ask it instead: this one knows no users' own.
+    """
+    known = set(names)
+    return next((task.metric for task in TASKS.values() if task.metric.name in known), None)

@@ -1,4 +1,4 @@
-"""Boxes: which object an anchor answers for, SSD's loss, the boxes that are found, COCO's figures, and drawing them.
+"""Boxes: matches of anchors and objects, SSD's loss, the boxes of a prediction, COCO's figures.
 
 Shapes: B batch, A anchors, M objects of an image, K classes. Boxes are x1, y1, x2, y2 in shares of the image.
 """
@@ -11,13 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import batched_nms, box_iou
-
-from ..data.geometry import Box
 
 MOST = 100  # boxes of an image; COCO counts no more of a class
 _SAME = 0.5  # IoU from which on an anchor answers for an object
@@ -28,7 +25,7 @@ _FIGURES = {"map": 0, "ap50": 1, "ap75": 2, "ap_s": 3, "ap_m": 4, "ap_l": 5, "ar
 
 
 def match_anchors(objects_BM5: Tensor, anchors_A4: Tensor) -> Tensor:
-    """The object that every anchor answers for, int64 (B, A), or -1.
+    """Return the object that every anchor answers for, int64 (B, A), or -1.
 
     It is the one that it overlaps most, if by half. The anchor that an object overlaps most answers for it in any case,
     for the last of several. Torchvision's `SSDMatcher` finds the same for one image after the other; here nothing
@@ -43,22 +40,22 @@ def match_anchors(objects_BM5: Tensor, anchors_A4: Tensor) -> Tensor:
     overlap_BMA = box_iou(objects_BM5[..., 1:].flatten(0, 1), anchors_A4).view(batch, most, -1)
     overlap_BMA = overlap_BMA.masked_fill(~is_object_BM[..., None], -1)
     largest_BA, object_BA = overlap_BMA.max(1)
-    found_BA = object_BA.masked_fill(largest_BA < _SAME, -1)
-    numbers_BM = torch.arange(most, device=found_BA.device).expand(batch, -1).masked_fill(~is_object_BM, -1)
+    matched_BA = object_BA.masked_fill(largest_BA < _SAME, -1)
+    numbers_BM = torch.arange(most, device=matched_BA.device).expand(batch, -1).masked_fill(~is_object_BM, -1)
     best_BM = overlap_BMA.max(2).indices
-    certain_BA = torch.full_like(found_BA, -1).scatter_reduce(1, best_BM, numbers_BM, "amax")
-    return torch.where(certain_BA >= 0, certain_BA, found_BA)
+    certain_BA = torch.full_like(matched_BA, -1).scatter_reduce(1, best_BM, numbers_BM, "amax")
+    return torch.where(certain_BA >= 0, certain_BA, matched_BA)
 
 
 def box_losses(predictions_BAP: Tensor, objects_BM5: Tensor, anchors_A4: Tensor) -> tuple[Tensor, Tensor]:
-    """SSD's loss of every image (Liu et al., 2016, Sec. 2.2), not divided yet by what it returns beside it.
+    """Return SSD's loss of every image (Liu et al., 2016, Sec. 2.2), not divided yet by what it returns beside it.
 
     Smooth L1 of the places of anchors that answer for an object; cross-entropy of these and of the worst three times as
     many others.
 
     Args:
-        predictions_BAP: As of `supernets.ssdlite.SSDLite`.
-        objects_BM5: As for `matched`.
+        predictions_BAP: Output of `models.mobile.ssdlite.SSDLite`.
+        objects_BM5: Objects, as for `match_anchors`.
         anchors_A4: Boxes.
 
     Returns:
@@ -81,7 +78,7 @@ def box_losses(predictions_BAP: Tensor, objects_BM5: Tensor, anchors_A4: Tensor)
 
 
 def decode_detections(predictions_AP: Tensor, anchors_A4: Tensor) -> Tensor:
-    """The boxes of one image, best first: class, score and box, of shape (N, 6), at most `MOST`.
+    """Return the boxes of one image, best first: class, score and box, of shape (N, 6), at most `MOST`.
 
     Of two boxes of a class that are nearly the same the better one stays.
     """
@@ -96,53 +93,29 @@ def decode_detections(predictions_AP: Tensor, anchors_A4: Tensor) -> Tensor:
 
 
 def box_metrics(ground_truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """COCO's average precision and recall of boxes, in percent.
+    """Return COCO's average precision and recall of boxes, in percent.
 
     Args:
-        ground_truth: What a COCO JSON for instances holds, areas and crowds included; stays as it is. Crowds are
+        ground_truth: Content of a COCO JSON for instances, areas and crowds included; stays as it is. Crowds are
             ignored, as COCO does.
         detections: COCO's results: ``image_id``, ``category_id``, ``bbox`` and ``score``.
 
     Returns:
         ``map``, ``ap50``, ``ap75``, ``ap_s``, ``ap_m`` and ``ap_l`` (objects of up to 32, up to 96 and of more pixels,
-        squared), ``ar`` (of 100 boxes). What no object counts for is not a number.
+        squared), ``ar`` (of 100 boxes). A figure that no object counts for is not a
+            number.
     """
     # Here, since only evaluation needs it.
     from faster_coco_eval import COCO, COCOeval_faster
 
     objects = [{**entry, "id": number} for number, entry in enumerate(ground_truth["annotations"], 1)]
     truth = COCO({**ground_truth, "annotations": objects})
-    found = truth.loadRes([dict(entry) for entry in detections])
-    run = COCOeval_faster(truth, found, "bbox", print_function=_silent)
+    results = truth.loadRes([dict(entry) for entry in detections])
+    run = COCOeval_faster(truth, results, "bbox", print_function=_silent)
     run.run()
     values = np.where(run.all_stats < 0, np.nan, 100 * run.all_stats).tolist()
     return {name: values[place] for name, place in _FIGURES.items()}
 
 
-def draw_boxes(
-    image: Image.Image, found: Sequence[tuple[str, float, Box]], colors: Mapping[str, tuple[int, int, int]]
-) -> Image.Image:
-    """A copy of the image in RGB with boxes, their classes and scores.
-
-    Args:
-        image: Any image.
-        found: Class, score and box (x, y, width, height in pixels) of every object, drawn the last one first.
-        colors: Of the classes.
-    """
-    drawn = image.convert("RGB")
-    pen = ImageDraw.Draw(drawn)
-    width = max(1, round(min(image.size) / 200))
-    font = ImageFont.load_default(max(9, round(min(image.size) / 30)))
-    for name, score, (x, y, wide, high) in reversed(found):
-        color, text = colors[name], f"{name} {score:.0%}"
-        pen.rectangle((x, y, x + wide, y + high), outline=color, width=width)
-        left, top, right, low = pen.textbbox((x, y), text, font=font)
-        up = min(y, low - top + 4)  # above the box, or inside where there is no room
-        pen.rectangle((x, y - up, x + right - left + 4, y - up + low - top + 4), fill=color)
-        ink = "black" if sum(color) > 380 else "white"
-        pen.text((x + 2 - (left - x), y - up + 2 - (top - y)), text, fill=ink, font=font)
-    return drawn
-
-
 def _silent(*_: object) -> None:
-    """Prints nothing."""
+    """Print nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -13,28 +13,37 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..config.task_settings import TASK_RULES
 from ..data.preprocessing import Preprocessing
 from ..data.samples import Samples
+from .base import Task
+from .drawing import add_caption, draw_density
+from .metric import Metric
 
 
 @dataclass(frozen=True)
-class Counting:
+class Counting(Task):
     """The task of counting people, or whatever points mark, without finding them one by one.
 
     Attributes:
         classes: The name of the network's one output.
-        scale: The network's answer is points per cell times this.
+        scale: Factor of the maps: the network's answer is points per cell times this.
     """
 
-    classes: tuple[str, ...]
     scale: float = 100.0
+    name: ClassVar[str] = "counting"
     head: ClassVar[Literal["density"]] = "density"
+    rules = TASK_RULES["counting"]
+    metric = Metric("mae", "MAE", is_error=True)
+    hub_tag = "image-to-image"  # the hub has no tag for counting
+    outputs = "map"
+    any_size = True
 
     def loss(self, scores: Tensor, target: Tensor) -> Tensor:
-        """Squared error of scaled density maps (B, 1, h, w), averaged over all cells.
+        """Return the squared error of scaled density maps (B, 1, h, w), averaged over all cells.
 
         Args:
-            scores: What the network answered.
+            scores: Output of the network.
             target: Points (B, M, 4): x, y and deviations in shares of the input; rows of -1 are none.
         """
         wanted = density_maps(target, (scores.shape[-2], scores.shape[-1]))
@@ -44,7 +53,7 @@ class Counting:
     def totals(
         self, module: nn.Module, batches: Iterable[tuple[Tensor, Any]], data: Samples, device: torch.device
     ) -> Tensor:
-        """[images, loss, |error|, error squared, count], sums over images; errors are those of counts."""
+        """Return [images, loss, |error|, error squared, count], sums over images; errors are those of counts."""
         sums = torch.zeros(5, dtype=torch.float64, device=device)
         for images, points in batches:
             for image, some in zip(images, points, strict=True):
@@ -55,7 +64,7 @@ class Counting:
         return sums
 
     def metrics(self, totals: Tensor, data: Samples) -> dict[str, float]:
-        """``loss``, ``mae`` and ``rmse`` per image, and ``count``, the mean of the true counts.
+        """Return ``loss``, ``mae`` and ``rmse`` per image, and ``count``, the mean of the true counts.
 
         ``rmse`` is the root of the mean squared error, which papers on counting call MSE.
         """
@@ -67,13 +76,29 @@ class Counting:
     def predict(
         self, module: nn.Module, prepare: Preprocessing, image: Image.Image, *, device: torch.device | str = "cpu"
     ) -> npt.NDArray[np.float32]:
-        """The density map, float32 (h, w), coarser than the image; its sum is the count."""
+        """Return the density map, float32 (h, w), coarser than the image; its sum is the count."""
         scores = module(prepare(prepare.pixels(image)[None]).to(device)).float()
         return (scores[0, 0] / self.scale).cpu().numpy()
 
+    def describe(self, prediction: Any) -> dict[str, Any]:
+        """Return the count."""
+        return {"count": float(prediction.sum())}
+
+    def text_lines(self, description: Mapping[str, Any]) -> list[str]:
+        """Return the count in a line."""
+        return [f"{description['count']:.1f} counted"]
+
+    def draw(self, image: Image.Image, prediction: Any) -> Image.Image:
+        """Return the image under heat, over a line with the count."""
+        return add_caption(draw_density(image, prediction), self.text_lines(self.describe(prediction))[0])
+
+    def export_metadata(self, scores: Tensor) -> dict[str, Any]:
+        """Return ``scale``: the sum of a map, divided by it, is the count."""
+        return {"scale": self.scale}
+
 
 def density_maps(points_BM4: Tensor, size: tuple[int, int]) -> Tensor:
-    """What is learned: a Gaussian for every point, of sum 1 also where the border cuts it off.
+    """Return the maps to learn: a Gaussian for every point, of sum 1 also where the border cuts it off.
 
     Gaussians are integrated over cells, not sampled, since they may be narrower than a cell.
 
@@ -90,7 +115,7 @@ def density_maps(points_BM4: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _parts(centers_BM: Tensor, deviations_BM: Tensor, cells: int) -> Tensor:
-    """The part of every Gaussian that lies in each of the cells along one axis, (B, M, cells), of sum 1."""
+    """Return the part of every Gaussian that lies in each of the cells along one axis, (B, M, cells), of sum 1."""
     edges = torch.linspace(0, 1, cells + 1, device=centers_BM.device)
     deviations = deviations_BM.abs()[..., None]  # those of filled-up rows are of no importance
     parts = torch.special.ndtr((edges - centers_BM[..., None]) / deviations).diff()

@@ -1,4 +1,4 @@
-"""Human pose: heatmaps of joints and back, similarity of poses, COCO's metrics, images.
+"""Human pose: heatmaps of joints and back, similarity of poses, COCO's metrics.
 
 Points are (x, y) in pixels or cells whose centres have whole numbers, as in `data.regions`.
 """
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..data.coco_keypoints_json import AREA_OF_BOX
@@ -19,14 +18,13 @@ from ..data.geometry import Floats, Values
 from ..errors import UserError
 
 _CUT = 3  # deviations after which a Gaussian is zero
-_LEFT, _RIGHT, _MIDDLE, _EDGE = (255, 140, 20), (40, 150, 255), (60, 200, 90), (20, 20, 20)
 
 
 # Heatmaps ------------------------------------------------------------------------------------------------------------
 
 
 def heatmaps(joints_BK3: Tensor, hw: tuple[int, int], sigma: float = 2.0) -> tuple[Tensor, Tensor]:
-    """What a network should answer: per joint a Gaussian of height 1 around the joint itself, not the nearest cell.
+    """Return the maps to learn: per joint a Gaussian of height 1 around the joint itself, not the nearest cell.
 
     Args:
         joints_BK3: x, y in shares of the input's width and height (`data.geometry.to_unit_square`), and v (above 0:
@@ -45,7 +43,7 @@ def heatmaps(joints_BK3: Tensor, hw: tuple[int, int], sigma: float = 2.0) -> tup
 
 
 def decode(maps_BKHW: Tensor) -> tuple[Tensor, Tensor]:
-    """The place of every map's largest value, a quarter of a cell towards the larger of its two neighbours.
+    """Return the place of every map's largest value, a quarter of a cell towards the larger of its two neighbours.
 
     Returns:
         x, y in cells of shape (B, K, 2), and the largest values of shape (B, K); both float32. At the border there is
@@ -64,11 +62,11 @@ def decode(maps_BKHW: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def flip_back(maps_BKHW: Tensor, flip: Sequence[int]) -> Tensor:
-    """Maps of a mirrored image -> maps of the image.
+    """Return maps of a mirrored image as maps of the image.
 
     Args:
-        maps_BKHW: What the network answered to the mirrored image.
-        flip: Per joint, the index of its mirror image.
+        maps_BKHW: Output of the network for the mirrored image.
+        flip: Index of the mirror image of every joint.
     """
     order = torch.tensor(tuple(flip), device=maps_BKHW.device)
     return maps_BKHW.index_select(1, order).flip(-1)
@@ -78,13 +76,13 @@ def flip_back(maps_BKHW: Tensor, flip: Sequence[int]) -> Tensor:
 
 
 def oks(joints_K3: Values, others_NK2: Values, areas: float | Values, sigmas: Sequence[float]) -> Floats:
-    """Object keypoint similarity of one pose with others: 1 for equal ones, near 0 for distant ones.
+    """Return the object keypoint similarity of one pose with others: 1 for equal ones, near 0 for distant ones.
 
     Args:
         joints_K3: x, y and v; joints of v = 0 do not count. Without any that counts, the similarity is 0.
         others_NK2: x, y; more columns are ignored.
-        areas: Of the person, in pixels, or one for each other pose.
-        sigmas: Per joint, as in `Joints`.
+        areas: Area of the person, in pixels, or one for each other pose.
+        sigmas: Deviation of every joint, as in `Joints`.
     """
     distance_NK = np.square(others_NK2[..., :2] - joints_K3[:, :2], dtype=np.float64).sum(-1)
     scale_N1 = 2 * (np.asarray(areas, np.float64) + np.spacing(1)).reshape(-1, 1)
@@ -96,13 +94,13 @@ def oks(joints_K3: Values, others_NK2: Values, areas: float | Values, sigmas: Se
 def oks_nms(
     people_NK2: Values, scores_N: Values, areas_N: Values, sigmas: Sequence[float], threshold: float = 0.9
 ) -> list[int]:
-    """Leaves out poses that are nearly equal to a better one.
+    """Leave out poses that are nearly equal to a better one.
 
     Args:
         people_NK2: x, y of the joints of all people in one image; more columns are ignored.
-        scores_N: Of the people.
-        areas_N: Of the people, in pixels; two poses are compared at the mean of theirs.
-        sigmas: Per joint, as in `Joints`.
+        scores_N: Scores of the people.
+        areas_N: Areas of the people, in pixels; two poses are compared at the mean of theirs.
+        sigmas: Deviation of every joint, as in `Joints`.
         threshold: Poses more similar than this are taken for the same person.
 
     Returns:
@@ -120,7 +118,7 @@ def oks_nms(
 
 
 def pose_scores(box_scores_N: Values, joint_scores_NK: Values, above: float = 0.2) -> Floats:
-    """A person's score: the box's, times the mean over joints that score above a limit (0 without any)."""
+    """Return people's scores: the box's, times the mean over joints that score above a limit (0 without any)."""
     good_NK = joint_scores_NK > above
     total_N = np.where(good_NK, joint_scores_NK, 0).sum(1, dtype=np.float64)
     return box_scores_N * total_N / np.maximum(good_NK.sum(1), 1)
@@ -129,18 +127,18 @@ def pose_scores(box_scores_N: Values, joint_scores_NK: Values, above: float = 0.
 def pose_metrics(
     ground_truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]], sigmas: Sequence[float]
 ) -> dict[str, float]:
-    """COCO's average precision and recall, in percent.
+    """Return COCO's average precision and recall, in percent.
 
     Args:
-        ground_truth: What a COCO JSON for keypoints holds; stays as it is. Crowds and people without joints are
+        ground_truth: Content of a COCO JSON for keypoints; stays as it is. Crowds and people without joints are
             ignored, as COCO does.
         detections: COCO's results: ``image_id``, ``category_id``, ``keypoints`` (3 K numbers) and ``score``. Those with
             numbers that are not finite, as of a diverged network, count as missed.
-        sigmas: Per joint, as in `Joints`.
+        sigmas: Deviation of every joint, as in `Joints`.
 
     Returns:
-        ``ap``, ``ap50``, ``ap75``, ``ap_m`` and ``ap_l`` (people of 32 to 96 and of more pixels, squared), ``ar``. What
-        no person counts for is not a number.
+        ``ap``, ``ap50``, ``ap75``, ``ap_m`` and ``ap_l`` (people of 32 to 96 and of more pixels, squared), ``ar``. A
+        figure that no person counts for is not a number.
 
     Raises:
         UserError: A detection is of an image that the ground truth lacks.
@@ -161,64 +159,24 @@ def pose_metrics(
         area = AREA_OF_BOX * person["bbox"][2] * person["bbox"][3]
         filled = {"iscrowd": 0, "keypoints": [], "num_keypoints": marked, "area": area}
         people.append({**filled, **person, "id": number})
-    found = [
+    finite = [
         dict(entry) for entry in detections if math.isfinite(entry["score"]) and np.isfinite(entry["keypoints"]).all()
     ]
     truth = COCO({"images": images, "categories": list(ground_truth["categories"]), "annotations": people})
-    run = COCOeval_faster(truth, truth.loadRes(found), "keypoints", print_function=_silent, kpt_oks_sigmas=list(sigmas))
+    run = COCOeval_faster(
+        truth, truth.loadRes(finite), "keypoints", print_function=_silent, kpt_oks_sigmas=list(sigmas)
+    )
     run.params.catIds = sorted(truth.getCatIds())
     run.run()
     values = np.where(run.all_stats < 0, np.nan, 100 * run.all_stats).tolist()
     return dict(zip(("ap", "ap50", "ap75", "ap_m", "ap_l", "ar"), values, strict=False))
 
 
-# Images ------------------------------------------------------------------------------------------------------------
-
-
-def draw_skeletons(
-    image: Image.Image,
-    people: Sequence[Values],
-    names: Sequence[str],
-    limbs: Sequence[tuple[int, int]],
-    at_least: float,
-) -> Image.Image:
-    """A copy of the image in RGB with people's limbs: orange on their left, blue on their right, green between.
-
-    Args:
-        image: Any image.
-        people: Per person, x, y in pixels and the score of each joint, of shape (K, 3).
-        names: Of the joints; those that begin with left_ and right_ tell the sides.
-        limbs: Pairs of joints, by their index.
-        at_least: Joints that score lower are left out, with their limbs.
-    """
-    drawn = image.convert("RGB")
-    pen = ImageDraw.Draw(drawn)
-    thickest = min(image.size) / 120
-    sides = [_LEFT if "left_" in name else _RIGHT if "right_" in name else _MIDDLE for name in names]
-    for person in people:
-        shown = (person[:, 2] >= at_least) & np.isfinite(person).all(1)
-        extent = np.ptp(person[shown, :2], axis=0).max() if shown.any() else 0
-        width = max(1, round(min(thickest, float(extent) / 40)))  # thin on distant people
-        points = [(round(x), round(y)) for x, y in np.where(shown[:, None], person[:, :2], 0).tolist()]
-        limbs = [(a, b) for a, b in limbs if shown[a] and shown[b]]
-        for margin in (max(1, width // 2), 0):  # a dark edge below, so that colours show on any ground
-            for a, b in limbs:
-                ends = {sides[a], sides[b]} - {_MIDDLE}
-                colour = ends.pop() if len(ends) == 1 else _MIDDLE
-                pen.line([points[a], points[b]], _EDGE if margin else colour, width + 2 * margin)
-            for (x, y), colour, show in zip(points, sides, shown.tolist(), strict=True):
-                radius = width + margin
-                if show:
-                    place = (x - radius, y - radius, x + radius, y + radius)
-                    pen.ellipse(place, _EDGE if margin else colour)
-    return drawn
-
-
 def _bell(middle: Tensor, count: int, sigma: float) -> Tensor:
-    """A Gaussian of height 1 over the cells 0, 1 ... in the last dimension, cut off."""
+    """Return a Gaussian of height 1 over the cells 0, 1 ... in the last dimension, cut off."""
     away = torch.arange(count, device=middle.device) - middle
     return torch.exp(-(away / sigma).square() / 2) * (away.abs() <= _CUT * sigma)
 
 
 def _silent(*_: object) -> None:
-    """Prints nothing."""
+    """Print nothing."""

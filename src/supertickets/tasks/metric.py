@@ -1,8 +1,8 @@
-"""The figure of every task that is shown first, and that networks are chosen by."""
+"""The figure of a task that is shown first, and that networks are chosen by."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ class Metric:
 
     Attributes:
         name: Its name among the scores of an evaluation.
-        display_name: What people call it.
+        display_name: Name for people to read.
         is_error: Whether less is better, and it has the unit of what is measured; else it is in percent.
     """
 
@@ -23,34 +23,19 @@ class Metric:
 
     @property
     def unit(self) -> str:
-        """What follows its name on axes and above tables."""
+        """The text behind its name on axes and above tables."""
         return "" if self.is_error else ", %"
 
     @property
     def sign(self) -> int:
-        """What makes more of it better."""
+        """1, or -1 for an error: the factor that makes more of it better."""
         return -1 if self.is_error else 1
 
     def text(self, scores: Mapping[str, Any]) -> str:
-        """Its value with its unit."""
+        """Return its value with its unit."""
         return f"{scores[self.name]:.2f}{'' if self.is_error else '%'}"
 
     def quality(self, scores: Mapping[str, Any]) -> float:
-        """Its value from 0 to 1, more is better; of an error, the share of the count that is no error."""
+        """Return its value from 0 to 1, more is better; of an error, the share of ``count`` that is no error."""
         value = float(scores[self.name])
         return max(0.0, 1 - value / max(scores["count"], 1e-9)) if self.is_error else value / 100
-
-
-_METRICS = (
-    Metric("top1", "accuracy"),
-    Metric("miou", "mIoU"),
-    Metric("ap", "AP"),
-    Metric("map", "mAP"),
-    Metric("mae", "MAE", is_error=True),
-)
-
-
-def primary_metric(names: Iterable[str]) -> Metric | None:
-    """The figure among some scores, or their names, that is shown first; None if there is none."""
-    known = set(names)
-    return next((metric for metric in _METRICS if metric.name in known), None)

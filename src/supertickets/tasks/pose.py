@@ -1,8 +1,8 @@
-"""Pose estimation: the squared error of heatmaps; COCO's average precision over the poses that are found."""
+"""Pose estimation: the squared error of heatmaps; COCO's average precision over the predicted poses."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -12,18 +12,23 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..config.task_settings import TASK_RULES
 from ..data.coco_keypoints import PersonDataset, box_matrix, true_people
 from ..data.coco_keypoints_json import mirror_name
 from ..data.geometry import Box, Floats, image_matrix, to_image_points, warp_image
 from ..data.preprocessing import Preprocessing, to_channels, to_tensor
 from ..data.samples import Samples
+from .base import Task
+from .drawing import draw_skeletons
 from .heatmaps import decode, flip_back, heatmaps, oks_nms, pose_metrics, pose_scores
+from .metric import Metric
 
+_SHOWN = 0.2  # score from which on a joint is shown
 _AT_ONCE = 32  # regions of one image
 
 
 @dataclass(frozen=True)
-class Pose:
+class Pose(Task):
     """The task of finding the joints of a person.
 
     Attributes:
@@ -32,16 +37,20 @@ class Pose:
         flip_test: Whether an evaluation takes the mean of the maps of an image and of its mirror image.
     """
 
-    classes: tuple[str, ...]
     sigma: float = 2.0
     flip_test: bool = True
+    name: ClassVar[str] = "pose"
     head: ClassVar[Literal["keypoints"]] = "keypoints"
+    rules = TASK_RULES["pose"]
+    metric = Metric("ap", "AP")
+    hub_tag = "keypoint-detection"
+    outputs = "joints"
 
     def loss(self, scores: Tensor, target: Tensor) -> Tensor:
-        """Half the squared error of maps (B, K, h, w), averaged over all cells; unmarked joints have none.
+        """Return half the squared error of maps (B, K, h, w), averaged over all cells; unmarked joints have none.
 
         Args:
-            scores: What the network answered.
+            scores: Output of the network.
             target: Joints (B, K, 3): x, y in shares of the input, and v.
         """
         return self._losses(scores, target)[0].mean()
@@ -50,7 +59,7 @@ class Pose:
     def totals(
         self, module: nn.Module, batches: Iterable[tuple[Tensor, Any]], data: Samples, device: torch.device
     ) -> Tensor:
-        """A row per person of the split; those that another process looks at are zero.
+        """Return a row per person of the split; those that another process looks at are zero.
 
         Columns: 1 for a person that was looked at, its loss, whether a joint of it is known, and x, y in pixels of the
         image and score of every joint.
@@ -62,16 +71,16 @@ class Pose:
             images = images.to(device)
             maps = module(images)
             losses, weights = self._losses(maps, regions.joints.to(device))
-            found = self._found(module, images, maps, regions.matrices)
+            joints = self._locate_joints(module, images, maps, regions.matrices)
             known = weights.any(-1)
             head = torch.stack((torch.ones_like(losses), losses * known, known), 1)
-            table[regions.positions] = np.column_stack((head.cpu().double().numpy(), found.reshape(len(found), -1)))
+            table[regions.positions] = np.column_stack((head.cpu().double().numpy(), joints.reshape(len(joints), -1)))
         return torch.from_numpy(table).to(device)
 
     def metrics(self, totals: Tensor, data: Samples) -> dict[str, float]:
-        """``loss`` per person with joints; ``ap``, ``ap50``, ``ap75``, ``ap_m``, ``ap_l`` and ``ar`` in percent.
+        """Return ``loss`` per person with joints; ``ap``, ``ap50``, ``ap75``, ``ap_m``, ``ap_l`` and ``ar`` in percent.
 
-        What no person counts for is left out. Images that could not be read do not count.
+        Figures that no person counts for are left out. Images that could not be read do not count.
         """
         assert isinstance(data, PersonDataset)
         table = totals.cpu().numpy()
@@ -110,36 +119,56 @@ class Pose:
         *,
         device: torch.device | str = "cpu",
     ) -> npt.NDArray[np.float32]:
-        """x, y in pixels of the image and score of every joint, of shape (people, K, 3).
+        """Return x, y in pixels of the image and score of every joint, of shape (people, K, 3).
 
         Args:
             module: The network.
-            prepare: How a region becomes its input.
+            prepare: Preprocessing of a region.
             image: Any image.
-            boxes: Of the people; without, the whole image is taken for the region of one person.
-            device: Where the network is.
+            boxes: Boxes of the people; without, the whole image is taken for the region of one person.
+            device: Device that the network is on.
         """
         if boxes is None:
             matrices = [image_matrix(image.size, prepare.size)]
         else:
             matrices = [box_matrix(box, prepare) for box in boxes]
         image = to_channels(image, prepare.channels)
-        found = [np.empty((0, len(self.classes), 3), np.float32)]
+        joints = [np.empty((0, len(self.classes), 3), np.float32)]
         for start in range(0, len(matrices), _AT_ONCE):
             some = np.array(matrices[start : start + _AT_ONCE])
             regions = torch.stack([to_tensor(warp_image(image, matrix, prepare.size)) for matrix in some])
             images = prepare(regions).to(device)
-            found.append(self._found(module, images, module(images), some).astype(np.float32))
-        return np.concatenate(found)
+            joints.append(self._locate_joints(module, images, module(images), some).astype(np.float32))
+        return np.concatenate(joints)
+
+    def describe(self, prediction: Any) -> dict[str, Any]:
+        """Return every person's joints, in pixels of the image."""
+        rows = [zip(self.classes, person, strict=True) for person in prediction.tolist()]
+        people = [[{"name": name, "x": x, "y": y, "score": score} for name, (x, y, score) in row] for row in rows]
+        return {"people": [{"joints": joints} for joints in people]}
+
+    def text_lines(self, description: Mapping[str, Any]) -> list[str]:
+        """Return a line for every person, with the joints that are clear."""
+        shown = [[joint for joint in one["joints"] if joint["score"] >= _SHOWN] for one in description["people"]]
+        texts = [", ".join(f"{j['name']} ({j['x']:.0f}, {j['y']:.0f})" for j in joints) for joints in shown]
+        return [text or "no joint is clear" for text in texts] or ["no people"]
+
+    def draw(self, image: Image.Image, prediction: Any) -> Image.Image:
+        """Return the image with the limbs of people."""
+        return draw_skeletons(image, prediction, self.classes, self.limbs, _SHOWN)
+
+    def export_metadata(self, scores: Tensor) -> dict[str, Any]:
+        """Return the ``limbs``, if the data has them."""
+        return {"limbs": self.limbs} if self.limbs else {}
 
     def _losses(self, maps: Tensor, joints_BK3: Tensor) -> tuple[Tensor, Tensor]:
-        """Per sample the loss, and the weights (B, K) of its joints."""
+        """Return the loss of every sample, and the weights (B, K) of its joints."""
         wanted, weights_BK = heatmaps(joints_BK3, (maps.shape[-2], maps.shape[-1]), self.sigma)
         error = (maps - wanted) * weights_BK[..., None, None]
         return error.square().mean((1, 2, 3)) / 2, weights_BK
 
-    def _found(self, module: nn.Module, images: Tensor, maps: Tensor, matrices: Floats) -> Floats:
-        """x, y in pixels of the images, and score, of shape (B, K, 3)."""
+    def _locate_joints(self, module: nn.Module, images: Tensor, maps: Tensor, matrices: Floats) -> Floats:
+        """Return x, y in pixels of the images, and score, of shape (B, K, 3)."""
         if self.flip_test:
             maps = (maps + flip_back(module(images.flip(-1)), mirror_name(self.classes))) / 2
         cells, scores = decode(maps)

@@ -20,7 +20,6 @@ from ..data.randomness import mix_seed
 from ..models import Choices, MobileSpec, Network
 from ..nas import Policy, Trend, fit_trend, lr_at, reward, warmup_at
 from ..tasks import Task
-from ..tasks.metric import primary_metric
 from .evaluate import recalibrate
 from .runtime import Runtime
 from .state import SampledEval
@@ -81,8 +80,9 @@ class PolicyStep:
             module.eval()
             totals = self.task.totals(network, [next(self.search_eval_batches)], data, self.runtime.device)
             scores = self.task.metrics(totals, data)
-            metric = primary_metric(scores)
-            found.append(metric.quality(scores) if metric else 0.0)  # images without objects judge nothing
+            metric = self.task.metric
+            # Images without objects judge nothing.
+            found.append(metric.quality(scores) if metric.name in scores else 0.0)
         module.train()
         return found
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..cost.budget import format_cost
-from ..tasks.metric import primary_metric
+from ..tasks import Metric, primary_metric
 
 
 class Reporter:
@@ -21,9 +21,11 @@ class Reporter:
         epochs: Epochs of the run.
         steps: Steps per epoch.
         quiet: Whether to show nothing (other processes than the first).
+        metric: Figure of the task that is shown; None for the one that the name of a score tells.
     """
 
-    def __init__(self, epochs: int, steps: int, *, quiet: bool) -> None:
+    def __init__(self, epochs: int, steps: int, *, quiet: bool, metric: Metric | None = None) -> None:
+        self.metric = metric
         self.quiet = quiet
         self.epochs = epochs
         self.steps = steps
@@ -60,14 +62,16 @@ class Reporter:
 
     def epoch(self, number: int, record: Mapping[str, Any]) -> None:
         """An epoch is complete; shows its figures."""
-        metric = primary_metric(record)
+        metric = self.metric or primary_metric(record)
         units = f"{record['units']} units, " if record["units"] else ""
         macs = f"{units}{record['macs'] / 1e6:.2f} M MACs"
         state = f"{macs}, sparsity {record['sparsity']:.0%}"
         if "entropy" in record:  # a policy search
             state = f"{macs}, cost {format_cost(record['budget'], record['cost'])}, entropy {record['entropy']:.1f}"
         self.bar.update(self.task, state=state)
-        score = "" if metric is None else f", validation {metric.display_name} {metric.text(record)}"
+        score = ""
+        if metric is not None and metric.name in record:
+            score = f", validation {metric.display_name} {metric.text(record)}"
         self.say(f"epoch {number:3d}/{self.epochs}: loss {record['train_loss']:.4f}{score}, {state}")
 
     def say(self, line: str) -> None:

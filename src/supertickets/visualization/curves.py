@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from ..tasks.metric import primary_metric
+from ..tasks import primary_metric
 from .style import BLUE, GREEN, GRID, MUTED, ORANGE, PURPLE, style_axes
 
 

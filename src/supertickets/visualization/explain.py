@@ -19,7 +19,8 @@ from ..errors import UserError, suggest
 from ..models import Network
 from ..ticket import Ticket
 from .grad_cam import grad_cam
-from .overlays import INK, make_folder, unique_name
+from .overlays import make_folder, unique_name
+from .style import INK
 
 _SIDE = 280  # longer side of an image on the page, in pixels
 _COVER = 0.5  # of the heat map's colours over the image

@@ -16,7 +16,7 @@ from ..algorithms.connection_search import SCHEMES_FILE
 from ..cost import LayerCost, count
 from ..models import HRNetSpec, MobileSpec
 from ..models.mobile.layer_spec import scale_filters
-from ..tasks.metric import primary_metric
+from ..tasks import primary_metric
 from ..ticket import Ticket
 from ..training import read_events
 from .curves import draw_density, draw_score, draw_size

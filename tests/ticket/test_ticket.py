@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ from supertickets import Ticket, UserError
 from supertickets.config.loading import recipe_from_json
 from supertickets.data import load_splits
 from supertickets.runs.evaluate import evaluate_ticket
-from supertickets.tasks import Classification, Pose, Segmentation, Task, task_of_head
+from supertickets.tasks import Classification, Pose, Segmentation, Task, find_task, task_name_of_head
 
 SOURCE = Path(st.__file__).parent
 FILES = {"config.json", "model.safetensors", "mask.safetensors", "README.md"}
@@ -169,15 +170,20 @@ def test_the_scores_are_those_of_the_test_split(ticket: Ticket) -> None:
     ("name", "words", "task"),
     [
         ("digits", "--label_smoothing 0.1", Classification(("a", "b"), 0.1)),
-        ("camvid", "--segmentation.average all --segmentation.window [64,80]", Segmentation(("a",), "all", (64, 80))),
-        ("camvid", "--segmentation.window null", Segmentation(("a",))),
+        (
+            "camvid",
+            "--segmentation.average all --segmentation.window [64,80]",
+            Segmentation(("a",), "all", (64, 80), balance=0.5),
+        ),
+        ("camvid", "--segmentation.window null", Segmentation(("a",), balance=0.5)),
         ("fashion_pose", "--pose.sigma 1.5 --pose.flip_test false", Pose(("a",), 1.5, False)),
     ],
 )
 def test_the_task_is_what_the_recipe_describes(name: str, words: str, task: Task) -> None:
     recipe = json.loads(json.dumps(st.load_recipe(name, words.split()).to_json()))
-    assert task_of_head(task.head, task.classes, recipe) == task
-    assert task_of_head(task.head, task.classes, {}) == type(task)(task.classes)  # of a ticket without a recipe
+    assert find_task(recipe["task"]).from_recipe(task.classes, recipe) == task
+    usual = find_task(task_name_of_head(task.head))  # of a ticket without a recipe
+    assert usual.from_recipe(task.classes, {}) == type(task)(task.classes)
 
 
 def test_images_in_memory_and_in_files_are_predicted_alike(ticket: Ticket, tmp_path: Path) -> None:
@@ -203,6 +209,53 @@ def test_a_network_elsewhere_is_a_copy(ticket: Ticket) -> None:
     elsewhere = ticket.module_on(torch.device("meta"))
     assert {value.device.type for value in elsewhere.state_dict().values()} == {"meta"}
     assert {value.device.type for value in ticket.module.state_dict().values()} == {"cpu"}
+
+
+def test_one_input_gives_one_result_and_several_a_list(ticket: Ticket, tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (8, 8)).astype(np.uint8)
+    image, path, colour = Image.fromarray(grey), tmp_path / "image.png", np.repeat(grey[:, :, None], 3, 2)
+    image.save(path)
+    (expected,) = ticket.predict([image])
+    assert [len(entry) for entry in expected] == [2] * 5
+    for one in (path, str(path), image, grey, colour):
+        assert ticket.predict(one) == expected
+    assert ticket.predict([path, grey]) == ticket.predict(iter((image, colour))) == [expected, expected]
+    assert ticket.predict([]) == []
+
+
+@pytest.mark.parametrize(
+    ("image", "kind"),
+    [
+        (np.zeros((8, 8), np.float32), "float32 (8, 8)"),
+        (np.zeros((8, 8, 4), np.uint8), "uint8 (8, 8, 4)"),
+        (np.zeros(8, np.uint8), "uint8 (8,)"),
+        ([5], "int"),
+    ],
+)
+def test_an_input_that_is_no_image_is_named(ticket: Ticket, image: Any, kind: str) -> None:
+    with pytest.raises(UserError) as error:
+        ticket.predict(image)
+    assert str(error.value).startswith(f"no image: {kind}. Give a path")
+
+
+def test_tickets_are_equal_if_all_of_them_is(ticket: Ticket, toy_run: Path) -> None:
+    again = st.load(toy_run)
+    assert again == ticket
+    assert hash(again) == hash(ticket)
+    assert len({again, ticket}) == 1
+    name = next(iter(ticket.mask))
+    weights = {**ticket.weights, name: ticket.weights[name] + 1}
+    mask = {**ticket.mask, name: ~ticket.mask[name]}
+    others = [
+        dataclasses.replace(ticket, weights=weights),
+        dataclasses.replace(ticket, mask=mask),
+        dataclasses.replace(ticket, mask={}),
+        dataclasses.replace(ticket, about={**ticket.about, "samples": 0}),
+        dataclasses.replace(ticket, classes=ticket.classes[::-1]),
+        dataclasses.replace(ticket, spec=dataclasses.replace(ticket.spec, dropout=0.5)),
+    ]
+    assert all(other != ticket for other in others)
+    assert ticket != "ticket"
 
 
 def test_a_device_that_there_is_not_is_named(ticket: Ticket) -> None:
@@ -312,6 +365,74 @@ def test_a_damaged_ticket_is_named(copy: Path, what: str) -> None:
         evaluate_ticket(st.load(copy))
     assert str(copy) in str(error.value) or "spec" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("version", [None, 1, 3, "two"])
+def test_another_format_is_refused_with_the_way_out(copy: Path, version: object) -> None:
+    harm = (lambda c: c.pop("format_version")) if version is None else lambda c: c.update(format_version=version)
+    _config(harm)(copy)
+    shown = 1 if version is None else version
+    with pytest.raises(UserError) as error:
+        st.load(copy)
+    assert str(error.value) == (
+        f"ticket {copy} has format {shown}, this version of supertickets reads format 2; "
+        "use the version that wrote it, or draw it again"
+    )
+
+
+# Places in which a ticket may name code: the spec, and settings of its recipe.
+CODE: dict[str, Callable[[Any, str], object]] = {
+    "attention": lambda config, name: config.update(spec={"family": "resnet", "attention": name}),
+    "task": lambda config, name: config["about"]["recipe"].update(task=name),
+    "source": lambda config, name: config["about"]["recipe"]["data"].update(source=name),
+    "supernet": lambda config, name: config["about"]["recipe"]["supernet"].update(name=name),
+    "settings": lambda config, name: config["about"]["recipe"]["supernet"].update(settings={"a": [name]}),
+    "criterion": lambda config, name: config["about"]["recipe"]["prune"].update(criterion=name),
+    "reward": lambda config, name: config["about"]["recipe"]["policy"].update(reward=name),
+}
+
+
+@pytest.fixture
+def marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that appears if the module `strange_code`, beside the working directory, is imported."""
+    marker = tmp_path / "marker"
+    (tmp_path / "strange_code.py").write_text(f"open({str(marker)!r}, 'w')\nclass Name: pass\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "strange_code", raising=False)
+    return marker
+
+
+@pytest.mark.parametrize("place", CODE)
+def test_code_that_a_ticket_names_is_not_imported(copy: Path, marker: Path, place: str) -> None:
+    _config(lambda config: CODE[place](config, "strange_code:Name"))(copy)
+    for trust in ((), ("strange_cod", "code", "strange_code.inside")):
+        with pytest.raises(UserError) as error:
+            st.load(copy, trust=trust)
+        assert str(error.value) == (
+            f"ticket {copy} names code to import: strange_code:Name. If you know what is in it, allow it with "
+            '--trust strange_code (Python: trust=("strange_code",))'
+        )
+    assert not marker.exists()
+
+
+def test_trust_lets_the_code_of_a_ticket_through(copy: Path, marker: Path) -> None:
+    _config(lambda config: CODE["task"](config, "strange_code:Name"))(copy)
+    with pytest.raises(UserError, match="task strange_code:Name is not a class of"):
+        st.load(copy, trust=("strange_code",))
+    assert marker.exists()
+
+
+def test_the_command_line_imports_no_code_of_a_ticket(copy: Path, marker: Path) -> None:
+    """``python -m`` puts the working directory in front of the path, where a stranger's folder may hold the module."""
+    _config(lambda config: CODE["attention"](config, "strange_code:Name"))(copy)
+    done = subprocess.run(
+        [sys.executable, "-m", "supertickets", "show", str(copy)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2, done.stderr
+    assert "names code to import: strange_code:Name" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not marker.exists()
 
 
 def test_a_missing_ticket_is_named(tmp_path: Path) -> None:
