@@ -5,13 +5,13 @@ import sys
 
 
 def command() -> str:
-    """This process's command, without where its runs lie, and with DIR for where data and the released code do."""
-    words, told = iter(sys.argv), []
+    """Return this process's command without the folder of its runs, and with DIR for folders of data and released code."""
+    words, shown = iter(sys.argv), []
     for word in words:
         if word == "--runs":
             next(words, None)
         elif word in ("--data.dir", "--released"):
-            told += [word, "DIR"] if next(words, None) else []
+            shown += [word, "DIR"] if next(words, None) else []
         else:
-            told.append(word)
-    return shlex.join(["python", *told])
+            shown.append(word)
+    return shlex.join(["python", *shown])

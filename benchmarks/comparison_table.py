@@ -1,4 +1,4 @@
-"""Cuts the results of a sweep down to what is kept, and prints the table and differences of docs/results.md.
+"""Cut the results of a sweep down to what is kept, and print the table and differences of docs/results.md.
 
 Example: python benchmarks/comparison_table.py runs/comparison/results.csv --to benchmarks/results/mnist_comparison.csv
 Differences are at equal MACs under the mask, seed by seed: the one method along the other's curve.
@@ -53,17 +53,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="results.csv of a sweep, or what --to wrote")
     parser.add_argument("--to", type=Path)
-    told = parser.parse_args()
-    rows = read(told.results)
+    options = parser.parse_args()
+    rows = read(options.results)
     methods = group_rows(rows, lambda row: row["method"])
-    if told.to:
-        keep([row for name in methods for row in sorted(methods[name], key=lambda r: (r["seed"], r["ratio"]))], told.to)
+    if options.to:
+        keep(
+            [row for name in methods for row in sorted(methods[name], key=lambda r: (r["seed"], r["ratio"]))],
+            options.to,
+        )
     ratios = sorted({row["ratio"] for row in rows if row["ratio"]})
     print("| test accuracy, % | " + " | ".join(f"{ratio:.0%}" for ratio in ratios) + " |")
     print("|---" * (len(ratios) + 1) + "|")
-    for name, found in methods.items():
+    for name, rows_of_method in methods.items():
         cells = []
-        for ratio, some in group_rows(found, lambda row: row["ratio"]).items():
+        for ratio, some in group_rows(rows_of_method, lambda row: row["ratio"]).items():
             top, macs = summarize(row["test_top1"] for row in some), summarize(row["masked_macs"] for row in some)
             assert top is not None
             assert macs is not None
@@ -78,7 +81,10 @@ def main() -> None:
             ratio: paired_differences(some, methods[theirs], "test_top1")
             for ratio, some in group_rows(methods[ours], lambda row: row["ratio"]).items()
         }
-        print("  at the same ratio:", ", ".join(f"{ratio:.0%} {found}" for ratio, found in sorted(same.items())))
+        print(
+            "  at the same ratio:",
+            ", ".join(f"{ratio:.0%} {difference}" for ratio, difference in sorted(same.items())),
+        )
         equal = compare_at_equal_score(methods[ours], methods[theirs], "masked_macs", "test_top1")
         print(
             "  at equal MACs:    ",

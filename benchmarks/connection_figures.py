@@ -1,4 +1,4 @@
-"""Drawings of connections.py: shared against own weights, ratios, how sure controllers are, rewards over samples."""
+"""Figures of connections.py: shared against own weights, ratios, how sure controllers are, rewards over samples."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,11 +23,11 @@ _COLORS = {
 
 
 def draw_all(folder: Path, result: Mapping[str, Any], first: JudgedSchemes) -> None:
-    """Draws the study.
+    """Draw the study.
 
     Args:
         folder: Where ``connections.png`` goes.
-        result: What the study found.
+        result: Results of the study.
         first: All schemes with the weights of the first pre-training.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,9 +44,9 @@ def draw_all(folder: Path, result: Mapping[str, Any], first: JudgedSchemes) -> N
 def _shared_and_alone(axis: Axes, result: Mapping[str, Any]) -> None:
     setup, shared = next(iter(result["shared"].items()))
     alone, random = result["alone"], result["correlations"]["random"]
-    found = random[setup]
+    correlation = random[setup]
     axis.set_title(
-        f"Shared weights and alone: r = {found['pearson']:.2f} of {random['schemes']} random schemes", loc="left"
+        f"Shared weights and alone: r = {correlation['pearson']:.2f} of {random['schemes']} random schemes", loc="left"
     )
     ends, drawn = list(alone)[:2], list(alone)[2 : 2 + random["schemes"]]
     searched = list(alone)[2 + random["schemes"] :]

@@ -1,4 +1,4 @@
-"""What connections.py works out: the top of networks, how well shared weights foretell, how far searches come."""
+"""The statistics of connections.py: the top of networks, how well shared weights foretell, how far searches come."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,24 +12,24 @@ _EVERY = 10  # samples between the points of a curve
 
 
 def level_of_top(values: Sequence[float], share: float) -> float:
-    """The value that this share of all values reaches: the lowest of the top."""
+    """Return the value that this share of all values reaches: the lowest of the top."""
     return sorted(values, reverse=True)[max(1, round(share * len(values))) - 1]
 
 
 def correlations(
     qualities: Mapping[str, Mapping[str, float]], alone: Mapping[str, Mapping[str, Any]], random: Sequence[str]
 ) -> dict[str, Any]:
-    """Between a scheme's quality with shared weights and its accuracy on test when trained alone.
+    """Return the correlations between a scheme's quality with shared weights and its accuracy on test when trained alone.
 
     Args:
         qualities: Of schemes with shared weights, per pre-training and way to judge.
         alone: Schemes that were trained.
         random: Those of them that were not chosen by their quality.
     """
-    found: dict[str, Any] = {}
+    tables: dict[str, Any] = {}
     for name, schemes in (("random", list(random)), ("all", list(alone))):
         test = [alone[scheme]["test"] for scheme in schemes]
-        found[name] = {
+        tables[name] = {
             "schemes": len(schemes),
             "mean": float(np.mean(test)),
             "deviation": float(np.std(test, ddof=1)),
@@ -39,12 +39,12 @@ def correlations(
         for key, values in qualities.items():
             shared = [values[scheme] for scheme in schemes]
             r, rho = pearsonr(shared, test), spearmanr(shared, test)
-            found[name][key] = {"pearson": float(r.statistic), "p": float(r.pvalue), "spearman": float(rho.statistic)}
-    return found
+            tables[name][key] = {"pearson": float(r.statistic), "p": float(r.pvalue), "spearman": float(rho.statistic)}
+    return tables
 
 
 def progress(seen: Sequence[Tensor], rewards: Tensor) -> list[float]:
-    """Mean over searches of the best reward so far, 0 at the mean of all schemes and 1 at the best of all.
+    """Return the mean over searches of the best reward so far, 0 at the mean of all schemes and 1 at the best of all.
 
     Args:
         seen: Rewards of the samples of every search, in order.

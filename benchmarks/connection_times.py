@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--share-found", nargs="*", default=[], help="the same with shared modules")
     parser.add_argument("--repeats", type=int, default=40)
     parser.add_argument("--to", type=Path, required=True)
-    told = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     groups: dict[str, Any] = {"resnet164 shared": proportional("stage"), "resnet164": proportional("none")}
     result: dict[str, Any] = {
@@ -46,42 +46,44 @@ def main() -> None:
     }
     for name, schemes in groups.items():
         sharing = "stage" if "shared" in name else "none"
-        rows = rows_of("resnet164", ("0" * 54, *schemes), sharing, 32, told.repeats)
+        rows = rows_of("resnet164", ("0" * 54, *schemes), sharing, 32, options.repeats)
         shares = [scheme.count("1") / 54 for scheme in rows]
         line = linregress(shares, [row["percent"] for row in rows.values()])
         fit = {"slope": line.slope, "intercept": line.intercept, "r": line.rvalue}
         result[name] = {"rows": rows, "percent_over_share": fit}
-    for name, schemes in (("resnet38", told.schemes), ("resnet38 shared", told.share_found)):
+    for name, schemes in (("resnet38", options.schemes), ("resnet38 shared", options.share_found)):
         chosen = dict.fromkeys(["0" * 12, "1" * 12, *schemes])
         sharing = "stage" if "shared" in name else "none"
-        result[name] = {"rows": rows_of("resnet38", chosen, sharing, 16, told.repeats)}
+        result[name] = {"rows": rows_of("resnet38", chosen, sharing, 16, options.repeats)}
     plain, full = (network("resnet38", digit * 12, "none", 16).build() for digit in "01")
     runs = [100 * (as_released(full) / as_released(plain) - 1) for _ in range(7)]
     result["as_released"] = {"resnet38, all connected": runs}
-    told.to.write_text(json.dumps(result, indent=1) + "\n")
+    options.to.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 
 def proportional(sharing: str) -> list[str]:
-    """Schemes of ResNet164 with more and more connections, spread evenly; and the periodic ones of Table III."""
+    """Return schemes of ResNet164 with more and more connections, spread evenly; and the periodic ones of Table III."""
     spread = ["".join(str(int((i + 1) * k // 54 > i * k // 54)) for i in range(54)) for k in (9, 18, 27, 36, 45, 54)]
     return [*spread, *(["10" * 27, "01" * 27, "100" * 18, "010" * 18] if sharing == "stage" else [])]
 
 
 def rows_of(name: str, schemes: Iterable[str], sharing: str, side: int, repeats: int) -> dict[str, dict[str, float]]:
-    """Relative inference time increments of schemes over the network without connections, which comes first."""
-    found = time_networks({scheme: network(name, scheme, sharing, side) for scheme in schemes}, BATCH[name], repeats)
-    return {scheme: {"connections": scheme.count("1"), **asdict(one)} for scheme, one in found.items()}
+    """Measure relative inference time increments of schemes over the network without connections, which comes first."""
+    increments = time_networks(
+        {scheme: network(name, scheme, sharing, side) for scheme in schemes}, BATCH[name], repeats
+    )
+    return {scheme: {"connections": scheme.count("1"), **asdict(one)} for scheme, one in increments.items()}
 
 
 def network(name: str, scheme: str, sharing: str, side: int) -> ResNetSpec:
-    """The network of a scheme."""
+    """Return the network of a scheme."""
     size = (side, side)
     return create_resnet(name, attention="se", sharing=sharing, scheme=scheme, num_classes=100, image_size=size)
 
 
 def as_released(module: ResNet, repeats: int = 20) -> float:
-    """Seconds of a loop as the released code runs it: no warm-up, training mode, autograd."""
+    """Measure the seconds of a loop as the released code runs it: no warm-up, training mode, autograd."""
     images = torch.randn(BATCH["resnet38"], *module.spec.input_shape).to(memory_format=torch.channels_last)
     module.train().to(memory_format=torch.channels_last)
     begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a ResNet that was searched for connections is worth on other data: cells counted, streets segmented (LTH4SA).
+"""A ResNet that was searched for connections, on other data: cells counted, streets segmented (LTH4SA).
 
 Example: python benchmarks/connection_transfer.py --data TINY_IMAGENET --cells MBM_CELLS --streets CAMVID
     --to benchmarks/results/connection_transfer.json
@@ -41,38 +41,38 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", help="some of plain, full and found; default: all")
     parser.add_argument("--to", type=Path)
     parser.add_argument("--targets", nargs="+", choices=list(TARGETS), default=list(TARGETS))
-    told = parser.parse_args()
-    words = ["--data.dir", str(told.data), "--threads", "1"]
-    found = load_or_run(told.runs / "search", lambda out: search(load([*words, *SHARED, *SEARCH]), out))
+    options = parser.parse_args()
+    words = ["--data.dir", str(options.data), "--threads", "1"]
+    searched = load_or_run(options.runs / "search", lambda out: search(load([*words, *SHARED, *SEARCH]), out))
     networks = {
         "plain": ["--supernet.settings.scheme", "0000|0000|0000"],
         "full": SHARED,
-        "found": [*SHARED, "--supernet.settings.scheme", found.about["connection_search"]["scheme"]],
+        "found": [*SHARED, "--supernet.settings.scheme", searched.about["connection_search"]["scheme"]],
     }
     rows, tickets = [], {}
-    for name in told.networks or networks:
-        source = load_or_run(told.runs / name, partial(train_one, [*words, *networks[name]]))
+    for name in options.networks or networks:
+        source = load_or_run(options.runs / name, partial(train_one, [*words, *networks[name]]))
         row: dict[str, Any] = {"name": name, "scheme": getattr(source.spec, "scheme", ""), "params": source.cost.params}
         row["tiny_imagenet"] = source.about["test"]
-        for target in told.targets:
-            data = {"mbm_cells": told.cells, "camvid": told.streets}[target]
+        for target in options.targets:
+            data = {"mbm_cells": options.cells, "camvid": options.streets}[target]
             recipe = transfer_recipe(source, target, ["--data.dir", str(data), *USUAL, *TARGETS[target]])
-            ticket = load_or_run(told.runs / f"{name}-{target}", partial(transfer, source, recipe))
+            ticket = load_or_run(options.runs / f"{name}-{target}", partial(transfer, source, recipe))
             row[target] = {**ticket.about["test"], "macs": ticket.cost.macs}
             tickets[f"{name} {target}"] = ticket
         rows.append(row)
         print(row, flush=True)
-    if told.to is None:
+    if options.to is None:
         return
     taken = time_tickets(tickets, REPEATS)
     for row in rows:
-        for target in told.targets:
+        for target in options.targets:
             row[target]["ms"] = taken[f"{row['name']} {target}"].median_ms
     text = command()
-    for path, name in ((told.data, "DIR"), (told.cells, "MBM_CELLS"), (told.streets, "CAMVID")):
+    for path, name in ((options.data, "DIR"), (options.cells, "MBM_CELLS"), (options.streets, "CAMVID")):
         text = text.replace(str(path), name)
     result = {"command": text, "device": device_name(), "threads": 1, "versions": versions(), "rows": rows}
-    told.to.write_text(json.dumps(result, indent=1) + "\n")
+    options.to.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def load(words: list[str]) -> st.Recipe:
@@ -80,7 +80,7 @@ def load(words: list[str]) -> st.Recipe:
 
 
 def train_one(words: list[str], out: Path) -> st.Ticket:
-    """A network by the recipe, alone."""
+    """Train a network by the recipe, alone."""
     return st.train(load(words), out)
 
 

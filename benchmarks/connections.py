@@ -86,7 +86,7 @@ class Shared:
     quality: Tensor  # (4096,), by the scheme as a binary number
 
     def judge(self, schemes: Tensor) -> Tensor:
-        """Quality of schemes (S, M)."""
+        """Return the quality of schemes (S, M)."""
         return self.quality[numbers(schemes)]
 
 
@@ -101,27 +101,29 @@ def main() -> None:
     parser.add_argument("--trained", action="store_true", help="leave out schemes that are not trained yet")
     parser.add_argument("--figures", type=Path, help="a directory for the drawings")
     parser.add_argument("--to", type=Path)
-    told = parser.parse_args()
-    words = ["--data.dir", str(told.data), "--threads", "1"]
+    options = parser.parse_args()
+    words = ["--data.dir", str(options.data), "--threads", "1"]
     searches = []
-    for beta, seed in (SETUPS[i] for i in told.setups):
-        shared = learn_all(told.runs, words, beta, seed)
+    for beta, seed in (SETUPS[i] for i in options.setups):
+        shared = learn_all(options.runs, words, beta, seed)
         for way in (*FROM_TABLE, *FROM_WEIGHTS):
             steps = find(way, shared, words)
             candidates = 3 if way in THREE else 1
             searches.append({"beta": beta, "seed": seed, "way": way, **tell(steps, candidates)})
-    found = dict.fromkeys(candidate for row in searches for candidate in row["candidates"])
-    schemes = list(dict.fromkeys([*fixed(told.random), *found]))
-    if told.list:
+    chosen = dict.fromkeys(candidate for row in searches for candidate in row["candidates"])
+    schemes = list(dict.fromkeys([*fixed(options.random), *chosen]))
+    if options.list:
         print("\n".join(schemes))
         return
-    if told.trained:
-        schemes = [scheme for scheme in schemes if (told.runs / "alone" / f"{scheme}-0" / "result.json").exists()]
-    alone = {scheme: train_alone(told.runs, words, scheme) for scheme in schemes}
-    if told.to is None:
+    if options.trained:
+        schemes = [scheme for scheme in schemes if (options.runs / "alone" / f"{scheme}-0" / "result.json").exists()]
+    alone = {scheme: train_alone(options.runs, words, scheme) for scheme in schemes}
+    if options.to is None:
         return
-    random = [scheme for scheme in fixed(told.random)[2:] if scheme in alone]
-    tables = {(beta, seed): learn_all(told.runs, words, beta, seed) for beta, seed in (SETUPS[i] for i in told.setups)}
+    random = [scheme for scheme in fixed(options.random)[2:] if scheme in alone]
+    tables = {
+        (beta, seed): learn_all(options.runs, words, beta, seed) for beta, seed in (SETUPS[i] for i in options.setups)
+    }
     tried = {
         scheme: TrainedScheme(scheme, row["validation"], row["test"], row["params"], 0.0)
         for scheme, row in alone.items()
@@ -140,16 +142,16 @@ def main() -> None:
     first = tables[SETUPS[0]]
     qualities = {f"{beta} {seed}": shared.quality.tolist() for (beta, seed), shared in tables.items()}
     known = {key: {scheme: values[int(scheme, 2)] for scheme in alone} for key, values in qualities.items()}
-    known["0.5 0, recalibrated"] = recalibrated(told.runs, first, words, list(alone))
-    pruned = draw_pruned(told.runs, words, searches[0]["chosen"])
+    known["0.5 0, recalibrated"] = recalibrated(options.runs, first, words, list(alone))
+    pruned = draw_pruned(options.runs, words, searches[0]["chosen"])
     studies = {
         f"{beta} {seed}": summarize_schemes(shared_study(one.quality), {}) for (beta, seed), one in tables.items()
     }
-    studies["0.5 0, recalibrated"] = of_ratios(told.runs, words, "recalibrated", shared=first.out)
-    if told.deep:
-        studies["resnet164"] = of_ratios(told.runs, words, "resnet164")
+    studies["0.5 0, recalibrated"] = of_ratios(options.runs, words, "recalibrated", shared=first.out)
+    if options.deep:
+        studies["resnet164"] = of_ratios(options.runs, words, "resnet164")
     result = {
-        "command": command().replace(str(told.data), "DIR"),
+        "command": command().replace(str(options.data), "DIR"),
         "device": device_name(),
         "threads": 1,
         "versions": versions(),
@@ -158,38 +160,38 @@ def main() -> None:
         "pruned": pruned,
         "correlations": correlations(known, alone, random),
         "shared": known,
-        "time": search_time(told.runs, first, words),
+        "time": search_time(options.runs, first, words),
         "evidence": studies,
         "repeated": {f"{beta} {seed}": repeat_searches(shared) for (beta, seed), shared in tables.items()},
     }
-    told.to.write_text(json.dumps(result, indent=1) + "\n")
-    if told.figures:
-        draw_all(told.figures, result, shared_study(first.quality))
+    options.to.write_text(json.dumps(result, indent=1) + "\n")
+    if options.figures:
+        draw_all(options.figures, result, shared_study(first.quality))
 
 
 def fixed(random: int) -> list[str]:
-    """No connection, all, and random ones."""
+    """Return the schemes that are always trained: no connection, all, and random ones."""
     order = torch.randperm(2**M, generator=torch.Generator().manual_seed(0))[:random].tolist()
     return ["0" * M, "1" * M, *(f"{number:0{M}b}" for number in order)]
 
 
 def numbers(schemes: Tensor) -> Tensor:
-    """Schemes (S, M) as binary numbers (S,)."""
+    """Return schemes (S, M) as binary numbers (S,)."""
     return (schemes.long() << torch.arange(M - 1, -1, -1)).sum(1)
 
 
 def create(scheme: str) -> ResNetSpec:
-    """The network of a scheme, for the data."""
+    """Return the network of a scheme, for the data."""
     return create_resnet("resnet38", attention="se", scheme=strokes(scheme), num_classes=40, image_size=(16, 16))
 
 
 def shared_study(quality: Tensor) -> JudgedSchemes:
-    """All schemes with these qualities (4096,), the best first."""
+    """Return all schemes with these qualities (4096,), the best first."""
     return sort_schemes(create("1" * M), every_scheme(M), quality)
 
 
 def strokes(scheme: str) -> str:
-    """A scheme as settings take it."""
+    """Return a scheme as settings take it."""
     return "|".join(scheme[i : i + 4] for i in range(0, M, 4))
 
 
@@ -202,17 +204,17 @@ def shared_words(words: list[str], beta: float, seed: int) -> list[str]:
 
 
 def learn_all(runs: Path, words: list[str], beta: float, seed: int) -> Shared:
-    """The pre-training, and the quality of all schemes."""
+    """Run the pre-training and judge all schemes."""
     out = runs / f"all-{beta}-{seed}"
     recipe = load_recipe([*shared_words(words, beta, seed), "--connect.by", "all"])
     load_or_run(out, lambda out: search(recipe, out))
     with (out / "schemes.csv").open() as file:
-        found = {int(row["scheme"].replace("|", ""), 2): float(row["quality"]) for row in csv.DictReader(file)}
-    return Shared(beta, seed, out, torch.tensor([found[i] for i in range(2**M)], dtype=torch.float64))
+        qualities = {int(row["scheme"].replace("|", ""), 2): float(row["quality"]) for row in csv.DictReader(file)}
+    return Shared(beta, seed, out, torch.tensor([qualities[i] for i in range(2**M)], dtype=torch.float64))
 
 
 def train_alone(runs: Path, words: list[str], scheme: str) -> dict[str, Any]:
-    """A network of a scheme, from fresh weights."""
+    """Train the network of a scheme from fresh weights."""
     recipe = load_recipe([*words, "--supernet.settings.scheme", strokes(scheme)])
     ticket = load_or_run(runs / "alone" / f"{scheme}-0", lambda out: st.train(recipe, out))
     scores = {split: ticket.about[split]["top1"] for split in ("validation", "test")}
@@ -220,7 +222,7 @@ def train_alone(runs: Path, words: list[str], scheme: str) -> dict[str, Any]:
 
 
 def recalibrated(runs: Path, shared: Shared, words: list[str], schemes: list[str]) -> dict[str, float]:
-    """Quality of schemes with shared weights and batch norms measured anew for each."""
+    """Return the quality of schemes with shared weights and batch norms measured anew for each."""
     recipe = load_recipe([*shared_words(words, shared.beta, shared.seed), "--connect.statistics", "recalibrated"])
     module = st.load(shared.out / "shared").module
     flags = torch.tensor([[digit == "1" for digit in scheme] for scheme in schemes])
@@ -229,7 +231,7 @@ def recalibrated(runs: Path, shared: Shared, words: list[str], schemes: list[str
 
 
 def of_ratios(runs: Path, words: list[str], name: str, shared: Path | None = None) -> dict[str, Any]:
-    """The study of Sec. III of some schemes by their ratio: with own statistics, or of a deeper network."""
+    """Return the study of Sec. III of some schemes by their ratio: with own statistics, or of a deeper network."""
     some = shared_words(words, 0.5, 0) + RATIOS[name]
     out = runs / f"ratios-{name}"
     load_or_run(out, lambda out: search(load_recipe([*some, "--connect.by", "ratios"]), out, shared=shared))
@@ -237,36 +239,36 @@ def of_ratios(runs: Path, words: list[str], name: str, shared: Path | None = Non
 
 
 def search_time(runs: Path, shared: Shared, words: list[str]) -> dict[str, float]:
-    """Seconds of a search by the policy, which judges schemes itself, and of a training; the table tells the same."""
+    """Time a search by the policy, which judges schemes itself, and a training; check that the table gives the same search."""
     recipe = load_recipe([*shared_words(words, shared.beta, shared.seed), "--connect.steps", str(STEPS)])
     begin = time.perf_counter()
     ticket = search(recipe, runs / f"timed-{int(time.time())}", shared=shared.out)
     searched = time.perf_counter() - begin
-    told = tell(from_table("policy", shared, shared.seed), 1)
-    assert ticket.about["connection_search"]["scheme"].replace("|", "") == told["candidates"][0]
-    assert ticket.about["connection_search"]["judged"] == told["judged"]
+    outcome = tell(from_table("policy", shared, shared.seed), 1)
+    assert ticket.about["connection_search"]["scheme"].replace("|", "") == outcome["candidates"][0]
+    assert ticket.about["connection_search"]["judged"] == outcome["judged"]
     trained = json.loads((runs / "alone" / f"{'1' * M}-0" / "result.json").read_text())["seconds"]
-    return {"search": searched, "judged": told["judged"], "training": trained}
+    return {"search": searched, "judged": outcome["judged"], "training": trained}
 
 
 def draw_pruned(runs: Path, words: list[str], scheme: str) -> dict[str, Any]:
-    """The network of a scheme, half of whose weights are pruned while it trains."""
+    """Draw the network of a scheme, half of whose weights are pruned while it trains."""
     pruning = ["--prune.ratio", "0.5", "--prune.interval", "1", "--search.interval", "0"]
     recipe = st.load_recipe(str(RECIPE), [*words, "--supernet.settings.scheme", strokes(scheme), *pruning])
     ticket = load_or_run(runs / f"drawn-{scheme}", lambda out: st.draw(recipe, out))
     scores = {split: ticket.about[split]["top1"] for split in ("validation", "test")}
     cost = ticket.cost
-    told = {
+    costs = {
         "params": cost.params,
         "nonzero_params": cost.nonzero_params,
         "macs": cost.macs,
         "masked_macs": cost.masked_macs,
     }
-    return {"scheme": scheme, **scores, **told}
+    return {"scheme": scheme, **scores, **costs}
 
 
 def find(way: str, shared: Shared, words: list[str]) -> list[SearchStep]:
-    """What a search sees."""
+    """Run a search; return what it saw, step by step."""
     if way in FROM_TABLE:
         return from_table(way, shared, shared.seed)
     chosen = [*shared_words(words, shared.beta, shared.seed), "--connect.by", way]
@@ -278,7 +280,7 @@ def find(way: str, shared: Shared, words: list[str]) -> list[SearchStep]:
 
 
 def from_table(way: str, shared: Shared, seed: int) -> list[SearchStep]:
-    """What a search sees that only asks for qualities."""
+    """Run a search that only asks for qualities, on the table; return what it saw."""
     settings = ConnectSettings(steps=STEPS, probability=shared.beta)
     ways: dict[str, Callable[[], list[SearchStep]]] = {
         "policy": lambda: policy_search(M, shared.judge, settings, seed),
@@ -293,10 +295,10 @@ def from_table(way: str, shared: Shared, seed: int) -> list[SearchStep]:
 
 
 def tell(steps: list[SearchStep], candidates: int) -> dict[str, Any]:
-    """What a search came to: what is trained of it, and how sure it became."""
+    """Summarize a search: the candidates to be trained, and how sure it became."""
     best = rank_schemes(steps)
     texts = ["".join(str(int(flag)) for flag in scheme) for scheme in best]
-    told: dict[str, Any] = {
+    outcome: dict[str, Any] = {
         "candidates": texts[:candidates],
         "reward": next(iter(best.values()))[0],
         "shared_quality": next(iter(best.values()))[1],
@@ -304,32 +306,32 @@ def tell(steps: list[SearchStep], candidates: int) -> dict[str, Any]:
         "judged": len(best),
     }
     if steps[0].probability is not None:
-        told["probability"] = [round(step.probability or 0.0, 4) for step in steps]
-    return told
+        outcome["probability"] = [round(step.probability or 0.0, 4) for step in steps]
+    return outcome
 
 
 def repeat_searches(shared: Shared) -> dict[str, Any]:
-    """Searches from many seeds: the best reward so far after every 10 samples, and how sure controllers become.
+    """Repeat searches with many seeds: the best reward so far after every 10 samples, and how sure controllers become.
 
     ``last`` is the mean reward of the last 30 samples, where 0 is the mean of all schemes and 1 the best of all.
     ``at_equal_judged`` is where random search is after as many different schemes as the policy has judged.
     """
     rewards = shared.quality + ConnectSettings().sparsity * (1 - every_scheme(M).double().mean(1))
     spread = rewards.max() - rewards.mean()
-    told: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     seen: dict[str, list[Tensor]] = {}
     for way in REPEATED:
         runs = [from_table(way, shared, seed) for seed in range(SEEDS)]
         seen[way] = [torch.cat([numbers(step.schemes) for step in steps]) for steps in runs]
-        told[way] = {
+        summary[way] = {
             "best": progress([rewards[drawn] for drawn in seen[way]], rewards),
             "last": float((torch.cat([rewards[drawn[-30:]] for drawn in seen[way]]).mean() - rewards.mean()) / spread),
             "judged": statistics.fmean(len(drawn.unique()) for drawn in seen[way]),
         }
         if runs[0][0].probability is not None:
             sure = torch.tensor([[step.probability or 0.0 for step in steps] for steps in runs])
-            told[way]["probability"] = [round(value, 4) for value in sure.mean(0).tolist()]
-            told[way]["steps_until_sure"] = statistics.median(
+            summary[way]["probability"] = [round(value, 4) for value in sure.mean(0).tolist()]
+            summary[way]["steps_until_sure"] = statistics.median(
                 next((i for i, step in enumerate(steps, start=1) if (step.probability or 0) > SURE), STEPS + 1)
                 for steps in runs
             )
@@ -338,14 +340,14 @@ def repeat_searches(shared: Shared) -> dict[str, Any]:
         for one, other in zip(seen["policy"], seen["random"], strict=True)
     ]
     ends = [[float((values.max() - rewards.mean()) / spread) for values in pair] for pair in pairs]
-    told["at_equal_judged"] = {
+    summary["at_equal_judged"] = {
         "policy": statistics.fmean(one for one, _ in ends),
         "random": statistics.fmean(other for _, other in ends),
         "policy_better": sum(one > other for one, other in ends),
         "random_better": sum(one < other for one, other in ends),
         "searches": len(ends),
     }
-    return told
+    return summary
 
 
 if __name__ == "__main__":

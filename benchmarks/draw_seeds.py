@@ -1,4 +1,4 @@
-"""Draws a recipe with several seeds and writes what came out, with all that it depends on.
+"""Draw a recipe with several seeds and write what came out, with all that it depends on.
 
 Example: python benchmarks/draw_seeds.py digits --seeds 0 1 2 --to benchmarks/results/digits_90.json --threads 2
 Further flags are settings of the recipe. Runs that are finished are not repeated.
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def row(out: Path, seed: int) -> dict[str, Any]:
-    """The figures of one run; what the search removed is told before any mask."""
+    """Return the results of one run; what the search removed is counted before any mask."""
     ticket = st.load(out)
     result = json.loads((out / "result.json").read_text())
     shrinks = [r for r in read_events(out / "events.jsonl") if r["event"] == "shrink"]

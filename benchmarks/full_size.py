@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def measured(name: str, way: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Takes two steps of a recipe, the second of which is timed."""
+    """Take two steps of a recipe, the second of which is timed."""
     recipe = load_recipe(name, ["--search.warmup_epochs", "0"])
     spec = create_spec(recipe.supernet.name, transformer=way == "on", **published_shape(recipe.data))
     runtime = start(options.device, options.threads, deterministic=False)
@@ -97,16 +97,16 @@ def measured(name: str, way: str, options: argparse.Namespace) -> dict[str, Any]
 
 
 def _peak_of_tensors(step: Call) -> int:
-    """Bytes at the most that a step holds beyond what was there before."""
+    """Return the most bytes that a step holds beyond what was there before."""
     with torch.profiler.profile(profile_memory=True) as profile:
         step()
-    found = profile.profiler.kineto_results.events()
-    changes = sorted((event.start_ns(), event.nbytes()) for event in found if event.name() == "[memory]")
+    events = profile.profiler.kineto_results.events()
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
     return max(itertools.accumulate(nbytes for _, nbytes in changes), default=0)
 
 
 def _peak(device: torch.device) -> int:
-    """Bytes at the most so far."""
+    """Return the most bytes held so far."""
     if device.type == "cuda":
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated()

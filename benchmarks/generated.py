@@ -14,14 +14,14 @@ _JOINTS = 17
 
 
 def generate(recipe: str, root: Path, count: int) -> None:
-    """Writes ``count`` training samples of a recipe's data set, and a few of its other parts."""
+    """Write ``count`` training samples of a recipe's data set, and a few of its other parts."""
     parts = {"train": count, "val": 4, "test": 4}
     writers = {"cityscapes": cityscapes, "ade20k": ade20k, "coco": coco, "imagenet": imagenet}
     writers[recipe](root, parts)
 
 
 def cityscapes(root: Path, parts: dict[str, int]) -> None:
-    """2048x1024 PNG, with labelIds."""
+    """Write 2048x1024 PNG, with labelIds."""
     for number, part, i in _numbered({k: v for k, v in parts.items() if k != "test"}):
         stem = f"town_{i:06}_000019"
         _save(_image(number, 1024, 2048), root / "leftImg8bit" / part / "town" / f"{stem}_leftImg8bit.png")
@@ -30,7 +30,7 @@ def cityscapes(root: Path, parts: dict[str, int]) -> None:
 
 
 def ade20k(root: Path, parts: dict[str, int]) -> None:
-    """683x512 JPEG, with indexed PNG."""
+    """Write 683x512 JPEG, with indexed PNG."""
     folder = root / "ADEChallengeData2016"
     for number, part, i in _numbered({"training": parts["train"], "validation": parts["val"]}):
         name = f"ADE_{part[:5]}_{i:08}"
@@ -39,7 +39,7 @@ def ade20k(root: Path, parts: dict[str, int]) -> None:
 
 
 def coco(root: Path, parts: dict[str, int]) -> None:
-    """640x480 JPEG with one person each."""
+    """Write 640x480 JPEG with one person each."""
     names = ["nose", *(f"{side}_{part}" for part in "abcdefgh" for side in ("left", "right"))]
     for split in ("train", "val"):
         images, people = [], []
@@ -56,7 +56,7 @@ def coco(root: Path, parts: dict[str, int]) -> None:
 
 
 def imagenet(root: Path, parts: dict[str, int]) -> None:
-    """500x375 JPEG in a folder per class."""
+    """Write 500x375 JPEG in a folder per class."""
     for number, part, i in _numbered({k: 4 * v if k != "train" else v for k, v in parts.items()}):
         _save(_image(number, 375, 500), root / part / f"class{i % 4}" / f"{i:06}.jpg")
 

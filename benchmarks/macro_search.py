@@ -6,7 +6,7 @@ Beside it random search (the best reward among so many lookups) and regularised 
 around the target).
 
 Example: python benchmarks/macro_search.py --data DIR --to benchmarks/results/macro_search.json
-    --image docs/macro_search.png
+    --figure docs/macro_search.png
 """
 
 import argparse
@@ -36,7 +36,7 @@ CONSTANT = "absolute, constant rate"
 
 @dataclass(frozen=True)
 class Table:
-    """What is known of every network, by its index list read as a number of base 3.
+    """Accuracy and cost of every network, by its index list read as a number of base 3.
 
     Attributes:
         quality: Mean accuracy of three trainings, 0 to 1, (6561,).
@@ -57,7 +57,7 @@ class Table:
 
     @staticmethod
     def places(networks: Tensor) -> Tensor:
-        """Rows of index lists (N, 8)."""
+        """Return rows of index lists (N, 8)."""
         return (networks * 3 ** torch.arange(7, -1, -1)).sum(dim=1)
 
     def qualities(self, networks: Tensor) -> Tensor:
@@ -68,21 +68,21 @@ class Table:
 
 
 def search(
-    table: Table, kind: RewardKind, settings: PolicySettings, seed: int, told: argparse.Namespace
+    table: Table, kind: RewardKind, settings: PolicySettings, seed: int, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """One search with lookups as quality.
+    """Run one search with lookups as quality.
 
     Returns:
         Its result, and the course of its diagnostics.
     """
     generator = torch.Generator().manual_seed(seed)
     policy, course = Policy(SPACE, settings), []
-    for step in range(told.steps):
-        draws = policy.sample(told.samples, generator)
+    for step in range(options.steps):
+        draws = policy.sample(options.samples, generator)
         quality, cost = table.qualities(draws.indices), table.costs(draws.indices)
-        rewards = reward(kind, quality, cost, told.target, told.beta)
-        policy.update(draws, rewards, lr_at(step, told.steps, settings))
-        if (step + 1) % max(1, told.steps // POINTS) == 0:
+        rewards = reward(kind, quality, cost, options.target, options.beta)
+        policy.update(draws, rewards, lr_at(step, options.steps, settings))
+        if (step + 1) % max(1, options.steps // POINTS) == 0:
             course.append(
                 {
                     "step": step + 1,
@@ -93,7 +93,7 @@ def search(
                 }
             )
     best = torch.tensor([policy.most_probable()])
-    every = reward(kind, table.quality, table.cost, told.target, told.beta)
+    every = reward(kind, table.quality, table.cost, options.target, options.beta)
     return {
         "seed": seed,
         "network": "".join(map(str, best[0].tolist())),
@@ -106,7 +106,7 @@ def search(
 
 
 def expected(policy: Policy, values: Tensor) -> float:
-    """Mean of a value over all networks under the policy, exactly."""
+    """Return the mean of a value over all networks under the policy, exactly."""
     p = torch.ones(1, dtype=torch.float64)
     for row in policy.probabilities():
         p = (p[:, None] * row).flatten()
@@ -127,75 +127,75 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--to", type=Path, required=True)
-    parser.add_argument("--image", type=Path)
-    told = parser.parse_args()
+    parser.add_argument("--figure", type=Path)
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    table = Table.read(told.data / FILE)
+    table = Table.read(options.data / FILE)
     # No weights are shared here, so that nothing must be trained before the controller begins.
     settings = PolicySettings(
-        lr=told.lr, growth=told.growth, delay=0.0, warmup=0.0, op_warmup=False, filter_warmup=False
+        lr=options.lr, growth=options.growth, delay=0.0, warmup=0.0, op_warmup=False, filter_warmup=False
     )
     ways: dict[str, tuple[RewardKind, PolicySettings]] = {
         "absolute": ("absolute", settings),
         "soft": ("soft", settings),
         "hard": ("hard", settings),
-        CONSTANT: ("absolute", dataclasses.replace(settings, lr=told.lr * told.growth**0.5, growth=1.0)),
+        CONSTANT: ("absolute", dataclasses.replace(settings, lr=options.lr * options.growth**0.5, growth=1.0)),
     }
     rows = []
-    for target in told.targets:
-        told.target = target
+    for target in options.targets:
+        options.target = target
         for way, (kind, how) in ways.items():
-            seeds = range(told.first_seed, told.first_seed + told.seeds)
-            found = [search(table, kind, how, seed, told) for seed in seeds]
+            seeds = range(options.first_seed, options.first_seed + options.seeds)
+            searches = [search(table, kind, how, seed, options) for seed in seeds]
             rows.append(
                 {
                     "target": target,
                     "reward": way,
-                    **summary(found, target),
-                    "mean_course": mean_course([result.pop("course") for result in found]),
-                    "searches": found,
+                    **summary(searches, target),
+                    "mean_course": mean_course([result.pop("course") for result in searches]),
+                    "searches": searches,
                 }
             )
             print({name: value for name, value in rows[-1].items() if isinstance(value, float | int | str)}, flush=True)
     result = {
-        "command": command().replace(str(told.data), "DIR"),
+        "command": command().replace(str(options.data), "DIR"),
         "versions": versions(),
-        "slope": {f"{t:g}": fit_trend(table.quality, table.cost, t).slope for t in told.targets},
+        "slope": {f"{t:g}": fit_trend(table.quality, table.cost, t).slope for t in options.targets},
         "policy": rows,
-        "rivals": [rival(table, target, told) for target in told.targets],
+        "rivals": [rival(table, target, options) for target in options.targets],
     }
-    told.to.write_text(json.dumps(result, indent=1) + "\n")
+    options.to.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result["rivals"], indent=1))
-    if told.image:
-        image(told.image, table, rows, told)
+    if options.figure:
+        draw_figure(options.figure, table, rows, options)
 
 
-def summary(found: list[dict[str, Any]], target: float) -> dict[str, Any]:
-    """Figures over seeds."""
-    off = [result["cost"] / target - 1 for result in found]
+def summary(searches: list[dict[str, Any]], target: float) -> dict[str, Any]:
+    """Summarize searches over seeds."""
+    off = [result["cost"] / target - 1 for result in searches]
     return {
         "within_5_percent": sum(abs(x) <= 0.05 for x in off),
         "mean_miss": mean(map(abs, off)),
-        "mean_cost": mean(result["cost"] for result in found),
-        "mean_expected_cost": mean(result["expected_cost"] for result in found),
-        "mean_quality": mean(result["quality"] for result in found),
-        "mean_regret": mean(result["regret"] for result in found),
+        "mean_cost": mean(result["cost"] for result in searches),
+        "mean_expected_cost": mean(result["expected_cost"] for result in searches),
+        "mean_quality": mean(result["quality"] for result in searches),
+        "mean_regret": mean(result["regret"] for result in searches),
     }
 
 
 def mean_course(courses: list[list[dict[str, float]]]) -> dict[str, list[float]]:
-    """Diagnostics over steps, as means over seeds."""
+    """Return the diagnostics over steps, as means over seeds."""
     points = list(zip(*courses, strict=True))
     return {key: [round(mean(one[key] for one in point), 4) for point in points] for key in courses[0][0]}
 
 
-def rival(table: Table, target: float, told: argparse.Namespace) -> dict[str, Any]:
-    """Random search and evolution with as many lookups as a search, and fewer."""
-    every = reward("absolute", table.quality, table.cost, target, told.beta)
+def rival(table: Table, target: float, options: argparse.Namespace) -> dict[str, Any]:
+    """Run random search and evolution with as many lookups as a search, and fewer."""
+    every = reward("absolute", table.quality, table.cost, target, options.beta)
     window = CostRange(0.95 * target, 1.05 * target)
     best: dict[int, list[float]] = {n: [] for n in LOOKUPS}
     evolved = []
-    for seed in range(told.first_seed, told.first_seed + told.seeds):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         generator = torch.Generator().manual_seed(seed)
         drawn = SPACE.sample(max(LOOKUPS), generator)
         for n in LOOKUPS:
@@ -211,18 +211,18 @@ def rival(table: Table, target: float, told: argparse.Namespace) -> dict[str, An
     }
 
 
-def image(path: Path, table: Table, rows: list[dict[str, Any]], told: argparse.Namespace) -> None:
-    """Random networks against searches (Fig. 1), and expected against most probable cost."""
-    figure, axes = plt.subplots(2, len(told.targets), figsize=(10, 7.4), layout="constrained", squeeze=False)
+def draw_figure(path: Path, table: Table, rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    """Draw random networks against searches (Fig. 1), and expected against most probable cost."""
+    figure, axes = plt.subplots(2, len(options.targets), figsize=(10, 7.4), layout="constrained", squeeze=False)
     colors = {"absolute": "#d9822b", CONSTANT: "#7a5ea8", "soft": "#3f8f5f", "hard": "#b5475b"}
-    for column, target in enumerate(told.targets):
+    for column, target in enumerate(options.targets):
         top, low = axes[0, column], axes[1, column]
         window = CostRange(0.95 * target, 1.05 * target)
         drawn = random_networks(SPACE, table.costs, window, 250, torch.Generator().manual_seed(0))
         top.hist(100 * table.qualities(drawn).numpy(), bins=30, color="#2f6db5", label="250 random networks")
         here = {row["reward"]: row for row in rows if row["target"] == target}
         for i, result in enumerate(here["absolute"]["searches"]):
-            label = f"{told.seeds} searches, absolute reward" if i == 0 else None
+            label = f"{options.seeds} searches, absolute reward" if i == 0 else None
             top.axvline(100 * result["quality"], color=colors["absolute"], linewidth=1.2, label=label)
         best = 100 * float(table.quality[window.holds(table.cost)].max())
         top.axvline(best, color="#1f2933", linestyle=":", label="the best there is")

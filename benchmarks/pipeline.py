@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace, settings: list[str]) -> None:
-    """Times loader and step, and adds both to the file."""
+    """Time loader and step, and add both to the file."""
     recipe = st.load_recipe(options.recipe, settings)
     runtime = start(recipe.device, recipe.threads, recipe.deterministic)
     splits = load_splits(recipe.data)

@@ -45,23 +45,23 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=15)
     parser.add_argument("--runs", type=Path, default=Path("runs/real-search"))
     parser.add_argument("--to", type=Path, required=True)
-    told, settings = parser.parse_known_args()
-    words = ["--data.dir", str(told.data), "--threads", "1", *settings]
-    table = told.runs / "latency.json"
+    options, settings = parser.parse_known_args()
+    words = ["--data.dir", str(options.data), "--threads", "1", *settings]
+    table = options.runs / "latency.json"
     if not table.exists():
-        told.runs.mkdir(parents=True, exist_ok=True)
+        options.runs.mkdir(parents=True, exist_ok=True)
         measure_latency_table(space(words)).save(table)
-    budget = ["--budget.latency_ms", str(told.latency_ms), "--budget.table", str(table)]
+    budget = ["--budget.latency_ms", str(options.latency_ms), "--budget.table", str(table)]
     rows, networks = [], {}
-    seeds = dict(zip(WAYS, (told.seeds, told.seeds_without or told.seeds), strict=True))
-    for part in told.parts:
+    seeds = dict(zip(WAYS, (options.seeds, options.seeds_without or options.seeds), strict=True))
+    for part in options.parts:
         for seed in seeds.get(part, [0]):
             name = f"{part.replace(' ', '-')}-{seed}"
-            out = told.runs / name
+            out = options.runs / name
             if part in WAYS:
                 ticket, row = searched(out, [*words, "--seed", str(seed), *WAYS[part], *budget], words)
             elif part == "random":
-                ticket, row = random(out, [*words, *budget], told.networks)
+                ticket, row = random(out, [*words, *budget], options.networks)
             else:
                 ticket = run(out, st.train, [*words, "--supernet.name", "mobilenet_v2"])
                 row = {"samples": ticket.about["samples"]}
@@ -74,35 +74,39 @@ def main() -> None:
         row["measured_ms"] = taken[row["name"]].median_ms
         row["undisturbed_ms"] = taken[row["name"]].low_ms
     result = {
-        "command": command().replace(str(told.data), "DIR"),
+        "command": command().replace(str(options.data), "DIR"),
         "device": device_name(),
         "threads": 1,
         "versions": versions(),
-        "target_ms": told.latency_ms,
+        "target_ms": options.latency_ms,
         "table": json.loads(table.read_text())["check"],
-        "summary": {part: summary([row for row in rows if row["part"] == part]) for part in told.parts},
+        "summary": {part: summary([row for row in rows if row["part"] == part]) for part in options.parts},
         "rows": rows,
     }
-    told.to.write_text(json.dumps(result, indent=1) + "\n")
+    options.to.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result["summary"], indent=1))
 
 
 def space(words: list[str]) -> Spec:
-    """The space as it is for the data."""
+    """Return the space as it is for the data."""
     recipe = st.load_recipe(str(RECIPE), [*NO_SEARCH_NO_PRUNING, *words])
     return space_for(recipe, load_splits(recipe.data))
 
 
 def searched(out: Path, words: list[str], plain: list[str]) -> tuple[st.Ticket, dict[str, Any]]:
-    """What a policy finds, trained alone."""
-    found = run(out, search, words)
+    """Search by a policy, and train the network alone."""
+    supernet = run(out, search, words)
     ticket = run(out.with_name(f"{out.name}-alone"), st.train, [*plain, "--supernet.name", f"ticket:{out}"])
-    shared = {"shared_validation": found.about["validation"]["top1"], "epochs": course(out)}
-    return ticket, {**found.about["search"], **shared, "samples": found.about["samples"] + ticket.about["samples"]}
+    shared = {"shared_validation": supernet.about["validation"]["top1"], "epochs": course(out)}
+    return ticket, {
+        **supernet.about["search"],
+        **shared,
+        "samples": supernet.about["samples"] + ticket.about["samples"],
+    }
 
 
 def random(out: Path, words: list[str], networks: int) -> tuple[st.Ticket, dict[str, Any]]:
-    """The best of some random networks at the target; the first of them is a random network."""
+    """Train some random networks and return the best at the target; the first of them is a random network."""
     ticket = baseline_search(st.load_recipe(str(RECIPE), [*NO_SEARCH_NO_PRUNING, *words]), out, "random", networks)
     with (out / "networks.csv").open() as file:
         rows = [{key: float(value) for key, value in row.items() if key != "network"} for row in csv.DictReader(file)]
@@ -110,12 +114,12 @@ def random(out: Path, words: list[str], networks: int) -> tuple[st.Ticket, dict[
 
 
 def run(out: Path, begin: Callable[[st.Recipe, Path], st.Ticket], words: list[str]) -> st.Ticket:
-    """The ticket of a run by the recipe."""
+    """Return the ticket of a run by the recipe."""
     return load_or_run(out, lambda out: begin(st.load_recipe(str(RECIPE), [*NO_SEARCH_NO_PRUNING, *words]), out))
 
 
 def course(out: Path) -> dict[str, list[float]]:
-    """Diagnostics over epochs."""
+    """Return the diagnostics over epochs."""
     events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
     epochs = [event for event in events if event["event"] == "epoch"]
     keys = ("entropy", "mean_probability", "expected_cost", "cost", "sampled_quality", "slope")
@@ -123,14 +127,14 @@ def course(out: Path) -> dict[str, list[float]]:
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Means and deviations over seeds."""
-    found = {}
+    """Return means and deviations over seeds."""
+    figures = {}
     for key in ("validation", "test", "measured_ms", "undisturbed_ms", "macs", "samples"):
         values = [row[key] for row in rows]
-        found[key] = statistics.mean(values)
+        figures[key] = statistics.mean(values)
         if len(values) > 1:
-            found[f"{key}_deviation"] = statistics.stdev(values)
-    return found
+            figures[f"{key}_deviation"] = statistics.stdev(values)
+    return figures
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from supertickets.tasks.heatmaps import heatmaps
 def released_step(
     folder: Path, spec: HRNetSpec, batch: tuple[torch.Tensor, torch.Tensor], device: torch.device
 ) -> Callable[[], None]:
-    """Builds the released network of a spec and returns its training step on one batch."""
+    """Build the released network of a spec and return its training step on one batch."""
     with _importable(folder):
         hrnet, prune, optim = (importlib.import_module(name) for name in ("models.hrnet", "utils.prune", "utils.optim"))
         optimizers = {name: importlib.import_module(f"utils.{name}") for name in ("rmsprop", "adamw")}
@@ -96,7 +96,7 @@ def released_step(
 
 @contextlib.contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Puts the checkout in front of the path, and empty modules in place of what it need not import."""
+    """Put the checkout in front of the path, and empty modules in place of what it need not import."""
     if not (folder / "models" / "hrnet.py").is_file():
         raise SystemExit(f"{folder} is not a checkout of the released code (models/hrnet.py is missing)")
     sys.path.insert(0, str(folder))
@@ -128,7 +128,7 @@ class _Stub(types.ModuleType):
 
 @contextlib.contextmanager
 def _old_signatures() -> Iterator[None]:
-    """``add_(scalar, tensor)`` and its kin, which PyTorch has dropped."""
+    """Bring back ``add_(scalar, tensor)`` and its kin, which PyTorch has dropped."""
 
     def swapped(method: Callable[..., Any], keyword: str) -> Callable[..., Any]:
         def call(self: torch.Tensor, first: Any, *rest: Any, **others: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Where matrix products beat depthwise convolutions in a CPU training step, by size of the map.
+"""Sizes of the map at which matrix products beat depthwise convolutions in a CPU training step.
 
 Times forward and backward of one searching block in train mode, both ways in turn; prints and writes medians and
 ratios. Example: python benchmarks/small_maps.py --threads 2 --to benchmarks/results/small_maps.json
@@ -32,11 +32,11 @@ def main() -> None:
             block = MixBlock(BlockShape(16, 16, stride), Units(hidden=(32, 32, 32)), BlockStyle())
             block = block.to(memory_format=torch.channels_last).train()
             images = torch.randn(options.batch, 16, side, side).contiguous(memory_format=torch.channels_last)
-            found = time_interleaved(
+            times = time_interleaved(
                 {way: partial(step, block, images, way == "products") for way in ("convolutions", "products")},
                 options.repeats,
             )
-            row = {"side": side, "stride": stride} | {f"{way}_ms": t.median_ms for way, t in found.items()}
+            row = {"side": side, "stride": stride} | {f"{way}_ms": t.median_ms for way, t in times.items()}
             row["speedup"] = row["convolutions_ms"] / row["products_ms"]
             row["entries"] = side**2 * (-(-side // stride)) ** 2
             rows.append(row)

@@ -1,4 +1,4 @@
-"""Runs one sweep on this machine and on a Ray cluster of two nodes, undisturbed and disturbed, and compares.
+"""Run one sweep on this machine and on a Ray cluster of two nodes, undisturbed and disturbed, and compare.
 
 Example: python benchmarks/sweep_engines.py --to benchmarks/results/sweep_engines.json
 "local" is the reference: processes of this machine, one at a time. "one" and "two" are workers of the cluster. In
@@ -58,8 +58,8 @@ def main() -> None:
             threading.Thread(target=disturb, args=args, daemon=True).start()
         seconds[part] = sweep(options.sweep, out, "ray", 1 if part == "one" else 2)
         with_two_nodes.shutdown()
-    found = {part: results(options.runs / part) for part in options.parts}
-    reference = "local" if "local" in found else options.parts[0]
+    rows_by_part = {part: results(options.runs / part) for part in options.parts}
+    reference = "local" if "local" in rows_by_part else options.parts[0]
     result: dict[str, Any] = {
         "command": command(),
         "device": device_name(),
@@ -69,11 +69,11 @@ def main() -> None:
         "results": len(plan.points),
         "jobs": len(plan.jobs),
         "seconds": {part: round(value, 1) for part, value in seconds.items() if part in ("one", "two")},
-        "disturbed_by": [told | {"what": kinds[told["key"]]} for told in disturbances],
+        "disturbed_by": [disturbance | {"what": kinds[disturbance["key"]]} for disturbance in disturbances],
         "went_on_from_checkpoints": {part: went_on(plan, options.runs / part) for part in options.parts},
         "jobs_done": {part: len(list((options.runs / part).glob("*/result.json"))) for part in options.parts},
-        "rows": {part: len(rows) for part, rows in found.items()},
-        f"equal_to_{reference}": {part: rows == found[reference] for part, rows in found.items()},
+        "rows": {part: len(rows) for part, rows in rows_by_part.items()},
+        f"equal_to_{reference}": {part: rows == rows_by_part[reference] for part, rows in rows_by_part.items()},
     }
     if {"one", "two"} <= seconds.keys():
         result["two_workers_of_one"] = round(seconds["two"] / seconds["one"], 3)
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def sweep(file: Path, out: Path, engine: str, workers: int) -> float:
-    """Runs the sweep by the command line; returns its seconds."""
+    """Run the sweep by the command line; return its seconds."""
     words = ["sweep", str(file), "--engine", engine, "--workers", str(workers), "--threads", "1", "--out", str(out)]
     began = time.monotonic()
     subprocess.run([sys.executable, "-m", "supertickets", *words], check=True)
@@ -90,33 +90,33 @@ def sweep(file: Path, out: Path, engine: str, workers: int) -> float:
 
 
 def results(out: Path) -> list[dict[str, str]]:
-    """Rows of ``results.csv`` without the clock."""
+    """Return the rows of ``results.csv`` without the clock."""
     with (out / "results.csv").open() as file:
         return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
 
 
 def went_on(plan: Plan, out: Path) -> list[str]:
-    """Jobs that were taken up from a checkpoint, once per time; a draw that begins at a trunk does so anyway."""
-    found = []
+    """Return jobs that were taken up from a checkpoint, once per time; a draw that begins at a trunk does so anyway."""
+    keys = []
     for job in plan.jobs:
         times = (out / job.key / "log.txt").read_text().count("resuming")
-        found += [job.key] * (times - (job.command == "draw" and job.parent is not None))
-    return found
+        keys += [job.key] * (times - (job.command == "draw" and job.parent is not None))
+    return keys
 
 
-def disturb(out: Path, keys: set[str], cluster: Cluster, node: Any, told: list[dict[str, Any]]) -> None:
-    """Kills a worker that is in mid-run of some jobs, then removes the node once it is in mid-run of one of them."""
+def disturb(out: Path, keys: set[str], cluster: Cluster, node: Any, log: list[dict[str, Any]]) -> None:
+    """Kill a worker that is in mid-run of some jobs, then remove the node once it is in mid-run of one of them."""
     raylet = node.all_processes["raylet"][0].process.pid
     folder, pid = next(in_mid_run(out, keys, lambda pid: True))
     os.kill(pid, signal.SIGKILL)
-    told.append({"how": "worker killed (SIGKILL)", "key": folder.name})
+    log.append({"how": "worker killed (SIGKILL)", "key": folder.name})
     folder, _ = next(in_mid_run(out, keys, lambda other: other != pid and raylet in ancestors(other)))
     cluster.remove_node(node, allow_graceful=False)
-    told.append({"how": "node removed", "key": folder.name})
+    log.append({"how": "node removed", "key": folder.name})
 
 
 def in_mid_run(out: Path, keys: set[str], fits: Callable[[int], bool]) -> Iterator[tuple[Path, int]]:
-    """Directory and process of a job that has trained an epoch and is not done."""
+    """Return the directory and process of a job that has trained an epoch and is not done."""
     while True:
         for worker in (worker for key in keys if (worker := out / key / "worker.json").exists()):
             events, pid = worker.with_name("events.jsonl"), json.loads(worker.read_text())["pid"]
@@ -127,15 +127,15 @@ def in_mid_run(out: Path, keys: set[str], fits: Callable[[int], bool]) -> Iterat
 
 
 def ancestors(pid: int) -> list[int]:
-    """The process that began another, that which began this one, and so on."""
-    found = []
+    """Return the process that began another, that which began this one, and so on."""
+    pids = []
     while pid > 1:
         try:
             pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
         except FileNotFoundError:
             break
-        found.append(pid)
-    return found
+        pids.append(pid)
+    return pids
 
 
 if __name__ == "__main__":

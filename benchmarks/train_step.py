@@ -1,4 +1,4 @@
-"""What a two-in-one training step costs, beside a plain step, after a shrink, and beside the released code.
+"""The cost of a two-in-one training step, beside a plain step, after a shrink, and beside the released code.
 
 Example: python benchmarks/train_step.py --threads 2 --to benchmarks/results/train_step_cpu.json --released DIR
 
@@ -71,13 +71,13 @@ def main() -> None:
 
 
 def recipe_for(name: str = "imagenet", **changes: object) -> Recipe:
-    """The settings of a recipe, at the height of its penalty."""
+    """Return the settings of a recipe, at the height of its penalty."""
     recipe = load_recipe(name, ["--search.warmup_epochs", "0"])
     return dataclasses.replace(recipe, **changes)  # type: ignore[arg-type]
 
 
 def two_in_one(spec: HRNetSpec, supernet: HRNetSpec, batch: int, runtime: Runtime, recipe: Recipe) -> Call:
-    """A full step, with a mask of 90% zeros."""
+    """Make a full step, with a mask of 90% zeros."""
     state = initial_state(spec, recipe, runtime.device)
     named = state.parameters()
     weights = {name: named[name] for name in state.module.maskable_weights()}
@@ -95,7 +95,7 @@ def two_in_one(spec: HRNetSpec, supernet: HRNetSpec, batch: int, runtime: Runtim
 
 
 def plain(spec: HRNetSpec, batch: int, runtime: Runtime, recipe: Recipe) -> Call:
-    """Forward, backward and the optimizer, of the same network, in the same memory format."""
+    """Make a step: forward, backward and the optimizer, of the same network, in the same memory format."""
     free = dataclasses.replace(recipe.optimizer, weight_decay=0.0)
     state = initial_state(spec, dataclasses.replace(recipe, optimizer=free, ema_decay=0.0), runtime.device)
     images, labels = inputs(spec, batch, runtime)
@@ -120,7 +120,7 @@ def inputs(spec: HRNetSpec, batch: int, runtime: Runtime) -> tuple[torch.Tensor,
 
 
 def own(spec: HRNetSpec, batch: int, runtime: Runtime, repeats: int) -> dict[str, object]:
-    """A plain step, a two-in-one step, and the latter on half of the units."""
+    """Time a plain step, a two-in-one step, and the latter on half of the units."""
     recipe = recipe_for()
     half = spec.keep({g.name: torch.arange(len(g)) % 2 == 0 for g in spec.unit_groups()})
     calls = {
@@ -137,12 +137,12 @@ def own(spec: HRNetSpec, batch: int, runtime: Runtime, repeats: int) -> dict[str
 
 
 def loader() -> dict[str, float]:
-    """Images per second of the input pipeline alone: 64x64 images in memory, cropped, flipped and coloured."""
+    """Measure images per second of the input pipeline alone: 64x64 images in memory, cropped, flipped and coloured."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2048, 3, 64, 64), generator=generator, dtype=torch.uint8)
     data = InMemoryImages(images, torch.zeros(len(images), dtype=torch.int64))
     how = Preprocessing(3, (64, 64), (0.5,) * 3, (0.25,) * 3, "crop")
-    found = {}
+    speeds_by_workers = {}
     for workers in (1, 2):
         batches = Batches(
             Splits(data, data, data, ("0",), how),
@@ -157,12 +157,12 @@ def loader() -> dict[str, float]:
             begin = time.perf_counter()
             seen = sum(len(labels) for _, labels in loaded)
             speeds.append(seen / (time.perf_counter() - begin))
-        found[f"images_per_s, {workers} workers"] = statistics.median(speeds)
-    return found
+        speeds_by_workers[f"images_per_s, {workers} workers"] = statistics.median(speeds)
+    return speeds_by_workers
 
 
 def beside_released(name: str, folder: Path, runtime: Runtime, repeats: int) -> dict[str, object]:
-    """The released code's own step and ours, of the same network without Transformer, batch 2 (a GPU takes 32)."""
+    """Time the released code's step and ours, of the same network without Transformer, batch 2 (a GPU takes 32)."""
     gpu = runtime.device.type == "cuda"
     batch = 32 if gpu else 2
     spec = create_spec(f"hrnet_{name}", transformer=False)
@@ -186,7 +186,7 @@ def beside_released(name: str, folder: Path, runtime: Runtime, repeats: int) -> 
 
 
 def interleaved(calls: dict[str, Call], repeats: int, runtime: Runtime) -> dict[str, list[float]]:
-    """Milliseconds of each call, in turn."""
+    """Return the milliseconds of each call, in turn."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(3 + repeats):
         for name, call in calls.items():
@@ -200,7 +200,7 @@ def interleaved(calls: dict[str, Call], repeats: int, runtime: Runtime) -> dict[
 
 
 def ratio(above: list[float], below: list[float]) -> float:
-    """Median of the ratios of neighbouring measurements."""
+    """Return the median of the ratios of neighbouring measurements."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Transfers tickets to a target and compares them with search-then-prune there and with training from scratch.
+"""Transfer tickets to a target and compare them with search-then-prune there and with training from scratch.
 
 Per ratio and seed: `transfer NAME` (the features of that source's ticket on the target) and `scratch NAME` (the same
 architecture, mask and schedule from fresh weights) for every source; `mag` and `grad` (the target searched only, then
@@ -74,7 +74,7 @@ class Study:
     cells: list[dict[str, Any]]
 
     def cell(self, method: str, ratio: float, run: Callable[[Path], st.Ticket]) -> None:
-        """Does a cell unless it is there, and writes all of them."""
+        """Do a cell unless it is there, and write all of them."""
         if any((c["method"], c["ratio"], c["seed"]) == (method, ratio, self.seed) for c in self.cells):
             return
         ticket = st.load_or_run(self.at(method, ratio), run)
@@ -82,21 +82,21 @@ class Study:
         write(self.options.to, self.cells)
 
     def at(self, method: str, ratio: float) -> Path:
-        """Directory of a run."""
+        """Return the directory of a run."""
         runs: Path = self.options.runs
         name = f"{self.options.to.stem}-{method.replace(' ', '-')}"
         return runs / (f"{name}-{100 * ratio:g}-seed{self.seed}" if ratio else f"{name}-seed{self.seed}")
 
     def recipe(self) -> st.Recipe:
-        """The target's; nothing is pruned while training."""
+        """Return the target's recipe; nothing is pruned while training."""
         return st.load_recipe(self.options.recipe, ["--prune.ratio", "0", *self.settings])
 
     def searched(self, out: Path) -> st.Ticket:
-        """The target searched only, with the recipe's own schedule."""
+        """Search the target only, with the recipe's own schedule."""
         return st.draw(self.recipe(), out)
 
     def search_then_prune(self, ratio: float) -> None:
-        """The cells of search-then-prune."""
+        """Return the cells of search-then-prune."""
         for method, criterion in CRITERIA.items():
 
             def pruned(out: Path, criterion: str = criterion) -> st.Ticket:
@@ -113,7 +113,7 @@ class Study:
                 self.cell(f"{method}_retrained", ratio, retrained)
 
     def transfers(self, ratio: float, name: str, pattern: str) -> None:
-        """The cells of one source."""
+        """Return the cells of one source."""
         features = ticket_at(pattern, ratio)
         head = None
         if self.options.head is not None:
@@ -131,16 +131,16 @@ class Study:
 
 
 def parted(words: list[str]) -> tuple[list[str], list[str]]:
-    """Parts words on pruning from the other settings."""
-    found: tuple[list[str], list[str]] = ([], [])
+    """Separate words on pruning from the other settings."""
+    parts: tuple[list[str], list[str]] = ([], [])
     queue = list(words)
     while queue:
         word = queue.pop(0)
-        room = found[0] if word.startswith("--prune.") else found[1]
+        room = parts[0] if word.startswith("--prune.") else parts[1]
         room.append(word)
         if "=" not in word and queue:
             room.append(queue.pop(0))
-    return found
+    return parts
 
 
 def ticket_at(pattern: str, ratio: float) -> st.Ticket:
@@ -148,7 +148,7 @@ def ticket_at(pattern: str, ratio: float) -> st.Ticket:
 
 
 def fresh(ticket: st.Ticket, seed: int) -> st.Ticket:
-    """The ticket's architecture and mask with weights before any training."""
+    """Return the ticket's architecture and mask with weights before any training."""
     torch.manual_seed(seed)
     weights = dict(ticket.spec.build().state_dict())
     weights |= {name: weights[name] * flags for name, flags in ticket.mask.items()}
@@ -156,7 +156,7 @@ def fresh(ticket: st.Ticket, seed: int) -> st.Ticket:
 
 
 def row(ticket: st.Ticket) -> dict[str, Any]:
-    """The figures of a cell; its sparsity is that of the whole network, a fresh head included."""
+    """Return the results of a cell; its sparsity is that of the whole network, a fresh head included."""
     metric, cost = primary_metric(ticket.about["test"]), ticket.cost
     assert metric is not None
     return {
@@ -175,7 +175,7 @@ def row(ticket: st.Ticket) -> dict[str, Any]:
 
 
 def write(path: Path, cells: list[dict[str, Any]]) -> None:
-    """All cells so far, and the mean of the test figure over seeds; the file is the old or the new one, whole."""
+    """Write all cells so far, and the mean of the test metric over seeds; the file is the old or the new one, whole."""
     groups: dict[str, list[float]] = {}
     for c in cells:
         groups.setdefault(f"{c['method']} at {c['ratio']:g}", []).append(c["test"])

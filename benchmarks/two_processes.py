@@ -1,4 +1,4 @@
-"""Draws digits with two processes (gloo) and compares with the one-process runs of draw_seeds.py.
+"""Draw digits with two processes (gloo) and compare with the one-process runs of draw_seeds.py.
 
 Example: cd benchmarks; python two_processes.py --against results/digits_90.json --to results/two_processes.json
 """

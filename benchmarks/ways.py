@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def run(way: str, options: argparse.Namespace, settings: list[str]) -> Path:
-    """Trains in one way, unless that was done before."""
+    """Train in one way, unless that was done before."""
     out: Path = options.runs / f"{options.to.stem}-{way}"
     ratio = "0" if way in _UNPRUNED else way
     recipe = st.load_recipe(options.recipe, [*settings, "--prune.ratio", ratio])
@@ -58,7 +58,7 @@ def run(way: str, options: argparse.Namespace, settings: list[str]) -> Path:
 
 
 def retrained(way: str, options: argparse.Namespace) -> Path:
-    """Trains the ticket of one way further, unless that was done before."""
+    """Train the ticket of one way further, unless that was done before."""
     out: Path = options.runs / f"{options.to.stem}-{way}-retrained"
     ticket = st.load(options.runs / f"{options.to.stem}-{way}")
     st.load_or_run(out, partial(st.retrain, ticket, st.retrain_recipe(ticket, options.retrain)))
@@ -66,7 +66,7 @@ def retrained(way: str, options: argparse.Namespace) -> Path:
 
 
 def row(way: str, out: Path) -> dict[str, Any]:
-    """The figures of one way."""
+    """Return the results of one way."""
     result = json.loads((out / "result.json").read_text())
     about = ("params", "nonzero_params", "sparsity", "macs", "masked_macs", "paper_macs", "samples", "seconds")
     return {

@@ -44,7 +44,7 @@ def main() -> None:
 
     console.print("\n[bold]3. Side by side[/]")
     made = export(ticket, OUT / "ticket.onnx")
-    found = bench({"dense": dense, "ticket": ticket}, threads=1)
+    latencies = bench({"dense": dense, "ticket": ticket}, threads=1)
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("", "dense supernet", "ticket", "ticket / dense"):
         table.add_column(heading, justify="right" if heading else "left")
@@ -58,13 +58,13 @@ def main() -> None:
         ("MACs as the paper counts", a.paper_macs, b.paper_macs, ",.0f"),
     ]
     for runtime in ("torch", "onnxruntime"):
-        slow, fast = (found.latencies[f"{name}/{runtime}"].median_ms for name in ("dense", "ticket"))
+        slow, fast = (latencies.latencies[f"{name}/{runtime}"].median_ms for name in ("dense", "ticket"))
         rows.append((f"measured latency, {runtime}, ms", slow, fast, ".3f"))
     for name, dense_value, ticket_value, form in rows:
         share = "" if "accuracy" in name else f"{ticket_value / dense_value:.2f}"
         table.add_row(name, format(dense_value, form), format(ticket_value, form), share)
     console.print(table)
-    console.print(f"latency: one image, one thread, {found.device}; training took {trained:.0f} s")
+    console.print(f"latency: one image, one thread, {latencies.device}; training took {trained:.0f} s")
 
     test = load_splits(recipe.data).test
     image_list = [Image.fromarray(image[0].numpy()) for image in test.images[:10]]
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def train_dense(recipe: st.Recipe) -> None:
-    """Trains the supernet without search and pruning; what it says goes into a file."""
+    """Train the supernet without search and pruning; what it says goes into a file."""
     with (OUT / "dense.log").open("w") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         st.train(recipe, OUT / "dense")
 

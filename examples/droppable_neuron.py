@@ -45,7 +45,7 @@ CASES = (
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found for one case.
+    """Bounds and measurements of one case.
 
     Attributes:
         stated: Smallest width above the bound as the theorem states it.
@@ -65,22 +65,22 @@ class Measured:
 
 
 def bound(degrees: int, eps: float, delta: float) -> int:
-    """Smallest width m > ln(delta) / ln(P(chi2(degrees) >= eps^2))."""
+    """Return the smallest width m > ln(delta) / ln(P(chi2(degrees) >= eps^2))."""
     return int(np.log(delta) / np.log1p(-chi2.cdf(eps**2, degrees))) + 1
 
 
 def probability(m: int, d: int, eps: float) -> float:
-    """Of some neuron among m that can be dropped at a cost below eps."""
+    """Return the probability of a neuron among m that can be dropped at a cost below eps."""
     return float(-np.expm1(m * chi2.logsf(m * eps**2, d)))
 
 
 def sharp(d: int, eps: float, delta: float) -> int:
-    """Smallest width at which that probability exceeds 1 - delta."""
+    """Return the smallest width at which that probability exceeds 1 - delta."""
     return smallest(lambda m: probability(m, d, eps) > 1 - delta)
 
 
 def smallest(holds: Callable[[int], bool]) -> int:
-    """The smallest positive number for which something holds that holds for all larger ones."""
+    """Return the smallest positive number for which something holds that holds for all larger ones."""
     high = 1
     while not holds(high):
         high *= 2
@@ -92,23 +92,23 @@ def smallest(holds: Callable[[int], bool]) -> int:
 
 
 def first_widths(d: int, eps: float, widest: int, networks: int = NETWORKS, seed: int = 0) -> npt.NDArray[np.int64]:
-    """Per random network, the smallest width at which it has a neuron that can be dropped; widest + 1 if it has none.
+    """Return the smallest width of every random network with a neuron that can be dropped; widest + 1 if there is none.
 
     A network of width m has the first m of ``widest`` rows, over sqrt(m). The shortest row gets shorter with m, and the
     scale too, so that a network which has such a neuron has one at all larger widths.
     """
     generator = np.random.default_rng(seed)
     widths = np.arange(1, widest + 1)
-    found = []
+    first = []
     for start in range(0, networks, AT_ONCE):
         rows = generator.standard_normal((min(AT_ONCE, networks - start), widest, d))
         shortest = np.minimum.accumulate(np.linalg.norm(rows, axis=2), axis=1) / np.sqrt(widths)
-        found.append(widest + 1 - (shortest < eps).sum(axis=1))
-    return np.concatenate(found)
+        first.append(widest + 1 - (shortest < eps).sum(axis=1))
+    return np.concatenate(first)
 
 
 def measure(d: int, eps: float, delta: float, networks: int = NETWORKS, seed: int = 0) -> Measured:
-    """Compares the bounds with random networks; those wider than four sharp widths are judged at that width."""
+    """Compare the bounds with random networks; those wider than four sharp widths are judged at that width."""
     stated, corrected, exact = bound(d - 1, eps, delta), bound(d, eps, delta), sharp(d, eps, delta)
     first = first_widths(d, eps, 4 * exact, networks, seed)
 
@@ -120,7 +120,7 @@ def measure(d: int, eps: float, delta: float, networks: int = NETWORKS, seed: in
 
 
 def draw(path: str) -> None:
-    """Draws probabilities over widths: measured, exact, and where the two bounds are."""
+    """Draw probabilities over widths: measured, exact, and where the two bounds are."""
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), sharey=True, layout="constrained")
     eps, delta = 0.5, 0.05
     for axis, d in zip(axes, (2, 4, 8), strict=True):
@@ -147,10 +147,10 @@ def main(path: str | None = None) -> None:
     print(f"{'':16}  {'as stated (d - 1)':>19}  {'with d degrees':>19}  {'sharp':>6}  {'measured':>8}")
     print(f"{'d':>3} {'eps':>5} {'delta':>6}" + 2 * f"  {'width':>10} {'share':>8}" + f"  {'width':>6}  {'width':>8}")
     for d, eps, delta in CASES:
-        found = measure(d, eps, delta)
-        bounds = ((found.stated, found.at_stated), (found.corrected, found.at_corrected))
+        measured = measure(d, eps, delta)
+        bounds = ((measured.stated, measured.at_stated), (measured.corrected, measured.at_corrected))
         cells = "".join(f"  {short(width):>10} {share:>8.2%}" for width, share in bounds)
-        print(f"{d:>3} {eps:>5g} {delta:>6g}{cells}  {found.sharp:>6,}  {found.width:>8,}")
+        print(f"{d:>3} {eps:>5g} {delta:>6g}{cells}  {measured.sharp:>6,}  {measured.width:>8,}")
     if path is not None:
         draw(path)
 

@@ -1,4 +1,4 @@
-"""Says what is in images with an exported ticket and nothing but onnxruntime, Pillow and numpy.
+"""Run inference on images with an exported ticket and nothing but onnxruntime, Pillow and numpy.
 
 Use: python onnx_predict.py model.onnx image.jpg ...
 
@@ -21,7 +21,7 @@ height, width = how["size"]
 
 
 def scores_of(pil_image: Image.Image) -> np.ndarray:
-    """What the network says of an image that fits: (classes,), maps (classes, rows, columns), or a row per anchor."""
+    """Return the scores of a fitted image: (classes,), maps (classes, rows, columns), or a row per anchor."""
     pixels = np.asarray(pil_image, np.float32).reshape(pil_image.height, pil_image.width, -1) / 255
     image = ((pixels - how["mean"]) / how["std"]).transpose(2, 0, 1)[None].astype(np.float32)
     return session.run(None, {"images": image})[0][0]
@@ -52,7 +52,7 @@ def count(image: Image.Image) -> list[str]:
 
 
 def joints(image: Image.Image) -> list[str]:
-    """Takes the whole image for the region of one person; `predict` also looks at its mirror image."""
+    """Take the whole image for the region of one person; `predict` also looks at its mirror image."""
     scale = min(height / image.height, width / image.width)
     x, y = (image.width - width / scale) / 2, (image.height - height / scale) / 2  # the input's corner
     block = max(1, int(1 / scale + 1e-6))  # a large image is averaged first, so that no pixel is skipped
@@ -62,22 +62,22 @@ def joints(image: Image.Image) -> list[str]:
     )
     maps = scores_of(whole)
     cell = width / maps.shape[2] / scale  # pixels of the image
-    found = []
+    lines = []
     for name, scores in zip(classes, maps, strict=True):
         row, column = np.unravel_index(scores.argmax(), scores.shape)
         right, down = nudge(scores[row], column), nudge(scores[:, column], row)
         at = x + (column + right + 0.5) * cell - 0.5, y + (row + down + 0.5) * cell - 0.5
-        found.append(f"{name} {at[0]:.2f} {at[1]:.2f} {scores.max():.6f}")
-    return found
+        lines.append(f"{name} {at[0]:.2f} {at[1]:.2f} {scores.max():.6f}")
+    return lines
 
 
 def nudge(line: np.ndarray, peak: int) -> float:
-    """A quarter of a cell towards the larger neighbour; nothing at the border."""
+    """Return a quarter of a cell towards the larger neighbour; nothing at the border."""
     return 0.25 * np.sign(line[peak + 1] - line[peak - 1]) if 0 < peak < len(line) - 1 else 0
 
 
 def objects(image: Image.Image) -> list[str]:
-    """Anchors moved and stretched as the network says, of whose boxes the best of several similar ones is told."""
+    """Return the best of similar boxes, which are anchors moved and stretched as the network says."""
     rows = scores_of(image.resize((width, height), Image.Resampling[how["resample"].upper()]))
     low, high = np.hsplit(np.array(json.loads(about["anchors"])), 2)
     shares = np.exp(rows[:, :-4] - rows[:, :-4].max(1, keepdims=True))
@@ -86,17 +86,17 @@ def objects(image: Image.Image) -> list[str]:
     size = np.exp(np.minimum(rows[:, -2:] / 5, np.log(1000 / 16))) * (high - low)
     boxes = np.hstack((center - size / 2, center + size / 2)).clip(0, 1) * np.tile(image.size, 2)
     left = sorted(((s, k, i) for (i, k), s in np.ndenumerate(shares) if s >= 0.3), reverse=True)
-    found = []
+    lines = []
     while left:
         (score, kind, best), *left = left
         x, y, right, down = boxes[best]
-        found.append(f"{classes[kind]} {score:.6f} {x:.2f} {y:.2f} {right - x:.2f} {down - y:.2f}")
+        lines.append(f"{classes[kind]} {score:.6f} {x:.2f} {y:.2f} {right - x:.2f} {down - y:.2f}")
         left = [(s, k, i) for s, k, i in left if k != kind or overlap(boxes[best], boxes[i]) <= 0.55]
-    return found
+    return lines
 
 
 def overlap(one: np.ndarray, other: np.ndarray) -> float:
-    """What two boxes share, over what they cover together."""
+    """Return the area that two boxes share over the area that they cover together."""
     shared = np.prod(np.maximum(np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]), 0))
     return shared / (np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2]) - shared)
 

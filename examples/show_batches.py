@@ -1,4 +1,4 @@
-"""Draws a batch as training sees it, after augmentation, to see whether masks, joints and labels fit their images.
+"""Draw a batch as training sees it, after augmentation, to see whether masks, joints and labels fit their images.
 
 Use: python examples/show_batches.py RECIPE --data DIR --out FILE.png [--any.setting VALUE]
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def first_batch(recipe: Recipe, splits: Splits) -> tuple[Tensor, Tensor]:
-    """Images, uint8 (B, C, H, W), and targets of a run's first training batch; all samples, if they are fewer."""
+    """Return the images, uint8 (B, C, H, W), and targets of a run's first training batch."""
     settings = dataclasses.replace(recipe.data, workers=0, batch=min(recipe.data.batch, len(splits.train)))
     images, targets = next(Batches(splits, settings, recipe.augment, recipe.seed).train(0))
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (splits.preprocessing.mean, splits.preprocessing.std))
@@ -57,7 +57,7 @@ def first_batch(recipe: Recipe, splits: Splits) -> tuple[Tensor, Tensor]:
 
 
 def tile(task: str, splits: Splits, pixels: Tensor, target: Tensor) -> Image.Image:
-    """One image with its target."""
+    """Draw one image with its target."""
     image = Image.fromarray(pixels.expand(3, -1, -1).permute(1, 2, 0).numpy())
     scale = SIDE / max(image.size)
     width, height = round(image.width * scale), round(image.height * scale)
@@ -68,8 +68,8 @@ def tile(task: str, splits: Splits, pixels: Tensor, target: Tensor) -> Image.Ima
     if task == "detection":  # boxes likewise
         colors = dict(zip(splits.classes, class_colors(splits.classes), strict=True))
         rows = [(splits.classes[int(kind)], place) for kind, *place in target.tolist() if kind >= 0]
-        found = [(name, (x * width, y * height, (r - x) * width, (d - y) * height)) for name, (x, y, r, d) in rows]
-        return draw_boxes(image, [(name, 1.0, box) for name, box in found], colors)
+        boxes = [(name, (x * width, y * height, (r - x) * width, (d - y) * height)) for name, (x, y, r, d) in rows]
+        return draw_boxes(image, [(name, 1.0, box) for name, box in boxes], colors)
     dense = task in ("segmentation", "counting")
     sheet = Image.new("RGB", (width, height + (height if dense else LINE)), "white")
     sheet.paste(image, (0, 0))
@@ -84,7 +84,7 @@ def tile(task: str, splits: Splits, pixels: Tensor, target: Tensor) -> Image.Ima
 
 
 def dotted(image: Image.Image, points: np.ndarray) -> Image.Image:
-    """The image with a dot for every point."""
+    """Draw the image with a dot for every point."""
     image, radius = image.copy(), 1.5
     for x, y in points[points[:, 2] > 0, :2] * image.size:
         ImageDraw.Draw(image).ellipse((x - radius, y - radius, x + radius, y + radius), fill="#e8472b")
@@ -92,7 +92,7 @@ def dotted(image: Image.Image, points: np.ndarray) -> Image.Image:
 
 
 def label(classes: Sequence[str], target: Tensor) -> str:
-    """The class; of mixed images the classes and their shares."""
+    """Return the class; of mixed images the classes and their shares."""
     if target.ndim == 0:
         return classes[int(target)]
     shares = sorted(zip(target.tolist(), classes, strict=True), reverse=True)
@@ -100,7 +100,7 @@ def label(classes: Sequence[str], target: Tensor) -> str:
 
 
 def legend(splits: Splits, masks: Tensor) -> list[Image.Image]:
-    """The colour and the name of every class that occurs."""
+    """Return the colour and the name of every class that occurs."""
     colors, entries = class_colors(splits.classes), []
     for index in masks.unique().tolist():
         if index < len(colors):
@@ -112,7 +112,7 @@ def legend(splits: Splits, masks: Tensor) -> list[Image.Image]:
 
 
 def page(tiles: Sequence[Image.Image], entries: Sequence[Image.Image]) -> Image.Image:
-    """Tiles of one size in rows, and the legend's entries, likewise, below."""
+    """Compose tiles of one size in rows, and the legend's entries, likewise, below."""
     places, top = [], GAP
     for group in (tiles, entries):
         for i, part in enumerate(group):
@@ -130,7 +130,7 @@ def write(sheet: Image.Image, place: tuple[int, int], text: str) -> None:
 
 
 def save(sheet: Image.Image, path: Path) -> None:
-    """Writes a PNG."""
+    """Write a PNG."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(path, "PNG")

@@ -43,13 +43,13 @@ def write_run(
     for dotted, value in {"name": name or "digits", **(settings or {})}.items():
         *rooms, last = dotted.split(".")
         functools.reduce(dict.__getitem__, rooms, recipe)[last] = value
-    told = {"lineage": list(lineage)} if lineage else {}
+    earlier = {"lineage": list(lineage)} if lineage else {}
     about = {
         "format_version": FORMAT_VERSION,
         "command": command,
         "recipe": recipe,
         "data": data,
-        "metadata": {**told, **(made or {})},
+        "metadata": {**earlier, **(made or {})},
     }
     (folder / "run.json").write_text(json.dumps(about))
     test = dict(scores) if isinstance(scores, Mapping) else {"loss": 0.5, "top1": scores}

@@ -41,8 +41,8 @@ def sweep_file(quick_settings: dict[str, Any], tmp_path_factory: pytest.TempPath
         "S+P + retrain": {"prune": "magnitude", "retrain": 1},
     }
     path = tmp_path_factory.mktemp("file") / "sweep.yaml"
-    told = {"recipe": "digits", "settings": quick_settings, "ratios": [0.5], "methods": methods}
-    path.write_text(yaml.safe_dump(told, sort_keys=False))
+    sweep = {"recipe": "digits", "settings": quick_settings, "ratios": [0.5], "methods": methods}
+    path.write_text(yaml.safe_dump(sweep, sort_keys=False))
     return path
 
 

@@ -18,7 +18,7 @@ def gpus(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.usefixtures("gpus")
 @pytest.mark.parametrize(
-    ("gpus", "name", "found"),
+    ("gpus", "name", "device"),
     [
         (0, "auto", "cpu"),
         (0, "cpu", "cpu"),
@@ -29,8 +29,8 @@ def gpus(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
     ],
     indirect=["gpus"],
 )
-def test_names_that_there_are(name: str, found: str) -> None:
-    assert find_device(name) == torch.device(found)
+def test_names_that_there_are(name: str, device: str) -> None:
+    assert find_device(name) == torch.device(device)
 
 
 @pytest.mark.usefixtures("gpus")

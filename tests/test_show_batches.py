@@ -67,14 +67,14 @@ def test_a_page_for_every_task(tmp_path: Path, capsys: pytest.CaptureFixture[str
     scenes += ["--data.class_names", '["sky","road","tree"]', "--data.ignore", "[255]", "--data.size", "[32,40]"]
     people = ["--data", str(crowd(tmp_path / "crowd", {"train2017": 6, "val2017": 1}))]
     gap, line = SHOW["GAP"], SHOW["LINE"]
-    for words, told, size in (
+    for words, message, size in (
         (["camvid", *scenes], "7 of a batch of 7", (4 * (240 + gap), 2 * (2 * 192 + gap) + line + gap)),
         (["fashion_pose", *people, "--data.batch", "3"], "3 of a batch of 3", (3 * (180 + gap), 240 + gap)),
         (["digits"], "12 of a batch of 64", (4 * (240 + gap), 3 * (240 + line + gap))),
     ):
         out = tmp_path / "new" / f"{words[0]}.png"
         assert SHOW["main"]([*words, "--out", str(out)]) == 0
-        assert told in capsys.readouterr().out
+        assert message in capsys.readouterr().out
         with Image.open(out) as page:
             assert (page.format, page.size) == ("PNG", (size[0] + gap, size[1] + gap))
 

@@ -42,20 +42,20 @@ def test_parameters_are_those_of_the_networks(sharing: str) -> None:
 
 def test_the_study_by_hand() -> None:
     """Quality is the share of the first two blocks that are connected."""
-    found = room.summarize_schemes(seen(every_scheme(12)[:, :2].double().mean(1)), {})
-    assert (found["full"], found["plain"]) == (1.0, 0.0)
-    one = found["ratios"][1]
+    summary = room.summarize_schemes(seen(every_scheme(12)[:, :2].double().mean(1)), {})
+    assert (summary["full"], summary["plain"]) == (1.0, 0.0)
+    one = summary["ratios"][1]
     assert (one["connections"], one["schemes"]) == (1, 12)
     assert one["quality"] == [0.0, pytest.approx(1 / 12), 0.5]
     assert (one["above_full"], one["below_plain"]) == (0.0, 0.0)
     assert one["params"][0] == one["params"][1]  # widths, and so modules, are all the same
-    good, bad = found["scores"]["tickets"], found["scores"]["bad"]
+    good, bad = summary["scores"]["tickets"], summary["scores"]["bad"]
     assert good["schemes"] == 2**10 - 1  # but for all connected
     assert good["by_block"][:2] == [1.0, 1.0]
     assert good["by_block"][2:] == pytest.approx([(2**9 - 1) / (2**10 - 1)] * 10)
     assert good["slope"] < 0
     assert bad == {"schemes": 0}
-    assert found["quality_per_connection"]["slope"] == pytest.approx(1 / 12)
+    assert summary["quality_per_connection"]["slope"] == pytest.approx(1 / 12)
 
 
 def test_times_stand_beside_ratios() -> None:
@@ -71,9 +71,9 @@ def test_times_stand_beside_ratios() -> None:
 
 def test_schemes_of_every_ratio_are_timed() -> None:
     what = seen(every_scheme(12).double().mean(1))
-    found = room.time_schemes(what, 1, batch=1, repeats=3)
-    assert sorted(what.connections[list(found)].tolist()) == [*range(1, 13)]
-    assert all(one.low <= one.percent <= one.high and one.ms > 0 for one in found.values())
+    times = room.time_schemes(what, 1, batch=1, repeats=3)
+    assert sorted(what.connections[list(times)].tolist()) == [*range(1, 13)]
+    assert all(one.low <= one.percent <= one.high and one.ms > 0 for one in times.values())
 
 
 def test_periodicity_by_hand() -> None:
@@ -87,8 +87,8 @@ def test_periodicity_by_hand() -> None:
 
 
 def test_a_level_line_has_no_trend() -> None:
-    found = room.fit_line(torch.arange(4.0), torch.full((4,), 0.5))
-    assert (found.slope, found.error, found.p) == (0.0, 0.0, 1.0)
+    fit = room.fit_line(torch.arange(4.0), torch.full((4,), 0.5))
+    assert (fit.slope, fit.error, fit.p) == (0.0, 0.0, 1.0)
 
 
 def test_ends_must_have_been_judged(tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ def test_who_is_a_ticket() -> None:
     good = TrainedScheme("10|01", 59.0, 61.0, 110, 10.0)
     assert all(ticket_verdict(good, full, shared=False).values())
     worse = TrainedScheme("10|00", 63.0, 60.9, 105, 21.0)
-    found = ticket_verdict(worse, full, shared=False)
-    assert (found["faster"], found["as_accurate"], found["ticket"]) == (False, False, False)
+    verdict = ticket_verdict(worse, full, shared=False)
+    assert (verdict["faster"], verdict["as_accurate"], verdict["ticket"]) == (False, False, False)
     assert choose_schemes([good, worse]) is worse  # the validation split chooses
     assert not ticket_verdict(full, full, shared=True)["ticket"]
     level = TrainedScheme("10|01", 59.0, 61.0, 120, 10.0)  # stages share modules, and each still has its own

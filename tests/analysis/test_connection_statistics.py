@@ -17,12 +17,12 @@ ALONE = {
 
 
 def test_correlations_tell_random_schemes_from_all() -> None:
-    found = statistics.correlations({"a": {"00": 0.1, "01": 0.2, "10": 0.4, "11": 0.3}}, ALONE, ["00", "01", "11"])
-    assert found["random"]["schemes"] == 3
-    assert found["all"]["schemes"] == 4
-    assert found["random"]["a"]["pearson"] == pytest.approx(pearsonr([0.1, 0.2, 0.3], [21, 24, 24]).statistic)
-    assert found["all"]["a"]["spearman"] == pytest.approx(0.9486833)  # ranks 1 2 4 3 and 1 2.5 4 2.5
-    assert (found["random"]["lowest"], found["random"]["highest"]) == (21.0, 24.0)
+    tables = statistics.correlations({"a": {"00": 0.1, "01": 0.2, "10": 0.4, "11": 0.3}}, ALONE, ["00", "01", "11"])
+    assert tables["random"]["schemes"] == 3
+    assert tables["all"]["schemes"] == 4
+    assert tables["random"]["a"]["pearson"] == pytest.approx(pearsonr([0.1, 0.2, 0.3], [21, 24, 24]).statistic)
+    assert tables["all"]["a"]["spearman"] == pytest.approx(0.9486833)  # ranks 1 2 4 3 and 1 2.5 4 2.5
+    assert (tables["random"]["lowest"], tables["random"]["highest"]) == (21.0, 24.0)
 
 
 def test_progress_by_hand() -> None:

@@ -14,13 +14,13 @@ from supertickets.models.factory import create_spec
 
 def test_describe_takes_tickets_runs_and_recipes(ticket: Ticket, toy_run: Path) -> None:
     for what in (toy_run, toy_run / "ticket"):
-        found = describe(str(what))
-        spec, mask, cost = found.spec, found.mask, found.cost
+        described = describe(str(what))
+        spec, mask, cost = described.spec, described.mask, described.cost
         assert spec == ticket.spec
         assert cost == ticket.cost
         assert mask.keys() == ticket.mask.keys()
-    found = describe("digits")
-    spec, mask, cost = found.spec, found.mask, found.cost
+    described = describe("digits")
+    spec, mask, cost = described.spec, described.mask, described.cost
     assert spec == create_spec("hrnet_tiny", in_channels=1)
     assert not mask
     assert cost == count(spec)

@@ -25,12 +25,12 @@ def row(ratio: float, seed: int, macs: float, score: float, recipe: str = "r") -
 
 def test_summary_by_hand() -> None:
     """1, 2, 3, 6: mean 3, squares of distances 4 + 1 + 0 + 9 = 14 over n - 1 = 3, and over 4 seeds half as much."""
-    found = summarize([1, 2, 3, 6])
-    assert found is not None
-    assert (found.mean, found.count) == (3, 4)
-    assert found.deviation == pytest.approx((14 / 3) ** 0.5)
-    assert found.error == pytest.approx((14 / 3) ** 0.5 / 2)
-    assert str(found) == "3.00 ± 2.16"
+    summary = summarize([1, 2, 3, 6])
+    assert summary is not None
+    assert (summary.mean, summary.count) == (3, 4)
+    assert summary.deviation == pytest.approx((14 / 3) ** 0.5)
+    assert summary.error == pytest.approx((14 / 3) ** 0.5 / 2)
+    assert str(summary) == "3.00 ± 2.16"
     single = summarize([5.0])
     assert single is not None
     assert (str(single), single.error) == ("5.00", None)
@@ -41,10 +41,10 @@ def test_pairs_are_of_one_seed_and_ratio() -> None:
     """Seeds differ by 10 points, methods by 1 and 3: the deviation is that of the differences."""
     ours = [row(0.5, 0, 1, 81), row(0.5, 1, 1, 93), row(0.5, 2, 1, 50)]
     theirs = [row(0.5, 0, 1, 80), row(0.5, 1, 1, 90), row(0.8, 2, 1, 10)]
-    found = paired_differences(ours, theirs, "score")
-    assert found is not None
-    assert (found.mean, found.count) == (2, 2)
-    assert found.deviation == pytest.approx(2**0.5)
+    summary = paired_differences(ours, theirs, "score")
+    assert summary is not None
+    assert (summary.mean, summary.count) == (2, 2)
+    assert summary.deviation == pytest.approx(2**0.5)
     dense = [row(0.0, 0, 9, 85)]
     assert paired_differences(ours, dense, "score") == summarize([-4])
     assert paired_differences(ours, [row(0.5, 0, 1, 1, recipe="other")], "score") is None

@@ -38,8 +38,8 @@ def test_the_architecture_has_a_row_per_block(ticket: Ticket) -> None:
 
 
 def test_a_network_without_a_mask_has_no_columns_for_one() -> None:
-    found = describe("cityscapes")
-    spec, mask, cost = found.spec, found.mask, found.cost
+    described = describe("cityscapes")
+    spec, mask, cost = described.spec, described.mask, described.cost
     said = text(architecture_table(spec, mask, cost), width=80)
     assert "density" not in said
     assert "…" not in said

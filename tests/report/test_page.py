@@ -97,13 +97,13 @@ def read(path: Path) -> Page:
 
 def tables_of(markdown: str) -> list[list[list[str]]]:
     """Tables of a Markdown page, without their rules."""
-    found: list[list[list[str]]] = [[]]
+    tables: list[list[list[str]]] = [[]]
     for line in markdown.splitlines():
         if line.startswith("|"):
-            found[-1].append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
-        elif found[-1]:
-            found.append([])
-    return [[row for i, row in enumerate(rows) if i != 1] for rows in found if rows]
+            tables[-1].append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+        elif tables[-1]:
+            tables.append([])
+    return [[row for i, row in enumerate(rows) if i != 1] for rows in tables if rows]
 
 
 Swept = Callable[..., Path]
@@ -117,10 +117,10 @@ def swept(tmp_path: Path) -> Swept:
         points = []
         for i, ((method, ratio, seed), score) in enumerate(scores.items()):
             pruned = {"command": "prune", "made": {"criterion": "magnitude"}, "lineage": [SEARCH]}
-            told: dict[str, Any] = pruned if method.startswith("S+P") else {}
-            told["settings"] = {"seed": seed, "prune.ratio": ratio}
+            options: dict[str, Any] = pruned if method.startswith("S+P") else {}
+            options["settings"] = {"seed": seed, "prune.ratio": ratio}
             cost = (macs or {}).get((method, ratio), 1000 + i)
-            write_run(tmp_path / "sweep" / f"k{i}", scores=score, masked_macs=cost, **told)
+            write_run(tmp_path / "sweep" / f"k{i}", scores=score, masked_macs=cost, **options)
             points.append((method, ratio, seed, f"k{i}"))
         return write_points(tmp_path / "sweep", points)
 
@@ -227,24 +227,24 @@ def test_the_command_refuses_in_one_line(cli: Cli, tmp_path: Path) -> None:
         ((tmp_path,), "neither a run nor a sweep"),
         ((run, "--out", tmp_path / "file"), "choose another --out"),
     ):
-        found = cli("report", *words)
-        assert (found.status, found.out, found.err.count("\n")) == (2, "", 1)
-        assert said in found.err
+        outcome = cli("report", *words)
+        assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+        assert said in outcome.err
 
 
 def test_a_single_run(cli: Cli, quick_run: Path, tmp_path: Path) -> None:
     """Its figures, curves, layers and units, unfolded; as JSON the command tells where."""
     run = Path(shutil.copytree(quick_run, tmp_path / "run"))
-    found = cli("report", run, "--json")
-    assert found.status == 0, found.err
-    told = json.loads(found.out)
-    assert told == {
+    outcome = cli("report", run, "--json")
+    assert outcome.status == 0, outcome.err
+    answer = json.loads(outcome.out)
+    assert answer == {
         "html": f"{run}/report/report.html",
         "markdown": f"{run}/report/report.md",
         "runs": 1,
         "left_out": [],
     }
-    page = read(Path(told["html"]))
+    page = read(Path(answer["html"]))
     ticket = tickets.load(run)
     assert page.row("MACs under the mask, per layer", column="") == f"{ticket.cost.masked_macs:,}"
     assert page.row("top1", column="test") == f"{ticket.about['test']['top1']:.4g}"
@@ -254,7 +254,7 @@ def test_a_single_run(cli: Cli, quick_run: Path, tmp_path: Path) -> None:
     names = sorted(path.name for path in (run / "report" / "figures").iterdir())
     assert names == [f"r1-1-{what}.png" for what in ("layers", "loss", "score", "size", "units")]
     for name in names:
-        assert f"(figures/{name})" in Path(told["markdown"]).read_text()
+        assert f"(figures/{name})" in Path(answer["markdown"]).read_text()
         with Image.open(run / "report" / "figures" / name) as image:
             assert image.width > 500
     again = cli("report", run)  # the report in its directory makes a run no other
@@ -262,8 +262,8 @@ def test_a_single_run(cli: Cli, quick_run: Path, tmp_path: Path) -> None:
 
 
 def test_a_sweep_from_end_to_end(cli: Cli, finished_sweep: Path, tmp_path: Path) -> None:
-    found = cli("report", finished_sweep, "--out", tmp_path)
-    assert (found.status, found.err) == (0, "")
+    outcome = cli("report", finished_sweep, "--out", tmp_path)
+    assert (outcome.status, outcome.err) == (0, "")
     page = read(tmp_path / "report.html")
     with (finished_sweep / "results.csv").open() as stream:
         rows = list(csv.DictReader(stream))

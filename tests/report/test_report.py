@@ -40,10 +40,10 @@ DRAWN = SEARCH | {"sparsity": 0.9}
 PRUNED = SEARCH | {"command": "prune", "recipe": "digits-pruned", "samples": 0, "sparsity": 0.9, "criterion": "snip"}
 
 
-def record(folder: Path, *given: Any, **told: Any) -> dict[str, Any]:
+def record(folder: Path, *given: Any, **settings: Any) -> dict[str, Any]:
     """The record of a run that is written for it."""
-    found: dict[str, Any] = json.loads((write_run(folder, *given, **told) / "run.json").read_text())
-    return found
+    about: dict[str, Any] = json.loads((write_run(folder, *given, **settings) / "run.json").read_text())
+    return about
 
 
 def sweep(root: Path) -> Path:
@@ -64,13 +64,13 @@ def sweep(root: Path) -> Path:
         lineage = [SEARCH | {"seed": seed}]
         for ratio, macs, score in ((0.5, 1_000_000, 90.0), (0.8, 10_000, 65.0 + 6 * seed)):
             key = f"pruned{ratio}{seed}"
-            told: dict[str, Any] = {"settings": {**common, "prune.ratio": ratio}, "name": "digits-pruned"}
-            told |= {"parent": f"search{seed}", "lineage": lineage, "made": {"criterion": "magnitude"}}
-            write_run(root / key, "prune", scores=score, masked_macs=macs, samples=0, seconds=1.0, **told)
+            settings: dict[str, Any] = {"settings": {**common, "prune.ratio": ratio}, "name": "digits-pruned"}
+            settings |= {"parent": f"search{seed}", "lineage": lineage, "made": {"criterion": "magnitude"}}
+            write_run(root / key, "prune", scores=score, masked_macs=macs, samples=0, seconds=1.0, **settings)
             points.append(("S+P", ratio, seed, key))
-            told |= {"parent": key, "lineage": [*lineage, PRUNED], "made": {}, "name": "digits-pruned-retrained"}
-            told["settings"] = {**common, "prune.ratio": 0.0, "epochs": 5}
-            write_run(root / f"{key}-again", "retrain", scores=score + 1, masked_macs=macs, samples=50, **told)
+            settings |= {"parent": key, "lineage": [*lineage, PRUNED], "made": {}, "name": "digits-pruned-retrained"}
+            settings["settings"] = {**common, "prune.ratio": 0.0, "epochs": 5}
+            write_run(root / f"{key}-again", "retrain", scores=score + 1, masked_macs=macs, samples=50, **settings)
             points.append(("S+P + retrain", ratio, seed, f"{key}-again"))
     return write_points(root, points)
 
@@ -85,7 +85,7 @@ def compared(tmp_path: Path) -> Comparison:
 
 
 @pytest.mark.parametrize(
-    ("told", "name", "way"),
+    ("settings", "name", "way"),
     [
         ({"command": "train"}, "dense", "other"),
         ({"settings": {"prune.ratio": 0.0}}, "search only", "other"),
@@ -122,8 +122,8 @@ def compared(tmp_path: Path) -> Comparison:
         ),
     ],
 )
-def test_what_a_run_is_called_and_is(tmp_path: Path, told: dict[str, Any], name: str, way: str) -> None:
-    about = record(tmp_path / "run", **told)
+def test_what_a_run_is_called_and_is(tmp_path: Path, settings: dict[str, Any], name: str, way: str) -> None:
+    about = record(tmp_path / "run", **settings)
     assert (method_name(about), role_of(about).way) == (name, way)
     assert role_of(about).retrained == name.endswith("retrain")
     assert recipe_name(about) == "digits"
@@ -169,12 +169,12 @@ def test_commands_by_hand(tmp_path: Path) -> None:
     assert command_of(pruned, "out") == said
     said = "supertickets prune 'a b' --ratio 0.8 --criterion snip --batches 10 --out out"
     assert command_of(pruned, "out", "a b", alone=False) == said
-    told = {
+    settings = {
         "lineage": [DRAWN | {"recipe": "mnist"}],
         "name": "digits-from-mnist",
         "made": {"head": {"kind": "inherited"}},
     }
-    moved = record(tmp_path / "e", "transfer", **told)
+    moved = record(tmp_path / "e", "transfer", **settings)
     assert command_of(moved, "out") == "supertickets transfer TICKET digits --head HEAD --seed 0 --out out"
     again = record(tmp_path / "f", "retrain", lineage=[DRAWN], settings={"epochs": 7, "optimizer.lr": 0.01})
     assert command_of(again, "out") == "supertickets retrain TICKET --epochs 7 --optimizer.lr 0.01 --out out"
@@ -296,20 +296,20 @@ def test_the_way_to_a_single_ticket_is_told_by_its_lineage(tmp_path: Path) -> No
 
 def test_a_pair_by_hand(compared: Comparison) -> None:
     """At 10 k MACs two-in-one is half way, at 70 and 75; it reaches 65 after 1/4 and 71 after 3/10 of the way."""
-    found = compare_methods(compared, "two-in-one", "S+P")
-    dear, cheap = found.at
+    pair = compare_methods(compared, "two-in-one", "S+P")
+    dear, cheap = pair.at
     assert (cheap.ratio, cheap.cost, cheap.score) == (0.8, 10_000, 68)
     assert cheap.gain == summarize([70 - 65, 75 - 71])
     assert cheap.saved is not None
     assert cheap.saved.mean == pytest.approx(1 - (1000 * 100**0.25 + 1000 * 100**0.3) / 2 / 10_000)
     assert (dear.gain, dear.saved) == (None, None)  # a million MACs are beyond the curve
-    assert found.paired == {0.5: summarize([-10, -5]), 0.8: summarize([-5, -6])}
+    assert pair.paired == {0.5: summarize([-10, -5]), 0.8: summarize([-5, -6])}
     assert reference_method(compared) == "S+P"
 
 
 def test_claims_are_found_by_what_methods_are(compared: Comparison) -> None:
-    told = [(claim.text.split()[0], [(p.ours, p.theirs) for p in claim.pairs]) for claim in check_claims(compared)]
-    assert told == [
+    claimed = [(claim.text.split()[0], [(p.ours, p.theirs) for p in claim.pairs]) for claim in check_claims(compared)]
+    assert claimed == [
         ("Two-in-one", [("two-in-one", "S+P")]),
         ("Two-in-one", [("two-in-one", "S+P + retrain")]),
     ]
@@ -333,8 +333,8 @@ def test_progressive_pruning_and_reactivation_are_asked_about(tmp_path: Path) ->
     for name, (progressive, back) in ways.items():
         write_run(tmp_path / name, settings={"prune.progressive": progressive, "prune.reactivate": back})
     (comparison,) = collect([write_points(tmp_path, [(name, 0.9, 0, name) for name in ways])]).comparisons
-    told = {claim.text.split()[0]: {(p.ours, p.theirs) for p in claim.pairs} for claim in check_claims(comparison)}
-    assert told == {
+    claimed = {claim.text.split()[0]: {(p.ours, p.theirs) for p in claim.pairs} for claim in check_claims(comparison)}
+    assert claimed == {
         "Progressive": {("PP", "plain"), ("PP + IR-S", "IR-S")},
         "Reactivation": {("IR-S", "plain"), ("IR-S", "IR-P"), ("IR-P", "plain"), ("PP + IR-S", "PP")},
     }
@@ -373,10 +373,10 @@ def test_of_errors_less_is_better(tmp_path: Path) -> None:
     assert (comparison.metric.display_name, comparison.metric.unit) == ("MAE", "")
     front = choose_front(method_means(comparison, "masked_macs"), comparison.metric.sign)
     assert [point.score.mean for point in front] == [8, 5]
-    found = compare_methods(comparison, "ours", "theirs")
-    assert found.paired == {0.2: summarize([4])}
-    assert [at.gain for at in found.at] == [summarize([4])]
-    assert claim_verdict(Claim("x", (found,))).startswith("Better in 1 of 1")
+    pair = compare_methods(comparison, "ours", "theirs")
+    assert pair.paired == {0.2: summarize([4])}
+    assert [at.gain for at in pair.at] == [summarize([4])]
+    assert claim_verdict(Claim("x", (pair,))).startswith("Better in 1 of 1")
 
 
 def test_runs_are_shown_from_the_middle(compared: Comparison) -> None:
@@ -397,16 +397,16 @@ def test_runs_are_shown_from_the_middle(compared: Comparison) -> None:
 
 def test_units_by_place_add_up() -> None:
     spec = create_spec("hrnet_tiny", in_channels=1)
-    found = count_units(spec)
-    assert {place for place, _ in found} >= {"stage 1", "fuse 2", "head"}
+    units_by_place = count_units(spec)
+    assert {place for place, _ in units_by_place} >= {"stage 1", "fuse 2", "head"}
     full = spec.full_units()
-    assert sum(left[0] for left, _ in found.values()) == sum(units.hidden[0] for units in full.values())
-    assert sum(left[-1] for left, _ in found.values()) == sum(units.tokens for units in full.values())
+    assert sum(left[0] for left, _ in units_by_place.values()) == sum(units.hidden[0] for units in full.values())
+    assert sum(left[-1] for left, _ in units_by_place.values()) == sum(units.tokens for units in full.values())
     halved = {name: dataclasses.replace(units, hidden=(1, *units.hidden[1:])) for name, units in full.items()}
     cut = count_units(dataclasses.replace(spec, units=halved))
     blocks = [name for name in full if name.startswith("s1_b0_")]
     assert cut["stage 2", 1][0][0] == len(blocks)
-    assert cut["stage 2", 1][1] == found["stage 2", 1][1]
+    assert cut["stage 2", 1][1] == units_by_place["stage 2", 1][1]
 
 
 # Latency --------------------------------------------------------------------------------------------------------------
@@ -422,8 +422,8 @@ def test_latencies_are_kept_and_found_again(tmp_path: Path, monkeypatch: pytest.
 
     def timed(tickets: dict[str, Path], repeats: int) -> Bench:
         assert tickets == {"one": root / "k0", "two": root / "k2"}
-        found = {f"{n}/{r}": Latency(len(n + r), 1, 9) for n in tickets for r in latency.RUNTIMES}
-        return Bench("a processor", 1, 1, found)
+        latencies = {f"{n}/{r}": Latency(len(n + r), 1, 9) for n in tickets for r in latency.RUNTIMES}
+        return Bench("a processor", 1, 1, latencies)
 
     monkeypatch.setattr(latency, "bench", timed)
     monkeypatch.setattr(latency, "load", lambda folder: folder)

@@ -53,15 +53,15 @@ def expected(plan: Plan, finished_sweep: Path) -> list[dict[str, Any]]:
     return without_clock(result_rows(plan.points, finished_sweep))
 
 
-def without_clock(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in found]
+def without_clock(rows_of_sweep: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows_of_sweep]
 
 
 def run(plan: Plan, root: Path, engine: Engine) -> tuple[list[dict[str, Any]], str]:
     """Results without the clock, and what was said of progress."""
     console = Console(file=io.StringIO(), width=200)
-    found = run_sweep(plan, root, engine, None, console)
-    return without_clock(found), console.file.getvalue()  # type: ignore[attr-defined]
+    results = run_sweep(plan, root, engine, None, console)
+    return without_clock(results), console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def in_mid_run(root: Path, act: Callable[[Path, int], None]) -> threading.Thread:
@@ -116,14 +116,14 @@ def test_an_attempt_is_a_worker_process_as_a_call(
     """The log has what it says, nothing is printed; a second attempt finds it done; an error is its last line."""
     monkeypatch.chdir(tmp_path)
     (job,) = plan.jobs
-    root, told = tmp_path / "sweep", job.to_json()
+    root, data = tmp_path / "sweep", job.to_json()
     known = mark_directory(root)
-    status, said = attempt_job(told, str(root), known, str(tmp_path), 1)
+    status, said = attempt_job(data, str(root), known, str(tmp_path), 1)
     assert (status, "epoch   4/4" in said) == (0, True)
     assert (root / job.key / "log.txt").read_text().endswith(said)
     assert without_clock(result_rows(plan.points, root)) == expected
-    assert attempt_job(told, str(root), known, str(tmp_path), 1) == (0, "")
-    wrong = {**told, "recipe": {**told["recipe"], "device": "cuda:99"}}
+    assert attempt_job(data, str(root), known, str(tmp_path), 1) == (0, "")
+    wrong = {**data, "recipe": {**data["recipe"], "device": "cuda:99"}}
     status, said = attempt_job(wrong, str(root), known, str(tmp_path), 1)
     assert status == 2
     assert said.startswith("error: device cuda:99")
@@ -149,9 +149,9 @@ def test_a_machine_that_does_not_see_the_directory(plan: Plan, tmp_path: Path) -
 def assert_a_killed_worker_is_taken_up(plan: Plan, root: Path, engine: Engine, expected: list[dict[str, Any]]) -> None:
     """Once, from its checkpoint, with the results of a run that nothing disturbed."""
     killer = in_mid_run(root, kill)
-    found, said = run(plan, root, engine)
+    results, said = run(plan, root, engine)
     killer.join(1)
-    assert found == expected
+    assert results == expected
     assert went_on(root) == [plan.jobs[0].key]
     assert said.strip().splitlines()[-1] == "1 of 1 jobs done, 0 running, 1 taken up again"
 
@@ -209,8 +209,8 @@ def test_slurm_cancels_with_a_checkpoint(plan: Plan, expected: list[dict[str, An
     for line in ("time=120", "partition=gpu", "cpus-per-task=3", "gpus-per-node=1", "no-requeue"):
         assert f"#SBATCH --{line}\n" in text
     assert "export OMP_NUM_THREADS=2" in text
-    found, said = run(plan, root, SlurmWorkers(root, words="time=5"))
-    assert found == expected
+    results, said = run(plan, root, SlurmWorkers(root, words="time=5"))
+    assert results == expected
     assert went_on(root) == [job.key]
     assert said.strip().splitlines()[-1] == "1 of 1 jobs done, 0 running"
 
@@ -337,7 +337,7 @@ def test_the_cluster_that_there_is(own_ray: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.usefixtures("own_ray")
 @pytest.mark.parametrize(
-    ("end", "kind", "told"),
+    ("end", "kind", "message"),
     [
         ((0, ""), None, ""),
         ((2, "so far so good\nerror: no such data\n"), UserError, "^no such data$"),
@@ -352,7 +352,7 @@ def test_the_cluster_that_there_is(own_ray: Path, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_ends_of_ray_tasks(
-    plan: Plan, end: Any, kind: type[Exception] | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, end: Any, kind: type[Exception] | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", fake := FakeRay(CPU=1))
     future = RayWorkers(tmp_path).submit(plan.jobs[0])
@@ -361,7 +361,7 @@ def test_ends_of_ray_tasks(
     if kind is None:
         assert future.result() is None
         return
-    with pytest.raises(kind, match=told):
+    with pytest.raises(kind, match=message):
         future.result()
 
 
@@ -386,8 +386,8 @@ def test_ray_on_two_nodes(
         def disturb() -> None:
             in_mid_run(root, lambda folder, pid: killed.append(folder.name) or kill(folder, pid)).join()  # type: ignore[func-returns-value]
             while True:  # until the second node has a job in mid-run that was not killed
-                for told in root.glob("*/worker.json"):
-                    folder, pid = told.parent, json.loads(told.read_text())["pid"]
+                for worker in root.glob("*/worker.json"):
+                    folder, pid = worker.parent, json.loads(worker.read_text())["pid"]
                     done = (folder / "result.json").exists()
                     if not done and (folder / "events.jsonl").exists() and raylet in ancestors(pid):
                         cluster.remove_node(second, allow_graceful=False)
@@ -397,13 +397,13 @@ def test_ray_on_two_nodes(
 
         disturber = threading.Thread(target=disturb, daemon=True)
         disturber.start()
-        found, said = run(plan, root, RayWorkers(root))
+        results, said = run(plan, root, RayWorkers(root))
         disturber.join(1)
         assert len(killed) == 2
         for job in plan.jobs:
             run_job(job, tmp_path / "undisturbed")
-        assert found == without_clock(result_rows(plan.points, tmp_path / "undisturbed"))
-        assert len(found) == 12
+        assert results == without_clock(result_rows(plan.points, tmp_path / "undisturbed"))
+        assert len(results) == 12
         assert sorted(went_on(root)) == sorted(killed)
         assert said.strip().splitlines()[-1] == "14 of 14 jobs done, 0 running, 2 taken up again"
 

@@ -167,7 +167,7 @@ def test_without_forks(tmp_path: Path) -> None:
     """Where a process cannot be forked, a job is a fresh one, which is told the same."""
     wanted = job("--device", "cuda:99")
     log, _ = start_log(tmp_path, wanted)
-    told = {"job": wanted.to_json(), "root": str(tmp_path), "directory": "none", "threads": 1, "environment": {}}
-    ran = subprocess.run([sys.executable, "-m", rooms.__name__, "job", json.dumps(told)], check=False)
+    request = {"job": wanted.to_json(), "root": str(tmp_path), "directory": "none", "threads": 1, "environment": {}}
+    ran = subprocess.run([sys.executable, "-m", rooms.__name__, "job", json.dumps(request)], check=False)
     assert ran.returncode == 2
     assert log.read_text().startswith("error: device cuda:99")

@@ -32,9 +32,9 @@ SMALL = {"epochs": 10, "search": {"interval": 4, "last_epoch": 8}, "prune": {"in
 def file(tmp_path: Path) -> Callable[..., Path]:
     """Writes a sweep's file."""
 
-    def write(**told: Any) -> Path:
+    def write(**settings: Any) -> Path:
         path = tmp_path / "sweep.yaml"
-        path.write_text(yaml.safe_dump({"recipe": "digits", "settings": SMALL, **told}, sort_keys=False))
+        path.write_text(yaml.safe_dump({"recipe": "digits", "settings": SMALL, **settings}, sort_keys=False))
         return path
 
     return write
@@ -45,16 +45,16 @@ def drawing(**prune: Any) -> Job:
     return Job(command="draw", recipe=Recipe(epochs=10, search=search, prune=PruneSettings(**prune)))
 
 
-def told(plan: Plan) -> list[tuple[str, float | None, int | None, str | None]]:
+def list_jobs(plan: Plan) -> list[tuple[str, float | None, int | None, str | None]]:
     """Jobs as (command, ratio of its recipe, until, command of its parent and where that ends)."""
     jobs = {job.key: job for job in plan.jobs}
-    found = []
+    jobs = []
     for job in plan.jobs:
         parent = None if job.parent is None else jobs[job.parent]
         from_ = None if parent is None else f"{parent.command} {parent.options.get('until', '')}".strip()
         ratio = job.options.get("ratio") if job.recipe is None else job.recipe.prune.ratio
-        found.append((job.command, ratio, job.options.get("until"), from_))
-    return found
+        jobs.append((job.command, ratio, job.options.get("until"), from_))
+    return jobs
 
 
 # What a file becomes --------------------------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ def told(plan: Plan) -> list[tuple[str, float | None, int | None, str | None]]:
 def test_progressive_draws_share_a_tree_by_hand(file: Callable[..., Path]) -> None:
     """Ratios grow by 10% per epoch: 20% stops after epoch 2, 50% after epoch 5, so that they part there."""
     plan = read_sweep(file(ratios=[0.2, 0.5, 0.8], methods={"two-in-one": {}}))
-    assert told(plan) == [
+    assert list_jobs(plan) == [
         ("trunk", 0.2, 2, None),
         ("draw", 0.2, None, "trunk 2"),
         ("trunk", 0.5, 5, "trunk 2"),
@@ -311,10 +311,10 @@ def test_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command(cli: Cli, sweep_file: Path, finished_sweep: Path, tmp_path: Path) -> None:
     planned = cli("sweep", sweep_file, "--plan")
     assert planned.out.strip().endswith("3 results by 4 jobs")
-    found = cli("sweep", sweep_file, "--out", finished_sweep, "--json")
-    assert found.status == 0, found.err
-    assert "4 of 4 jobs done (4 before)" in found.err
-    rows = json.loads(found.out)
+    outcome = cli("sweep", sweep_file, "--out", finished_sweep, "--json")
+    assert outcome.status == 0, outcome.err
+    assert "4 of 4 jobs done (4 before)" in outcome.err
+    rows = json.loads(outcome.out)
     names = ["two-in-one", "S+P", "S+P + retrain"]
     with (finished_sweep / "results.csv").open() as stream:
         assert [row["method"] for row in csv.DictReader(stream)] == [row["method"] for row in rows] == names
@@ -357,11 +357,11 @@ def test_a_shipped_sweep_takes_recipe_ratios_and_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "message"),
     [("ablaton", "did you mean 'ablation'"), ("no.yaml", "no.yaml does not exist"), ("ablation", "--recipe")],
 )
-def test_sweeps_that_are_not_there_are_told(source: str, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_sweeps_that_are_not_there_are_told(source: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         read_sweep(source)
 
 

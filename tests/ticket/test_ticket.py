@@ -161,8 +161,8 @@ def test_the_scores_are_those_of_the_test_split(ticket: Ticket) -> None:
         scores = ticket.module(splits.preprocessing(data.images)).detach()
         hits = (scores.argmax(1) == data.labels).double().mean()
         assert ticket.about[split]["top1"] == pytest.approx(100 * float(hits))
-        found = evaluate_ticket(ticket, split=split)
-        assert found == pytest.approx(ticket.about[split], rel=1e-5)
+        scores = evaluate_ticket(ticket, split=split)
+        assert scores == pytest.approx(ticket.about[split], rel=1e-5)
     assert ticket.about["test"]["top1"] > 15  # better than chance, so that equal figures mean something
 
 
@@ -193,11 +193,11 @@ def test_images_in_memory_and_in_files_are_predicted_alike(ticket: Ticket, tmp_p
     for i, pil_image in enumerate(image_list):
         paths.append(tmp_path / f"{i}.png")
         pil_image.save(paths[-1])
-    found = ticket.predict(image_list)
-    assert ticket.predict(paths) == found
-    assert [name for name, _ in ticket.predict([str(paths[3])])[0]] == [name for name, _ in found[3]]
+    predicted = ticket.predict(image_list)
+    assert ticket.predict(paths) == predicted
+    assert [name for name, _ in ticket.predict([str(paths[3])])[0]] == [name for name, _ in predicted[3]]
     shares = ticket.module(ticket.preprocessing(test.images[:12])).detach().softmax(1)
-    for row, share in zip(found, shares, strict=True):
+    for row, share in zip(predicted, shares, strict=True):
         assert len(row) == 5
         assert row[0][0] == ticket.classes[int(share.argmax())]
         assert [p for _, p in row] == sorted((p for _, p in row), reverse=True)

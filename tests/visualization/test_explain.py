@@ -54,17 +54,17 @@ def test_a_page_has_a_column_for_each_ticket() -> None:
 def test_what_a_ticket_says_and_sees(ticket: Ticket, digits: list[Path]) -> None:
     for path in digits:
         with Image.open(path) as image:
-            found = explain("a", ticket, ticket.module, image)
+            explanation = explain("a", ticket, ticket.module, image)
             other = explain("a", ticket, ticket.module, image, "7")
             said = dict(ticket.predict([image])[0])
         scores, heat = grad_cam(ticket.module, ticket.prepare(path), 7)
-        assert (found.name, found.predicted) == (next(iter(said)), next(iter(said)))
-        assert found.probability == pytest.approx(said[found.name], rel=1e-5)
-        assert (other.name, other.predicted) == ("7", found.predicted)
+        assert (explanation.name, explanation.predicted) == (next(iter(said)), next(iter(said)))
+        assert explanation.probability == pytest.approx(said[explanation.name], rel=1e-5)
+        assert (other.name, other.predicted) == ("7", explanation.predicted)
         assert other.probability == pytest.approx(float(scores.softmax(0)[7]), rel=1e-5)
         assert np.array_equal(other.heat, heat.numpy())
-        assert "branches" in found.network
-    assert found.image.size == (280, 140)
+        assert "branches" in explanation.network
+    assert explanation.image.size == (280, 140)
 
 
 def test_only_what_the_network_saw_is_under_the_map(ticket: Ticket) -> None:
@@ -76,14 +76,14 @@ def test_only_what_the_network_saw_is_under_the_map(ticket: Ticket) -> None:
 
 
 def test_other_tasks_and_classes_are_refused(ticket: Ticket, tmp_path: Path, digits: list[Path]) -> None:
-    def told(other: Ticket, name: str | None = None) -> str:
+    def error_of(other: Ticket, name: str | None = None) -> str:
         with pytest.raises(UserError) as error:
             list(explain_images([("x", ticket), ("y", other)], digits, tmp_path / "out", name))
         return str(error.value)
 
     assert isinstance(ticket.spec, HRNetSpec)
-    assert "ticket y is for segmentation" in told(replace(ticket, spec=replace(ticket.spec, head="segmentation")))
-    assert "ticket y has no class '3'; did you mean '33'" in told(
+    assert "ticket y is for segmentation" in error_of(replace(ticket, spec=replace(ticket.spec, head="segmentation")))
+    assert "ticket y has no class '3'; did you mean '33'" in error_of(
         replace(ticket, classes=("33", "44", *"56789abc")), "3"
     )
     assert not (tmp_path / "out").exists()
@@ -91,9 +91,9 @@ def test_other_tasks_and_classes_are_refused(ticket: Ticket, tmp_path: Path, dig
 
 def test_the_command(cli: Cli, toy_run: Path, quick_run: Path, digits: list[Path], tmp_path: Path) -> None:
     words = ("explain", toy_run, *digits, "--beside", quick_run, toy_run / "ticket", "--save", tmp_path / "new" / "out")
-    found = cli(*words, "--json")
-    assert (found.status, found.err) == (0, "")
-    rows = json.loads(found.out)
+    outcome = cli(*words, "--json")
+    assert (outcome.status, outcome.err) == (0, "")
+    rows = json.loads(outcome.out)
     assert [row["image"] for row in rows] == list(map(str, digits))
     for row in rows:
         assert row["file"] == str(tmp_path / "new" / "out" / Path(row["image"]).name)
@@ -119,7 +119,7 @@ def test_the_command_passes_over_what_it_cannot_read(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "0.png").write_bytes(digits[0].read_bytes()[:40])
-    found = cli("explain", toy_run, tmp_path)
-    assert found.status == 2
-    assert found.err.startswith(f"error: {tmp_path / '0.png'} is not a readable image")
+    outcome = cli("explain", toy_run, tmp_path)
+    assert outcome.status == 2
+    assert outcome.err.startswith(f"error: {tmp_path / '0.png'} is not a readable image")
     assert sorted(path.name for path in (tmp_path / "explained").iterdir()) == ["a.png", "b.png"]

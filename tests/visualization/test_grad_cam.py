@@ -46,9 +46,9 @@ def test_heat_by_hand() -> None:
 
 def test_a_tiny_network_by_hand() -> None:
     """The score p q = 3 has the gradients q / 4 = 1/2 and p / 4 = 3/8 at every place; -p has -1/4 and 0."""
-    scores, found = grad_cam(Product(), MAP[None])
+    scores, heat = grad_cam(Product(), MAP[None])
     assert scores.tolist() == [3.0, -1.5]
-    assert found.tolist() == [[2.0, 1.0], [0.75, 2.25]]
+    assert heat.tolist() == [[2.0, 1.0], [0.75, 2.25]]
     assert not grad_cam(Product(), MAP[None], 1)[1].any()
 
 
@@ -65,9 +65,9 @@ def test_a_resnets_heat_is_its_class_activation_map(attention: str | None) -> No
         expected = network(x)[0]
     assert last.shape[-2:] == (4, 6)
     for k in range(5):
-        scores, found = grad_cam(network, x, k)
+        scores, heat = grad_cam(network, x, k)
         torch.testing.assert_close(scores, expected)
-        torch.testing.assert_close(24 * found, cam(network.classifier.weight.detach(), last[0], k))
+        torch.testing.assert_close(24 * heat, cam(network.classifier.weight.detach(), last[0], k))
     best = grad_cam(network, x)[1]
     assert torch.equal(best, grad_cam(network, x, int(expected.argmax()))[1])
     assert any(grad_cam(network, x, k)[1].any() for k in range(5))
@@ -81,10 +81,10 @@ def test_a_supernets_heat_is_its_class_activation_map() -> None:
     network.last_bn.register_forward_hook(lambda *args: seen.append(args[-1].detach().relu()))
     hot = 0
     for k in range(10):
-        found = grad_cam(network, torch.randn(1, 3, 32, 32).double(), k)[1]
+        heat = grad_cam(network, torch.randn(1, 3, 32, 32).double(), k)[1]
         last = seen.pop()[0]
         expected = cam(network.classifier.weight.detach(), last, k)
-        torch.testing.assert_close(last[0].numel() * found, expected)
+        torch.testing.assert_close(last[0].numel() * heat, expected)
         hot += bool(expected.any())
     assert hot
 
@@ -94,8 +94,8 @@ def test_torchvisions_resnet() -> None:
     network = stirred(resnet18(num_classes=4))
     seen: list[Tensor] = []
     network.avgpool.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().clone()))
-    found = grad_cam(network, torch.randn(1, 3, 64, 96).double(), 2)[1]
-    torch.testing.assert_close(6 * found, cam(network.fc.weight.detach(), seen[0][0], 2))
+    heat = grad_cam(network, torch.randn(1, 3, 64, 96).double(), 2)[1]
+    torch.testing.assert_close(6 * heat, cam(network.fc.weight.detach(), seen[0][0], 2))
 
 
 @pytest.mark.parametrize(
@@ -118,10 +118,10 @@ def test_the_last_map_of_other_families(name: str, size: int, places: tuple[int,
     network = create_supernet(name, image_size=(size, size), num_classes=4).eval()
     before = [p.clone() for p in network.parameters()]
     x = torch.randn(1, 3, size, size)
-    scores, found = grad_cam(network, x)
-    assert tuple(found.shape) == places
-    assert bool((found >= 0).all())
-    assert not found.requires_grad
+    scores, heat = grad_cam(network, x)
+    assert tuple(heat.shape) == places
+    assert bool((heat >= 0).all())
+    assert not heat.requires_grad
     with torch.no_grad():
         torch.testing.assert_close(network(x)[0], scores)
     assert all(p.grad is None and torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
@@ -131,9 +131,9 @@ def test_the_last_map_of_other_families(name: str, size: int, places: tuple[int,
 def test_a_flattened_map_counts_too() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 9, 4))
-    found = grad_cam(network, x := torch.randn(1, 1, 3, 3), 1)[1]
+    heat = grad_cam(network, x := torch.randn(1, 1, 3, 3), 1)[1]
     map_CHW, weight_CHW = network[:2](x)[0], network[3].weight[1].view(2, 3, 3)
-    torch.testing.assert_close(found, weigh_channels(map_CHW, weight_CHW).detach())
+    torch.testing.assert_close(heat, weigh_channels(map_CHW, weight_CHW).detach())
 
 
 def test_networks_without_maps_are_refused() -> None:
