@@ -5,7 +5,7 @@ import sys
 
 
 def command() -> str:
-    """Return this process's command without the folder of its runs, and with DIR for folders of data and released code."""
+    """Return this process's command, with DIR for folders of data and released code, without that of its runs."""
     words, shown = iter(sys.argv), []
     for word in words:
         if word == "--runs":

@@ -19,7 +19,7 @@ def level_of_top(values: Sequence[float], share: float) -> float:
 def correlations(
     qualities: Mapping[str, Mapping[str, float]], alone: Mapping[str, Mapping[str, Any]], random: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the correlations between a scheme's quality with shared weights and its accuracy on test when trained alone.
+    """Return the correlations of quality with shared weights and accuracy on test when trained alone.
 
     Args:
         qualities: Of schemes with shared weights, per pre-training and way to judge.

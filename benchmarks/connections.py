@@ -239,7 +239,7 @@ def of_ratios(runs: Path, words: list[str], name: str, shared: Path | None = Non
 
 
 def search_time(runs: Path, shared: Shared, words: list[str]) -> dict[str, float]:
-    """Time a search by the policy, which judges schemes itself, and a training; check that the table gives the same search."""
+    """Time a search by the policy and a training; check that the table gives the same search."""
     recipe = load_recipe([*shared_words(words, shared.beta, shared.seed), "--connect.steps", str(STEPS)])
     begin = time.perf_counter()
     ticket = search(recipe, runs / f"timed-{int(time.time())}", shared=shared.out)
