@@ -113,7 +113,7 @@ def test_a_batch_in_parts_takes_the_step_of_the_whole_batch(quick_words: list[st
 
 
 def test_gradients_are_clipped_to_their_largest_norm(quick_words: list[str]) -> None:
-    """A step is the learning rate (0.5) times the gradient: clipped it has the same direction, and a length of 0.005."""
+    """A step is the learning rate (0.5) times the gradient: clipped, it has the same direction and length 0.005."""
     free = change_of_weights(quick_words, "--optimizer.clip_norm", "null")
     assert float(free.norm()) > 0.5 * 0.02
     clipped = change_of_weights(quick_words, "--optimizer.clip_norm", "0.01")
