@@ -22,8 +22,8 @@ import torch
 import yaml
 
 import supertickets as st
-from outcome import Cli, Outcome
-from streets import plain, street
+from cli_outcome import Cli, Outcome
+from generate_streets import plain, street
 from supertickets.cli.main import main
 
 torch.set_num_threads(1)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 import supertickets as st
-from outcome import Cli
-from people import NAMES, crowd
-from streets import street
+from cli_outcome import Cli
+from generate_people import NAMES, crowd
+from generate_streets import street
 from supertickets.models import HRNet
 
 # Stem and stages of both supernets, so that features and head of two tickets fit together.

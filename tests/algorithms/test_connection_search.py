@@ -15,8 +15,8 @@ from PIL import Image
 from torch import nn
 
 import supertickets as st
-from outcome import Cli, onnx_file
-from powercut import cut_at_step, cut_before_ticket
+from cli_outcome import Cli, onnx_file
+from simulate_powercut import cut_at_step, cut_before_ticket
 from supertickets import UserError
 from supertickets.algorithms.connection_search import rank_schemes
 from supertickets.algorithms.scheme_evaluator import batch_statistics

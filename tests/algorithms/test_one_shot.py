@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import supertickets as st
-from outcome import Cli
-from powercut import cut_before_ticket
+from cli_outcome import Cli
+from simulate_powercut import cut_before_ticket
 from supertickets import Ticket
 from supertickets.algorithms.one_shot import prune_once
 from supertickets.algorithms.ranking import pruning_ratios

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 import supertickets as st
-from outcome import Cli, onnx_file
-from powercut import cut_at_step
+from cli_outcome import Cli, onnx_file
+from simulate_powercut import cut_at_step
 from supertickets.cost import count
 from supertickets.cost.latency_table import LatencyTable
 from supertickets.cost.operations import list_operations, network_size

@@ -14,8 +14,8 @@ from hypothesis import strategies as some
 from PIL import Image
 
 import supertickets as st
-from outcome import Cli
-from streets import PICTURES, SCENES, plain, scene
+from cli_outcome import Cli
+from generate_streets import PICTURES, SCENES, plain, scene
 from supertickets import Ticket, UserError
 from supertickets.algorithms.transfer import head_settings, join_specs, join_tickets
 from supertickets.config.recipe import Recipe, SupernetSettings

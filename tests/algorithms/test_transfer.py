@@ -15,9 +15,9 @@ from hypothesis import strategies as some
 from PIL import Image
 
 import supertickets as st
-from outcome import Cli
-from powercut import cut_at_step
-from streets import PICTURES, SCENES, scene
+from cli_outcome import Cli
+from generate_streets import PICTURES, SCENES, scene
+from simulate_powercut import cut_at_step
 from supertickets import Ticket, UserError
 from supertickets.algorithms.transfer import check_join, join_specs, join_tickets
 from supertickets.config.recipe import Recipe, SupernetSettings

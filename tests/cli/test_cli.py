@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import supertickets as st
-from outcome import Cli, Outcome
+from cli_outcome import Cli, Outcome
 from supertickets import Ticket
 from supertickets.cli.main import COMMANDS
 from supertickets.config.recipe import DataSettings

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 import supertickets as st
-from crowds import crowds
-from people import SEVENTEEN, crowd
-from streets import published
+from generate_crowds import crowds
+from generate_people import SEVENTEEN, crowd
+from generate_streets import published
 from supertickets.config.recipe import flatten
 from supertickets.data import load_splits
 from supertickets.models import MobileSpec, ResNetSpec

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from mobile_toy import DETECTOR, SPACE
 from supertickets import UserError
 from supertickets.config.search_settings import BudgetSettings
 from supertickets.cost import count
@@ -17,6 +16,7 @@ from supertickets.cost.operations import additive_cost, list_operations, network
 from supertickets.models import Choice, MobileSpec
 from supertickets.models.factory import create_spec
 from supertickets.nas import Space
+from toy_mobile import DETECTOR, SPACE
 
 NOWHERE = Path("none.json")
 

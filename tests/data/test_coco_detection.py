@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from objects import COLORS, NAMES, NUMBERS, image_with_boxes, market
+from generate_objects import COLORS, NAMES, NUMBERS, image_with_boxes, market
 from supertickets import UserError
 from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches, Splits, load_splits

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from people import COLORS, NAMES, crowd, person
+from generate_people import COLORS, NAMES, crowd, person
 from supertickets import UserError
 from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches, Splits, load_splits

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from outcome import Cli
+from cli_outcome import Cli
 from supertickets import UserError
 from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches, ImageFiles, InMemoryImages, Samples, Splits, load_splits

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torchvision import tv_tensors
 
-from streets import COLORS, IGNORED_ROWS, published, scene, street
+from generate_streets import COLORS, IGNORED_ROWS, published, scene, street
 from supertickets import UserError, load_recipe
 from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches, Preprocessing, load_splits

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from crowds import crowds, write_mat
+from generate_crowds import crowds, write_mat
 from supertickets import UserError
 from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches, Preprocessing, load_splits

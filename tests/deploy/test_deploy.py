@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from outcome import onnx_predict
+from cli_outcome import onnx_predict
 from supertickets import Ticket, UserError
 from supertickets.data import Preprocessing
 from supertickets.deploy import Exported, bench, compact, dense_twin, export, reference_twins

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mobile_toy import SPACE
-from outcome import Cli
+from cli_outcome import Cli
 from supertickets import UserError
 from supertickets.cost import count
 from supertickets.cost.latency import Latency
@@ -20,6 +19,7 @@ from supertickets.deploy import measure_latency as latency_table
 from supertickets.deploy import measure_latency_table
 from supertickets.models.op_counter import count_operations
 from supertickets.nas import Space
+from toy_mobile import SPACE
 
 
 def test_line_and_ranks_by_hand() -> None:

@@ -11,13 +11,13 @@ from torch import Tensor
 from torchvision import models
 from torchvision.models.detection.image_list import ImageList
 
-from mobile_toy import DETECTOR, SPACE
 from supertickets import UserError, create_supernet
 from supertickets.cost import count
 from supertickets.models import MobileNetwork, MobileSpec, slice_state_dict
 from supertickets.models.factory import create_spec, spec_from_json
 from supertickets.models.mobile.ssdlite import SSDLite, anchors, map_sides
 from supertickets.nas import Space
+from toy_mobile import DETECTOR, SPACE
 
 CPU = torch.device("cpu")
 

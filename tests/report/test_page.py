@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 import supertickets as tickets
-from outcome import Cli
-from records import write_points, write_run
+from cli_outcome import Cli
 from supertickets.report import write_report
 from supertickets.report.page import Command, Fold, Heading, Link, Table, Text, render_html, render_markdown
+from write_records import write_points, write_run
 
 EMPTY = {"meta", "br"}
 

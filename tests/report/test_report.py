@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from records import write_points, write_run
 from supertickets import UserError
 from supertickets.analysis.statistics import summarize
 from supertickets.config.loading import load_recipe
@@ -34,6 +33,7 @@ from supertickets.report.collect import Comparison, Study, collect
 from supertickets.report.details import example_runs
 from supertickets.report.roles import command_of, identity, method_name, recipe_name, role_of
 from supertickets.report.run_figures import count_units
+from write_records import write_points, write_run
 
 SEARCH = {"command": "draw", "recipe": "digits", "seed": 0, "samples": 100, "sparsity": 0.0}
 DRAWN = SEARCH | {"sparsity": 0.9}

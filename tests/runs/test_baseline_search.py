@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import supertickets as st
-from outcome import Cli
+from cli_outcome import Cli
 from supertickets.cost import count
 from supertickets.runs import api as runs
 from supertickets.runs import baseline_search

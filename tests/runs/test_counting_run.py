@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import supertickets as st
-from crowds import crowds, dots
-from outcome import Cli, onnx_file, onnx_predict
+from cli_outcome import Cli, onnx_file, onnx_predict
+from generate_crowds import crowds, dots
 
 # A supernet of two branches; dots of the images are clear, so that a few epochs see most of them.
 TOY = [

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from torchvision.ops import box_iou
 
 import supertickets as st
-from objects import NAMES, image_with_boxes, market
-from outcome import Cli, onnx_file, onnx_predict
-from powercut import cut_at_step
+from cli_outcome import Cli, onnx_file, onnx_predict
+from generate_objects import NAMES, image_with_boxes, market
+from simulate_powercut import cut_at_step
 from supertickets.config.recipe import flatten
 from supertickets.cost import count
 from supertickets.cost.latency_table import LatencyTable

@@ -11,9 +11,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import supertickets as st
-from outcome import Cli, onnx_file
-from powercut import cut_at_step
-from streets import street
+from cli_outcome import Cli, onnx_file
+from generate_streets import street
+from simulate_powercut import cut_at_step
 from supertickets.cli.tables import architecture_table
 from supertickets.config.recipe import Recipe
 from supertickets.config.schedule import Prune, Reactivate, Recalibrate, Shrink, events, pruning_timeline

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import supertickets as st
-from outcome import Cli, onnx_file
+from cli_outcome import Cli, onnx_file
 from supertickets.models import MobileSpec
 
 _SHORT = """

@@ -15,9 +15,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import supertickets as st
-from outcome import Cli, onnx_file, onnx_predict
-from people import LIMBS, NAMES, crowd, person
-from powercut import cut_at_step
+from cli_outcome import Cli, onnx_file, onnx_predict
+from generate_people import LIMBS, NAMES, crowd, person
+from simulate_powercut import cut_at_step
 from supertickets.data.coco_keypoints import box_matrix
 from supertickets.data.geometry import image_matrix
 from supertickets.tasks import Pose

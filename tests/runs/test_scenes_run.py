@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 import supertickets as st
-from outcome import Cli, onnx_file, onnx_predict
-from streets import COLORS, scene, street
+from cli_outcome import Cli, onnx_file, onnx_predict
+from generate_streets import COLORS, scene, street
 from supertickets.runs.evaluate import evaluate_ticket
 
 TOY = [

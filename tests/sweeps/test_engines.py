@@ -26,7 +26,7 @@ import submitit
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
-from outcome import Cli
+from cli_outcome import Cli
 from supertickets import UserError
 from supertickets.sweeps.engines import EngineOptions, open_engine
 from supertickets.sweeps.local_engine import LocalWorkers

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import supertickets as tickets
-from outcome import Cli
+from cli_outcome import Cli
 from supertickets import Recipe, UserError
 from supertickets.config.loading import list_sweeps
 from supertickets.config.recipe import PruneSettings, SearchSettings

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder
 
-from objects import NAMES, market
+from generate_objects import NAMES, market
 from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches
 from supertickets.data.coco_detection import DetectionDataset, load_coco_detection

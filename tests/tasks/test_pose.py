@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from people import NAMES, crowd
+from generate_people import NAMES, crowd
 from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches
 from supertickets.data.coco_keypoints import PersonDataset, load_coco_keypoints

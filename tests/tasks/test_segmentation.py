@@ -15,7 +15,7 @@ from sklearn.metrics import confusion_matrix, jaccard_score, recall_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from streets import street
+from generate_streets import street
 from supertickets.config.recipe import DataSettings
 from supertickets.data import InMemoryImages, Preprocessing, load_splits
 from supertickets.tasks.segmentation import (

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import supertickets as st
-from powercut import Crash, Cut, cut_at_evaluation, cut_at_step, cut_before_ticket, cut_by
+from simulate_powercut import Crash, Cut, cut_at_evaluation, cut_at_step, cut_before_ticket, cut_by
 from supertickets import load_recipe
 from supertickets.cli.main import main
 from supertickets.training import Reporter, RunDir, state

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from figure_checks import assert_figure
+from check_figures import assert_figure
 from supertickets.visualization.digits_page import draw_digits
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from outcome import Cli
+from cli_outcome import Cli
 from supertickets import Ticket, UserError
 from supertickets.models import HRNetSpec
 from supertickets.visualization.explain import Explanation, compose_page, explain, explain_images, heatmap_overlay

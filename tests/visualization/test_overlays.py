@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from figure_checks import assert_figure
+from check_figures import assert_figure
 from supertickets import Ticket, UserError
 from supertickets.visualization.overlays import predictions
 

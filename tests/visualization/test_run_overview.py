@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from figure_checks import assert_figure
+from check_figures import assert_figure
 from supertickets import Ticket
 from supertickets.visualization.run_overview import draw_run_overview
 

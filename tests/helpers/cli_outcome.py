@@ -1,4 +1,4 @@
-"""What a command line, the example script or an export leaves behind, as tests look at it."""
+"""Outcomes of the command line, of the example script and of exports, as tests look at them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from supertickets.deploy import export
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left behind."""
+    """Status and output of a command."""
 
     status: int
     out: str
@@ -25,14 +25,14 @@ Cli = Callable[..., Outcome]
 
 
 def onnx_file(run: Path, folder: Path) -> Path:
-    """The ONNX file of a run's ticket."""
+    """Return the ONNX file of a run's ticket."""
     made = export(st.load(run), folder / "model.onnx")
     assert made.parity < 1e-4
     return made.path
 
 
 def onnx_predict(model: Path, image: Path) -> Outcome:
-    """Runs the example script on one image."""
-    script = Path(__file__).parents[1] / "examples" / "onnx_predict.py"
+    """Run the example script on one image."""
+    script = Path(__file__).parents[2] / "examples" / "onnx_predict.py"
     ran = subprocess.run([sys.executable, script, model, image], capture_output=True, text=True, check=False)
     return Outcome(ran.returncode, ran.stdout, ran.stderr)

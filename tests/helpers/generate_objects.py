@@ -15,7 +15,7 @@ NUMBERS = (3, 7, 90)  # of the categories, which COCO numbers with gaps
 
 
 def image_with_boxes(seed: int, width: int = 96, height: int = 64) -> tuple[Image.Image, list[list[float]]]:
-    """A dark image with one or two rectangles side by side; rows are class and x, y, width, height."""
+    """Return a dark image with one or two rectangles side by side; rows are class and x, y, width, height."""
     random = np.random.default_rng(seed)
     image = Image.fromarray(random.integers(20, 60, (height, width, 3)).astype(np.uint8))
     pen, objects = ImageDraw.Draw(image), []
@@ -31,7 +31,7 @@ def image_with_boxes(seed: int, width: int = 96, height: int = 64) -> tuple[Imag
 
 
 def market(root: Path, counts: dict[str, int], **size: int) -> Path:
-    """Writes a data set; ``counts`` is by folder, e.g. train2017."""
+    """Write a data set; ``counts`` is by folder, e.g. train2017."""
     seed = 0
     (root / "annotations").mkdir(parents=True, exist_ok=True)
     categories = [{"id": number, "name": name} for number, name in zip(NUMBERS, NAMES, strict=True)]

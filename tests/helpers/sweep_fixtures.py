@@ -23,18 +23,18 @@ class AtOnce:
     root: Path
 
     def submit(self, job: Job) -> Future[None]:
-        """Does a job."""
+        """Do a job."""
         future: Future[None] = Future()
         future.set_result(run_job(job, self.root))
         return future
 
     def close(self) -> None:
-        """There is nothing to stop."""
+        """Do nothing: there is nothing to stop."""
 
 
 @pytest.fixture(scope="session")
 def sweep_file(quick_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A toy sweep over digits: two searches at most, one of them pruned and then trained further."""
+    """Write a toy sweep over digits: two searches at most, one of them pruned and then trained further."""
     methods = {
         "two-in-one": {},
         "S+P": {"prune": "magnitude"},
@@ -48,7 +48,7 @@ def sweep_file(quick_settings: dict[str, Any], tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="session")
 def finished_sweep(sweep_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its directory, done and undisturbed; tests must not change what is in it."""
+    """Run the sweep and return its directory, done and undisturbed; tests must not change what is in it."""
     root = tmp_path_factory.mktemp("finished")
     run_sweep(read_sweep(sweep_file), root, AtOnce(root), None, Console(file=io.StringIO()))
     return root

@@ -1,4 +1,4 @@
-"""What takes the place of a power cut in tests: a run that ends somewhere, without a word and a checkpoint."""
+"""A stand-in for a power cut: a run that ends somewhere, without a word and a checkpoint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Cut = Callable[[], AbstractContextManager[None]]
 
 @contextmanager
 def cut_by(owner: type, method: str, when: Callable[..., bool]) -> Iterator[None]:
-    """Cuts a run off in front of a call of a method; the run must come there.
+    """Cut a run off in front of a call of a method; the run must come there.
 
     Args:
         owner: Whose method.
@@ -39,15 +39,15 @@ def cut_by(owner: type, method: str, when: Callable[..., bool]) -> Iterator[None
 
 
 def cut_at_step(epoch: int, step: int) -> AbstractContextManager[None]:
-    """Cuts a run off behind a step (from 1) of an epoch (from 0), before its checkpoint."""
+    """Cut a run off behind a step (from 1) of an epoch (from 0), before its checkpoint."""
     return cut_by(Reporter, "step", lambda *there: there >= (epoch, step))
 
 
 def cut_at_evaluation(epoch: int) -> AbstractContextManager[None]:
-    """Cuts a run off behind shrink, prune, evaluation and log of an epoch (from 1), before its checkpoint."""
+    """Cut a run off behind shrink, prune, evaluation and log of an epoch (from 1), before its checkpoint."""
     return cut_by(Reporter, "epoch", lambda number, record: number == epoch)
 
 
 def cut_before_ticket() -> AbstractContextManager[None]:
-    """Cuts a run off before its ticket is written."""
+    """Cut a run off before its ticket is written."""
     return cut_by(Ticket, "save_pretrained", lambda folder: True)

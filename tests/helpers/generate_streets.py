@@ -38,7 +38,7 @@ IGNORED_ROWS = 2  # at the lower border of published scenes: the car with the ca
 
 
 def scene(seed: int, height: int = 48, width: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """Sky above a slanted horizon, road below, trees as boxes: the colour of a pixel tells its class."""
+    """Write scenes: sky above a slanted horizon, road below, trees as boxes: the colour of a pixel tells its class."""
     random = np.random.default_rng(seed)
     rows, columns = np.mgrid[:height, :width]
     mask = (rows > height * random.uniform(0.3, 0.7) + columns * random.uniform(-0.2, 0.2)).astype(np.uint8)
@@ -61,7 +61,7 @@ def street(root: Path, counts: dict[str, int], **size: int) -> Path:
 
 
 def plain(root: Path, names: tuple[str, ...] = ("sky", "road", "tree"), each: int = 24) -> Path:
-    """Folders of images whose class is their colour, as in the scenes."""
+    """Write folders of images whose class is their colour, as in the scenes."""
     random = np.random.default_rng(0)
     for color, name in zip(COLORS, names, strict=False):
         (root / name).mkdir(parents=True)
@@ -72,7 +72,7 @@ def plain(root: Path, names: tuple[str, ...] = ("sky", "road", "tree"), each: in
 
 
 def published(root: Path, source: str, counts: dict[str, int], **size: int) -> Path:
-    """Scenes in the layout of a published data set; ``counts`` is by part, as that names them."""
+    """Write scenes in the layout of a published data set; ``counts`` is by part, as that names them."""
     of_image, of_mask, stored = PUBLISHED[source]
     seed = 0
     for part, count in counts.items():

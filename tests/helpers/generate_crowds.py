@@ -11,7 +11,7 @@ from scipy.io import savemat
 
 
 def write_mat(path: Path, points: npt.ArrayLike) -> None:
-    """Writes points as ShanghaiTech's files hold them: image_info[0, 0][0, 0][0]."""
+    """Write points as ShanghaiTech's files hold them: image_info[0, 0][0, 0][0]."""
     marks = np.asarray(points, np.float64).reshape(-1, 2)
     inside = np.empty((1, 1), [("location", object), ("number", object)])
     inside[0, 0] = (marks, np.array([[len(marks)]], np.uint16))
@@ -21,7 +21,7 @@ def write_mat(path: Path, points: npt.ArrayLike) -> None:
 
 
 def dots(seed: int, height: int, width: int, most: int = 20) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
-    """An image, uint8 (height, width, 3), and its points, (N, 2)."""
+    """Return an image, uint8 (height, width, 3), and its points, (N, 2)."""
     random = np.random.default_rng(seed)
     points = random.uniform((2, 2), (width - 2, height - 2), (int(random.integers(4, most)), 2))
     y, x = (side[..., None] + 0.5 for side in np.mgrid[:height, :width])
@@ -31,7 +31,7 @@ def dots(seed: int, height: int, width: int, most: int = 20) -> tuple[npt.NDArra
 
 
 def crowds(root: Path, counts: dict[str, int], truth: str = "ground-truth", height: int = 48, width: int = 64) -> Path:
-    """A part with train_data, test_data and so on; images differ in size by up to 8 pixels."""
+    """Write a part with train_data, test_data and so on; images differ in size by up to 8 pixels."""
     seed = 0
     for split, count in counts.items():
         for name in ("images", truth):

@@ -24,7 +24,7 @@ def write_run(
     made: Mapping[str, Any] | None = None,
     **result: Any,
 ) -> Path:
-    """Writes a finished run without a ticket.
+    """Write a finished run without a ticket.
 
     Args:
         folder: Its directory.
@@ -77,7 +77,7 @@ def _digits() -> str:
 
 
 def write_points(root: Path, points: Sequence[tuple[str, float, int, str]]) -> Path:
-    """Writes what a sweep asks for: (method, ratio, seed, key) of the recipe "digits"."""
+    """Write what a sweep asks for: (method, ratio, seed, key) of the recipe "digits"."""
     root.mkdir(parents=True, exist_ok=True)
     rows = [{"recipe": "digits", "method": m, "ratio": r, "seed": s, "key": key} for m, r, s, key in points]
     (root / "points.json").write_text(json.dumps(rows))

@@ -57,7 +57,7 @@ SEVENTEEN = Body(
 def person(
     seed: int, height: int = 64, width: int = 64, body: Body = FIVE
 ) -> tuple[Image.Image, np.ndarray, list[float]]:
-    """An image of one person, its joints (K, 3), and its box."""
+    """Return an image of one person, its joints (K, 3), and its box."""
     random = np.random.default_rng(seed)
     image = Image.fromarray(random.integers(20, 70, (height, width, 3)).astype(np.uint8))
     tall = random.uniform(0.65, 0.9) * height
@@ -72,7 +72,7 @@ def person(
 
 
 def crowd(root: Path, counts: dict[str, int], body: Body = FIVE, **size: int) -> Path:
-    """Writes a data set of one person per image; ``counts`` is by folder, e.g. train2017."""
+    """Write a data set of one person per image; ``counts`` is by folder, e.g. train2017."""
     seed = 0
     (root / "annotations").mkdir(parents=True, exist_ok=True)
     for folder, count in counts.items():
