@@ -16,6 +16,8 @@ from generate_people import NAMES, crowd
 from generate_streets import street
 from supertickets.models import HRNet
 
+pytestmark = pytest.mark.long
+
 # Stem and stages of both supernets, so that features and head of two tickets fit together.
 DRAWN = [
     *("--supernet.settings.channels", "[[8],[8,12]]", "--supernet.settings.blocks", "[[1],[1,1]]"),

@@ -29,6 +29,8 @@ from supertickets.runs.api import search
 from supertickets.runs.derive import NO_SEARCH_NO_PRUNING
 from supertickets.training import Interrupted, Runtime, evaluate, load_checkpoint, read_events
 
+pytestmark = pytest.mark.long
+
 _SHORT = """
 --threads 1 --epochs 2 --evaluate_every 2 --recalibrate_batches 2 --accumulate 2 --data.batch 32 --data.limit 96
 --supernet.name resnet38 --supernet.settings.attention se --supernet.settings.widths [4,4,8]

@@ -22,6 +22,8 @@ from supertickets.runs.api import search
 from supertickets.runs.derive import NO_SEARCH_NO_PRUNING
 from supertickets.training import load_checkpoint, read_events, restore_state
 
+pytestmark = pytest.mark.long
+
 # Three steps of two networks per epoch, at 8x8 pixels. It learns nothing, but everything happens to it.
 _SHORT = """
 --threads 1 --epochs 4 --evaluate_every 2 --recalibrate_batches 1 --accumulate 2 --ema_decay 0.9

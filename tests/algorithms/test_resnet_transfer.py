@@ -23,6 +23,8 @@ from supertickets.data import Preprocessing
 from supertickets.models import Head, ResNet, ResNetSpec, create_resnet
 from supertickets.models.factory import create_spec
 
+pytestmark = pytest.mark.long
+
 SCHEME = "1010|0110|0001"
 NARROW = {"widths": "[4,8,8]", "ratio": "4"}
 

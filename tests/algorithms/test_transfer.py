@@ -25,6 +25,8 @@ from supertickets.data import Preprocessing
 from supertickets.models import HRNet, HRNetSpec
 from supertickets.models.factory import create_spec
 
+pytestmark = pytest.mark.long
+
 # Stem and stages of all networks here; heads differ by task.
 _STAGES = {
     "channels": "[[8],[8,12]]",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 from rich.table import Table
 
@@ -37,6 +38,7 @@ def test_the_architecture_has_a_row_per_block(ticket: Ticket) -> None:
     assert any(line.split()[:1] == ["classifier"] for line in lines)
 
 
+@pytest.mark.long
 def test_a_network_without_a_mask_has_no_columns_for_one() -> None:
     described = describe("cityscapes")
     spec, mask, cost = described.spec, described.mask, described.cost

@@ -21,6 +21,8 @@ from supertickets.models import MobileSpec, ResNetSpec
 from supertickets.runs.api import search
 from supertickets.training import read_events
 
+pytestmark = pytest.mark.long
+
 # Sizes, epochs, intervals and widths alone; all else is what the recipes say.
 TOY = {
     **{"threads": 1, "epochs": 9, "evaluate_every": 9},

@@ -183,11 +183,13 @@ def test_small_network_agrees_with_pytorchs_counter(tokens: bool, training: bool
     check_against_pytorch(spec, (2, 9, 12), training=training)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("transformer", [True, False])
 def test_paper_network_agrees_with_pytorchs_counter(transformer: bool) -> None:
     check_against_pytorch(create_spec("hrnet_imagenet", transformer=transformer), (3, 32, 32), training=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("head", ["segmentation", "keypoints"])
 def test_dense_head_agrees_with_pytorchs_counter(head: str) -> None:
     spec = create_spec("hrnet_tiny", head=head, expansion=1, tokens=2, grid=2, in_channels=2, last_channels=6)

@@ -74,6 +74,7 @@ def test_operations_hold_all_of_a_network() -> None:
         assert tuple(map(sum, zip(*sizes, strict=True))) == (cost.params, cost.macs)
 
 
+@pytest.mark.long
 def test_a_detector_is_the_last_operation() -> None:
     """It looks at the map in front of the last halving too; both widths may be open."""
     network = DETECTOR.select(some_of(DETECTOR, 1)[0])

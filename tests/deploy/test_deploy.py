@@ -234,6 +234,7 @@ def onnx_file(half_dead: Ticket, tmp_path_factory: pytest.TempPathFactory) -> Ex
     return export(half_dead, tmp_path_factory.mktemp("onnx") / "sub" / "model.onnx")
 
 
+@pytest.mark.long
 def test_onnx_says_what_the_ticket_says_at_any_batch(half_dead: Ticket, onnx_file: Exported) -> None:
     session = onnxruntime.InferenceSession(str(onnx_file.path), providers=["CPUExecutionProvider"])
     (given,), (got,) = session.get_inputs(), session.get_outputs()
@@ -248,6 +249,7 @@ def test_onnx_says_what_the_ticket_says_at_any_batch(half_dead: Ticket, onnx_fil
         assert expected.std() > 0.05
 
 
+@pytest.mark.long
 def test_onnx_holds_classes_and_preprocessing(half_dead: Ticket, onnx_file: Exported) -> None:
     model = onnx.load(str(onnx_file.path))
     onnx.checker.check_model(model)
@@ -259,12 +261,14 @@ def test_onnx_holds_classes_and_preprocessing(half_dead: Ticket, onnx_file: Expo
 _METADATA = ("classes", "preprocessing")
 
 
+@pytest.mark.long
 def test_export_tells_what_it_did(half_dead: Ticket, onnx_file: Exported) -> None:
     assert onnx_file.parity < 1e-4
     assert onnx_file.channels_removed == sum(removed(half_dead, compact(half_dead)).values()) == 10
     assert [path.name for path in onnx_file.path.parent.iterdir()] == ["model.onnx"]
 
 
+@pytest.mark.long
 def test_torch_export_says_what_the_ticket_says(
     half_dead: Ticket, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -281,6 +285,7 @@ def test_torch_export_says_what_the_ticket_says(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
 def test_a_failing_parity_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Format) -> None:
     monkeypatch.setattr(EXPORT, "TOLERANCE", 0.0)
@@ -289,6 +294,7 @@ def test_a_failing_parity_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_a_wrong_export_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check compares with the ticket itself, so that an error of the compaction is seen too."""
     monkeypatch.setattr(EXPORT, "compact", lambda ticket: made(lambda weights: None, LEAST, seed=9))
@@ -303,6 +309,7 @@ TWO = SMALL | {"channels": ((6, 6), (4, 4)), "blocks": ((0, 0), (1, 1)), "stem_s
 SCENES = create_spec("hrnet_tiny", head="segmentation", image_size=(32, 32), expansion=1, tokens=2, grid=4, **TWO)
 
 
+@pytest.mark.long
 def test_scenes_of_any_size(tmp_path: Path) -> None:
     """Also where a map has the size of the tokens' grid; the coarser map has two cells from 5 pixels on."""
     ticket = made(lambda weights: None, SCENES)
@@ -319,6 +326,7 @@ def test_scenes_of_any_size(tmp_path: Path) -> None:
         module(torch.zeros(1, 2, 32, 4))
 
 
+@pytest.mark.long
 def test_an_error_at_another_size_alone_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ticket = made(lambda weights: None, replace(LEAST, head="segmentation", units={}))
     asked = []
@@ -338,6 +346,7 @@ def test_an_error_at_another_size_alone_is_found(tmp_path: Path, monkeypatch: py
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_bench_times_every_ticket_on_every_runtime() -> None:
     threads = torch.get_num_threads()
     sparse = made(lambda weights: no_column(weights, "s0_b0_0", 0), LEAST)
@@ -360,6 +369,7 @@ def test_the_dense_twin_is_the_full_supernet(ticket: Ticket) -> None:
     assert twin.cost.sparsity == 0
 
 
+@pytest.mark.long
 def test_the_example_script_agrees_with_predict_on_a_jpeg(tmp_path: Path) -> None:
     """A photograph of another shape and size, turned by EXIF; only onnxruntime, Pillow and numpy on the other side."""
     how = Preprocessing(3, (16, 16), (0.5, 0.4, 0.3), (0.2, 0.3, 0.25), "crop", 0.875, "bicubic")
@@ -386,6 +396,7 @@ def test_the_example_script_agrees_with_predict_on_a_jpeg(tmp_path: Path) -> Non
     assert [float(text.rpartition(" ")[2]) for text in found] == pytest.approx([p for _, p in wanted], abs=1e-4)
 
 
+@pytest.mark.long
 def test_the_example_script_names_a_preprocessing_that_it_does_not_know(tmp_path: Path) -> None:
     given = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1])
     got = onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [1])
@@ -403,6 +414,7 @@ def test_the_example_script_names_a_preprocessing_that_it_does_not_know(tmp_path
     assert "'fold'" in found.err
 
 
+@pytest.mark.long
 def test_a_resnet_is_timed_beside_both_ends() -> None:
     spec = create_resnet("resnet38", attention="se", scheme="1010|0000|0001", widths=(4, 4, 4), image_size=(8, 8))
     prepare = Preprocessing(3, (8, 8), (0.5,) * 3, (0.3,) * 3)

@@ -38,7 +38,7 @@ IGNORED_ROWS = 2  # at the lower border of published scenes: the car with the ca
 
 
 def scene(seed: int, height: int = 48, width: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """Write scenes: sky above a slanted horizon, road below, trees as boxes: the colour of a pixel tells its class."""
+    """Return a scene and its mask: sky above a slanted horizon, road below, trees as boxes; colours tell classes."""
     random = np.random.default_rng(seed)
     rows, columns = np.mgrid[:height, :width]
     mask = (rows > height * random.uniform(0.3, 0.7) + columns * random.uniform(-0.2, 0.2)).astype(np.uint8)

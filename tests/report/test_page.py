@@ -232,6 +232,7 @@ def test_the_command_refuses_in_one_line(cli: Cli, tmp_path: Path) -> None:
         assert said in outcome.err
 
 
+@pytest.mark.long
 def test_a_single_run(cli: Cli, quick_run: Path, tmp_path: Path) -> None:
     """Its figures, curves, layers and units, unfolded; as JSON the command tells where."""
     run = Path(shutil.copytree(quick_run, tmp_path / "run"))
@@ -261,6 +262,7 @@ def test_a_single_run(cli: Cli, quick_run: Path, tmp_path: Path) -> None:
     assert (again.status, again.err) == (0, "")
 
 
+@pytest.mark.long
 def test_a_sweep_from_end_to_end(cli: Cli, finished_sweep: Path, tmp_path: Path) -> None:
     outcome = cli("report", finished_sweep, "--out", tmp_path)
     assert (outcome.status, outcome.err) == (0, "")

@@ -14,6 +14,8 @@ from supertickets.cost import count
 from supertickets.runs import api as runs
 from supertickets.runs import baseline_search
 
+pytestmark = pytest.mark.long
+
 _SHORT = """
 --threads 1 --epochs 1 --recalibrate_batches 1 --data.validation 0.5 --data.batch 32 --data.limit 64
 --supernet.name tunas_proxyless --supernet.settings.width 0.1 --supernet.settings.strides [1,1,2,1,2,1,2,1,1]

@@ -14,6 +14,8 @@ import supertickets as st
 from cli_outcome import Cli, onnx_file, onnx_predict
 from generate_crowds import crowds, dots
 
+pytestmark = pytest.mark.long
+
 # A supernet of two branches; dots of the images are clear, so that a few epochs see most of them.
 TOY = [
     *("--threads", "1", "--epochs", "16", "--evaluate_every", "8", "--recalibrate_batches", "2"),

@@ -29,6 +29,8 @@ from supertickets.runs.api import search, train
 from supertickets.runs.derive import NO_SEARCH_NO_PRUNING, recipe_of
 from supertickets.training import read_events
 
+pytestmark = pytest.mark.long
+
 # Sizes, epochs and widths alone, and a rate for small batches; all else is what the recipe says.
 TOY = {
     **{"threads": 1, "epochs": 24, "evaluate_every": 12, "recalibrate_batches": 2, "optimizer.lr": 0.05},

@@ -23,6 +23,8 @@ from supertickets.runs.auto_settings import resolve_auto_settings
 from supertickets.sweeps.sweep import read_sweep
 from supertickets.training import read_events
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("timm")
 
 MOBILE = ("--supernet.name", "timm:test_efficientnet", "--supernet.settings.drop_rate", "0.2")

@@ -10,6 +10,8 @@ import supertickets as st
 from cli_outcome import Cli, onnx_file
 from supertickets.models import MobileSpec
 
+pytestmark = pytest.mark.long
+
 _SHORT = """
 --supernet.name mobilenet_v2 --supernet.settings.width 0.25 --threads 1 --evaluate_every 2 --recalibrate_batches 1
 --data.validation 0.5 --data.batch 128 --epochs 2 --search.interval 0 --prune.progressive false --prune.interval 1

@@ -22,6 +22,8 @@ from supertickets.data.coco_keypoints import box_matrix
 from supertickets.data.geometry import image_matrix
 from supertickets.tasks import Pose
 
+pytestmark = pytest.mark.long
+
 TOY = [
     *("--threads", "1", "--epochs", "12", "--evaluate_every", "6", "--recalibrate_batches", "2"),
     *("--data.size", "[32,24]", "--data.batch", "12", "--data.workers", "0", "--data.validation", "0.1"),

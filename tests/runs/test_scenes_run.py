@@ -19,6 +19,8 @@ from cli_outcome import Cli, onnx_file, onnx_predict
 from generate_streets import COLORS, scene, street
 from supertickets.runs.evaluate import evaluate_ticket
 
+pytestmark = pytest.mark.long
+
 TOY = [
     *("--threads", "1", "--epochs", "12", "--evaluate_every", "4", "--recalibrate_batches", "2"),
     *("--data.size", "[32,40]", "--data.shorter", "32", "--data.batch", "8", "--data.workers", "0"),

@@ -38,6 +38,8 @@ from supertickets.sweeps.work import Engine, WorkerLost, mark_directory, run_job
 from supertickets.sweeps.worker import attempt_job
 from sweep_engines import ancestors
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def plan(sweep_file: Path) -> Plan:

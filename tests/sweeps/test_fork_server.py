@@ -20,6 +20,8 @@ from supertickets.sweeps.fork_server import ForkServer
 from supertickets.sweeps.sweep import Job
 from supertickets.sweeps.work import start_log
 
+pytestmark = pytest.mark.long
+
 # A process that wants a job.
 MAKER = """
 import json, sys

@@ -172,6 +172,7 @@ def test_a_wrong_file_is_told_in_one_line(file: Callable[..., Path], change: dic
 # Doing it -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_branch_of_a_trunk_equals_a_draw_of_its_own(
     file: Callable[..., Path], quick_settings: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -308,6 +309,7 @@ def test_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert progress.failures() == [f"prune {prune.key}: no data"]
 
 
+@pytest.mark.long
 def test_the_command(cli: Cli, sweep_file: Path, finished_sweep: Path, tmp_path: Path) -> None:
     planned = cli("sweep", sweep_file, "--plan")
     assert planned.out.strip().endswith("3 results by 4 jobs")
@@ -331,6 +333,7 @@ def test_the_command(cli: Cli, sweep_file: Path, finished_sweep: Path, tmp_path:
 # Shipped sweeps -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", list(list_sweeps()))
 def test_shipped_sweeps_can_be_planned(name: str) -> None:
     if name == "known":

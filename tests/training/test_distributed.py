@@ -19,6 +19,8 @@ from supertickets.config.loading import recipe_from_json
 from supertickets.data import load_splits
 from supertickets.runs.evaluate import evaluate_ticket
 
+pytestmark = pytest.mark.long
+
 # The second process is late at the door, as a busy machine may make it.
 _LATE = """
 import os, sys, time

@@ -21,6 +21,8 @@ from supertickets import load_recipe
 from supertickets.cli.main import main
 from supertickets.training import Reporter, RunDir, state
 
+pytestmark = pytest.mark.long
+
 STEPS, EPOCHS = 5, 4
 # Units are removed after epochs 1 and 2, weights pruned after every epoch and reactivated after epoch 2.
 

@@ -20,6 +20,7 @@ def losses(run: Path) -> list[float]:
     return [event["train_loss"] for event in read_events(run / "events.jsonl") if event["event"] == "epoch"]
 
 
+@pytest.mark.long
 def test_a_compiled_network_is_compiled_anew_after_a_rebuild_and_only_then(
     quick_words: list[str], quick_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ def test_a_page_has_a_column_for_each_ticket() -> None:
     assert tall.width > 2 * 150
 
 
+@pytest.mark.long
 def test_what_a_ticket_says_and_sees(ticket: Ticket, digits: list[Path]) -> None:
     for path in digits:
         with Image.open(path) as image:
@@ -89,6 +90,7 @@ def test_other_tasks_and_classes_are_refused(ticket: Ticket, tmp_path: Path, dig
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_the_command(cli: Cli, toy_run: Path, quick_run: Path, digits: list[Path], tmp_path: Path) -> None:
     words = ("explain", toy_run, *digits, "--beside", quick_run, toy_run / "ticket", "--save", tmp_path / "new" / "out")
     outcome = cli(*words, "--json")
