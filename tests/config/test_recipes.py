@@ -114,7 +114,6 @@ def test_overrides_win_over_the_file(words: list[str], setting: str, value: Any)
         ("--lr.shape cosin", "lr.shape is cosin; it must be one of constant, step, cosine"),
         ("--supernet.settings 3", "supernet.settings is 3; it must be names and values, {name: value, ...}"),
         ("--lr 0.1", "'lr' is a group of settings: lr.shape, "),
-        ("--data.dir photos", "the digits, which come with the package"),
     ],
 )
 def test_values_of_another_kind_are_told_in_words(words: str, said: str) -> None:
@@ -164,7 +163,7 @@ def test_an_unknown_setting_is_named_with_the_nearest(wrong: str, meant: str) ->
         ("--epochs null", "epochs"),
         ("--optimizer.lr fast", "optimizer.lr"),
         ("--optimizer.name adagrad", "adamw"),
-        ("--data.source cifer", "digits"),
+        ("--data.source cifer", "did you mean 'cifar1"),
         ("--lr.milestones 3", "lr.milestones"),
         ("--prune.progressive maybe", "prune.progressive"),
         ("--prune.ratio", "prune.ratio"),

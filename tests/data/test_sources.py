@@ -1,275 +1,90 @@
-"""Readers: the embedded digits and idx files, whole and damaged."""
+"""Data sources by name: every entry has its reader, what is published, and refusals by name."""
 
 from __future__ import annotations
 
-import gzip
-import re
-from collections.abc import Callable
-from pathlib import Path
+import importlib
+import subprocess
+import sys
 
-import numpy as np
-import numpy.typing as npt
 import pytest
-from sklearn.datasets import load_digits as sklearn_digits
 
-from supertickets import UserError
+from supertickets import UserError, load_recipe
+from supertickets.config.data_sources import SOURCES
 from supertickets.config.recipe import DataSettings
-from supertickets.data import Splits, load_splits
-from supertickets.data.classification import InMemoryImages
-from supertickets.data.idx import read_idx
-from supertickets.data.splits import stratified_split
-
-IdxWriter = Callable[..., Path]
-MNIST = Path(__file__).resolve().parents[2] / "../shared/data/mnist_idx"
-NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+from supertickets.data.sources import load_splits, published_samples, published_shape
 
 
-def one_line(error: pytest.ExceptionInfo[UserError], *named: object) -> str:
-    text = str(error.value)
-    assert "\n" not in text
-    for what in named:
-        assert str(what) in text
-    return text
-
-
-def images(data: InMemoryImages) -> set[bytes]:
-    return {image.numpy().tobytes() for image in data.images}
-
-
-def counts(data: InMemoryImages) -> list[int]:
-    return np.bincount(data.labels.numpy(), minlength=10).tolist()
-
-
-@pytest.fixture(scope="module")
-def digits() -> Splits:
-    return load_splits(DataSettings(validation=0.15))
-
-
-def test_digits_splits_cover_the_data_once(digits: Splits) -> None:
-    parts = [images(part) for part in (digits.train, digits.validation, digits.test)]
-    # No two of the 1,797 are equal, so that sets of images tell which sample is where.
-    whole = {np.round(image * 255 / 16).astype(np.uint8).tobytes() for image in sklearn_digits().images}
-    assert sum(map(len, parts)) == len(whole) == 1797
-    assert parts[0] | parts[1] | parts[2] == whole
-    assert not parts[0] & parts[1]
-    assert not parts[0] & parts[2]
-    assert not parts[1] & parts[2]
-
-
-def test_digits_splits_are_stratified(digits: Splits) -> None:
-    every = np.bincount(sklearn_digits().target)
-    test = [round(0.2 * int(n)) for n in every]
-    held = [round(0.15 * (int(n) - t)) for n, t in zip(every, test, strict=True)]
-    assert counts(digits.test) == test
-    assert counts(digits.validation) == held
-    assert counts(digits.train) == [int(n) - t - h for n, t, h in zip(every, test, held, strict=True)]
-
-
-def test_digits_labels_stay_with_their_images(digits: Splits) -> None:
-    bunch = sklearn_digits()
-    label_of = {
-        np.round(image * 255 / 16).astype(np.uint8).tobytes(): int(label)
-        for image, label in zip(bunch.images, bunch.target, strict=True)
-    }
-    for part in (digits.train, digits.validation, digits.test):
-        assert [label_of[image.numpy().tobytes()] for image in part.images] == part.labels.tolist()
-
-
-def test_splits_are_a_function_of_their_seed(digits: Splits) -> None:
-    again, other = (load_splits(DataSettings(validation=0.15, split_seed=seed)) for seed in (0, 1))
-    assert (again.train.images == digits.train.images).all()
-    assert (again.test.labels == digits.test.labels).all()
-    assert images(other.test) != images(digits.test)
-    assert images(other.validation) != images(digits.validation)
-
-
-def test_the_share_held_out_does_not_touch_the_test_split(digits: Splits) -> None:
-    half = load_splits(DataSettings(validation=0.5))
-    assert (half.test.images == digits.test.images).all()
-    assert len(half.validation) > 3 * len(digits.validation)
-
-
-def test_normalisation_is_that_of_the_training_images_alone(digits: Splits) -> None:
-    values = digits.train.images.numpy().astype(np.float64) / 255
-    assert digits.preprocessing.mean == pytest.approx([values.mean()], rel=1e-5)
-    assert digits.preprocessing.std == pytest.approx([values.std()], rel=1e-5)
-    assert (digits.preprocessing.channels, digits.preprocessing.size) == (1, (8, 8))
-
-
-def test_stratified_takes_one_of_a_rare_class() -> None:
-    labels = np.array([0] * 50 + [1] * 2)
-    held, rest = stratified_split(labels, 0.1, 0)
-    assert np.bincount(labels[held]).tolist() == [5, 1]
-    assert sorted([*held, *rest]) == list(range(52))
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0, 1.5, -0.1])
-def test_an_impossible_share_is_refused(share: float) -> None:
+def refusal(settings: DataSettings, task: str | None = None) -> str:
     with pytest.raises(UserError) as error:
-        load_splits(DataSettings(validation=share))
-    one_line(error, "data.validation", f"{share:g}")
+        load_splits(settings, task)
+    assert "\n" not in str(error.value)
+    return str(error.value)
 
 
-@pytest.mark.parametrize("name", ["x.gz", "x"])
-def test_idx_is_read_to_the_byte(tmp_path: Path, name: str) -> None:
-    raw = b"\0\0\x08\x03" + b"\0\0\0\x02" + b"\0\0\0\x01" + b"\0\0\0\x03" + bytes([0, 1, 2, 250, 254, 255])
-    path = tmp_path / name
-    path.write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
-    assert read_idx(path).tolist() == [[[0, 1, 2]], [[250, 254, 255]]]
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_source_has_its_loader(name: str) -> None:
+    module, _, function = SOURCES[name].loader.partition(":")
+    assert callable(getattr(importlib.import_module(f"supertickets.data.{module}"), function))
 
 
-@pytest.mark.parametrize("suffix", [".gz", ""])
-@pytest.mark.parametrize("spelling", ["-idx", ".idx"])
-def test_all_spellings_of_the_idx_files_are_read(
-    tmp_path: Path, write_idx: IdxWriter, suffix: str, spelling: str
-) -> None:
-    arrays: dict[str, npt.NDArray[np.uint8]] = {}
-    for name in NAMES:
-        count = 30 if name.startswith("train") else 9
-        shape = (count, 8, 8) if "images" in name else (count,)
-        values = np.arange(int(np.prod(shape))).reshape(shape) % (256 if "images" in name else 3)
-        arrays[name] = values.astype(np.uint8)
-        write_idx(tmp_path / (name.replace("-idx", spelling) + suffix), arrays[name])
-    splits = load_splits(DataSettings(source="idx", dir=str(tmp_path), validation=0.2))
-    assert splits.classes == ("0", "1", "2")
-    assert len(splits.train) == 24
-    assert len(splits.validation) == 6
-    assert splits.test.images[:, 0].numpy().tolist() == arrays[NAMES[2]].tolist()
-    assert splits.test.labels.tolist() == arrays[NAMES[3]].tolist()
+@pytest.mark.parametrize("name", set(SOURCES) - {"digits"})
+def test_every_source_but_the_digits_asks_for_its_folder(name: str) -> None:
+    assert "--data DIR" in refusal(DataSettings(source=name, size=64))
 
 
-DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
-    # what: (stored as, damage to the plain bytes or to the file, part of the message)
-    "empty": ("", lambda raw: b"", "not an idx file"),
-    "header cut in its magic": ("", lambda raw: raw[:2], "not an idx file"),
-    "header cut in its sizes": ("", lambda raw: raw[:6], "not an idx file"),
-    "data cut": ("", lambda raw: raw[:-5], "truncated or damaged"),
-    "data too long": ("", lambda raw: raw + b"x", "truncated or damaged"),
-    "floats": ("", lambda raw: b"\0\0\x0d" + raw[3:], "not an idx file"),
-    "not idx": ("", lambda raw: b"<html>" + raw[6:], "not an idx file"),
-    "gz of cut data": (".gz", lambda raw: gzip.compress(raw[:-5]), "truncated or damaged"),
-    "gz that is none": (".gz", lambda raw: raw, "cannot be read"),
-    "gz cut": (".gz", lambda raw: gzip.compress(raw)[:-20], "cannot be read"),
-    "gz cut in its header": (".gz", lambda raw: gzip.compress(raw)[:5], "cannot be read"),
-    "gz with a flipped byte": (".gz", lambda raw: _flip(gzip.compress(raw)), "cannot be read"),
-}
+def test_an_unknown_source_is_named_with_the_nearest() -> None:
+    text = refusal(DataSettings(source="cifer10"))
+    assert "unknown data.source 'cifer10'; did you mean 'cifar10'?" in text
+    assert "package.module:Class" in text
 
 
-def _flip(raw: bytes) -> bytes:
-    middle = len(raw) // 2
-    return raw[:middle] + bytes([raw[middle] ^ 0xFF]) + raw[middle + 1 :]
+def test_the_digits_take_no_folder() -> None:
+    with pytest.raises(UserError, match=r"data\.dir \(--data\) is not for the digits"):
+        load_recipe("digits", ["--data.dir", "photos"])
 
 
-@pytest.mark.parametrize("what", DAMAGES)
-@pytest.mark.parametrize("name", NAMES)
-def test_a_damaged_idx_file_is_named(idx_folder: Path, name: str, what: str) -> None:
-    suffix, damage, says = DAMAGES[what]
-    whole = idx_folder / f"{name}.gz"
-    raw = gzip.decompress(whole.read_bytes())
-    whole.unlink()
-    broken = idx_folder / (name + suffix)
-    broken.write_bytes(damage(raw))
+@pytest.mark.parametrize(("name", "task"), [("shanghaitech", "counting"), ("coco", "pose"), ("voc", "segmentation")])
+def test_a_source_of_another_task_is_refused(name: str, task: str) -> None:
     with pytest.raises(UserError) as error:
-        load_splits(DataSettings(source="idx", dir=str(idx_folder)))
-    one_line(error, broken, says)
+        load_recipe("digits", ["--data.source", name])
+    text = f"data.source {name} is for {task}, but task is classification; set task to {task}"
+    assert text in str(error.value)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_missing_idx_file_is_named(idx_folder: Path, name: str) -> None:
-    (idx_folder / f"{name}.gz").unlink()
-    with pytest.raises(UserError) as error:
-        load_splits(DataSettings(source="idx", dir=str(idx_folder)))
-    text = one_line(error, idx_folder, name)
-    assert [other for other in NAMES if other in text] == [name]
+def test_a_class_that_cannot_be_imported_is_refused() -> None:
+    assert "data.source no_such_module:Data cannot be imported" in refusal(DataSettings(source="no_such_module:Data"))
 
 
-def test_an_empty_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as error:
-        load_splits(DataSettings(source="idx", dir=str(tmp_path)))
-    one_line(error, tmp_path, "is empty")
+def test_published_samples_are_those_that_validation_and_a_limit_leave() -> None:
+    cityscapes = DataSettings(source="cityscapes", validation=0.1)
+    assert published_samples("cityscapes", cityscapes) == 2975 - 298  # 297.5 is rounded to the even number
+    assert published_samples("tiny_imagenet", DataSettings(source="tiny_imagenet", validation=0.1)) == 100_000
+    assert published_samples("tiny_imagenet", DataSettings(source="tiny_imagenet", limit=5000)) == 5000
+    assert published_samples("images", DataSettings(source="folders")) is None
+    assert published_samples("digits", DataSettings()) is None
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as error:
-        load_splits(DataSettings(source="idx", dir=str(tmp_path / "nowhere")))
-    one_line(error, tmp_path / "nowhere", "does not exist")
+@pytest.mark.parametrize(
+    ("settings", "shape"),
+    [
+        (DataSettings(), {"in_channels": 1, "image_size": (8, 8), "num_classes": 10}),
+        (DataSettings(source="coco", size=(128, 96)), {"in_channels": 3, "image_size": (128, 96), "num_classes": 17}),
+        (DataSettings(source="folders"), {"image_size": (64, 64)}),
+        (DataSettings(source="folders", size=224), {"image_size": (224, 224)}),
+        (
+            DataSettings(source="masks", class_names=("a", "b", "void"), ignore=(2, 255)),
+            {"image_size": (64, 64), "num_classes": 2},
+        ),
+    ],
+)
+def test_published_shapes(settings: DataSettings, shape: dict[str, object]) -> None:
+    assert published_shape(settings) == shape
 
 
-def test_idx_without_a_folder_says_how_to_give_one() -> None:
-    with pytest.raises(UserError) as error:
-        load_splits(DataSettings(source="idx"))
-    one_line(error, "--data")
-
-
-@pytest.mark.parametrize("split", ["train", "t10k"])
-def test_unequal_numbers_of_images_and_labels_are_named(idx_folder: Path, write_idx: IdxWriter, split: str) -> None:
-    write_idx(idx_folder / f"{split}-labels-idx1-ubyte.gz", np.zeros(7, np.uint8))
-    with pytest.raises(UserError) as error:
-        load_splits(DataSettings(source="idx", dir=str(idx_folder)))
-    one_line(error, f"{split}-images-idx3-ubyte.gz", f"{split}-labels-idx1-ubyte.gz", "(7,)")
-
-
-def test_images_in_the_place_of_labels_are_named(idx_folder: Path) -> None:
-    labels = idx_folder / "train-labels-idx1-ubyte.gz"
-    labels.write_bytes((idx_folder / "train-images-idx3-ubyte.gz").read_bytes())
-    with pytest.raises(UserError) as error:
-        load_splits(DataSettings(source="idx", dir=str(idx_folder)))
-    one_line(error, labels.name)
-
-
-def test_a_class_that_only_the_test_split_has_is_named(idx_folder: Path, write_idx: IdxWriter) -> None:
-    path = write_idx(idx_folder / "t10k-labels-idx1-ubyte.gz", np.full(20, 9, np.uint8))
-    with pytest.raises(UserError) as error:
-        load_splits(DataSettings(source="idx", dir=str(idx_folder)))
-    one_line(error, path, "9")
-
-
-@pytest.mark.parametrize("split", ["train", "t10k"])
-def test_idx_files_without_samples_are_named(idx_folder: Path, write_idx: IdxWriter, split: str) -> None:
-    path = write_idx(idx_folder / f"{split}-images-idx3-ubyte.gz", np.zeros((0, 8, 8), np.uint8))
-    write_idx(idx_folder / f"{split}-labels-idx1-ubyte.gz", np.zeros(0, np.uint8))
-    with pytest.raises(UserError) as error:
-        load_splits(DataSettings(source="idx", dir=str(idx_folder)))
-    one_line(error, path.name)
-
-
-@pytest.mark.skipif(not MNIST.is_dir(), reason="MNIST is not in ../shared/data")
-def test_real_mnist_has_the_class_counts_of_its_readme() -> None:
-    readme = (MNIST / "README.md").read_text()
-    train, test = ([int(n) for n in found.split(",")] for found in re.findall(r"\[([\d, ]+)\]", readme))
-    assert train == [1968, 2261, 1980, 2019, 1930, 1830, 2031, 2070, 1896, 2015]
-    assert test == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
-    splits = load_splits(DataSettings(source="idx", dir=str(MNIST), validation=0.1))
-    assert [a + b for a, b in zip(counts(splits.train), counts(splits.validation), strict=True)] == train
-    assert counts(splits.test) == test
-    assert counts(splits.validation) == [round(0.1 * n) for n in train]
-    assert splits.train.images.shape[1:] == (1, 28, 28)
-    # MNIST's known statistics (0.1307 and 0.3081 over all 60,000), here over 18,000.
-    assert splits.preprocessing.mean == pytest.approx([0.1307], abs=0.002)
-    assert splits.preprocessing.std == pytest.approx([0.3081], abs=0.002)
-
-
-def test_a_limit_leaves_some_training_samples_and_the_other_splits() -> None:
-    whole, some, other = (
-        load_splits(DataSettings(limit=limit, split_seed=seed)) for limit, seed in ((None, 0), (100, 0), (100, 1))
+def test_a_source_is_looked_up_without_pytorch() -> None:
+    code = (
+        "import sys; from supertickets.data import published_shape\n"
+        "from supertickets.config.recipe import DataSettings\n"
+        "published_shape(DataSettings(source='voc')); sys.exit('torch' in sys.modules)"
     )
-    assert len(some.train) == 100
-    assert any(f"100 of {len(whole.train)}" in note for note in some.notes)
-    assert some.validation.digest() == whole.validation.digest()
-    assert some.test.digest() == whole.test.digest()
-    assert len({splits.train.digest() for splits in (whole, some, other)}) == 3
-    every = np.arange(100)
-    images, labels = some.train.batch(every, some.preprocessing, None)
-    known = {
-        tuple(image.flatten().tolist())
-        for image in whole.train.batch(np.arange(len(whole.train)), whole.preprocessing, None)[0]
-    }
-    assert len({tuple(image.flatten().tolist()) for image in images} & known) == 100
-    assert len(set(labels.tolist())) == 10
-    assert load_splits(DataSettings(limit=5000)).train.digest() == whole.train.digest()
-
-
-def test_an_impossible_limit_is_told() -> None:
-    with pytest.raises(UserError) as error:
-        load_splits(DataSettings(limit=0))
-    one_line(error, "data.limit", "1")
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -63,7 +63,7 @@ def describe(what: str, data_dir: str | None = None) -> Description:
         raise UserError(f"'{what}' is neither the folder of a ticket nor a recipe; see: supertickets recipes")
     recipe = load_recipe(what, ["--data.dir", data_dir] if data_dir else [])
     if data_dir:
-        splits = load_splits(recipe.data)
+        splits = load_splits(recipe.data, recipe.task)
         spec, samples = supernet_for(recipe, splits), len(splits.train) or None
     else:
         settings, samples = recipe.supernet, published_samples(recipe.name, recipe.data)

@@ -26,7 +26,7 @@ def print_plan(recipe: Recipe, as_json: bool) -> None:
     from ..runs.auto_settings import resolve_auto_settings
 
     if recipe.epochs == 0:
-        splits = load_splits(recipe.data)
+        splits = load_splits(recipe.data, recipe.task)
         recipe, said = resolve_auto_settings(recipe, len(splits.train), splits.preprocessing.size[0])
         check_schedule(recipe)
         for line in (*splits.notes, *said):

@@ -20,7 +20,8 @@ class DataSettings:
             or "cifar100" (their Python version), "tiny_imagenet" (its published layout) or "folders" (images in
             folders by class); for segmentation "cityscapes", "ade20k", "voc" (their published layouts) or "masks"
             (folders of images and of masks); for pose "coco" (its layout for keypoints); for detection "coco_boxes"
-            (its layout for boxes); for counting "shanghaitech" (the layout of one of its parts).
+            (its layout for boxes); for counting "shanghaitech" (the layout of one of its parts). Or a dataset class of
+            your own, as package.module:Class.
         dir: Folder with the data set.
         size: Side that images are made to, in pixels, or height and width of the crops of scenes and crowds or of the
             regions around people; null keeps the size of the data set, and chooses one for "folders".
@@ -45,21 +46,7 @@ class DataSettings:
         limit: Training samples that are used at most, drawn by the split seed; null uses all.
     """
 
-    source: Literal[
-        "digits",
-        "idx",
-        "cifar10",
-        "cifar100",
-        "tiny_imagenet",
-        "folders",
-        "cityscapes",
-        "ade20k",
-        "voc",
-        "masks",
-        "coco",
-        "coco_boxes",
-        "shanghaitech",
-    ] = "digits"
+    source: str = "digits"
     dir: str | None = None
     size: int | tuple[int, int] | None = None
     shorter: int | None = None

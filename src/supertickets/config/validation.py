@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from ..errors import UserError, suggest
 from ..plugins import is_plugin
+from .data_sources import check_source, published_source
 from .recipe import AugmentSettings, LrSettings, OptimizerSettings, Recipe
 from .schedule import check_schedule
 from .task_settings import TASK_RULES, TaskRules
-
-# Sources of other tasks than classification.
-_TASK_OF_SOURCE = {
-    **dict.fromkeys(("cityscapes", "ade20k", "voc", "masks"), "segmentation"),
-    **{"coco": "pose", "coco_boxes": "detection", "shanghaitech": "counting"},
-}
 
 
 def check_recipe(recipe: Recipe) -> Recipe:
@@ -161,11 +156,6 @@ def _check_connect(recipe: Recipe) -> None:
 
 def _check_task(recipe: Recipe) -> None:
     """Refuse data of another task, and settings that would do nothing."""
-    if recipe.data.source == "digits" and recipe.data.dir is not None:
-        raise UserError(
-            "data.dir (--data) is not for the digits, which come with the package; for your own images: "
-            "supertickets draw images --data DIR"
-        )
     if recipe.task in TASK_RULES:
         check_task_settings(recipe, TASK_RULES[recipe.task])
     elif not is_plugin(recipe.task):  # the rules of a user's own task are known when a run begins
@@ -184,8 +174,8 @@ def check_task_settings(recipe: Recipe, rules: TaskRules) -> None:
         UserError: Names the first setting that is not.
     """
     task = recipe.task
-    if (meant := _TASK_OF_SOURCE.get(recipe.data.source, "classification")) != rules.samples:
-        raise UserError(f"data.source {recipe.data.source} is for {meant}, but task is {task}; set task to {meant}")
+    if not is_plugin(recipe.data.source):  # the task of a user's own dataset is known when a run begins
+        check_source(published_source(recipe.data.source), recipe.data, rules.samples, task)
     plain = vars(AugmentSettings())
     for name, value in vars(recipe.augment).items():
         if value != plain[name] and name not in rules.augmentations:

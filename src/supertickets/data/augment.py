@@ -1,4 +1,4 @@
-"""How training samples vary. Small glyphs move as a batch; images are cropped, flipped and coloured one by one."""
+"""How training samples context. Small glyphs move as a batch; images are cropped, flipped and coloured one by one."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Batches:
     Attributes:
         splits: The data.
         settings: Batch size and workers.
-        augment: How training samples vary.
+        augment: How training samples context.
         seed: Seed of order and augmentation.
         rank: Number of this process.
         world: Number of processes; each takes its share of every batch.
@@ -98,8 +98,8 @@ class Batches:
             return 1  # sizes may differ
         return min(256, max(1, _PIXELS // (prepare.size[0] * prepare.size[1])))
 
-    def _fetch(self, vary: AugmentContext) -> _Fetch:
-        return _Fetch(self.splits.train, self.splits.preprocessing, vary)
+    def _fetch(self, context: AugmentContext) -> _Fetch:
+        return _Fetch(self.splits.train, self.splits.preprocessing, context)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class _Fetch:
 
     data: Samples
     prepare: Preprocessing
-    vary: AugmentContext | None
+    context: AugmentContext | None
 
     def __len__(self) -> int:
         return len(self.data)
@@ -117,7 +117,7 @@ class _Fetch:
         """A batch; or what is wrong with a file, which a loader process cannot raise without its traceback."""
         try:
             with torch.random.fork_rng(devices=[]):
-                return self.data.batch(np.asarray(positions, dtype=np.int64), self.prepare, self.vary)
+                return self.data.batch(np.asarray(positions, dtype=np.int64), self.prepare, self.context)
         except UserError as error:
             return error
 

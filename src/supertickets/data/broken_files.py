@@ -20,9 +20,20 @@ Found = TypeVar("Found")
 
 
 def read_all(
-    keys: Sequence[Key], read: Callable[[Key], Found], settings: DataSettings, notes: list[str]
+    keys: Sequence[Key],
+    read: Callable[[Key], Found],
+    settings: DataSettings,
+    notes: list[str],
+    threads: int | None = None,
 ) -> dict[Key, Found]:
-    """Reads files on all cores; broken ones are noted and left out.
+    """Read files; broken ones are noted and left out.
+
+    Args:
+        keys: What is read: paths, scenes or positions.
+        read: Reads one of them.
+        settings: Reads ``broken``.
+        notes: What a person should know is added here.
+        threads: Number of threads; None for one per core.
 
     Raises:
         UserError: A file is broken and ``data.broken`` refuses that.
@@ -34,7 +45,7 @@ def read_all(
         except BrokenImage as error:
             return error
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         results = dict(zip(keys, pool.map(attempt, keys), strict=True))
     broken = [found for found in results.values() if isinstance(found, BrokenImage)]
     if broken and settings.broken == "refuse":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -16,10 +18,16 @@ from ..config.recipe import DataSettings
 from ..errors import UserError
 from .augment import mix_samples, move_images, photo_transform
 from .broken_files import iterate_readable, read_or_substitute
-from .preprocessing import Preprocessing, open_image, to_channels, to_tensor
-from .randomness import mix_seed, uniform
+from .preprocessing import Preprocessing, open_image, to_channels, to_tensor, with_normalisation
+from .randomness import mix_seed, sample_indices, uniform
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, square_side
 from .splits import hold_out
+
+CHOSEN_SIZES = (16, 64)  # a size that nobody gave lies between these
+_MEASURED = 512  # images that the normalisation is measured on
+_LOOKED_AT = 64  # images that a size is chosen by
+
+Sample = TypeVar("Sample")
 
 
 @dataclass(frozen=True)
@@ -47,12 +55,12 @@ class InMemoryImages:
         """Nothing is read any more."""
         return False
 
-    def batch(self, index: Index, prepare: Preprocessing, vary: AugmentContext | None) -> Batch:
+    def batch(self, index: Index, prepare: Preprocessing, context: AugmentContext | None) -> Batch:
         """Inputs and labels (B,), or shares (B, classes) if samples are mixed."""
-        change = None if vary is None else photo_transform(vary.settings, prepare.size)
-        if vary is None or change is None:
-            return _inputs(self.images[torch.from_numpy(index)], self.labels, index, prepare, vary)
-        return _inputs(_augmented(self.image, index, prepare, vary), self.labels, index, prepare, vary)
+        change = None if context is None else photo_transform(context.settings, prepare.size)
+        if context is None or change is None:
+            return _inputs(self.images[torch.from_numpy(index)], self.labels, index, prepare, context)
+        return _inputs(_augmented(self.image, index, prepare, context), self.labels, index, prepare, context)
 
     def digest(self) -> str:
         """A hash of pixels and labels."""
@@ -81,27 +89,31 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def subset(self, index: Index) -> ImageFiles:
+    def subset(self, index: Index) -> Self:
         """The samples at some positions."""
         paths, kept = tuple(self.paths[i] for i in index), tuple(self.kept[i] for i in index)
         return replace(self, paths=paths, labels=self.labels[torch.from_numpy(index)], kept=kept)
 
     def image(self, position: int) -> Image.Image:
         """One image, RGB."""
-        if (found := self.kept[position]) is not None:
-            return found
-        return to_channels(open_image(self.paths[position], self.shorter), 3)
+        if (image := self.kept[position]) is not None:
+            return image
+        return self.open_file(self.paths[position])
+
+    def open_file(self, path: Path) -> Image.Image:
+        """Read one of the files, RGB."""
+        return to_channels(open_image(path, self.shorter), 3)
 
     @property
     def io_bound(self) -> bool:
         """Images are read or at least resized."""
         return True
 
-    def batch(self, index: Index, prepare: Preprocessing, vary: AugmentContext | None) -> Batch:
+    def batch(self, index: Index, prepare: Preprocessing, context: AugmentContext | None) -> Batch:
         """Inputs and labels (B,), or shares (B, classes) if samples are mixed."""
-        if vary is not None:
+        if context is not None:
             return _inputs(
-                _augmented(self.image_or_substitute, index, prepare, vary), self.labels, index, prepare, vary
+                _augmented(self.image_or_substitute, index, prepare, context), self.labels, index, prepare, context
             )
         parts, found = [torch.empty(0, prepare.channels, *prepare.size, dtype=torch.uint8)], []
         for i, image in iterate_readable(self.image, index, self.skip):
@@ -137,45 +149,74 @@ def make_splits(
     if len(names) != len(classes):
         raise UserError(f"data.class_names has {len(names)} names, the data has {len(classes)} classes")
     if (side := square_side(settings)) is not None:
-        train, test = (replace(part, images=_resize(part.images, side)) for part in (train, test))
+        train, test = (replace(part, images=resize_images(part.images, side)) for part in (train, test))
     rest, held = hold_out(train.labels, settings)
-    values = train.images[torch.from_numpy(rest)].to(torch.float32) / 255
+    taught = train.subset(rest)
+    return Splits(taught, train.subset(held), test, names, memory_preprocessing(taught, crop))
+
+
+def memory_preprocessing(train: InMemoryImages, crop: bool) -> Preprocessing:
+    """Return the preprocessing of images in memory, with mean and deviation over all training images.
+
+    Args:
+        train: Training images alone.
+        crop: Whether new images are cut to shape (photographs) or stretched (glyphs).
+    """
+    values = train.images.to(torch.float32) / 255
     dims = (0, 2, 3)
     mean, std = values.mean(dims), values.std(dims, correction=0).clamp_min(1e-3)
     channels, height, width = train.images.shape[1:]
     preprocessing = Preprocessing(channels, (height, width), tuple(mean.tolist()), tuple(std.tolist()))
-    if crop:
-        preprocessing = replace(preprocessing, fit="crop", resample="bicubic")
-    return Splits(train.subset(rest), train.subset(held), test, names, preprocessing)
+    return replace(preprocessing, fit="crop", resample="bicubic") if crop else preprocessing
 
 
-def _resize(images_NCHW: Tensor, size: int) -> Tensor:
+def file_preprocessing(train: ImageFiles, size: int) -> Preprocessing:
+    """Return the preprocessing of images in files, with mean and deviation over some training images."""
+    plain = Preprocessing(3, (size, size), (0.0,) * 3, (1.0,) * 3, "crop", 0.875, "bicubic")
+    positions = sample_indices(len(train), _MEASURED)
+    return with_normalisation(plain, (plain.pixels(train.image_or_substitute(i)) for i in positions))
+
+
+def choose_size(sides: Iterable[int]) -> int:
+    """Return the usual one of the shorter sides of some images, within what the tiny networks take."""
+    known = list(sides)
+    usual = statistics.median(known) if known else CHOSEN_SIZES[1]
+    return int(min(max(usual // 8 * 8, CHOSEN_SIZES[0]), CHOSEN_SIZES[1]))
+
+
+def spread_sample(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """Return at most 64 samples, spread over all: what a size is chosen by."""
+    return samples[:: max(1, len(samples) // _LOOKED_AT)][:_LOOKED_AT]
+
+
+def resize_images(images_NCHW: Tensor, size: int) -> Tensor:
+    """Return images as squares of this side, uint8 (N, C, size, size)."""
     if images_NCHW.shape[-2:] == (size, size):
         return images_NCHW
     return torch.cat([TF.resize(part, [size, size], antialias=True) for part in images_NCHW.split(4096)])
 
 
 def _augmented(
-    read: Callable[[int], Image.Image], index: Index, prepare: Preprocessing, vary: AugmentContext
+    read: Callable[[int], Image.Image], index: Index, prepare: Preprocessing, context: AugmentContext
 ) -> Tensor:
     """uint8 (B, C, H, W); what an image becomes depends on (seed, epoch, position) alone."""
-    change = photo_transform(vary.settings, prepare.size)
+    change = photo_transform(context.settings, prepare.size)
     parts = []
     for i in index.tolist():
-        torch.manual_seed(mix_seed(vary.seed, vary.epoch, 5, i))
+        torch.manual_seed(mix_seed(context.seed, context.epoch, 5, i))
         image = read(i)
-        fitted = image if vary.settings.crop < 1 else prepare.fit_image(image)
+        fitted = image if context.settings.crop < 1 else prepare.fit_image(image)
         parts.append(to_tensor(fitted if change is None else change(fitted)))
     return torch.stack(parts)
 
 
 def _inputs(
-    pixels: Tensor, labels: Tensor, index: Index, prepare: Preprocessing, vary: AugmentContext | None
+    pixels: Tensor, labels: Tensor, index: Index, prepare: Preprocessing, context: AugmentContext | None
 ) -> tuple[Tensor, Tensor]:
     images, labels = prepare(pixels), labels[torch.from_numpy(index)]
-    if vary is not None:
-        images = move_images(images, uniform(vary.seed, vary.epoch, index, 4), vary.settings)
-        if vary.mixed:
-            torch.manual_seed(mix_seed(vary.seed, vary.epoch, 4, *index[:2].tolist()))
-            images, labels = mix_samples(images, labels, vary.mixed, vary.settings)
+    if context is not None:
+        images = move_images(images, uniform(context.seed, context.epoch, index, 4), context.settings)
+        if context.mixed:
+            torch.manual_seed(mix_seed(context.seed, context.epoch, 4, *index[:2].tolist()))
+            images, labels = mix_samples(images, labels, context.mixed, context.settings)
     return images, labels

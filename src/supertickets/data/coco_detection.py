@@ -74,13 +74,13 @@ class DetectionDataset(AnnotatedDataset[BoxedImage]):
         """The images at some positions."""
         return replace(self, samples=tuple(self.samples[i] for i in index))
 
-    def batch(self, index: Index, prepare: Preprocessing, vary: AugmentContext | None) -> Batch:
+    def batch(self, index: Index, prepare: Preprocessing, context: AugmentContext | None) -> Batch:
         """Inputs, and in training boxes (B, M, 5): class and x1, y1, x2, y2 in shares of the input.
 
         Rows of -1 fill up. An evaluation gets positions in the split instead, int64 (B,).
         """
         images: list[Image.Image] = []
-        if vary is None:
+        if context is None:
             positions: list[int] = []
             for i, (_, pil_image) in iterate_readable(self.image, index, self.skip):
                 images.append(prepare.fit_image(pil_image))
@@ -88,9 +88,9 @@ class DetectionDataset(AnnotatedDataset[BoxedImage]):
             return read_inputs(images, prepare), torch.tensor(positions, dtype=torch.int64)
         boxes: list[Boxes] = []
         for i in index.tolist():
-            torch.manual_seed(mix_seed(vary.seed, vary.epoch, 5, i))
+            torch.manual_seed(mix_seed(context.seed, context.epoch, 5, i))
             one, pil_image = self.image_or_substitute(i)
-            image, found = random_zoom(pil_image, one.boxes(), prepare, vary.settings)
+            image, found = random_zoom(pil_image, one.boxes(), prepare, context.settings)
             images.append(image)
             boxes.append(found)
         return read_inputs(images, prepare), pad_boxes(boxes)
@@ -101,7 +101,7 @@ class DetectionDataset(AnnotatedDataset[BoxedImage]):
 
 
 def load_coco_detection(settings: DataSettings) -> Splits:
-    """Reads boxes in COCO's layout; `divide` tells what becomes of its parts.
+    """Reads boxes in COCO's layout; `split_samples` tells what becomes of its parts.
 
     Files are annotations/instances_NAME.json with images in NAME (or images/NAME), where NAME is train2017, val2017
     and the like. Images without a box are evaluated, but not trained on.

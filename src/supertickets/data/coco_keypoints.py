@@ -65,13 +65,13 @@ class PersonDataset(AnnotatedDataset[Person]):
         people = tuple(self.samples[i] for i in index)
         return replace(self, samples=people, truth=true_people(self.truth, {person.image_id for person in people}))
 
-    def batch(self, index: Index, prepare: Preprocessing, vary: AugmentContext | None) -> Batch:
+    def batch(self, index: Index, prepare: Preprocessing, context: AugmentContext | None) -> Batch:
         """Inputs, and in training joints (B, K, 3): x, y in shares of the input, and v; else `Regions`."""
         images, joints = [], []
-        if vary is not None:
+        if context is not None:
             for i in index.tolist():
-                torch.manual_seed(mix_seed(vary.seed, vary.epoch, 5, i))
-                image, found = random_region(*self.image_or_substitute(i), self.joints, prepare, vary.settings)
+                torch.manual_seed(mix_seed(context.seed, context.epoch, 5, i))
+                image, found = random_region(*self.image_or_substitute(i), self.joints, prepare, context.settings)
                 images.append(image)
                 joints.append(to_unit_square(found, prepare.size))
             return read_inputs(images, prepare), self._targets(joints)
@@ -95,7 +95,7 @@ class PersonDataset(AnnotatedDataset[Person]):
 
 
 def load_coco_keypoints(settings: DataSettings) -> Splits:
-    """Reads people in COCO's layout; `divide` tells what becomes of its parts.
+    """Reads people in COCO's layout; `split_samples` tells what becomes of its parts.
 
     Files are annotations/person_keypoints_NAME.json with images in NAME (or images/NAME), where NAME is train2017,
     val2017 and the like.

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 
 from ..config.recipe import DataSettings
 from ..errors import UserError, suggest
 from .broken_files import read_all
-from .classification import ImageFiles
+from .classification import CHOSEN_SIZES, ImageFiles, choose_size, file_preprocessing, spread_sample
 from .file_lists import SPLITS, data_folder, find_child, list_folder_images, list_folders
-from .preprocessing import BrokenImage, Preprocessing, open_image, shrink, to_channels, with_normalisation
-from .randomness import sample_indices
+from .preprocessing import BrokenImage, open_image, shrink, to_channels
 from .samples import Splits, square_side
-from .splits import hold_out, stratified_split
-
-_CHOSEN_SIZES = (16, 64)  # a size that nobody gave lies between these
-_FEWEST = 3  # images of a class: one for each split
-_MEASURED = 512  # images that the normalisation is measured on
+from .splits import split_classes
 
 
 @dataclass(frozen=True)
@@ -65,10 +59,13 @@ def load_folders(settings: DataSettings) -> Splits:
             raise UserError(
                 f"class '{strange[0]}' is in {split}/ of {root} but not in train/{suggest(strange[0], classes)}"
             )
-    size = square_side(settings) or _choose_size(main.paths)
+    size = square_side(settings) or choose_size(_shorter_sides(main.paths))
     # Random crops take a part of the image, so more is kept than the size that the network sees.
     sets = {split: _image_set(files, classes, settings, round(size * 1.5), notes) for split, files in found.items()}
-    return _splits(sets, classes, settings, size, notes)
+    train, validation, test = split_classes(sets, classes, settings, notes)
+    notes.append(f"images are made to {size} x {size} pixels")
+    preprocessing = file_preprocessing(train, size)
+    return Splits(train, validation, test, settings.class_names or classes, preprocessing, tuple(notes))
 
 
 def list_classes(root: Path, level: str, notes: list[str]) -> _Files:
@@ -96,63 +93,6 @@ def list_classes(root: Path, level: str, notes: list[str]) -> _Files:
     return _Files(tuple(paths), tuple(names))
 
 
-def _splits(
-    sets: Mapping[str, ImageFiles], classes: tuple[str, ...], settings: DataSettings, size: int, notes: list[str]
-) -> Splits:
-    if "all" in sets:
-        data = sets["all"]
-        _check_counts(data.labels.tolist(), classes, _FEWEST)
-        if not 0 < settings.test < 1:
-            raise UserError(f"data.test is {settings.test:g}; it is a share between 0 and 1, e.g. 0.15")
-        tested, rest = stratified_split(data.labels.numpy(), settings.test, settings.split_seed)
-        if len(set(data.labels[rest].tolist())) < len(classes):
-            raise UserError(f"data.test {settings.test:g} leaves a class without training images; try 0.15")
-        data, test = data.subset(rest), data.subset(tested)
-        how = f"{settings.test:.0%} of every class is the test split"
-    else:
-        data, test = sets["train"], sets["test"]
-        for split, part in sets.items():
-            if len(part) == 0:
-                raise UserError(f"no image of {split}/ can be read; mend the files or remove the folder")
-        _check_counts(data.labels.tolist(), classes, 1 if "val" in sets else 2)
-        how = "splits as given"
-    if "val" in sets:
-        train, validation = data, sets["val"]
-    else:
-        kept, held = hold_out(data.labels, settings)
-        train, validation = data.subset(kept), data.subset(held)
-    missing = [name for label, name in enumerate(classes) if not (train.labels == label).any()]
-    if missing:
-        raise UserError(f"no image of class '{missing[0]}' is left for training; set data.validation lower")
-    counts = np.bincount(train.labels.numpy(), minlength=len(classes))
-    shown = ", ".join(f"{name} {n}" for name, n in list(zip(classes, counts, strict=True))[:12])
-    notes.append(f"{len(classes)} classes, training images each: {shown}{', ...' if len(classes) > 12 else ''}")
-    notes.append(f"{len(train)} training, {len(validation)} validation, {len(test)} test images ({how})")
-    notes.append(f"images are made to {size} x {size} pixels")
-    names = settings.class_names or classes
-    if len(names) != len(classes):
-        raise UserError(f"data.class_names has {len(names)} names, the data has {len(classes)} classes")
-    return Splits(train, validation, test, names, _with_normalisation(train, size), tuple(notes))
-
-
-def _check_counts(labels: Sequence[int], classes: Sequence[str], fewest: int) -> None:
-    counts = np.bincount(labels, minlength=len(classes)).tolist()
-    for name, count in zip(classes, counts, strict=True):
-        if count < fewest:
-            raise UserError(
-                f"class '{name}' has {count} readable image{'s' * (count != 1)}, at least {fewest} are needed to "
-                "split them; add images or remove its folder"
-            )
-
-
-def _with_normalisation(train: ImageFiles, size: int) -> Preprocessing:
-    """The preprocessing, with mean and deviation over some training images."""
-    plain = Preprocessing(3, (size, size), (0.0,) * 3, (1.0,) * 3, "crop", 0.875, "bicubic")
-    return with_normalisation(
-        plain, (plain.pixels(train.image_or_substitute(i)) for i in sample_indices(len(train), _MEASURED))
-    )
-
-
 def _image_set(
     files: _Files, classes: tuple[str, ...], settings: DataSettings, shorter: int, notes: list[str]
 ) -> ImageFiles:
@@ -178,24 +118,15 @@ def _decode(files: _Files, settings: DataSettings, shorter: int, notes: list[str
     return [images[path] for path, _ in good], _Files(tuple(p for p, _ in good), tuple(n for _, n in good))
 
 
-def _choose_size(paths: Sequence[Path]) -> int:
-    """The usual shorter side of some images, within what the tiny networks take."""
-    sides = []
-    for path in _spread_sample(paths, 64):
-        try:
-            sides.append(min(open_image(path, _CHOSEN_SIZES[1]).size))
-        except BrokenImage:
-            continue
-    usual = statistics.median(sides) if sides else _CHOSEN_SIZES[1]
-    return int(min(max(usual // 8 * 8, _CHOSEN_SIZES[0]), _CHOSEN_SIZES[1]))
-
-
-def _spread_sample(paths: Sequence[Path], count: int) -> Iterable[Path]:
-    return paths[:: max(1, len(paths) // count)][:count]
-
-
 def _unwrap_folder(root: Path) -> Path:
     """Goes down through folders that hold one folder and no image, as unpacked archives do."""
     while len(inside := list_folders(root)) == 1 and not list_folder_images(root, below=False):
         root = inside[0]
     return root
+
+
+def _shorter_sides(paths: Sequence[Path]) -> Iterator[int]:
+    """Yield the shorter side of some images, spread over all; broken ones are passed over."""
+    for path in spread_sample(paths):
+        with contextlib.suppress(BrokenImage):
+            yield min(open_image(path, CHOSEN_SIZES[1]).size)

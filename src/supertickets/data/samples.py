@@ -45,8 +45,8 @@ class Samples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, index: Index, prepare: Preprocessing, vary: AugmentContext | None) -> Batch:
-        """Inputs and targets at some positions; as they are if ``vary`` is None (an evaluation).
+    def batch(self, index: Index, prepare: Preprocessing, context: AugmentContext | None) -> Batch:
+        """Inputs and targets at some positions; as they are if ``context`` is None (an evaluation).
 
         Raises:
             BrokenImage: A file cannot be read, and must not be passed over.

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision import tv_tensors
@@ -22,7 +20,7 @@ from .preprocessing import Preprocessing, to_tensor, with_normalisation
 from .randomness import mix_seed, sample_indices
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, height_and_width
 from .segmentation_layouts import read_ade20k, read_cityscapes, read_pairs, read_voc
-from .segmentation_masks import IGNORED, BadMask, Layout, Scene, read_scene
+from .segmentation_masks import IGNORED, BadMask, Layout, Scene
 from .splits import split_samples
 
 _MEASURED = 64  # scenes that the normalisation is measured on
@@ -70,17 +68,17 @@ class SegmentationDataset:
         scene = self.scenes[position]
         return self.kept[scene] if scene in self.kept else _read_split(scene, self.layout)
 
-    def batch(self, index: Index, prepare: Preprocessing, vary: AugmentContext | None) -> Batch:
+    def batch(self, index: Index, prepare: Preprocessing, context: AugmentContext | None) -> Batch:
         """Inputs, and int64 class indices: (B, H, W) in training, else a list of (H, W), each of its file's size."""
         images, masks = [], []
-        if vary is None:
+        if context is None:
             for _, (pil_image, mask) in iterate_readable(self.scene, index, self.skip):
                 images.append(prepare(prepare.resize_image(pil_image)[None])[0])
                 masks.append(mask.to(torch.int64))
             return torch.stack(images) if images else torch.empty(0, 3, *prepare.size), masks
         for i in index.tolist():
-            torch.manual_seed(mix_seed(vary.seed, vary.epoch, 5, i))
-            pil_image, mask = random_crop(*self.scene_or_substitute(i), prepare, vary.settings)
+            torch.manual_seed(mix_seed(context.seed, context.epoch, 5, i))
+            pil_image, mask = random_crop(*self.scene_or_substitute(i), prepare, context.settings)
             image = prepare(pil_image[None])[0]
             # What is missing at the border is the mean colour, and ignored.
             gap = (0, prepare.size[1] - image.shape[2], 0, prepare.size[0] - image.shape[1])
@@ -90,7 +88,7 @@ class SegmentationDataset:
 
     def digest(self) -> str:
         """A hash of file names; what is in the files is not looked at."""
-        return hash_chunks("\0".join(f"{s.image.parent.name}/{s.image.name}" for s in self.scenes).encode())
+        return hash_chunks("\0".join(scene.key() for scene in self.scenes).encode())
 
     def scene_or_substitute(self, position: int) -> Pair:
         """A scene; a broken one gives its place to the next that can be read."""
@@ -99,7 +97,7 @@ class SegmentationDataset:
 
 
 def load_segmentation(settings: DataSettings) -> Splits:
-    """Reads scenes in the layout of ``data.source``; `divide` tells what becomes of its parts.
+    """Reads scenes in the layout of ``data.source``; `split_samples` tells what becomes of its parts.
 
     Raises:
         UserError: The layout, a mask or the settings do not fit.
@@ -112,12 +110,27 @@ def load_segmentation(settings: DataSettings) -> Splits:
     }
     root = data_folder(settings, "the folder of the data set")
     layout = readers[settings.source](root)
-    notes = list(layout.notes)
-    height, width = height_and_width(settings, "the crops", [180, 240])
-    shorter = settings.shorter or min(height, width)
     parts = dict(layout.parts)
     if settings.source == "cityscapes":
         parts.pop("test", None)  # its labels are kept back
+    return split_scenes(layout, parts, root, settings)
+
+
+def split_scenes(layout: Layout, parts: Mapping[str, tuple[Scene, ...]], root: Path, settings: DataSettings) -> Splits:
+    """Return the splits of scenes; `split_samples` tells what becomes of their parts.
+
+    Args:
+        layout: What the masks mean.
+        parts: The scenes that are used.
+        root: Folder that messages name files from.
+        settings: Size, shares and seeds.
+
+    Raises:
+        UserError: A scene or the settings do not fit.
+    """
+    notes = list(layout.notes)
+    height, width = height_and_width(settings, "the crops", [180, 240])
+    shorter = settings.shorter or min(height, width)
     everything = [scene for part in parts.values() for scene in part]
     kept = _keep_in_memory(root, everything, layout, settings, notes)
     whole = SegmentationDataset(tuple(everything), layout, kept, settings.broken == "skip")
@@ -220,7 +233,7 @@ def photometric_distortion(image: Tensor) -> Tensor:
 
 
 def _read_split(scene: Scene, layout: Layout) -> Pair:
-    image, mask = read_scene(scene, layout.lookup, layout.known)
+    image, mask = scene.read(layout)
     return tv_tensors.Image(to_tensor(image)), tv_tensors.Mask(torch.from_numpy(mask))
 
 
@@ -241,7 +254,8 @@ def _keep_in_memory(
         except BadMask as error:
             return error
 
-    found = read_all(scenes, attempt, settings, notes)
+    threads = None if all(scene.thread_safe for scene in scenes) else 1
+    found = read_all(scenes, attempt, settings, notes, threads)
     bad = {scene.mask: error for scene, error in found.items() if isinstance(error, BadMask)}
     if bad:
         more = f"; {len(bad)} bad masks in all: {shorten_list(relative_to_root(root, bad))}" if len(bad) > 1 else ""
@@ -250,11 +264,8 @@ def _keep_in_memory(
 
 
 def _bytes_of_one(scenes: list[Scene]) -> int:
-    """Image and mask of the first scene whose mask can be opened."""
-    for scene in scenes:
-        with contextlib.suppress(OSError), Image.open(scene.mask) as first:
-            return 4 * first.width * first.height
-    return 0
+    """Return the memory of image and mask of the first scene whose mask can be opened."""
+    return 4 * next((pixels for scene in scenes if (pixels := scene.pixels())), 0)
 
 
 def _drop_unusable(scene: Scene, kept: Mapping[Scene, Pair]) -> bool:

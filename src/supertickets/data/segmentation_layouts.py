@@ -78,7 +78,7 @@ def read_cityscapes(root: Path) -> Layout:
     parts = match_scenes(root, images, by_tail[tail], f"gtFine/SPLIT/CITY/NAME{tail}.png", notes)
     if "test" in parts:
         notes.append("Cityscapes keeps its test labels back: its published masks of test are ignored everywhere")
-    return _layout([row[1] for row in _CITYSCAPES], [row[2] for row in _CITYSCAPES], stored, parts, notes)
+    return make_layout([row[1] for row in _CITYSCAPES], [row[2] for row in _CITYSCAPES], stored, parts, notes)
 
 
 def read_ade20k(root: Path) -> Layout:
@@ -105,7 +105,7 @@ def read_ade20k(root: Path) -> Layout:
     images = {split: index_files(image_list / name, ENDINGS) for split, name in names.items()}
     stored = {0: IGNORED} | {label: label - 1 for label in range(1, _ADE20K_CLASSES + 1)}
     parts = match_scenes(root, images, masks, "annotations/SPLIT/NAME.png", notes)
-    return _layout(_ade20k_names(root / "objectInfo150.txt"), None, stored, parts, notes)
+    return make_layout(_ade20k_names(root / "objectInfo150.txt"), None, stored, parts, notes)
 
 
 def read_voc(root: Path) -> Layout:
@@ -137,7 +137,7 @@ def read_voc(root: Path) -> Layout:
     masks_of = {split: {name: masks[name] for name in names if name in masks} for split, names in listed.items()}
     parts = match_scenes(root, images, masks_of, "SegmentationClass/NAME.png", notes)
     stored = {label: label for label in range(len(_VOC))} | {255: IGNORED}
-    return _layout(_VOC, [_voc_color(label) for label in range(len(_VOC))], stored, parts, notes)
+    return make_layout(_VOC, [_voc_color(label) for label in range(len(_VOC))], stored, parts, notes)
 
 
 def read_pairs(root: Path, class_names: Sequence[str] = (), ignore: Sequence[int] = (255,)) -> Layout:
@@ -167,7 +167,7 @@ def read_pairs(root: Path, class_names: Sequence[str] = (), ignore: Sequence[int
             f"{shorten_list(relative_to_root(root, others))}; "
             "store class numbers as PNG, which keeps them exact"
         )
-    return _layout(names, None, stored, match_scenes(root, images, masks, like, notes), notes)
+    return make_layout(names, None, stored, match_scenes(root, images, masks, like, notes), notes)
 
 
 def class_colors(classes: Sequence[str]) -> tuple[Color, ...]:
@@ -197,13 +197,22 @@ def spread_colors(count: int) -> tuple[Color, ...]:
     return tuple(colors)
 
 
-def _layout(
+def make_layout(
     classes: Sequence[str],
     colors: Sequence[Color] | None,
     stored: Mapping[int, int],
     parts: Mapping[str, tuple[Scene, ...]],
     notes: Sequence[str],
 ) -> Layout:
+    """Return the layout of a data set.
+
+    Args:
+        classes: Names of the class indices.
+        colors: RGB of every class; None for distinct ones.
+        stored: Class index of every stored label that may occur.
+        parts: Scenes of every split.
+        notes: What a person should know, a line each.
+    """
     lookup = np.full(256, IGNORED, np.uint8)
     known = np.zeros(256, np.bool_)
     for label, index in stored.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import warnings
 import zlib
@@ -43,6 +44,25 @@ class Scene:
 
     image: Path
     mask: Path
+
+    @property
+    def thread_safe(self) -> bool:
+        """Return whether scenes may be read by several threads."""
+        return True
+
+    def read(self, layout: Layout) -> tuple[Image.Image, Bytes]:
+        """Return the image, RGB, and its class indices; see `read_scene`."""
+        return read_scene(self, layout.lookup, layout.known)
+
+    def pixels(self) -> int:
+        """Return the number of pixels, without reading them; 0 if the mask cannot be opened."""
+        with contextlib.suppress(OSError), Image.open(self.mask) as mask:
+            return mask.width * mask.height
+        return 0
+
+    def key(self) -> str:
+        """Return the name of the image, for a digest; what is in the files is not looked at."""
+        return f"{self.image.parent.name}/{self.image.name}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,10 +174,26 @@ def read_mask(path: Path, lookup: Bytes, known: Flags) -> Bytes:
         BrokenImage: The file is missing, truncated or no image.
         BadMask: It holds no class numbers, or an unknown label.
     """
-    stored = _stored_labels(path)
+    return look_up_labels(_stored_labels(path), lookup, known, f"mask {path}")
+
+
+def look_up_labels(
+    stored: npt.NDArray[np.uint8] | npt.NDArray[np.int32], lookup: Bytes, known: Flags, name: str
+) -> Bytes:
+    """Return the class indices, uint8 (H, W), of stored labels.
+
+    Args:
+        stored: Labels (H, W).
+        lookup: See `Layout`.
+        known: See `Layout`.
+        name: Name of the mask, for the error.
+
+    Raises:
+        BadMask: A label is unknown.
+    """
     fits = known.take(stored) if stored.dtype == np.uint8 else (stored < 256) & known.take(np.minimum(stored, 255))
     if not fits.all():
-        raise BadMask(_unknown_labels_error(path, stored[~fits], known))
+        raise BadMask(_unknown_labels_error(name, stored[~fits], known))
     return lookup.take(stored)  # faster than by index
 
 
@@ -199,13 +235,10 @@ def _stored_labels(path: Path) -> npt.NDArray[np.uint8] | npt.NDArray[np.int32]:
     return values.astype(np.int32)
 
 
-def _unknown_labels_error(path: Path, strange: npt.NDArray[np.integer], known: Flags) -> str:
+def _unknown_labels_error(name: str, strange: npt.NDArray[np.integer], known: Flags) -> str:
     labels, counts = np.unique(strange, return_counts=True)
     more = f" and {count_noun(len(labels) - 1, 'more unknown label')}" if len(labels) > 1 else ""
-    text = (
-        f"mask {path} holds label {labels[0]} in {count_noun(int(counts[0]), 'pixel')}{more}; "
-        f"known are {_ranges(known)}"
-    )
+    text = f"{name} holds label {labels[0]} in {count_noun(int(counts[0]), 'pixel')}{more}; known are {_ranges(known)}"
     if labels[0] >= len(known):
         return f"{text}: it looks like numbers of objects, give the mask with numbers of classes"
     return f"{text}: store a known label there, or name or ignore label {labels[0]} where the classes are given"

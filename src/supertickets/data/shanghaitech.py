@@ -66,21 +66,21 @@ class CrowdDataset(AnnotatedDataset[Crowd]):
         """The images at some positions."""
         return replace(self, samples=tuple(self.samples[i] for i in index))
 
-    def batch(self, index: Index, prepare: Preprocessing, vary: AugmentContext | None) -> Batch:
+    def batch(self, index: Index, prepare: Preprocessing, context: AugmentContext | None) -> Batch:
         """Inputs, and in training points (B, M, 4): x, y and deviations in shares of the input; rows of -1 fill up.
 
         An evaluation gets whole images, and a list of points (N, 4) instead.
         """
         images, points = [], []
-        if vary is None:
+        if context is None:
             for _, (one, image) in iterate_readable(self.image, index, self.skip):
                 images.append(prepare(prepare.resize_image(to_tensor(image))[None])[0])
                 points.append(points_to_shares(one.points, one.size))
             return torch.stack(images) if images else torch.empty(0, 3, *prepare.size), points
         for i in index.tolist():
-            torch.manual_seed(mix_seed(vary.seed, vary.epoch, 5, i))
+            torch.manual_seed(mix_seed(context.seed, context.epoch, 5, i))
             one, image = self.image_or_substitute(i)
-            crop, found = random_crop(to_tensor(image), one.points, prepare, vary.settings)
+            crop, found = random_crop(to_tensor(image), one.points, prepare, context.settings)
             # What is missing at the border is the mean colour, without points.
             gap = (0, prepare.size[1] - crop.shape[2], 0, prepare.size[0] - crop.shape[1])
             images.append(F.pad(prepare(crop[None])[0], gap))
@@ -93,7 +93,7 @@ class CrowdDataset(AnnotatedDataset[Crowd]):
 
 
 def load_shanghaitech(settings: DataSettings) -> Splits:
-    """Reads a part of ShanghaiTech, or data laid out like one; `divide` tells what becomes of its splits.
+    """Reads a part of ShanghaiTech, or data laid out like one; `split_samples` tells what becomes of its splits.
 
     Files are train_data/images/IMG_1.jpg and train_data/ground-truth/GT_IMG_1.mat (or ground_truth), and the same in
     test_data.

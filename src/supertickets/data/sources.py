@@ -1,103 +1,100 @@
-"""Readers of data sets in the formats they are published in."""
+"""Read the data set that settings name, and tell what is published of it.
+
+Readers are imported when they read, so that looking a source up costs no PyTorch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
+from ..config.data_sources import Source, check_source, published_source
 from ..config.recipe import DataSettings
-from .cifar import load_cifar
-from .coco_detection import load_coco_detection
-from .coco_keypoints import load_coco_keypoints
-from .digits import load_digits
-from .folders import load_folders
-from .idx import load_idx
-from .samples import Splits
-from .segmentation import load_segmentation
-from .shanghaitech import load_shanghaitech
-from .splits import limit_samples
-from .tiny_imagenet import load_tiny_imagenet
+from ..config.task_settings import TASK_RULES, TaskRules
+from ..plugins import is_plugin, load_plugin
 
-# Channels, height and width in pixels, and classes.
-_PUBLISHED = {
-    "digits": (1, (8, 8), 10),
-    "idx": (1, (28, 28), 10),
-    "cifar10": (3, (32, 32), 10),
-    "cifar100": (3, (32, 32), 100),
-    "tiny_imagenet": (3, (64, 64), 200),
-    "cityscapes": (3, (512, 512), 19),
-    "ade20k": (3, (512, 512), 150),
-    "voc": (3, (512, 512), 21),
-    "coco": (3, (256, 192), 17),
-    "coco_boxes": (3, (320, 320), 80),
-    "shanghaitech": (3, (256, 256), 1),
-}
+if TYPE_CHECKING:
+    from .samples import Splits
 
-# By recipe: images, scenes, crowds, and of COCO persons with joints or images with boxes, that are published for
-# training.
-_PUBLISHED_SAMPLES = {
-    "imagenet": 1_281_167,
-    "tiny_imagenet": 100_000,
-    "cityscapes": 2_975,
-    "ade20k": 20_210,
-    "coco": 149_813,
-    "coco_boxes": 117_266,
-    "shanghaitech_a": 300,
-    "shanghaitech_b": 400,
-}
+
+def find_source(name: str) -> Source:
+    """Return the source that ``data.source`` names.
+
+    Args:
+        name: A key of the table of sources, or a user's own class as ``package.module:Class``, which is imported.
+
+    Raises:
+        UserError: There is no such source, or no such class.
+    """
+    if not is_plugin(name):
+        return published_source(name)
+    task = getattr(load_plugin(name, "data.source"), "task", "classification")
+    return Source(loader="own_dataset:load_own_dataset", task=str(task))
+
+
+def load_splits(settings: DataSettings, task: str | None = None) -> Splits:
+    """Read the data set that the settings name.
+
+    Args:
+        settings: The settings.
+        task: Task that shall learn from a user's own dataset, which is only known now; None for any.
+
+    Raises:
+        UserError: A user's own dataset is for another task, the folder or a file is missing or damaged, or a share or a
+            limit is impossible.
+    """
+    from .splits import limit_samples
+
+    source = find_source(settings.source)
+    if task is not None and is_plugin(settings.source):
+        check_source(source, settings, _task_of_samples(task), task)
+    module, _, function = source.loader.partition(":")
+    splits: Splits = getattr(importlib.import_module(f".{module}", __package__), function)(settings)
+    return limit_samples(splits, settings)
+
+
+def _task_of_samples(task: str) -> str:
+    """Return the task whose data sources a task learns from; a user's own task is imported."""
+    if task in TASK_RULES:
+        return TASK_RULES[task].samples
+    rules: TaskRules = getattr(load_plugin(task, "task"), "rules", TaskRules())
+    return rules.samples
 
 
 def published_samples(recipe: str, settings: DataSettings) -> int | None:
-    """Samples that a shipped recipe trains on, without looking at files: what validation leaves of those published.
+    """Return the number of samples that a shipped recipe trains on, without looking at files.
+
+    That is what validation leaves of those published.
 
     Args:
         recipe: Its name.
-        settings: Reads ``validation`` and ``limit``.
+        settings: Reads ``source``, ``validation`` and ``limit``.
 
     Returns:
         None where the recipe may be given any data.
     """
-    published = _PUBLISHED_SAMPLES.get(recipe)
+    source = find_source(settings.source)
+    published = source.samples.get(recipe)
     if published is None:
         return None
-    if recipe != "tiny_imagenet":  # which has a validation part of its own
+    if source.holds_out:
         published -= round(published * settings.validation)
     return published if settings.limit is None else min(settings.limit, published)
 
 
 def published_shape(settings: DataSettings) -> dict[str, Any]:
-    """What a network takes and makes for a published data set, as settings of a spec, without looking at files.
+    """Return what a network takes and makes for a published data set, as settings of a spec, without looking at files.
 
-    Of "folders" only the size is known: the one that is set, or the largest that is chosen.
+    Where no shape is published only the size is known: the one that is set, or the largest that is chosen.
     """
-    found: dict[str, Any] = {"image_size": (64, 64)}
-    if settings.source in _PUBLISHED:
-        channels, (height, width), classes = _PUBLISHED[settings.source]
-        found = {"in_channels": channels, "image_size": (height, width), "num_classes": classes}
+    source = find_source(settings.source)
+    shape: dict[str, Any] = {"image_size": (64, 64)}
+    if source.shape is not None:
+        channels, (height, width), classes = source.shape
+        shape = {"in_channels": channels, "image_size": (height, width), "num_classes": classes}
     if settings.size is not None:
         size = settings.size
-        found["image_size"] = (size, size) if isinstance(size, int) else size
-    if settings.source == "masks" and settings.class_names:
-        found["num_classes"] = len(set(range(len(settings.class_names))) - set(settings.ignore))
-    return found
-
-
-def load_splits(settings: DataSettings) -> Splits:
-    """Reads the data set that the settings name.
-
-    Raises:
-        UserError: The folder or a file is missing or damaged, or a share or a limit is impossible.
-    """
-    readers: dict[str, Callable[[DataSettings], Splits]] = {
-        "digits": load_digits,
-        "idx": load_idx,
-        "cifar10": load_cifar,
-        "cifar100": load_cifar,
-        "tiny_imagenet": load_tiny_imagenet,
-        "folders": load_folders,
-        "coco": load_coco_keypoints,
-        "coco_boxes": load_coco_detection,
-        "shanghaitech": load_shanghaitech,
-        **dict.fromkeys(("cityscapes", "ade20k", "voc", "masks"), load_segmentation),
-    }
-    return limit_samples(readers[settings.source](settings), settings)
+        shape["image_size"] = (size, size) if isinstance(size, int) else size
+    if source.named_by_settings and settings.class_names:
+        shape["num_classes"] = len(set(range(len(settings.class_names))) - set(settings.ignore))
+    return shape

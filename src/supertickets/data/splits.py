@@ -29,7 +29,22 @@ class SplittableDataset(Protocol):
         """The samples at some positions."""
 
 
+class LabelledDataset(Protocol):
+    """Samples with a class each."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Class indices, int64 (N,)."""
+
+    def __len__(self) -> int: ...
+
+    def subset(self, index: Index) -> Self:
+        """Return the samples at some positions."""
+
+
 Part = TypeVar("Part", bound=SplittableDataset)
+Labelled = TypeVar("Labelled", bound=LabelledDataset)
+_FEWEST = 3  # images of a class: one for each split
 
 
 def split_samples(
@@ -57,6 +72,54 @@ def split_samples(
         train, test = _hold_out(train, settings.test, settings.split_seed, "data.test")
     train, validation = _hold_out(train, settings.validation, settings.split_seed, "data.validation")
     notes.append(f"{settings.validation:.0%} of the training images are the validation split")
+    return train, validation, test
+
+
+def split_classes(
+    sets: Mapping[str, Labelled], classes: Sequence[str], settings: DataSettings, notes: list[str]
+) -> tuple[Labelled, Labelled, Labelled]:
+    """Return the training, validation and test split of labelled images; shares are held out of every class.
+
+    Args:
+        sets: "train" and "test", perhaps "val"; or "all", from which a test split is held out too.
+        classes: Names of the labels.
+        settings: Reads ``validation``, ``test``, ``split_seed`` and ``class_names``.
+        notes: What a person should know is added here.
+
+    Raises:
+        UserError: A part is empty, a class has too few images, a share or the number of names is impossible.
+    """
+    if "all" in sets:
+        data = sets["all"]
+        _check_counts(data.labels.tolist(), classes, _FEWEST)
+        if not 0 < settings.test < 1:
+            raise UserError(f"data.test is {settings.test:g}; it is a share between 0 and 1, e.g. 0.15")
+        tested, rest = stratified_split(data.labels.numpy(), settings.test, settings.split_seed)
+        if len(set(data.labels[rest].tolist())) < len(classes):
+            raise UserError(f"data.test {settings.test:g} leaves a class without training images; try 0.15")
+        data, test = data.subset(rest), data.subset(tested)
+        how = f"{settings.test:.0%} of every class is the test split"
+    else:
+        data, test = sets["train"], sets["test"]
+        for split, part in sets.items():
+            if len(part) == 0:
+                raise UserError(f"no image of {split}/ can be read; mend the files or remove the folder")
+        _check_counts(data.labels.tolist(), classes, 1 if "val" in sets else 2)
+        how = "splits as given"
+    if "val" in sets:
+        train, validation = data, sets["val"]
+    else:
+        kept, held = hold_out(data.labels, settings)
+        train, validation = data.subset(kept), data.subset(held)
+    missing = [name for label, name in enumerate(classes) if not (train.labels == label).any()]
+    if missing:
+        raise UserError(f"no image of class '{missing[0]}' is left for training; set data.validation lower")
+    counts = np.bincount(train.labels.numpy(), minlength=len(classes))
+    shown = ", ".join(f"{name} {n}" for name, n in list(zip(classes, counts, strict=True))[:12])
+    notes.append(f"{len(classes)} classes, training images each: {shown}{', ...' if len(classes) > 12 else ''}")
+    notes.append(f"{len(train)} training, {len(validation)} validation, {len(test)} test images ({how})")
+    if settings.class_names and len(settings.class_names) != len(classes):
+        raise UserError(f"data.class_names has {len(settings.class_names)} names, the data has {len(classes)} classes")
     return train, validation, test
 
 
@@ -112,3 +175,13 @@ def _hold_out(samples: Part, share: float, seed: int, name: str) -> tuple[Part, 
     chosen[np.random.default_rng(mix_seed(seed, 1)).permutation(len(number))[:count]] = True
     held = chosen[[number[path] for path in samples.images]]
     return samples.subset(np.flatnonzero(~held)), samples.subset(np.flatnonzero(held))
+
+
+def _check_counts(labels: Sequence[int], classes: Sequence[str], fewest: int) -> None:
+    counts = np.bincount(labels, minlength=len(classes)).tolist()
+    for name, count in zip(classes, counts, strict=True):
+        if count < fewest:
+            raise UserError(
+                f"class '{name}' has {count} readable image{'s' * (count != 1)}, at least {fewest} are needed to "
+                "split them; add images or remove the class"
+            )

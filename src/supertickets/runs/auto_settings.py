@@ -8,6 +8,7 @@ import math
 from ..config.lr_schedule import lr_factor
 from ..config.recipe import Recipe
 from ..config.schedule import last_search_epoch
+from ..data.sources import find_source
 from ..errors import UserError
 from ..nas import auto_lr, expected_shrinkage
 
@@ -28,7 +29,7 @@ def resolve_auto_settings(recipe: Recipe, samples: int, side: int) -> tuple[Reci
         The recipe, and a line on each choice.
     """
     said = []
-    if recipe.data.source == "folders" and recipe.data.size is None:
+    if find_source(recipe.data.source).chooses_size and recipe.data.size is None:
         recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, size=side))
     if recipe.epochs == 0:
         batch = _batch(recipe.data.batch, samples)

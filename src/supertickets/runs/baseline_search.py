@@ -72,7 +72,7 @@ def baseline_search(
         raise UserError("budget.measured finds another figure every time; leave it out, for a table")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(f"--by {by} trains one network after the other; start it without torchrun")
-    splits = load_splits(recipe.data)
+    splits = load_splits(recipe.data, recipe.task)
     spec = space_for(recipe, splits)
     about = {
         "by": by,

@@ -38,7 +38,7 @@ def evaluate_ticket(
         if not ticket.task.rules.boxes:
             raise UserError(f"--boxes are boxes of people, but the ticket is for {recipe.task}; leave them out")
         data = dataclasses.replace(data, boxes=boxes)
-    splits = load_splits(data)
+    splits = load_splits(data, recipe.task)
     check_data("the ticket", ticket, splits)
     splits = dataclasses.replace(splits, preprocessing=ticket.preprocessing)
     batches = Batches(splits, data, recipe.augment, recipe.seed)

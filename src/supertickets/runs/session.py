@@ -28,7 +28,7 @@ def open_session(recipe: Recipe, out: Path, beginning: ModelInit) -> Iterator[tu
     runtime = start(recipe.device, recipe.threads, recipe.deterministic)
     try:
         check_task_settings(recipe, find_task(recipe.task).rules)
-        splits = load_splits(recipe.data)
+        splits = load_splits(recipe.data, recipe.task)
         recipe, said = resolve_auto_settings(recipe, len(splits.train), splits.preprocessing.size[0])
         check_schedule(recipe)
         check_batches(recipe, splits, runtime)
