@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from commands import command
-from supertickets.config.search_settings import PolicySettings, RewardKind
+from supertickets.config.search_settings import PolicySettings
 from supertickets.models import Decision
-from supertickets.nas import CostRange, Policy, Space, evolve, fit_trend, lr_at, random_networks, reward
+from supertickets.nas import REWARDS, CostRange, Policy, Space, evolve, fit_trend, lr_at, random_networks
 from supertickets.runs.finalize import versions
 
 FILE = "nas-bench-macro_cifar10.json"
@@ -68,7 +68,7 @@ class Table:
 
 
 def search(
-    table: Table, kind: RewardKind, settings: PolicySettings, seed: int, options: argparse.Namespace
+    table: Table, kind: str, settings: PolicySettings, seed: int, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Run one search with lookups as quality.
 
@@ -80,7 +80,7 @@ def search(
     for step in range(options.steps):
         draws = policy.sample(options.samples, generator)
         quality, cost = table.qualities(draws.indices), table.costs(draws.indices)
-        rewards = reward(kind, quality, cost, options.target, options.beta)
+        rewards = REWARDS[kind].weigh(quality, cost, options.target, options.beta)
         policy.update(draws, rewards, lr_at(step, options.steps, settings))
         if (step + 1) % max(1, options.steps // POINTS) == 0:
             course.append(
@@ -93,7 +93,7 @@ def search(
                 }
             )
     best = torch.tensor([policy.most_probable()])
-    every = reward(kind, table.quality, table.cost, options.target, options.beta)
+    every = REWARDS[kind].weigh(table.quality, table.cost, options.target, options.beta)
     return {
         "seed": seed,
         "network": "".join(map(str, best[0].tolist())),
@@ -135,7 +135,7 @@ def main() -> None:
     settings = PolicySettings(
         lr=options.lr, growth=options.growth, delay=0.0, warmup=0.0, op_warmup=False, filter_warmup=False
     )
-    ways: dict[str, tuple[RewardKind, PolicySettings]] = {
+    ways: dict[str, tuple[str, PolicySettings]] = {
         "absolute": ("absolute", settings),
         "soft": ("soft", settings),
         "hard": ("hard", settings),
@@ -191,7 +191,7 @@ def mean_course(courses: list[list[dict[str, float]]]) -> dict[str, list[float]]
 
 def rival(table: Table, target: float, options: argparse.Namespace) -> dict[str, Any]:
     """Run random search and evolution with as many lookups as a search, and fewer."""
-    every = reward("absolute", table.quality, table.cost, target, options.beta)
+    every = REWARDS["absolute"].weigh(table.quality, table.cost, target, options.beta)
     window = CostRange(0.95 * target, 1.05 * target)
     best: dict[int, list[float]] = {n: [] for n in LOOKUPS}
     evolved = []

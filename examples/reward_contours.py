@@ -8,7 +8,7 @@ import sys
 import matplotlib.pyplot as plt
 import torch
 
-from supertickets.nas import reward
+from supertickets.nas import REWARDS
 
 BETA, TARGET = -0.1, 1.0
 
@@ -17,8 +17,8 @@ def main(path: str) -> None:
     cost, quality = torch.meshgrid(torch.linspace(0.3, 2.0, 200), torch.linspace(0.6, 0.9, 200), indexing="xy")
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True, layout="constrained")
     for axis, kind in zip(axes, ("soft", "hard", "absolute"), strict=True):
-        rewards = reward(kind, quality, cost, TARGET, BETA)
-        lines = axis.contour(cost, quality, rewards, levels=12, cmap="viridis", linewidths=1.2)
+        reward = REWARDS[kind].weigh(quality, cost, TARGET, BETA)
+        lines = axis.contour(cost, quality, reward, levels=12, cmap="viridis", linewidths=1.2)
         axis.clabel(lines, fontsize=7)
         axis.axvline(TARGET, color="#1f2933", linestyle=":")
         axis.set(title=f"{kind}, beta {BETA:g}", xlabel="cost / target")

@@ -17,7 +17,8 @@ from torch import Tensor
 from supertickets import UserError
 from supertickets.config.recipe import PruneSettings
 from supertickets.pruning import check_ratio, empty_layers, keep_best, magnitude_mask, sensitivities
-from supertickets.pruning.masks import magnitudes, split_budget
+from supertickets.pruning.masks import magnitudes
+from supertickets.pruning.scopes import split_budget
 
 PLAIN = PruneSettings()
 # Few different values, so that nearly everything ties.

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from supertickets.pruning import Enforcer, SparseState, prune, restore
+from supertickets.pruning import Enforcer, SparseState, restore, store_pruned
 
 
 def flags(*values: int) -> Tensor:
@@ -28,7 +28,7 @@ def test_a_new_network_is_dense() -> None:
 
 def test_prune_stores_what_it_takes_out() -> None:
     tensors = {"w": torch.tensor([1.0, -2.0, 3.0, 4.0]), "exp_avg_sq/w": torch.tensor([0.1, 0.2, 0.3, 0.4])}
-    state = prune(SparseState(), {"w": flags(1, 0, 0, 1)}, tensors, 0.5)
+    state = store_pruned(SparseState(), {"w": flags(1, 0, 0, 1)}, tensors, 0.5)
     assert lists(state.stored) == {"w": [0, -2, 3, 0], "exp_avg_sq/w": pytest.approx([0, 0.2, 0.3, 0])}
     assert (state.ratio, state.sparsity) == (0.5, 0.5)
     assert state.mask["w"].tolist() == [True, False, False, True]
@@ -37,26 +37,26 @@ def test_prune_stores_what_it_takes_out() -> None:
 
 def test_stored_values_survive_another_prune() -> None:
     """A weight that was pruned at 3 is 0 now; its stored 3 stays, and a weight pruned now is stored as it is now."""
-    before = prune(SparseState(), {"w": flags(1, 1, 0, 0)}, {"w": torch.tensor([1.0, 2, 3, 4])}, 0.5)
+    before = store_pruned(SparseState(), {"w": flags(1, 1, 0, 0)}, {"w": torch.tensor([1.0, 2, 3, 4])}, 0.5)
     now = {"w": torch.tensor([10.0, 20, 0, 0]), "square_avg/w": torch.tensor([5.0, 6, 7, 8])}
-    after = prune(before, {"w": flags(0, 1, 0, 0)}, now, 0.75)
+    after = store_pruned(before, {"w": flags(0, 1, 0, 0)}, now, 0.75)
     # The optimizer had no second moments at the first prune, so all are as they are now.
     assert lists(after.stored) == {"w": [10, 0, 3, 4], "square_avg/w": [5, 0, 7, 8]}
     later = {"w": torch.tensor([0.0, 30, 0, 0]), "square_avg/w": torch.tensor([50.0, 60, 70, 80])}
-    last = prune(after, {"w": flags(0, 0, 0, 0)}, later, 1.0)
+    last = store_pruned(after, {"w": flags(0, 0, 0, 0)}, later, 1.0)
     assert lists(last.stored) == {"w": [10, 30, 3, 4], "square_avg/w": [5, 60, 7, 8]}
     assert last.sparsity == 1.0
 
 
 def test_a_weight_that_comes_back_in_a_prune_is_not_stored_any_more() -> None:
-    before = prune(SparseState(), {"w": flags(0, 1)}, {"w": torch.tensor([1.0, 2.0])}, 0.5)
-    after = prune(before, {"w": flags(1, 0)}, {"w": torch.tensor([0.0, 5.0])}, 0.5)
+    before = store_pruned(SparseState(), {"w": flags(0, 1)}, {"w": torch.tensor([1.0, 2.0])}, 0.5)
+    after = store_pruned(before, {"w": flags(1, 0)}, {"w": torch.tensor([0.0, 5.0])}, 0.5)
     assert lists(after.stored) == {"w": [0, 5]}
 
 
 def test_restore_puts_back_what_was_taken_out() -> None:
     tensors = {"w": torch.tensor([1.0, -2.0, 3.0]), "exp_avg_sq/w": torch.tensor([0.5, 0.25, 0.125])}
-    state = prune(SparseState(), {"w": flags(1, 0, 0)}, tensors, 0.66)
+    state = store_pruned(SparseState(), {"w": flags(1, 0, 0)}, tensors, 0.66)
     now = {"w": torch.tensor([9.0, 0.0, 0.0]), "exp_avg_sq/w": torch.tensor([8.0, 7.0, 6.0]), "bias": torch.ones(1)}
     assert lists(restore(state, now)) == {"w": [9, -2, 3], "exp_avg_sq/w": [8, 0.25, 0.125]}
     assert now["w"].tolist() == [9, 0, 0]
@@ -79,7 +79,7 @@ def test_any_prunes_and_one_reactivation_lose_nothing(values: list[float], masks
     alive = torch.ones(len(values), dtype=torch.bool)
     for drawn in masks:
         alive = alive & torch.tensor(drawn[: len(values)])
-        state = prune(state, {"w": alive}, {"w": weight}, 0.5)
+        state = store_pruned(state, {"w": alive}, {"w": weight}, 0.5)
         weight = weight * alive
     assert torch.equal(restore(state, {"w": weight})["w"], first)
 
@@ -109,3 +109,17 @@ def test_enforcer_without_a_mask_does_nothing() -> None:
     enforcer.mask_gradients()
     enforcer.mask_weights()
     assert weight.tolist() == [1.0, 1.0]
+
+
+def test_states_are_equal_by_value() -> None:
+    """Neither equality nor hash raises, whatever differs: ratio, values, shapes, types, names."""
+
+    def state(values: tuple[int, ...] = (1, 0), stored: float = 2.0, ratio: float = 0.5) -> SparseState:
+        return SparseState({"w": flags(*values)}, {"w": torch.tensor([0.0, stored])}, ratio)
+
+    assert state() == state()
+    assert hash(state()) == hash(state())
+    assert len({state(), state(), SparseState()}) == 2
+    for other in (state((0, 1)), state((1, 0, 0)), state(stored=3.0), state(ratio=0.6), SparseState(), "state"):
+        assert state() != other
+    assert state() != SparseState({"w": torch.ones(2)}, state().stored, 0.5)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..config.lr_schedule import lr_factor
 from ..config.schedule import Prune, Reactivate, Recalibrate, Shrink, events, last_search_epoch
 from ..nas import expected_shrinkage, fold_constants, min_units, select_units, slice_tensors, unit_weights
-from ..pruning import SparseState, check_criterion, empty_layers, prune, restore
+from ..pruning import SparseState, check_criterion, empty_layers, restore, store_pruned
 from ..training import Session, TrainState, evaluate, recalibrate, restore_state
 from ..training.optimizers import FIRST_MOMENTS, SECOND_MOMENTS, optimizer_tensors
 from .ranking import choose_mask
@@ -100,7 +100,7 @@ def disable_weights(session: Session, state: TrainState, epoch: int, mask: Tenso
     weights = {name: named[name] for name in mask}
     moments = optimizer_tensors(state.optimizer, state.module)
     seconds = {k: v for k, v in moments.items() if k.split("/")[0] in SECOND_MOMENTS and k.split("/")[1] in mask}
-    state.sparse = prune(state.sparse, mask, weights | seconds, ratio)
+    state.sparse = store_pruned(state.sparse, mask, weights | seconds, ratio)
     for name, flags in mask.items():
         weights[name].mul_(flags)
         for kind in FIRST_MOMENTS:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-RewardKind = Literal["absolute", "soft", "hard"]
 ConnectBy = Literal["policy", "enas", "darts", "genetic", "random", "l1", "median", "every", "all", "ratios"]
 
 
@@ -14,7 +13,8 @@ class PolicySettings:
     """How the controller of a policy search learns.
 
     Attributes:
-        reward: "absolute" leads to the target; "soft" and "hard" weigh quality by a power of the cost.
+        reward: Name of the reward: "absolute" leads to the target; "soft" and "hard" weigh quality by a power of the
+            cost; or a user's own, ``package.module:name``.
         beta: Exponent, or slope, of the cost in the reward; negative. For the absolute reward it must be steeper than
             what quality gains where the cost rises by one target, which every epoch tells.
         images: Held-out images that the quality of a sampled network is measured on, in every step.
@@ -31,7 +31,7 @@ class PolicySettings:
         eps: Of Adam.
     """
 
-    reward: RewardKind = "absolute"
+    reward: str = "absolute"
     beta: float = -0.1
     images: int = 64
     lr: float | None = None

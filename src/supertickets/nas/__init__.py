@@ -15,17 +15,19 @@ from .connection_baselines import (
 from .connection_policy import Judge, SearchStep, enas_settings, policy_search
 from .penalty import Penalty, expected_shrinkage, rho_at, unit_weights
 from .policy import Baseline, Policy, SampledNetworks, auto_lr, lr_at, warmup_at
-from .rewards import Trend, connection_reward, fit_trend, reward
+from .rewards import REWARDS, Reward, Trend, connection_reward, find_reward, fit_trend
 from .shrink import fold_constants, min_units, select_units, slice_tensors
 from .space import Genotype, Space
 
 __all__ = [
+    "REWARDS",
     "Baseline",
     "CostRange",
     "Genotype",
     "Judge",
     "Penalty",
     "Policy",
+    "Reward",
     "SampledNetworks",
     "SearchStep",
     "Space",
@@ -38,6 +40,7 @@ __all__ = [
     "every_scheme",
     "evolve",
     "expected_shrinkage",
+    "find_reward",
     "fit_trend",
     "fold_constants",
     "genetic_search",
@@ -49,7 +52,6 @@ __all__ = [
     "policy_search",
     "random_networks",
     "random_search",
-    "reward",
     "rho_at",
     "search_by_ratio",
     "select_units",

@@ -1,14 +1,18 @@
 """Weight pruning: criteria, masks, and the sparsity of a run as one value."""
 
 from .criteria import CRITERIA, Criterion, CriterionContext, check_criterion, check_scores, find_criterion
-from .masks import check_ratio, empty_layers, keep_best, magnitude_mask, magnitudes, sensitivities
-from .sparse_state import Enforcer, SparseState, prune, restore
+from .masks import NORMALISERS, empty_layers, magnitudes, sensitivities
+from .scopes import SCOPES, Scope, check_ratio, keep_best, magnitude_mask
+from .sparse_state import Enforcer, SparseState, restore, store_pruned
 
 __all__ = [
     "CRITERIA",
+    "NORMALISERS",
+    "SCOPES",
     "Criterion",
     "CriterionContext",
     "Enforcer",
+    "Scope",
     "SparseState",
     "check_criterion",
     "check_ratio",
@@ -18,7 +22,7 @@ __all__ = [
     "keep_best",
     "magnitude_mask",
     "magnitudes",
-    "prune",
     "restore",
     "sensitivities",
+    "store_pruned",
 ]

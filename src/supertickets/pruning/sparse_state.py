@@ -1,4 +1,4 @@
-"""The sparsity of a run as one value, and what may happen to it."""
+"""The sparsity of a run as one value, and the changes to it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 Tensors = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SparseState:
-    """Which weights are pruned now, and what they were.
+    """The weights that are pruned now, and their values before; equal if all values are.
 
     Attributes:
         mask: Parameter name -> bool tensor, True where the weight lives; empty while the network is dense.
@@ -26,21 +26,42 @@ class SparseState:
     stored: Tensors = field(default_factory=dict)
     ratio: float = 0.0
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SparseState):
+            return NotImplemented
+        pairs = ((self.mask, other.mask), (self.stored, other.stored))
+        return self.ratio == other.ratio and all(_equal(mine, theirs) for mine, theirs in pairs)
+
+    def __hash__(self) -> int:
+        # Values are left out: tensors may change, and reading them all would be slow.
+        shapes = tuple(sorted((name, tuple(flags.shape)) for name, flags in self.mask.items()))
+        return hash((self.ratio, shapes, tuple(sorted(self.stored))))
+
     @property
     def sparsity(self) -> float:
-        """Zeros / maskable weights."""
+        """Return zeros / maskable weights."""
         total = sum(flags.numel() for flags in self.mask.values())
         return 1 - sum(int(flags.sum()) for flags in self.mask.values()) / total if total else 0.0
 
 
-def prune(state: SparseState, mask: Mapping[str, Tensor], tensors: Mapping[str, Tensor], ratio: float) -> SparseState:
-    """Notes a new mask and keeps the values it takes out.
+def _equal(mine: Tensors, theirs: Tensors) -> bool:
+    """Return whether tensors have the same names, types, shapes and values, on whatever devices they are."""
+    return mine.keys() == theirs.keys() and all(
+        value.dtype == theirs[name].dtype and torch.equal(value.cpu(), theirs[name].cpu())
+        for name, value in mine.items()
+    )
+
+
+def store_pruned(
+    state: SparseState, mask: Mapping[str, Tensor], tensors: Mapping[str, Tensor], ratio: float
+) -> SparseState:
+    """Return the sparsity under a new mask, which keeps the values it takes out.
 
     Args:
         state: The sparsity before. A weight that was pruned already keeps the value stored then.
         mask: The new mask.
-        tensors: What is to be stored: weights by name, second moments by ``"<state>/<weight>"``.
-        ratio: The target that the mask meets.
+        tensors: Tensors to store: weights by name, second moments by ``"<state>/<weight>"``.
+        ratio: Target that the mask meets.
     """
     stored = {}
     for name, value in tensors.items():
@@ -53,7 +74,7 @@ def prune(state: SparseState, mask: Mapping[str, Tensor], tensors: Mapping[str, 
 
 
 def restore(state: SparseState, tensors: Mapping[str, Tensor]) -> Tensors:
-    """Puts stored values back: the tensors with every pruned entry replaced by what was taken out."""
+    """Return the tensors with every pruned entry replaced by what was taken out."""
     return {
         name: torch.where(state.mask[name.rsplit("/", 1)[-1]], value, state.stored[name])
         for name, value in tensors.items()
@@ -62,7 +83,7 @@ def restore(state: SparseState, tensors: Mapping[str, Tensor]) -> Tensors:
 
 
 class Enforcer:
-    """Keeps pruned weights at exactly zero during a step, without a mask in the forward (decision: fused, float).
+    """Keeper of pruned weights at exactly zero during a step, without a mask in the forward (fused, float).
 
     Args:
         named: Parameters by name.
@@ -76,12 +97,12 @@ class Enforcer:
 
     @torch.no_grad()
     def mask_gradients(self) -> None:
-        """Disables the gradients of pruned weights (line 13 of Algorithm 1)."""
+        """Disable the gradients of pruned weights (line 13 of Algorithm 1)."""
         if self.params:
             torch._foreach_mul_([p.grad for p in self.params if p.grad is not None], self.masks)
 
     @torch.no_grad()
     def mask_weights(self) -> None:
-        """Sets pruned weights to zero."""
+        """Set pruned weights to zero."""
         if self.params:
             torch._foreach_mul_(self.params, self.masks)

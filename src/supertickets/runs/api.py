@@ -26,6 +26,7 @@ from ..data import Splits
 from ..errors import UserError
 from ..models import MobileSpec, ResNetSpec
 from ..models.factory import spec_from_json
+from ..nas import find_reward
 from ..pruning import check_criterion
 from ..ticket import Ticket, check_data, load
 from ..training import (
@@ -112,6 +113,7 @@ def search(
         made = {"lineage": lineage(load(source))} if source.is_dir() else {}
         return _ticket(_begin("search", recipe, out, init_from_search(source), made))
     check_budget_given(recipe)
+    find_reward(recipe.policy.reward)
     recipe = dataclasses.replace(fixed_network(recipe), budget=recipe.budget)
     return _ticket(_begin("search", recipe, out or f"runs/{recipe.name}", space_for, measure=measure))
 

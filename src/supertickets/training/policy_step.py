@@ -18,7 +18,7 @@ from ..cost.budget import Budget
 from ..data import Batch, Batches
 from ..data.randomness import mix_seed
 from ..models import Choices, MobileSpec, Network
-from ..nas import Policy, Trend, fit_trend, lr_at, reward, warmup_at
+from ..nas import Policy, Trend, find_reward, fit_trend, lr_at, warmup_at
 from ..tasks import Task
 from .evaluate import recalibrate
 from .runtime import Runtime
@@ -43,6 +43,7 @@ class PolicyStep:
         self.stepper, self.policy, self.state = stepper, stepper.state.policy, stepper.state
         self.batches, self.task, self.budget = batches, task, budget
         self.recipe, self.runtime = stepper.recipe, stepper.runtime
+        self.reward = find_reward(self.recipe.policy.reward)
         self.steps = self.recipe.epochs * batches.steps_per_epoch
         self.search_eval_batches: Iterator[Batch] | None = None
 
@@ -57,7 +58,7 @@ class PolicyStep:
         quality = torch.tensor(self._qualities(choices, epoch, step), dtype=torch.float64)
         genotypes = self.policy.space.genotypes(draws.indices)
         cost = torch.tensor([self.budget.cost(genotype) for genotype in genotypes], dtype=torch.float64)
-        rewards = reward(recipe.policy.reward, quality, cost, self.budget.target, recipe.policy.beta)
+        rewards = self.reward.weigh(quality, cost, self.budget.target, recipe.policy.beta)
         average = self.runtime.average_ if self.runtime.world > 1 else None
         self.policy.update(draws, rewards, lr_at(done, self.steps, recipe.policy), average)
         plain = (~(draws.replaced & draws.active).any(dim=1)).tolist()
@@ -139,7 +140,7 @@ def check_beta(record: Mapping[str, Any], recipe: Recipe) -> str | None:
     if record["slope_error"] is None:
         return None
     beta, found = recipe.policy.beta, Trend(record["slope"], record["slope_error"])
-    if recipe.policy.reward != "absolute" or not found.exceeds(beta):
+    if not find_reward(recipe.policy.reward).has_slope or not found.exceeds(beta):
         return None
     return (
         f"quality gains {found.slope:.2g} where the cost rises by one target, more than policy.beta {beta:g} takes: "
