@@ -24,7 +24,7 @@ from torch import Tensor
 from commands import command
 from supertickets.config.search_settings import PolicySettings
 from supertickets.models import Decision
-from supertickets.nas import REWARDS, CostRange, Policy, Space, evolve, fit_trend, lr_at, random_networks
+from supertickets.nas import REWARDS, CostRange, Evolution, Policy, Space, evolve, fit_trend, lr_at, random_networks
 from supertickets.runs.finalize import versions
 
 FILE = "nas-bench-macro_cifar10.json"
@@ -200,7 +200,7 @@ def rival(table: Table, target: float, options: argparse.Namespace) -> dict[str,
         drawn = SPACE.sample(max(LOOKUPS), generator)
         for n in LOOKUPS:
             best[n].append(float(every.max() - every[table.places(drawn[:n])].max()))
-        _, scores = evolve(SPACE, table.qualities, table.costs, window, 250, generator)
+        _, scores = evolve(SPACE, table.qualities, table.costs, window, Evolution(250), generator)
         evolved.append(float(scores.max()))
     inside = window.holds(table.cost)
     return {

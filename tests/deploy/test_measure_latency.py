@@ -13,7 +13,7 @@ from cli_outcome import Cli
 from supertickets import UserError
 from supertickets.cost import count
 from supertickets.cost.latency import Latency
-from supertickets.cost.latency_table import LatencyTable
+from supertickets.cost.latency_table import RUNTIMES, LatencyTable, TableSettings
 from supertickets.cost.operations import build_operation, list_operations
 from supertickets.deploy import measure_latency as latency_table
 from supertickets.deploy import measure_latency_table
@@ -22,11 +22,13 @@ from supertickets.nas import Space
 from toy_mobile import SPACE
 
 
-def test_line_and_ranks_by_hand() -> None:
-    x = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
-    assert latency_table.fit_line(x, 3 + 2 * x) == pytest.approx((3, 2))
-    assert latency_table.spearman(x, torch.tensor([10.0, 30.0, 20.0])) == pytest.approx(0.5)
-    assert latency_table.spearman(x, -x) == pytest.approx(-1)
+def test_line_and_check_by_hand() -> None:
+    """The line 3 + 2 x through the first three; then 5, 7, 9 are predicted of 5, 14, 10, whose ranks are 1, 3, 2."""
+    plain = LatencyTable(spec=SPACE, device="any", runtime="torch", threads=1, ms={}, check={})
+    table = latency_table.fit_table(plain, [1, 2, 4, 1, 2, 3], [5, 7, 11, 5, 14, 10], 3)
+    assert (table.bias, table.scale, table.networks) == (pytest.approx(3), pytest.approx(2), 3)
+    by_hand = {"networks": 3, "median_error": 0.1, "largest_error": 0.5, "spearman": 0.5}
+    assert table.check == pytest.approx(by_hand | {"fastest_ms": 5, "slowest_ms": 14})
 
 
 def test_a_network_that_is_the_sum_of_its_operations(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,18 +38,18 @@ def test_a_network_that_is_the_sum_of_its_operations(monkeypatch: pytest.MonkeyP
     """
 
     def times(preparations: dict[str, object], repeats: int, say: object = None) -> dict[str, Latency]:
-        found = {}
+        taken = {}
         for name, prepared in preparations.items():
             make, shape = prepared.args  # type: ignore[attr-defined]
             total = sum(p.macs for p in count_operations(make().eval(), torch.zeros(1, *shape))[0]) / 1e4
             # An operation's time is the low percentile, a network's the median; nothing else is looked at.
-            found[name] = Latency(2 + 1.5 * total, nan, nan) if name.isdigit() else Latency(nan, total, nan)
+            taken[name] = Latency(2 + 1.5 * total, nan, nan) if name.isdigit() else Latency(nan, total, nan)
             if name in map(str, range(2, 8)):  # behind the two that the line is fitted to
-                found[name] = Latency(1.25 * found[name].median_ms, nan, nan)
-        return found
+                taken[name] = Latency(1.25 * taken[name].median_ms, nan, nan)
+        return taken
 
     monkeypatch.setattr(latency_table, "_times", times)
-    table = measure_latency_table(SPACE, networks=6)
+    table = measure_latency_table(SPACE, TableSettings(networks=6))
     assert (table.bias, table.scale) == pytest.approx((2, 1.5))
     assert table.check["median_error"] == pytest.approx(0.2)
     assert table.check["largest_error"] == pytest.approx(0.2)
@@ -66,7 +68,7 @@ def test_both_runtimes_run_the_same_operation(tmp_path: Path) -> None:
     make, shape = build_operation(operation, SPACE)
     module = make()
     outputs = []
-    for runtime in latency_table.RUNTIMES:
+    for runtime in RUNTIMES:
         torch.manual_seed(1)
         call = latency_table._prepared(lambda: module, shape, runtime=runtime, threads=1, folder=tmp_path)
         outputs.append(torch.as_tensor(call()))

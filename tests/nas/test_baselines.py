@@ -8,7 +8,7 @@ from torch import Tensor
 
 from supertickets import UserError
 from supertickets.models import Decision
-from supertickets.nas import CostRange, Space, evolve, random_networks
+from supertickets.nas import CostRange, Evolution, Space, evolve, random_networks
 from supertickets.nas.baselines import _mutate
 
 SPACE = Space(tuple(Decision(f"l{i}", (0, 1, 2)) for i in range(6)))
@@ -29,10 +29,10 @@ def generator() -> torch.Generator:
 
 
 def test_random_networks_lie_in_the_window() -> None:
-    found = random_networks(SPACE, cost, WINDOW, 100, generator())
-    assert found.shape == (100, 6)
-    assert bool(WINDOW.holds(cost(found)).all())
-    assert {5, 6, 7} == set(cost(found).int().tolist())
+    networks = random_networks(SPACE, cost, WINDOW, 100, generator())
+    assert networks.shape == (100, 6)
+    assert bool(WINDOW.holds(cost(networks)).all())
+    assert {5, 6, 7} == set(cost(networks).int().tolist())
 
 
 def test_a_window_that_holds_nothing() -> None:
@@ -47,7 +47,7 @@ def test_evolution() -> None:
         asked.append(len(networks))
         return quality(networks)
 
-    networks, scores = evolve(SPACE, counted, cost, WINDOW, 120, generator(), population=20, tournament=5)
+    networks, scores = evolve(SPACE, counted, cost, WINDOW, Evolution(120, 20, 5), generator())
     assert (len(networks), len(scores), sum(asked)) == (120, 120, 120)
     assert bool(WINDOW.holds(cost(networks)).all())
     assert torch.equal(scores.double(), quality(networks))
@@ -63,7 +63,7 @@ def test_the_oldest_goes_however_good_it_is() -> None:
         seen.extend(networks)
         return torch.tensor([float(len(seen) == len(networks) and i == 0) for i in range(len(networks))])
 
-    networks, _ = evolve(SPACE, first_alone, cost, CostRange(0, 12), 60, generator(), population=5, tournament=60)
+    networks, _ = evolve(SPACE, first_alone, cost, CostRange(0, 12), Evolution(60, 5, 60), generator())
     changed = (networks != networks[0]).sum(dim=1)
     assert changed[5].item() == 1
     assert int(changed[10:].max()) > 1
@@ -80,4 +80,4 @@ def test_what_means_nothing_is_not_changed() -> None:
 
 def test_a_window_that_holds_one_network() -> None:
     with pytest.raises(UserError, match="no other network was found that costs 0 to 0; widen"):
-        evolve(SPACE, quality, cost, CostRange(0, 0), 20, generator(), population=2)
+        evolve(SPACE, quality, cost, CostRange(0, 0), Evolution(20, 2), generator())

@@ -46,9 +46,8 @@ def test_the_error_of_a_trend_is_that_of_textbooks() -> None:
 def test_a_steeper_trend_than_beta_leads_past_the_target() -> None:
     """Why the slope must be less than -beta: here quality gains 0.15 per target."""
     cost = torch.linspace(10, 100, 91)
-    best = [
-        float(cost[REWARDS["absolute"].weigh(0.5 + 0.003 * cost, cost, 50.0, beta).argmax()]) for beta in (-0.1, -0.2)
-    ]
+    rewards = [REWARDS["absolute"].weigh(0.5 + 0.003 * cost, cost, 50.0, beta) for beta in (-0.1, -0.2)]
+    best = [float(cost[reward.argmax()]) for reward in rewards]
     assert best == [100.0, 50.0]
 
 
@@ -67,7 +66,7 @@ def test_a_reward_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         find_reward("own_rewards:nothing")
     with pytest.raises(UserError, match="unknown reward 'absolut'; did you mean 'absolute'"):
         find_reward("absolut")
-    with pytest.raises(UserError, match="unknown reward 'own_rewards.plain'; your own is written with a colon"):
+    with pytest.raises(UserError, match=r"unknown reward 'own_rewards\.plain'; your own is written with a colon"):
         find_reward("own_rewards.plain")
 
 

@@ -300,6 +300,7 @@ def _schemes(options: argparse.Namespace) -> None:
 
 def _latency_table(options: argparse.Namespace) -> None:
     """time every operation of a mobile space on this device -> FILE, and check what it predicts for whole networks"""
+    from ..cost.latency_table import TableSettings
     from ..deploy import measure_latency_table
     from ..models import create_mobile
     from ..models.factory import list_spaces
@@ -311,9 +312,9 @@ def _latency_table(options: argparse.Namespace) -> None:
     out = Path(options.out or f"latency-{options.space}.json")
     if out.is_dir() or not os.access(out.parent, os.W_OK):  # before minutes of measuring
         raise UserError(f"{out} cannot be written; choose another --out")
-    told = {name: getattr(options, name) for name in ("runtime", "threads", "repeats", "networks")}
+    words = {name: getattr(options, name) for name in ("runtime", "threads", "repeats", "networks")}
     with Console(stderr=True, highlight=False).status(f"measuring {options.space} on this device") as status:
-        table = measure_latency_table(spec, **told, say=status.update)
+        table = measure_latency_table(spec, TableSettings(**words), status.update)
     table.save(out)
     if options.json:
         print_json(table.to_json())

@@ -20,19 +20,53 @@ from ..models import MobileSpec
 from ..models.base import Choice
 from .operations import additive_cost, list_operations
 
+RUNTIMES = ("torch", "onnxruntime")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSettings:
+    """How a latency table is measured.
+
+    Attributes:
+        runtime: "torch" or "onnxruntime".
+        threads: CPU threads of the runtime.
+        repeats: Calls per operation and network. Of an operation the 10th percentile counts, since what disturbs a
+            machine would otherwise decide which operation is dear; of a network the median, which is to be predicted.
+        networks: Networks for the check, which bias and scale have not seen; a third as many more fit these.
+        seed: Seed of the networks.
+    """
+
+    runtime: str = "torch"
+    threads: int = 1
+    repeats: int = 60
+    networks: int = 50
+    seed: int = 0
+
+    def check(self) -> None:
+        """Refuse numbers that are too small, and an unknown runtime."""
+        if self.runtime not in RUNTIMES:
+            raise UserError(f"--runtime is {self.runtime}; take one of {', '.join(RUNTIMES)}")
+        for name, value, least in (
+            ("threads", self.threads, 1),
+            ("repeats", self.repeats, 1),
+            ("networks", self.networks, 2),
+        ):
+            if value < least:
+                raise UserError(f"--{name} is {value}; the nearest possible is {least}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyTable:
-    """What the operations of a space take on one device, and how their sum becomes a network's time.
+    """Times of the operations of a space on one device, and how their sum becomes a network's time.
 
     Attributes:
         spec: The space.
         device: Name of the processor.
         runtime: "torch" or "onnxruntime".
-        threads: Of the runtime.
+        threads: CPU threads of the runtime.
         ms: Operation (as text) -> median time of a call, for one image.
-        bias: ms of a network beyond its operations.
-        scale: What the sum of its operations is multiplied by.
+        bias: Time in ms of a network beyond its operations.
+        scale: Factor of the sum of its operations.
         networks: Whole networks that bias and scale were fitted to.
         check: How well networks that were not among them are predicted.
     """
@@ -48,7 +82,7 @@ class LatencyTable:
     check: Mapping[str, float]
 
     def predict(self, choices: Mapping[str, Choice]) -> float:
-        """ms that a network of the space takes.
+        """Return the ms that a network of the space takes.
 
         Raises:
             UserError: The choices leave something open, or name what the space has not.
@@ -63,42 +97,42 @@ class LatencyTable:
         return self.predictor(self.spec)
 
     def predictor(self, spec: MobileSpec) -> Callable[[Mapping[str, Choice]], float]:
-        """Tells the ms of networks of a space that the table serves."""
+        """Return a function that tells the ms of networks of a space that the table serves."""
         total = additive_cost(spec, lambda operation: self.ms[str(operation)])
         return lambda choices: self.bias + self.scale * total(choices)
 
     def check_serves(self, spec: MobileSpec, name: str) -> None:
-        """Refuses another space than that of the table.
+        """Refuse another space than that of the table.
 
         Args:
             spec: The space.
-            name: What the table is called, for the message.
+            name: Name of the table for the message.
         """
         same = all(
             getattr(self.spec, field) == getattr(spec, field)
             for field in ("head", "num_classes", "in_channels", "extra_filters")
         )
+        height, width = spec.image_size
         if not same or any(str(operation) not in self.ms for operation in list_operations(spec)):
-            told = "{} x {} are wanted".format(*spec.image_size)
             raise UserError(
-                f"{name} was measured for another space, size of images ({told}) or number of channels or classes "
-                f"({spec.in_channels}, {spec.num_classes}), or another head ({spec.head}); leave out budget.table, "
-                "then the search measures one"
+                f"{name} was measured for another space, size of images ({height} x {width} are wanted) or number of "
+                f"channels or classes ({spec.in_channels}, {spec.num_classes}), or another head ({spec.head}); "
+                "leave out budget.table, then the search measures one"
             )
 
     def save(self, path: Path) -> None:
-        """Writes JSON; the file is the old one or the new one, whole."""
+        """Write JSON; the file is the old one or the new one, whole."""
         scratch = path.with_name(f"unfinished-{path.name}")
         scratch.write_text(json.dumps(self.to_json(), indent=1) + "\n")
         os.replace(scratch, path)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain JSON."""
+        """Return plain JSON."""
         return asdict(self) | {"spec": self.spec.to_json()}
 
     @staticmethod
     def load(path: str | Path) -> LatencyTable:
-        """Reads what `save` wrote.
+        """Read what `save` wrote.
 
         Raises:
             UserError: There is no such file, or it is no latency table.

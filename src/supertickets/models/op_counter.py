@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 
-class Operation(NamedTuple):
+class CountedOp(NamedTuple):
     """A convolution or a matrix product; if it has a weight, all that this weight enters.
 
     Attributes:
@@ -26,7 +26,7 @@ class Operation(NamedTuple):
     macs: int
 
 
-def count_operations(module: nn.Module, images: Tensor) -> tuple[list[Operation], Any]:
+def count_operations(module: nn.Module, images: Tensor) -> tuple[list[CountedOp], Any]:
     """Lists the products of a forward in their order, and what comes out of it.
 
     PyTorch's own formulas count them, operation by operation, so that no kind of layer needs to be known.
@@ -43,7 +43,7 @@ def count_operations(module: nn.Module, images: Tensor) -> tuple[list[Operation]
     finally:
         for hook in hooks:
             hook.remove()
-    return [Operation(name, weight, macs) for (name, weight), macs in recorder.macs.items()], out
+    return [CountedOp(name, weight, macs) for (name, weight), macs in recorder.macs.items()], out
 
 
 class _Recorder(TorchDispatchMode):

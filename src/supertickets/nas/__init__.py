@@ -1,6 +1,6 @@
 """Search: which units of a supernet stay, and which answers to open decisions are best."""
 
-from .baselines import CostRange, evolve, random_networks
+from .baselines import CostRange, Evolution, evolve, random_networks
 from .connection_baselines import (
     can_be_scored,
     evaluate_schemes,
@@ -23,6 +23,7 @@ __all__ = [
     "REWARDS",
     "Baseline",
     "CostRange",
+    "Evolution",
     "Genotype",
     "Judge",
     "Penalty",

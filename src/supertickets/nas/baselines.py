@@ -1,4 +1,4 @@
-"""What a search must be compared with: random search around the same cost, and regularised evolution.
+"""Baselines of a search: random search around the same cost, and regularised evolution.
 
 Shapes: N networks, D decisions; networks are index lists.
 """
@@ -23,59 +23,67 @@ class CostRange:
     """Costs that a network may have, e.g. a target give or take 1 ms.
 
     Attributes:
-        low: The least.
-        high: The most.
+        low: Lowest cost.
+        high: Highest cost.
     """
 
     low: float
     high: float
 
     def holds(self, cost: Tensor) -> Tensor:
-        """Flags of what lies within."""
+        """Return flags of what lies within."""
         return (cost >= self.low) & (cost <= self.high)
 
 
 def random_networks(
     space: Space, cost: Figure, window: CostRange, count: int, generator: torch.Generator, tries: int = 1_000_000
 ) -> Tensor:
-    """Draws networks until enough lie in the window (rejection sampling, Sec. 3.2); (count, D).
+    """Draw networks until enough lie in the window (rejection sampling, Sec. 3.2); (count, D).
 
     Raises:
         UserError: There are not enough in so many tries.
     """
-    found, tried = [torch.empty(0, len(space.decisions), dtype=torch.long)], 0
-    while sum(map(len, found)) < count:
+    kept, tried = [torch.empty(0, len(space.decisions), dtype=torch.long)], 0
+    while sum(map(len, kept)) < count:
         if tried >= tries:
             raise UserError(
-                f"of {tried} random networks {sum(map(len, found))} cost between {window.low:g} and {window.high:g}, "
+                f"of {tried} random networks {sum(map(len, kept))} cost between {window.low:g} and {window.high:g}, "
                 f"but {count} are needed; widen the window, or move it to what the space holds"
             )
         drawn = space.sample(256, generator)
         tried += len(drawn)
-        found.append(drawn[window.holds(cost(drawn))])
-    return torch.cat(found)[:count]
+        kept.append(drawn[window.holds(cost(drawn))])
+    return torch.cat(kept)[:count]
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """The size of an evolution.
+
+    Attributes:
+        evaluations: Number of networks that are evaluated.
+        population: Number of networks that live at a time.
+        tournament: Number of living networks of which the best has a child.
+    """
+
+    evaluations: int
+    population: int = 50
+    tournament: int = 10
 
 
 def evolve(
-    space: Space,
-    quality: Figure,
-    cost: Figure,
-    window: CostRange,
-    evaluations: int,
-    generator: torch.Generator,
-    population: int = 50,
-    tournament: int = 10,
+    space: Space, quality: Figure, cost: Figure, window: CostRange, size: Evolution, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Regularised evolution (Real et al., 2019): the best of a few has a child, the oldest goes; all lie in the window.
+    """Evolve networks (Real et al., 2019): the best of a few has a child, the oldest goes; all lie in the window.
 
     Returns:
         All networks that were evaluated, in order, and their qualities: (evaluations, D), (evaluations,).
     """
-    first = random_networks(space, cost, window, min(population, evaluations), generator)
+    first = random_networks(space, cost, window, min(size.population, size.evaluations), generator)
     networks, scores = list(first), quality(first).tolist()
     alive = deque(range(len(networks)))
-    while len(networks) < evaluations:
-        picked = torch.randint(len(alive), (tournament,), generator=generator).tolist()
+    while len(networks) < size.evaluations:
+        picked = torch.randint(len(alive), (size.tournament,), generator=generator).tolist()
         parent = max((alive[i] for i in picked), key=lambda i: scores[i])
         child = _mutate(space, networks[parent], cost, window, generator)
         networks.append(child)
@@ -86,7 +94,7 @@ def evolve(
 
 
 def _mutate(space: Space, parent: Tensor, cost: Figure, window: CostRange, generator: torch.Generator) -> Tensor:
-    """Answers one decision that means something anew; more of them where that alone leaves the window."""
+    """Answer one decision that means something anew; more of them where that alone leaves the window."""
     most = 4 * len(space.decisions)  # ever more of a network may change before it is given up
     for changes in range(1, most):
         children = parent.repeat(64, 1)

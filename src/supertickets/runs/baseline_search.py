@@ -23,7 +23,7 @@ from ..cost.budget import format_cost, make_budget
 from ..data import load_splits
 from ..errors import UserError
 from ..models import MobileSpec
-from ..nas import CostRange, Space, evolve, random_networks
+from ..nas import CostRange, Evolution, Space, evolve, random_networks
 from ..plugins import recipe_trust
 from ..tasks import primary_metric
 from ..ticket import Ticket, load
@@ -129,7 +129,8 @@ def _search(recipe: Recipe, spec: MobileSpec, run: RunDir, about: dict[str, Any]
     if about["by"] == "random":
         quality(random_networks(space, cost, window, networks, generator, _TRIES))
     else:
-        evolve(space, quality, cost, window, networks, generator, population=max(2, networks // 4), tournament=2)
+        size = Evolution(networks, population=max(2, networks // 4), tournament=2)
+        evolve(space, quality, cost, window, size, generator)
     best = rows[max(range(len(rows)), key=qualities.__getitem__)]
     with (out / "networks.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))

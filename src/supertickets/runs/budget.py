@@ -9,13 +9,13 @@ import torch
 
 from ..config.recipe import Recipe
 from ..cost.budget import Budget, format_cost, format_setting
-from ..cost.latency_table import LatencyTable
+from ..cost.latency_table import LatencyTable, TableSettings
 from ..errors import UserError
 from ..models import MobileSpec
 from ..nas import Space
 
-# Times the operations of a space: the spec, then settings by name.
-MeasureTable = Callable[..., LatencyTable]
+# Times the operations of a space.
+MeasureTable = Callable[[MobileSpec, TableSettings, Callable[[str], None]], LatencyTable]
 
 
 def find_table(
@@ -40,7 +40,7 @@ def find_table(
         table.check_serves(spec, budget.table)
         return table
     if measure is not None:
-        table = measure(spec, runtime=budget.runtime, threads=budget.threads, say=say)
+        table = measure(spec, TableSettings(runtime=budget.runtime, threads=budget.threads), say)
         say(f"half of {table.check['networks']} other networks are predicted within {table.check['median_error']:.1%}")
         return table
     raise UserError("budget.latency_ms needs budget.table: make it with supertickets latency-table")
