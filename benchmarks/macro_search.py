@@ -67,9 +67,7 @@ class Table:
         return self.cost[self.places(networks)]
 
 
-def search(
-    table: Table, kind: str, settings: PolicySettings, seed: int, options: argparse.Namespace
-) -> dict[str, Any]:
+def search(table: Table, kind: str, settings: PolicySettings, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Run one search with lookups as quality.
 
     Returns:

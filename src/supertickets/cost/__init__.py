@@ -1,4 +1,4 @@
-"""What a network costs: parameters and MACs, dense and under a mask, and measured latency."""
+"""The costs of a network: parameters and MACs, dense and under a mask, and measured latency."""
 
 from .mac_counter import Cost, LayerCost, count, layer_costs, unit_macs
 

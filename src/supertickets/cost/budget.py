@@ -1,4 +1,4 @@
-"""What the network that a policy search finds may cost: one figure, its target, and how a network's is known."""
+"""The budget of a policy search: one cost, its target, and a way to tell it of any network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Budget:
     Attributes:
         name: "latency_ms", "macs" or "params".
         target: The figure that is wanted.
-        cost: Tells the figure of a network of the space.
+        cost: Function that tells the figure of a network of the space.
     """
 
     name: str
@@ -35,10 +35,10 @@ class Budget:
 
 
 def make_budget(settings: BudgetSettings, spec: MobileSpec, table: Path) -> Budget:
-    """Makes the budget of a space.
+    """Make the budget of a space.
 
     Args:
-        settings: Limits one figure.
+        settings: Settings that limit one figure.
         spec: The space.
         table: File of the latency table, read if latencies are predicted.
 
@@ -66,17 +66,17 @@ def make_budget(settings: BudgetSettings, spec: MobileSpec, table: Path) -> Budg
 
 
 def format_cost(name: str, cost: float) -> str:
-    """A cost of a kind of budget, for reading."""
+    """Format a cost of a kind of budget, for reading."""
     return f"{cost:,.4g} ms" if name == "latency_ms" else f"{cost:,.0f} {'MACs' if name == 'macs' else 'parameters'}"
 
 
 def format_setting(cost: float) -> str:
-    """A cost as it is typed."""
+    """Format a cost as it is typed."""
     return f"{cost:.0f}" if cost >= 1000 else f"{cost:.4g}"
 
 
 def measure_latency(spec: MobileSpec, threads: int) -> float:
-    """Median ms of one image through a network with fresh weights, by PyTorch; random numbers stay as they are."""
+    """Return the median ms of one image through a network with fresh weights, by PyTorch; random numbers stay."""
     with torch.random.fork_rng(devices=[]):
         module = spec.build().eval()
     images = torch.zeros(1, *spec.input_shape)

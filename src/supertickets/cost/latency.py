@@ -24,10 +24,10 @@ class Latency:
 def interleaved_rounds(
     calls: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 3
 ) -> dict[str, list[float]]:
-    """Times calls in turn, A B A B ..., so that a machine whose speed drifts treats them alike.
+    """Time calls in turn, A B A B ..., so that a machine whose speed drifts treats them alike.
 
     Args:
-        calls: What to time, by name.
+        calls: Calls to time, by name.
         repeats: Counted rounds.
         warmup: Rounds that do not count.
 
@@ -48,7 +48,7 @@ def interleaved_rounds(
 def time_interleaved(
     calls: Mapping[str, Callable[[], object]], repeats: int = 30, warmup: int = 3
 ) -> dict[str, Latency]:
-    """Times calls in turn (`rounds`); per call the median and the 10th and 90th percentile."""
+    """Time calls in turn (`interleaved_rounds`); per call the median and the 10th and 90th percentile."""
     out = {}
     for name, values in interleaved_rounds(calls, repeats, warmup).items():
         values.sort()
@@ -75,18 +75,18 @@ class TimeIncrement:
 
 
 def time_increments(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, TimeIncrement]:
-    """How much longer than the first call all others take, each round by itself; needs two rounds."""
+    """Return by how much longer than the first call all others take, round by round; needs two rounds."""
     first, *others = interleaved_rounds(calls, repeats).items()
-    found = {}
+    increments = {}
     for name, values in others:
         ratios = [100 * (own / plain - 1) for own, plain in zip(values, first[1], strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
-        found[name] = TimeIncrement(middle, low, high, statistics.median(values))
-    return found
+        increments[name] = TimeIncrement(middle, low, high, statistics.median(values))
+    return increments
 
 
 def device_name() -> str:
-    """The processor's name, as the system tells it."""
+    """Return the processor's name, as the system tells it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -1,4 +1,4 @@
-"""Predicted latency of mobile networks: the sum of what their operations were measured to take, on one device.
+"""Predicted latency of mobile networks: the sum of the measured times of their operations, on one device.
 
 The features are those of TuNAS (released code): which layer stands at which place, between which widths. Here they are
 `operations.Operation`s. Equal ones are measured once.
@@ -25,7 +25,7 @@ RUNTIMES = ("torch", "onnxruntime")
 
 @dataclass(frozen=True, kw_only=True)
 class TableSettings:
-    """How a latency table is measured.
+    """Size and runtime of the measurement of a latency table.
 
     Attributes:
         runtime: "torch" or "onnxruntime".
@@ -68,7 +68,7 @@ class LatencyTable:
         bias: Time in ms of a network beyond its operations.
         scale: Factor of the sum of its operations.
         networks: Whole networks that bias and scale were fitted to.
-        check: How well networks that were not among them are predicted.
+        check: Errors of the prediction of networks that were not among them.
     """
 
     spec: MobileSpec

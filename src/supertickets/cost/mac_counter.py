@@ -30,7 +30,7 @@ class LayerCost:
     Attributes:
         name: The module's path.
         weight: Name of its weight; None where what is multiplied was computed, as in attention.
-        uses: How often each weight enters a multiplication (output positions).
+        uses: Number of multiplications that each weight enters (output positions).
         macs: Multiply-accumulates with every weight in place.
         masked_macs: Multiply-accumulates with the weights that the mask keeps.
     """
@@ -44,7 +44,7 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs, told both truly and as the papers count.
+    """The costs of a network, counted both truly and as the papers do.
 
     Attributes:
         params: All parameters.
@@ -64,21 +64,21 @@ class Cost:
 
     @property
     def sparsity(self) -> float:
-        """Zeros / maskable weights."""
+        """Return zeros / maskable weights."""
         return (self.params - self.nonzero_params) / self.maskable_params if self.maskable_params else 0.0
 
     @property
     def sparsity_all(self) -> float:
-        """Zeros / all parameters."""
+        """Return zeros / all parameters."""
         return (self.params - self.nonzero_params) / self.params
 
     @property
     def paper_macs(self) -> int:
-        """Dense MACs times the one global density (what the SuperTickets paper calls FLOPs)."""
+        """Return dense MACs times the one global density (what the SuperTickets paper calls FLOPs)."""
         return round(self.macs * (1 - self.sparsity))
 
     def to_json(self) -> dict[str, float | int]:
-        """The figures that `supertickets show --json` prints."""
+        """Return the figures that `supertickets show --json` prints."""
         return {
             "params": self.params,
             "nonzero_params": self.nonzero_params,
@@ -93,7 +93,7 @@ class Cost:
 def layer_costs(
     spec: Spec, mask: Mask | None = None, input_shape: tuple[int, int, int] | None = None
 ) -> list[LayerCost]:
-    """Counts every layer of a spec.
+    """Count every layer of a spec.
 
     Args:
         spec: The network.
@@ -124,17 +124,17 @@ def _key(spec: Spec, input_shape: tuple[int, int, int] | None) -> _Key:
 
 @lru_cache(maxsize=16)
 def _dense_costs(key: _Key) -> _Dense:
-    """One forward without data (meta tensors); the same spec is asked for again and again during a run."""
+    """Run one forward without data (meta tensors); the same spec is asked for again and again during a run."""
     with torch.device("meta"):
         module = spec_from_json(json.loads(key.spec)).build().eval()
     sizes = {name: p.numel() for name, p in module.named_parameters()}
-    found, _ = count_operations(module, torch.empty(1, *key.input_shape, device="meta"))
-    rows = (LayerCost(p.name, p.weight, p.macs // sizes[p.weight] if p.weight else 1, p.macs, p.macs) for p in found)
+    products, _ = count_operations(module, torch.empty(1, *key.input_shape, device="meta"))
+    rows = (LayerCost(p.name, p.weight, p.macs // sizes[p.weight] if p.weight else 1, p.macs, p.macs) for p in products)
     return _Dense(sum(sizes.values()), tuple(rows))
 
 
 def count(network: Spec | Network, input_shape: tuple[int, int, int] | None = None, mask: Mask | None = None) -> Cost:
-    """Counts a network.
+    """Count a network.
 
     Args:
         network: A network, or its spec.
@@ -156,7 +156,7 @@ def count(network: Spec | Network, input_shape: tuple[int, int, int] | None = No
 
 
 def unit_macs(spec: Spec) -> dict[str, Tensor]:
-    """MACs that go with each search unit, by group name: float64 vectors (the p of the resource-aware penalty).
+    """Return the MACs of each search unit, by group name: float64 vectors (the p of the resource-aware penalty).
 
     A channel costs its row of the expansion, its depthwise filter and its column of the projection. A token costs
     what the path would cost less without it, so its share grows with the number of tokens (attention is quadratic).

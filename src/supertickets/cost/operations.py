@@ -32,7 +32,7 @@ class Operation:
     Attributes:
         layer: One option each; None for what follows the last map.
         width_in: Channels of its input.
-        width_out: Of its output; behind the last map the width of the pointwise layer there, 0 if there is none.
+        width_out: Channels of its output; behind the last map the width of the pointwise layer there, or 0.
         size: Height and width of its input map; of a detector's larger one.
         fine: Channels of the larger map that a detector looks at; 0 for all else.
     """
@@ -58,62 +58,61 @@ class Operation:
 
 
 def operations_of(spec: MobileSpec) -> list[Operation]:
-    """The operations of a network, in order.
+    """Return the operations of a network, in order.
 
     Args:
-        spec: Without open decisions.
+        spec: Spec without open decisions.
     """
-    found, size, width = [], spec.image_size, spec.in_channels
+    operations, size, width = [], spec.image_size, spec.in_channels
     fine, fine_size = width, size
     for block in spec.blocks:
         for layer in block.layers:
             if layer.stride > 1:
                 fine, fine_size = width, size
-            found.append(
+            operations.append(
                 Operation(layer=replace(layer, skips=()), width_in=width, width_out=block.filters[0], size=size)
             )
             size, width = _strided(size, layer.stride), block.filters[0]
     if spec.head == "detection":
-        return [*found, Operation(layer=None, width_in=width, width_out=0, size=fine_size, fine=fine)]
+        return [*operations, Operation(layer=None, width_in=width, width_out=0, size=fine_size, fine=fine)]
     last = spec.last_filters[0] if spec.last_filters else 0
-    return [*found, Operation(layer=None, width_in=width, width_out=last, size=size)]
+    return [*operations, Operation(layer=None, width_in=width, width_out=last, size=size)]
 
 
 def list_operations(spec: MobileSpec) -> list[Operation]:
-    """The operations of all networks of a space, each once."""
-    found: dict[Operation, None] = {}
+    """Return the operations of all networks of a space, each once."""
+    operations: dict[Operation, None] = {}
     size = fine_size = spec.image_size
     widths: tuple[int, ...] = (spec.in_channels,)
     for block in spec.blocks:
         for place, layer in enumerate(block.layers):
             pairs = itertools.product(widths, block.filters) if place == 0 else ((f, f) for f in block.filters)
             for (width_in, width_out), single in itertools.product(list(pairs), options_per_decision(layer)):
-                found[Operation(layer=replace(single, skips=()), width_in=width_in, width_out=width_out, size=size)] = (
-                    None
-                )
+                layer = replace(single, skips=())
+                operations[Operation(layer=layer, width_in=width_in, width_out=width_out, size=size)] = None
             fine_size = size if layer.stride > 1 else fine_size
             size = _strided(size, layer.stride)
         widths = block.filters
     if spec.head == "detection":
         for fine, width_in in itertools.product(spec.fine_filters(), widths):
-            found[Operation(layer=None, width_in=width_in, width_out=0, size=fine_size, fine=fine)] = None
-        return list(found)
+            operations[Operation(layer=None, width_in=width_in, width_out=0, size=fine_size, fine=fine)] = None
+        return list(operations)
     for width_in, width_out in itertools.product(widths, spec.last_filters or (0,)):
-        found[Operation(layer=None, width_in=width_in, width_out=width_out, size=size)] = None
-    return list(found)
+        operations[Operation(layer=None, width_in=width_in, width_out=width_out, size=size)] = None
+    return list(operations)
 
 
 def _strided(size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """Size of a map behind a convolution, which rounds up."""
+    """Return the size of a map behind a convolution, which rounds up."""
     return -(-size[0] // stride), -(-size[1] // stride)
 
 
 def build_operation(operation: Operation, spec: MobileSpec) -> tuple[Callable[[], nn.Module], tuple[int, int, int]]:
-    """How to make an operation's module, and the shape of its input.
+    """Return a function that makes an operation's module, and the shape of its input.
 
     Args:
-        operation: Of a network of the spec.
-        spec: Says what all layers share.
+        operation: Operation of a network of the spec.
+        spec: Settings that all layers share.
     """
     style = spec.style(stateless=False)
     if operation.fine:
@@ -129,30 +128,30 @@ def build_operation(operation: Operation, spec: MobileSpec) -> tuple[Callable[[]
 
 
 class Size(NamedTuple):
-    """What an operation adds to a network's figures."""
+    """The share of an operation in a network's figures."""
 
     params: int
     macs: int
 
 
 def network_size(operation: Operation, spec: MobileSpec) -> Size:
-    """Parameters and MACs of an operation; those of a network are their sums."""
+    """Return parameters and MACs of an operation; those of a network are their sums."""
     make, shape = build_operation(operation, spec)
     with torch.device("meta"):
         module = make().eval()
-    found, _ = count_operations(module, torch.empty(1, *shape, device="meta"))
-    return Size(sum(p.numel() for p in module.parameters()), sum(product.macs for product in found))
+    products, _ = count_operations(module, torch.empty(1, *shape, device="meta"))
+    return Size(sum(p.numel() for p in module.parameters()), sum(product.macs for product in products))
 
 
 def additive_cost(spec: MobileSpec, figure: Callable[[Operation], float]) -> Callable[[Mapping[str, Choice]], float]:
-    """The cost of a space's networks as the sum of a figure of their operations, each asked for once.
+    """Return the cost of a space's networks as the sum of a figure of their operations, each asked for once.
 
     Args:
         spec: The space.
-        figure: Of an operation.
+        figure: Function that gives the cost of an operation.
 
     Returns:
-        What tells the cost of a network, given an answer to every decision that means anything.
+        A function that tells the cost of a network, given an answer to every decision that means anything.
     """
     known = functools.cache(figure)
 

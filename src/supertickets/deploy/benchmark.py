@@ -22,7 +22,7 @@ from .exporter import export, onnx_runner
 
 @dataclass(frozen=True)
 class Bench:
-    """What a benchmark measured.
+    """Latencies that a benchmark measured.
 
     Attributes:
         device: Name of the processor.
@@ -37,19 +37,19 @@ class Bench:
     latencies: Mapping[str, Latency]
 
     def to_json(self) -> dict[str, Any]:
-        """Returns plain JSON."""
+        """Return plain JSON."""
         return asdict(self)
 
     def ratio(self, slow: str, fast: str, runtime: str) -> float:
-        """How many times faster one ticket is than another."""
+        """Return the factor by which one ticket is faster than another."""
         return self.latencies[f"{slow}/{runtime}"].median_ms / self.latencies[f"{fast}/{runtime}"].median_ms
 
 
 def bench(tickets: Mapping[str, Ticket], *, batch: int = 1, threads: int = 1, repeats: int = 50) -> Bench:
-    """Times tickets in PyTorch and in onnxruntime, dead channels removed, all rounds interleaved.
+    """Time tickets in PyTorch and in onnxruntime, dead channels removed, all rounds interleaved.
 
     Args:
-        tickets: By name.
+        tickets: Tickets by name.
         batch: Images per call.
         threads: Threads per runtime.
         repeats: Rounds.
@@ -68,13 +68,13 @@ def bench(tickets: Mapping[str, Ticket], *, batch: int = 1, threads: int = 1, re
 
 
 def dense_twin(ticket: Ticket, supernet: Spec) -> Ticket:
-    """An untrained ticket of the full supernet: as slow as a trained one."""
+    """Return an untrained ticket of the full supernet: as slow as a trained one."""
     torch.manual_seed(0)
     return replace(ticket, spec=supernet, weights=supernet.build().state_dict(), mask={})
 
 
 def reference_twins(ticket: Ticket) -> dict[str, Ticket]:
-    """What a ticket is usually timed beside, by name: its dense supernet.
+    """Return the tickets that a ticket is usually timed beside, by name: its dense supernet.
 
     That of a ResNet with attention modules has all of them connected; a ResNet without a connection stands in front,
     so that increments over it can be told (LTH4SA, Eq. 7).

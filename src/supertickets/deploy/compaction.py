@@ -15,7 +15,7 @@ Tensors = dict[str, Tensor]
 
 
 def compact(ticket: Ticket) -> Ticket:
-    """Removes channels that pruning left without effect; outputs in eval mode stay the same.
+    """Remove channels that pruning left without effect; outputs in eval mode stay the same.
 
     A channel is dead if nothing reads it (its column of the projection is zero), or if it emits a constant (its
     depthwise filter or BN scale is zero, or its expansion is zero and gives nothing). Constants move into the running
@@ -43,7 +43,7 @@ def compact(ticket: Ticket) -> Ticket:
 
 
 def _dead_channels(tensors: Tensors, group: UnitGroup, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Flags unread channels and constant ones, and what the latter emit."""
+    """Flag unread channels and constant ones, and return what the latter emit."""
     prefix = group.scale.removesuffix("unit_bn.weight")
     rest = _constant_outputs(tensors, f"{prefix}expand_bn", eps).clamp_min(0)
     no_input = (tensors[f"{prefix}expand.weight"].flatten(1) == 0).all(1) & (rest == 0)
@@ -58,6 +58,6 @@ def _dead_channels(tensors: Tensors, group: UnitGroup, eps: float) -> tuple[Tens
 
 
 def _constant_outputs(tensors: Tensors, bn: str, eps: float) -> Tensor:
-    """What a BN in eval mode makes of zeros."""
+    """Return the outputs of a BN in eval mode for zeros."""
     scale = tensors[f"{bn}.weight"] * torch.rsqrt(tensors[f"{bn}.running_var"] + eps)
     return tensors[f"{bn}.bias"] - tensors[f"{bn}.running_mean"] * scale

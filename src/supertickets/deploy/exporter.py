@@ -30,7 +30,7 @@ _OPSET = 20
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export made.
+    """The file of an export, and how it was checked.
 
     Attributes:
         path: The file.
@@ -45,12 +45,12 @@ class Exported:
 
 
 def export(ticket: Ticket, path: str | Path, kind: Format = "onnx", *, fixed: bool = False) -> Exported:
-    """Writes a ticket as an ONNX file or a PyTorch program; see `free_sizes` for what stays free.
+    """Write a ticket as an ONNX file or a PyTorch program; see `free_sizes` for what stays free.
 
     The file takes preprocessed images (B, C, H, W); an ONNX file holds classes and preprocessing in its metadata.
 
     Args:
-        ticket: What to export.
+        ticket: Ticket to export.
         path: The file to write; it appears only if the check succeeds.
         kind: "onnx", or "torch" for `torch.export`.
         fixed: Whether the network of scenes takes images of ``spec.image_size`` alone.
@@ -92,14 +92,14 @@ def export(ticket: Ticket, path: str | Path, kind: Format = "onnx", *, fixed: bo
 
 
 def write_plain_onnx(module: torch.nn.Module, images: torch.Tensor, path: Path) -> None:
-    """Writes any module for inputs of this one shape, as it is and unchecked."""
+    """Write any module for inputs of this one shape, as it is and unchecked."""
     program = torch.export.export(module, (images,))
     with _quiet():
         _onnx_program(program, images).save(str(path))
 
 
 def onnx_runner(path: Path, threads: int = 0) -> Callable[[npt.NDArray[np.float32]], Any]:
-    """A function that runs an ONNX file on the CPU."""
+    """Return a function that runs an ONNX file on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -128,7 +128,7 @@ def free_sizes(spec: Spec, *, any_size: bool) -> dict[int, torch.export.Dim]:
 
 
 def _inputs(spec: Spec, free: Mapping[int, torch.export.Dim]) -> list[torch.Tensor]:
-    """What file and ticket are compared on: several images, one, and where sizes are free one of another size."""
+    """Return images to compare file and ticket on: several, one, and where sizes are free one of another size."""
     height, width = (max(side, free[i].min) if i in free else side for i, side in enumerate(spec.image_size, 2))
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(8, spec.in_channels, height, width, generator=generator)
@@ -185,7 +185,7 @@ def _onnx_program(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the exporter's progress talk from the user."""
+    """Keep the exporter's progress talk from the user."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

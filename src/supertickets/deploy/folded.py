@@ -19,7 +19,7 @@ _WIDTH = 8
 
 
 def fold_norms(network: _Module) -> _Module:
-    """A copy with the same outputs in eval mode whose searching blocks are in their form for inference.
+    """Return a copy with the same outputs in eval mode whose searching blocks are in their form for inference.
 
     Their batch norms are folded into their convolutions, and attention is written without what only training needs.
     Of networks without such blocks it is a copy.
@@ -70,12 +70,12 @@ class _FoldedBlock(nn.Module):
 
 
 def _pad_channels(tensor: Tensor) -> Tensor:
-    """A tensor with zeros behind its first dimension, up to a multiple of `_WIDTH`."""
+    """Return a tensor with zeros behind its first dimension, up to a multiple of `_WIDTH`."""
     return torch.cat((tensor, tensor.new_zeros(-len(tensor) % _WIDTH, *tensor.shape[1:])))
 
 
 def _conv(weight: Tensor, bias: Tensor, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A convolution that keeps the size of maps, but for its stride."""
+    """Return a convolution that keeps the size of maps, but for its stride."""
     out, inputs, side, _ = weight.shape
     conv = nn.Conv2d(inputs * groups, out, side, stride, side // 2, groups=groups, device="meta")
     conv.weight, conv.bias = nn.Parameter(weight.detach().contiguous()), nn.Parameter(bias.detach().clone())
@@ -83,7 +83,7 @@ def _conv(weight: Tensor, bias: Tensor, stride: int = 1, groups: int = 1) -> nn.
 
 
 def _split_block(bn: nn.BatchNorm2d, sizes: tuple[int, ...]) -> list[nn.BatchNorm2d]:
-    """A batch norm in eval mode, cut along its channels."""
+    """Return a batch norm in eval mode, cut along its channels."""
     parts = [nn.BatchNorm2d(size, eps=bn.eps, dtype=bn.weight.dtype).eval() for size in sizes]
     for name in ("weight", "bias", "running_mean", "running_var"):
         for part, values in zip(parts, getattr(bn, name).detach().split(sizes), strict=True):

@@ -1,4 +1,4 @@
-"""Search: which units of a supernet stay, and which answers to open decisions are best."""
+"""Search for the units of a supernet that stay, and for the best answers to open decisions."""
 
 from .baselines import CostRange, Evolution, evolve, random_networks
 from .connection_baselines import (

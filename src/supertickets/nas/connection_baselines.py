@@ -1,4 +1,4 @@
-"""What the policy with curiosity is compared with, where nothing learns from gradients (LTH4SA, Tables I and III).
+"""Baselines of the policy with curiosity, where nothing learns from gradients (LTH4SA, Tables I and III).
 
 Shapes: S schemes, M blocks.
 """
@@ -22,14 +22,14 @@ _POPULATION = 20  # schemes that live at a time
 
 
 def evaluate_schemes(schemes: Tensor, judge: Judge, settings: ConnectSettings) -> SearchStep:
-    """What a step sees that samples no scheme by a controller."""
+    """Return the record of a step that samples no scheme by a controller."""
     quality = judge(schemes)
     reward = connection_reward(schemes, quality, settings.sparsity, settings.accuracy)
     return SearchStep(schemes, quality, reward, torch.zeros(len(schemes), dtype=torch.float64))
 
 
 def random_search(blocks: int, judge: Judge, settings: ConnectSettings, seed: int) -> list[SearchStep]:
-    """Draws every connection with the same probability."""
+    """Draw every connection with the same probability."""
     generator = torch.Generator().manual_seed(seed)
     return [
         evaluate_schemes(
@@ -40,7 +40,7 @@ def random_search(blocks: int, judge: Judge, settings: ConnectSettings, seed: in
 
 
 def genetic_search(blocks: int, judge: Judge, settings: ConnectSettings, seed: int) -> list[SearchStep]:
-    """A genetic algorithm; every step has as many children as a step of the controller has samples.
+    """Search by a genetic algorithm; every step has as many children as a step of the controller has samples.
 
     A child takes every connection from one of two parents, each the better of two living schemes; then it changes one
     connection in the mean. The best schemes live on. The first ones are drawn at random.
@@ -72,17 +72,17 @@ def genetic_search(blocks: int, judge: Judge, settings: ConnectSettings, seed: i
 
 
 def periodic_scheme(blocks: int, period: int) -> Tensor:
-    """Schemes that connect every ``period``-th block, one for every place to begin, (period, M)."""
+    """Return schemes that connect every ``period``-th block, one for every place to begin, (period, M)."""
     return torch.arange(blocks)[None] % period == torch.arange(period)[:, None]
 
 
 def every_scheme(blocks: int) -> Tensor:
-    """All schemes, counted up as binary numbers, the first block first; (2^M, M)."""
+    """Return all schemes, counted up as binary numbers, the first block first; (2^M, M)."""
     return (torch.arange(2**blocks)[:, None] >> torch.arange(blocks - 1, -1, -1)) % 2 == 1
 
 
 def keep_largest(scores: Tensor, share: float) -> Tensor:
-    """The scheme that connects floor(share M) blocks with the largest scores, (M,).
+    """Return the scheme that connects floor(share M) blocks with the largest scores, (M,).
 
     Raises:
         UserError: The scores are all equal.
@@ -95,20 +95,20 @@ def keep_largest(scores: Tensor, share: float) -> Tensor:
 
 
 def schemes_with_ratio(blocks: int, ratio: float, most: int, generator: torch.Generator) -> Tensor:
-    """Different schemes with a ratio of connections (rounded down), at random; all if there are at most ``most``."""
+    """Draw different schemes with a ratio of connections (rounded down); all if there are at most ``most``."""
     number = int(ratio * blocks + 1e-9)
     if math.comb(blocks, number) <= most:
         chosen = itertools.combinations(range(blocks), number)
         return torch.tensor([[block in some for block in range(blocks)] for some in chosen])
-    found: dict[tuple[bool, ...], None] = {}
-    while len(found) < most:
+    schemes: dict[tuple[bool, ...], None] = {}
+    while len(schemes) < most:
         rows = torch.rand(most, blocks, generator=generator).argsort(1) < number
-        found |= dict.fromkeys(map(tuple, rows.tolist()))
-    return torch.tensor(list(found)[:most])
+        schemes |= dict.fromkeys(map(tuple, rows.tolist()))
+    return torch.tensor(list(schemes)[:most])
 
 
 def search_by_ratio(blocks: int, judge: Judge, settings: ConnectSettings, seed: int) -> list[SearchStep]:
-    """Judges no connection and all of them, then some schemes of every ratio (Sec. III), a step each."""
+    """Judge no connection and all of them, then some schemes of every ratio (Sec. III), a step each."""
     generator = torch.Generator().manual_seed(seed)
     ends = torch.tensor([[False], [True]]).expand(-1, blocks)
     parts = [schemes_with_ratio(blocks, ratio, settings.each, generator) for ratio in settings.ratios]
@@ -116,7 +116,7 @@ def search_by_ratio(blocks: int, judge: Judge, settings: ConnectSettings, seed: 
 
 
 def module_scores(modules: Sequence[Mapping[str, Tensor]], by: Literal["l1", "median"]) -> Tensor:
-    """Scores modules by their weights (`can_be_scored`); biases and the scales of norms have no say.
+    """Score modules by their weights (`can_be_scored`); biases and the scales of norms have no say.
 
     Args:
         modules: Parameters by name, per module.
@@ -131,11 +131,11 @@ def module_scores(modules: Sequence[Mapping[str, Tensor]], by: Literal["l1", "me
 
 
 def can_be_scored(name: str, parameter: Tensor) -> bool:
-    """Whether a parameter is a weight that modules are scored by."""
+    """Return whether a parameter is a weight that modules are scored by."""
     return parameter.dim() > 1 and not name.endswith("bias")
 
 
 def _distances(weight: Tensor) -> Tensor:
-    """Summed over filters, the mean distance to all filters of their layer."""
+    """Return, summed over filters, the mean distance to all filters of their layer."""
     filters = weight.flatten(1)
     return torch.cdist(filters, filters).mean(1).sum()

@@ -1,4 +1,6 @@
-"""Which blocks stay connected to their attention modules: a policy with curiosity (LTH4SA, Sec. IV and Algorithm 1).
+"""Search for connection schemes: a policy with curiosity (LTH4SA, Sec. IV and Algorithm 1).
+
+A scheme says which blocks stay connected to their attention modules.
 
 Shapes: S schemes, M blocks.
 """
@@ -35,7 +37,7 @@ class Curiosity:
         self.optimizer = make_controller_optimizer(self.predictor, settings)
 
     def bonus(self, schemes: Tensor) -> Tensor:
-        """Squared distances (S,), from which the predictor has learned afterwards."""
+        """Return squared distances (S,), from which the predictor has learned afterwards."""
         distances = (self.predictor(schemes.double()) - self.target(schemes.double())).square().sum(1)
         self.optimizer.zero_grad()
         distances.sum().backward()
@@ -44,13 +46,13 @@ class Curiosity:
 
 
 class SearchStep(NamedTuple):
-    """What a step of the controller saw.
+    """A step of the controller, as it saw it.
 
     Attributes:
         schemes: bool, (S, M).
         quality: (S,).
-        reward: Of sparsity and quality, (S,).
-        bonus: Of curiosity, with its weight, (S,).
+        reward: Reward of sparsity and quality, (S,).
+        bonus: Bonus of curiosity, with its weight, (S,).
         probability: Mean over blocks of the probability of what was sampled, which tells how sure the controller is;
             None if there is none.
     """
@@ -72,16 +74,16 @@ class _Replay:
 
 
 def policy_search(blocks: int, judge: Judge, settings: ConnectSettings, seed: int) -> list[SearchStep]:
-    """Lets the controller learn; random numbers are its own.
+    """Let the controller learn; random numbers are its own.
 
     Args:
-        blocks: M.
-        judge: Tells the quality of schemes.
-        settings: How to learn.
-        seed: Of all random numbers.
+        blocks: Number of blocks, M.
+        judge: Function that tells the quality of schemes.
+        settings: Rates, weights and number of steps.
+        seed: Seed of all random numbers.
 
     Returns:
-        What the steps saw, in order.
+        The steps, in order.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -116,18 +118,18 @@ def policy_search(blocks: int, judge: Judge, settings: ConnectSettings, seed: in
 
 
 def enas_settings(settings: ConnectSettings) -> ConnectSettings:
-    """ENAS: a recurrent controller that is rewarded for accuracy alone, and learns from every step once."""
+    """Return settings of ENAS: a recurrent controller, rewarded for accuracy alone, that learns from steps once."""
     return replace(settings, by="enas", sparsity=0.0, curiosity=0.0, reuse="none")
 
 
 def reuse_factor(log_p: Tensor, before: Tensor, advantage: Tensor, settings: ConnectSettings) -> Tensor:
-    """What is climbed when a step is learned from again: its answers count by how much likelier they are now (Eq. 31).
+    """Return what is climbed when a step is learned from again: answers count by how likely they have become (Eq. 31).
 
     Args:
         log_p: Log-probabilities of the answers now, with their graph, (S, M).
         before: The same when they were sampled, (S, M).
-        advantage: Of the schemes, (S,).
-        settings: Whether ratios are clipped.
+        advantage: Rewards of the schemes above their average, (S,).
+        settings: Settings that say whether ratios are clipped.
     """
     ratio = (log_p.detach() - before).exp()
     plain = (advantage * (ratio * log_p).sum(1)).mean()
@@ -138,7 +140,7 @@ def reuse_factor(log_p: Tensor, before: Tensor, advantage: Tensor, settings: Con
 
 
 def make_controller_optimizer(module: nn.Module, settings: ConnectSettings) -> Optimizer:
-    """The optimizer of controller and distillation."""
+    """Make the optimizer of controller and distillation."""
     if settings.optimizer == "adam":
         return Adam(module.parameters(), lr=settings.lr)
     return SGD(module.parameters(), lr=settings.lr, momentum=0.9)

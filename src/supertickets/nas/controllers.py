@@ -1,4 +1,4 @@
-"""What samples connection schemes, and tells how likely they were: blocks on their own, or each given those before.
+"""Controllers, which sample connection schemes and tell how likely they were: by block, or each given those before.
 
 Shapes: S schemes, M blocks.
 """
@@ -23,17 +23,17 @@ class Controller(nn.Module):
         self.temperature = temperature
 
     def forward(self) -> Tensor:
-        """Log-probabilities of no connection and of a connection, (M, 2)."""
+        """Return log-probabilities of no connection and of a connection, (M, 2)."""
         logits = self.body(torch.zeros(_INPUTS, dtype=torch.float64)) / self.temperature
         return torch.log_softmax(logits.unflatten(0, (-1, 2)), dim=1)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draws schemes, bool (S, M)."""
+        """Draw schemes, bool (S, M)."""
         chances = self().detach()[:, 1].exp().expand(count, -1)
         return torch.bernoulli(chances, generator=generator).bool()
 
     def answers(self, schemes: Tensor) -> Tensor:
-        """Log-probability of every answer, (S, M)."""
+        """Return the log-probability of every answer, (S, M)."""
         log_p = self()
         return torch.where(schemes, log_p[:, 1], log_p[:, 0])
 
@@ -49,23 +49,23 @@ class RecurrentController(nn.Module):
         self.logits = nn.Linear(_MEMORY, 2).double()
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draws schemes, bool (S, M)."""
+        """Draw schemes, bool (S, M)."""
         with torch.no_grad():
             return self._run(count, None, generator)[0]
 
     def answers(self, schemes: Tensor) -> Tensor:
-        """Log-probability of every answer given those before, (S, M)."""
+        """Return the log-probability of every answer given those before, (S, M)."""
         return self._run(len(schemes), schemes, None)[1]
 
     def _run(self, count: int, given: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Schemes, given or drawn, and the log-probabilities of their answers."""
+        """Return schemes, given or drawn, and the log-probabilities of their answers."""
         answer, state = torch.full((count,), _FIRST), None
-        drawn, told = [], []
+        drawn, likely = [], []
         for block in range(self.blocks):
             state = self.cell(self.embedding(answer), state)
             log_p = F.log_softmax(self.logits(state[0]) / self.temperature, dim=1)
             answer = torch.multinomial(log_p.exp(), 1, generator=generator)[:, 0] if given is None else given[:, block]
             answer = answer.long()
             drawn.append(answer.bool())
-            told.append(log_p.gather(1, answer[:, None])[:, 0])
-        return torch.stack(drawn, dim=1), torch.stack(told, dim=1)
+            likely.append(log_p.gather(1, answer[:, None])[:, 0])
+        return torch.stack(drawn, dim=1), torch.stack(likely, dim=1)

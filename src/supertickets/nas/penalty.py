@@ -14,7 +14,7 @@ from ..models.base import Spec
 
 
 def unit_weights(spec: Spec, supernet: Spec) -> dict[str, Tensor]:
-    """p: MACs of each unit over the mean MACs of a unit of the full supernet.
+    """Return p: MACs of each unit over the mean MACs of a unit of the full supernet.
 
     Args:
         spec: The network as it is now.
@@ -30,7 +30,7 @@ def unit_weights(spec: Spec, supernet: Spec) -> dict[str, Tensor]:
 
 @dataclass
 class Penalty:
-    """Pulls the scales towards zero, with strength rho(t) * p per unit.
+    """A pull of the scales towards zero, with strength rho(t) * p per unit.
 
     Attributes:
         scales: The BN weights.
@@ -44,13 +44,13 @@ class Penalty:
 
     @staticmethod
     def of(named: Mapping[str, Tensor], weights: Mapping[str, Tensor], settings: SearchSettings) -> Penalty:
-        """Binds the penalty to a network's parameters."""
+        """Bind the penalty to a network's parameters."""
         scales = [named[name] for name in weights]
         return Penalty(scales, [weights[name].to(named[name]) for name in weights], settings)
 
     @torch.no_grad()
     def add_to_gradients(self, epochs_done: float) -> None:
-        """Subgradient: grad += rho(t) * p * sign(scale), before the optimizer's step."""
+        """Add the subgradient: grad += rho(t) * p * sign(scale), before the optimizer's step."""
         rho = rho_at(epochs_done, self.settings)
         if rho and self.settings.penalty == "subgradient" and self.scales:
             pull = torch._foreach_mul(torch._foreach_sign(self.scales), self.weights)
@@ -58,7 +58,7 @@ class Penalty:
 
     @torch.no_grad()
     def shrink_scales(self, epochs_done: float, lr: float) -> None:
-        """Proximal: scale = sign(scale) * max(|scale| - lr * rho(t) * p, 0), after the optimizer's step."""
+        """Take the proximal step, after the optimizer's: scale = sign(scale) * max(|scale| - lr * rho(t) * p, 0)."""
         rho = rho_at(epochs_done, self.settings)
         if rho and self.settings.penalty == "proximal" and self.scales:
             size = torch._foreach_abs(self.scales)
@@ -69,7 +69,7 @@ class Penalty:
 
 
 def rho_at(epochs_done: float, settings: SearchSettings) -> float:
-    """Strength after so many (fractional) epochs: linear warm-up, then rho, 0 once the search is over."""
+    """Return the strength after so many (fractional) epochs: linear warm-up, then rho, 0 once the search is over."""
     rho = settings.rho or 0.0
     if settings.interval == 0 or (settings.last_epoch is not None and epochs_done >= settings.last_epoch):
         return 0.0
@@ -79,7 +79,7 @@ def rho_at(epochs_done: float, settings: SearchSettings) -> float:
 
 
 def expected_shrinkage(lrs: list[float], steps_per_epoch: int, settings: SearchSettings, momentum: float) -> float:
-    """How far the penalty alone moves the scale of a unit with p = 1, were the loss indifferent.
+    """Return the way that the penalty alone moves the scale of a unit with p = 1, were the loss indifferent.
 
     About sum(lr) * rho / (1 - momentum) for SGD with the subgradient, sum(lr) * rho for the proximal step. Scales
     start at 1; since the loss pulls back, a short run wants 3 or more.

@@ -22,7 +22,7 @@ Average = Callable[[Sequence[Tensor]], object]  # over all processes, in place
 
 
 def lr_at(step: int, steps: int, settings: PolicySettings) -> float:
-    """Learning rate of a step, counted from 0; ``settings.lr`` is a number."""
+    """Return the learning rate of a step, counted from 0; ``settings.lr`` is a number."""
     assert settings.lr is not None
     start = settings.delay * steps
     if step < start:
@@ -31,13 +31,13 @@ def lr_at(step: int, steps: int, settings: PolicySettings) -> float:
 
 
 def auto_lr(steps: int, settings: PolicySettings) -> float:
-    """The learning rate that lets the logits go as far in any number of steps: the sum of all rates is `_WAY`."""
+    """Return the rate that lets the logits go as far in any number of steps: the sum of all rates is `_WAY`."""
     rates = sum(lr_at(step, steps, replace(settings, lr=1.0)) for step in range(steps))
     return _WAY / rates if rates else 0.0
 
 
 def warmup_at(step: int, steps: int, settings: PolicySettings) -> float:
-    """Probability that a decision is replaced in a step, counted from 0."""
+    """Return the probability that a decision is replaced in a step, counted from 0."""
     length = settings.warmup * steps
     return max(0.0, 1 - step / length) if length else 0.0
 
@@ -48,8 +48,9 @@ class SampledNetworks:
 
     Attributes:
         indices: The option of every decision, (S, D).
-        replaced: Where warm-up put the mean of all options (op) or the largest one (filters) in place, (S, D).
-        active: Which decisions mean anything, (S, D).
+        replaced: Flags of decisions where warm-up put the mean of all options (op) or the largest one (filters) in
+            place, (S, D).
+        active: Flags of the decisions that mean anything, (S, D).
     """
 
     indices: Tensor
@@ -72,7 +73,7 @@ class Baseline:
     weight: float = 0.0
 
     def update(self, reward: float) -> float:
-        """Takes a reward in, and returns the average."""
+        """Take a reward in, and return the average."""
         self.total = self.momentum * self.total + (1 - self.momentum) * reward
         self.weight = self.momentum * self.weight + (1 - self.momentum)
         return self.total / self.weight
@@ -84,11 +85,11 @@ class Policy:
 
     Attributes:
         space: The decisions.
-        settings: How to learn.
+        settings: Rates and warm-ups.
         logits: (D, K), minus infinity where a decision has fewer options.
         second: Moving mean of squared gradients, (D, K).
-        baseline: Of the rewards.
-        updates: So far; the second moment's bias is corrected by it.
+        baseline: Moving average of the rewards.
+        updates: Number of updates so far; the second moment's bias is corrected by it.
     """
 
     space: Space
@@ -108,15 +109,15 @@ class Policy:
         self._largest = torch.tensor([d.options.index(max(d.options)) for d in self.space.decisions])
 
     def probabilities(self) -> Tensor:
-        """(D, K), 0 where there is no option."""
+        """Return probabilities (D, K), 0 where there is no option."""
         return self.logits.softmax(dim=1)
 
     def sample(self, count: int, generator: torch.Generator, warmup: float = 0.0) -> SampledNetworks:
-        """Draws networks.
+        """Draw networks.
 
         Args:
-            count: S.
-            generator: Of random numbers.
+            count: Number of networks, S.
+            generator: Source of random numbers.
             warmup: Probability that a decision is replaced, each for itself.
         """
         indices = torch.multinomial(self.probabilities(), count, replacement=True, generator=generator).T.contiguous()
@@ -126,7 +127,7 @@ class Policy:
         return SampledNetworks(indices, replaced, self.space.active(indices, replaced & self._is_op))
 
     def choices(self, draws: SampledNetworks) -> list[dict[str, Choice | None]]:
-        """What a network with shared weights is told, None where all options are averaged."""
+        """Return the answers for a network with shared weights, None where all options are averaged."""
         averaged = (draws.replaced & self._is_op).tolist()
         rows: list[dict[str, Choice | None]] = []
         for row, used, whole in zip(draws.indices.tolist(), draws.active.tolist(), averaged, strict=True):
@@ -135,7 +136,7 @@ class Policy:
         return rows
 
     def log_probabilities(self, draws: SampledNetworks, warmup: float = 0.0) -> Tensor:
-        """Log-probability of samples, (S,): decisions that mean nothing do not count."""
+        """Return the log-probability of samples, (S,): decisions that mean nothing do not count."""
         chosen = self.logits.log_softmax(dim=1).expand(len(draws.indices), -1, -1)
         own = chosen.gather(2, draws.indices[..., None])[..., 0]
         can_be = torch.where(self._is_op, self.settings.op_warmup, self.settings.filter_warmup)
@@ -144,13 +145,13 @@ class Policy:
         return torch.where(draws.active, own, 0.0).sum(dim=1)
 
     def entropy(self) -> float:
-        """Entropy of the networks, in nats: of each decision, times the probability that it means anything."""
+        """Return the entropy of networks in nats: of each decision, times the probability that it means anything."""
         p, log_p = self.probabilities(), self.logits.log_softmax(dim=1)
         own = -torch.where(p > 0, p * log_p, 0.0).sum(dim=1)
         return float((own * self._reached(p)).sum())
 
     def mean_probability(self) -> float:
-        """Mean over the open decisions of the most probable network of the probability of their answers."""
+        """Return the mean probability of the answers of the most probable network, over its open decisions."""
         best = self.most_probable()
         open_ = torch.tensor([len(decision.options) > 1 for decision in self.space.decisions])
         counts = self.space.active(torch.tensor([best]))[0] & open_
@@ -163,19 +164,19 @@ class Policy:
         return reached
 
     def most_probable(self) -> list[int]:
-        """The result of a search: the most probable option of every decision, as an index list."""
+        """Return the most probable option of every decision, as an index list: the result of a search."""
         return [int(i) for i in self.logits.argmax(dim=1)]
 
     def update(self, draws: SampledNetworks, rewards: Tensor, lr: float, average: Average | None = None) -> float:
-        """Learns from rewards; the average and Adam's moment are updated also while the learning rate is 0.
+        """Learn from rewards; the average and Adam's moment are updated also while the learning rate is 0.
 
         Gradients are those of single samples, squared before they are averaged, as workers of the released code do.
 
         Args:
             draws: Sampled networks.
-            rewards: Theirs, (S,).
+            rewards: Rewards of these, (S,).
             lr: Learning rate.
-            average: Averages over processes; each has as many samples.
+            average: Function that averages over processes; each has as many samples.
 
         Returns:
             The moving average of rewards, this one included.
@@ -200,18 +201,18 @@ class Policy:
         return baseline
 
     def best(self) -> dict[str, Choice]:
-        """The most probable network as a genotype."""
+        """Return the most probable network as a genotype."""
         return self.space.genotype(self.most_probable())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Tensors that are needed to go on."""
+        """Return tensors that are needed to go on."""
         return {"logits": self.logits, "second": self.second}
 
     def to_json(self) -> dict[str, Any]:
-        """All else that is needed to go on."""
+        """Return all else that is needed to go on."""
         return {"updates": self.updates, "baseline": [self.baseline.total, self.baseline.weight]}
 
     def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
-        """Goes on where `tensors` and `to_json` were written."""
+        """Go on where `tensors` and `to_json` were written."""
         self.logits, self.second, self.updates = tensors["logits"], tensors["second"], int(data["updates"])
         self.baseline = Baseline(self.settings.baseline_momentum, *data["baseline"])

@@ -86,7 +86,7 @@ class Trend(NamedTuple):
     """A line through costs and qualities.
 
     Attributes:
-        slope: What quality gains where the cost rises by one target.
+        slope: Gain of quality where the cost rises by one target.
         error: Standard error of the slope.
     """
 

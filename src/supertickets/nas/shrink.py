@@ -1,4 +1,4 @@
-"""Search by shrinking: which units go, and every tensor cut to what is left.
+"""Search by shrinking: the choice of units that go, and every tensor cut to the rest.
 
 Shrinking is rebuilding: flags of what stays -> (new spec, sliced tensors) -> ``spec.build()`` -> load. Nothing is cut
 on a live module.
@@ -19,12 +19,12 @@ Keep = Mapping[str, Tensor]
 
 
 def select_units(importance: Mapping[str, Tensor], threshold: float, at_least: int) -> Tensors:
-    """Flags the units to keep: those above the threshold, and in any case the most important ones.
+    """Flag the units to keep: those above the threshold, and in any case the most important ones.
 
     Args:
         importance: Group name -> |scale| of its units.
         threshold: Units at or below it go.
-        at_least: How many units stay whatever their importance; the network never comes out empty.
+        at_least: Number of units that stay whatever their importance; the network never comes out empty.
 
     Returns:
         Group name -> bool vector.
@@ -40,12 +40,12 @@ def select_units(importance: Mapping[str, Tensor], threshold: float, at_least: i
 
 
 def min_units(supernet: Spec, floor: float) -> int:
-    """How many units a floor (share of the supernet's units) stands for."""
+    """Return the number of units that a floor (share of the supernet's units) stands for."""
     return math.ceil(floor * sum(len(group) for group in supernet.unit_groups()))
 
 
 def fold_constants(tensors: Mapping[str, Tensor], groups: Sequence[UnitGroup], keep: Keep) -> Tensors:
-    """Moves what removed channels emit into the running mean behind them.
+    """Move what removed channels emit into the running mean behind them.
 
     A channel with scale 0 emits ReLU(beta) everywhere; the projection turns it into W[:, c] * ReLU(beta_c), which
     the output BN subtracts. Taking it out of the running mean keeps the function, in eval and in train mode.
@@ -67,12 +67,12 @@ def fold_constants(tensors: Mapping[str, Tensor], groups: Sequence[UnitGroup], k
 def slice_tensors(
     tensors: Mapping[str, Tensor], groups: Sequence[UnitGroup], keep: Keep, names: Sequence[str]
 ) -> Tensors:
-    """Cuts tensors that are named and shaped like a network's own down to the kept units.
+    """Cut tensors that are named and shaped like a network's own down to the kept units.
 
     Serves weights, moments, averages, stored values and masks alike. Tensors of parts that are gone are dropped.
 
     Args:
-        tensors: By name.
+        tensors: Tensors by name.
         groups: The unit groups before the cut.
         keep: Group name -> bool vector.
         names: Names that the network has after the cut.

@@ -1,4 +1,4 @@
-"""Spaces of categorical decisions: what can be answered, counted, drawn, listed, and what lies outside (TuNAS, Sec. 4).
+"""Spaces of categorical decisions: their networks counted, drawn, listed, read and checked (TuNAS, Sec. 4).
 
 A *genotype* names an answer for every decision that means anything, e.g. ``{"b2.0.kernel": 5}``: JSON. The released
 code writes the same as a list with one index per decision, those that mean nothing included.
@@ -26,39 +26,39 @@ class Space:
     Shapes of tensors: S samples, D decisions.
 
     Attributes:
-        decisions: Their names are unique.
+        decisions: Decisions with unique names.
     """
 
     decisions: tuple[Decision, ...]
 
     @cached_property
     def places(self) -> dict[str, int]:
-        """Index of every decision by name."""
+        """Return the index of every decision by name."""
         return {decision.name: i for i, decision in enumerate(self.decisions)}
 
     @cached_property
     def parents(self) -> list[tuple[int, int, int]]:
-        """(decision, the one it lies within, the answer it needs there as an index), outer ones first."""
-        found = []
+        """Return (decision, the one it lies within, the answer it needs there as an index), outer ones first."""
+        links = []
         for i, decision in enumerate(self.decisions):
             if decision.within is not None:
                 outer = self.places[decision.within[0]]
-                found.append((i, outer, self.decisions[outer].options.index(decision.within[1])))
-        return sorted(found, key=lambda link: self._depth(link[0]))
+                links.append((i, outer, self.decisions[outer].options.index(decision.within[1])))
+        return sorted(links, key=lambda link: self._depth(link[0]))
 
     def _depth(self, place: int) -> int:
         within = self.decisions[place].within
         return 0 if within is None else 1 + self._depth(self.places[within[0]])
 
     def encodings(self) -> int:
-        """How many index lists there are."""
+        """Return the number of index lists."""
         total = 1
         for decision in self.decisions:
             total *= len(decision.options)
         return total
 
     def networks(self) -> int:
-        """How many genotypes there are: what lies within an answer that was not given does not count."""
+        """Return the number of genotypes: what lies within an answer that was not given does not count."""
         return self._product([i for i, d in enumerate(self.decisions) if d.within is None])
 
     def _product(self, places: Sequence[int]) -> int:
@@ -72,11 +72,12 @@ class Space:
         return [i for i, outer, needed in self.parents if (outer, needed) == (place, option)]
 
     def active(self, indices_SD: Tensor, averaged_SD: Tensor | None = None) -> Tensor:
-        """Which decisions mean anything, bool of the same shape.
+        """Flag the decisions that mean anything, bool of the same shape.
 
         Args:
             indices_SD: Index lists.
-            averaged_SD: Where all answers are given at once, so that what lies within any of them means something.
+            averaged_SD: Flags of decisions with all answers given at once, so that what lies within any of them means
+                something.
         """
         flags = torch.ones_like(indices_SD, dtype=torch.bool)
         averaged = ~flags if averaged_SD is None else averaged_SD
@@ -85,7 +86,7 @@ class Space:
         return flags
 
     def genotypes(self, indices_SD: Tensor) -> list[dict[str, Choice]]:
-        """Names the answers that mean anything."""
+        """Name the answers that mean anything."""
         rows, flags = indices_SD.tolist(), self.active(indices_SD).tolist()
         return [
             {d.name: d.options[i] for d, i, on in zip(self.decisions, row, used, strict=True) if on}
@@ -93,7 +94,7 @@ class Space:
         ]
 
     def genotype(self, indices: Sequence[int]) -> dict[str, Choice]:
-        """Reads an index list.
+        """Read an index list.
 
         Raises:
             UserError: It is too long or short, or an index has no option.
@@ -106,7 +107,7 @@ class Space:
         return self.genotypes(torch.tensor([list(indices)]))[0]
 
     def indices(self, genotype: Genotype) -> list[int]:
-        """Writes an index list, with 0 for what means nothing.
+        """Write an index list, with 0 for what means nothing.
 
         Raises:
             UserError: The genotype lies outside of the space.
@@ -120,7 +121,7 @@ class Space:
         ]
 
     def outside(self, genotype: Genotype) -> list[str]:
-        """Says for every decision that a genotype falls outside of what is wrong; nothing if it lies within."""
+        """Return a line for every decision that a genotype answers wrongly; none if it lies within the space."""
         wrong = [f"there is no decision {name}" for name in genotype if name not in self.places]
         for decision in self.decisions:
             if decision.name in genotype:
@@ -132,12 +133,12 @@ class Space:
         return wrong
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draws index lists, every option of a decision equally likely; (count, D)."""
+        """Draw index lists, every option of a decision equally likely; (count, D)."""
         columns = [torch.randint(len(d.options), (count,), generator=generator) for d in self.decisions]
         return torch.stack(columns, dim=1)
 
     def enumerate(self) -> Iterator[dict[str, Choice]]:
-        """Lists all genotypes; for small spaces."""
+        """List all genotypes; for small spaces."""
         yield from self._all([i for i, d in enumerate(self.decisions) if d.within is None], {})
 
     def _all(self, places: list[int], given: dict[str, Choice]) -> Iterator[dict[str, Choice]]:

@@ -130,7 +130,7 @@ def check_ratio(weights: Named, settings: PruneSettings, alive: Named | None = N
     Args:
         weights: The maskable weights by name.
         settings: Reads ``ratio``, ``scope``, ``group``, ``layer_floor`` and ``exempt_below``.
-        alive: As in `keep_best`.
+        alive: Flags as in `keep_best`.
 
     Raises:
         UserError: Names the nearest ratio that is possible.

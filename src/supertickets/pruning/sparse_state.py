@@ -17,7 +17,7 @@ class SparseState:
 
     Attributes:
         mask: Parameter name -> bool tensor, True where the weight lives; empty while the network is dense.
-        stored: What was taken out at the prune, by tensor name: weights, and under ``"<state>/<weight>"`` the
+        stored: Values that were taken out at the prune, by tensor name: weights, and under ``"<state>/<weight>"`` the
             optimizer's second moments. Zero where nothing was taken.
         ratio: Target of the last prune; 0 while the network is dense.
     """
