@@ -155,7 +155,7 @@ def assert_a_killed_worker_is_taken_up(plan: Plan, root: Path, engine: Engine, e
     killer.join(1)
     assert results == expected
     assert went_on(root) == [plan.jobs[0].key]
-    assert said.strip().splitlines()[-1] == "1 of 1 jobs done, 0 running, 1 taken up again"
+    assert said.strip().splitlines()[-1] == "1 of 1 jobs done, 0 running, 1 resumed"
 
 
 def test_local_a_killed_worker(plan: Plan, expected: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -407,7 +407,7 @@ def test_ray_on_two_nodes(
         assert results == without_clock(result_rows(plan.points, tmp_path / "undisturbed"))
         assert len(results) == 12
         assert sorted(went_on(root)) == sorted(killed)
-        assert said.strip().splitlines()[-1] == "14 of 14 jobs done, 0 running, 2 taken up again"
+        assert said.strip().splitlines()[-1] == "14 of 14 jobs done, 0 running, 2 resumed"
 
         engine, (job, *_) = RayWorkers(tmp_path / "stopped"), plan.jobs
         engine.submit(job)

@@ -301,7 +301,7 @@ def test_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     other = drawing(ratio=0.1)
     progress = Progress({job.key: job for job in (search, prune, retrain, other)}, {search.key}, began=0, lost=2)
     progress.running, progress.failed = {other.key}, {prune.key: "no data"}
-    assert format_progress(progress) == "1 of 4 jobs done, 1 running, 1 failed, 2 taken up again; 7 min left"
+    assert format_progress(progress) == "1 of 4 jobs done, 1 running, 1 failed, 2 resumed; 7 min left"
     table = progress_table(progress)
     cells = list(zip(*(column.cells for column in table.columns), strict=True))
     assert [column.header for column in table.columns] == ["jobs", "done", "running", "waiting", "failed"]
@@ -315,7 +315,7 @@ def test_the_command(cli: Cli, sweep_file: Path, finished_sweep: Path, tmp_path:
     assert planned.out.strip().endswith("3 results by 4 jobs")
     outcome = cli("sweep", sweep_file, "--out", finished_sweep, "--json")
     assert outcome.status == 0, outcome.err
-    assert "4 of 4 jobs done (4 before)" in outcome.err
+    assert "4 of 4 jobs done (4 done before)" in outcome.err
     rows = json.loads(outcome.out)
     names = ["two-in-one", "S+P", "S+P + retrain"]
     with (finished_sweep / "results.csv").open() as stream:

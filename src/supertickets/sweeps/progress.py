@@ -70,12 +70,12 @@ def format_progress(progress: Progress) -> str:
     """Return a line with the jobs done, running and failed, and the time that is left."""
     text = f"{len(progress.done)} of {len(progress.jobs)} jobs done"
     if progress.before:
-        text += f" ({len(progress.before)} before)"
+        text += f" ({len(progress.before)} done before)"
     text += f", {len(progress.running)} running"
     if progress.failed:
         text += f", {len(progress.failed)} failed"
     if progress.lost:
-        text += f", {progress.lost} taken up again"
+        text += f", {progress.lost} resumed"
     if progress.eta is not None and (progress.waiting or progress.running):
         text += f"; {progress.eta / 60:.0f} min left"
     return text

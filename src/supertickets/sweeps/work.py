@@ -33,7 +33,7 @@ Submit = Callable[[Job], "Future[None]"]
 
 
 class WorkerLost(Exception):
-    """A worker was ended, or its machine went away; the job can be taken up again."""
+    """A worker was ended, or its machine went away; the job can be resumed."""
 
 
 class Engine(Protocol):
