@@ -33,6 +33,11 @@ def test_names_that_there_are(name: str, device: str) -> None:
     assert find_device(name) == torch.device(device)
 
 
+def test_apples_gpus_are_taken_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert find_device("mps") == torch.device("mps")
+
+
 @pytest.mark.usefixtures("gpus")
 @pytest.mark.parametrize(
     ("gpus", "name", "said"),
@@ -40,6 +45,7 @@ def test_names_that_there_are(name: str, device: str) -> None:
         (0, "cuda", "device cuda was asked for but PyTorch sees no GPU"),
         (0, "cuda:1", "device cuda:1 was asked for but PyTorch sees no GPU"),
         (2, "cuda:2", "device cuda:2 does not exist; there are 2 GPUs, from cuda:0"),
+        (0, "mps", "device mps was asked for but PyTorch sees no GPU of Apple's"),
         (2, "tpu", "device 'tpu' is not one on which"),
         (2, "meta", "device 'meta' is not one on which"),
         (2, "", "device '' is not one on which"),

@@ -1,4 +1,4 @@
-"""Where networks run, on how many threads, and with what memory."""
+"""Devices by name, CPU threads, and memory that is kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 def find_device(name: str) -> torch.device:
-    """The device of a name; "auto" is a GPU if there is one, else the CPU.
+    """Return the device of a name.
+
+    Args:
+        name: "cpu", "cuda", "cuda:1", "mps" (Apple's GPUs); or "auto", a CUDA GPU if there is one, else the CPU.
 
     Raises:
         UserError: There is no such device, or none on which networks run here.
@@ -22,22 +25,24 @@ def find_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        found = torch.device(name)
+        device = torch.device(name)
     except RuntimeError:
-        found = torch.device("meta")
-    if found.type not in ("cpu", "cuda"):
-        raise UserError(f"device '{name}' is not one on which networks run here; use auto, cpu, cuda or cuda:1")
-    if found.type == "cuda":
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"device '{name}' is not one on which networks run here; use auto, cpu, cuda, cuda:1 or mps")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError(f"device {name} was asked for but PyTorch sees no GPU of Apple's; use --device cpu")
+    if device.type == "cuda":
         if not torch.cuda.is_available():
             raise UserError(f"device {name} was asked for but PyTorch sees no GPU; use --device cpu")
-        if (found.index or 0) >= torch.cuda.device_count():
+        if (device.index or 0) >= torch.cuda.device_count():
             raise UserError(f"device {name} does not exist; there are {torch.cuda.device_count()} GPUs, from cuda:0")
-    return found
+    return device
 
 
 @contextlib.contextmanager
 def on_threads(threads: int) -> Iterator[None]:
-    """Lets PyTorch run on so many CPU threads for a while."""
+    """Let PyTorch run on a number of CPU threads for a while."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -47,7 +52,7 @@ def on_threads(threads: int) -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Lets glibc keep freed maps for the rest of the process, instead of giving them back after every operation.
+    """Let glibc keep freed maps for the rest of the process, instead of giving them back after every operation.
 
     A training step on a CPU otherwise spends some 15% of its time in page faults (measured: hrnet_tiny, batch 64). Of
     networks that are timed side by side, one pays for them and its neighbour does not, by what else lies in memory.

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Input that cannot work: one line that names what, where and how to fix it.
 
     The command line prints it without a traceback and exits with status 2.
@@ -16,7 +16,7 @@ class UserError(Exception):
 
 
 def suggest(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
-    """Returns ``"; did you mean 'x'?"`` for the closest known word, else the list of them, or what is given instead."""
+    """Return ``"; did you mean 'x'?"`` for the closest known word, else the list of them, or what is given instead."""
     words = sorted(known)
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     if close:
@@ -25,11 +25,11 @@ def suggest(word: str, known: Iterable[str], otherwise: str | None = None) -> st
 
 
 def import_by_name(name: str, what: str) -> Any:
-    """What a user's own dotted name stands for.
+    """Import what a user's own dotted name stands for.
 
     Args:
         name: ``package.module.name`` of something on the Python path.
-        what: What it is for, for the message.
+        what: Noun for the message, e.g. "criterion".
 
     Raises:
         UserError: There is no such thing.

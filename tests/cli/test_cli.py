@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import json
 import shutil
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 import supertickets as st
@@ -188,9 +188,9 @@ def test_draw_then_retrain(cli: Cli, quick_words: list[str], tmp_path: Path) -> 
     run, again = tmp_path / "run", tmp_path / "again"
     drawn = cli("draw", "digits", "--out", run, "--json", *quick_words)
     result = printed(drawn)
-    assert FIGURES | {"ticket", "image", "test", "validation", "samples", "seconds"} == set(result)
+    assert FIGURES | {"ticket", "figure", "test", "validation", "samples", "seconds"} == set(result)
     assert result["ticket"] == str(run / "ticket")
-    assert Path(result["image"]).is_file()
+    assert Path(result["figure"]).is_file()
     assert drawn.err.count("epoch ") == 4  # plain lines without a terminal, on the other stream
     assert {key: result[key] for key in FIGURES} == st.load(run).cost.to_json()
     assert result["test"] == st.load(run).about["test"]
@@ -218,11 +218,29 @@ def test_train_is_dense(cli: Cli, quick_words: list[str], tmp_path: Path) -> Non
 
 
 def test_every_command_explains_itself(cli: Cli) -> None:
+    overview = cli("--help").out
     for command in COMMANDS:
-        found = cli(command, "--help")
-        assert found.status == 0
-        assert f"supertickets {command}" in found.out
-    assert "--prune.ratio" in cli("draw", "--help").out
+        outcome = cli(command.name, "--help")
+        assert outcome.status == 0
+        assert f"example: supertickets {command.name}" in outcome.out
+        assert ("--help-settings" in outcome.out) == command.takes_settings
+        assert command.help[0].isupper()
+        assert not command.help.endswith(".")
+        assert f"\n    {command.name}" in overview
+
+
+def test_help_on_a_command_leaves_the_settings_to_help_of_their_own(cli: Cli) -> None:
+    assert "--prune.layer_floor" not in cli("draw", "--help").out
+    outcome = cli("draw", "--help-settings")
+    assert outcome.status == 0
+    assert "--prune.layer_floor: a number from 0 to below 1 (default: 0.0)" in outcome.out
+
+
+def test_a_commands_own_option_goes_before_a_setting_of_its_name(cli: Cli, toy_run: Path) -> None:
+    assert "--epochs is -3" in line(cli("retrain", toy_run, "--epochs", "-3"))
+
+
+def test_version(cli: Cli) -> None:
     assert cli("--version").out.strip() == st.__version__
 
 
@@ -245,13 +263,13 @@ WRONG = [
     ("draw digits --epochs many", "epochs"),
     ("draw digits --optimizer.name adagrad", "optimizer.name"),
     ("draw digits --epochs", "--epochs"),
-    ("draw digits --prune.ratio 1.5", "prune.ratio is 1.5"),
+    ("draw digits --prune.ratio 1.5", "prune.ratio=1.5 is out of range; use a value from 0 to below 1."),
     ("draw digits --prune.progressive true --prune.interval 2 --epochs 16", "the fewest are 18"),
     ("draw digits --out {tmp}/x --prune.layer_floor 0.5", "nearest possible is 0.49"),
     ("draw digits --out {tmp}/x --prune.exempt_below 1000000", "prune.exempt_below"),
     ("draw digits --out {tmp}/x --data.batch 5000", "1222"),
-    ("draw digits --out {tmp}/x --data.batch 1", "nearest possible is 2"),
-    ("draw digits --out {tmp}/x --epochs 0 --data.batch 0", "nearest possible is 2"),
+    ("draw digits --out {tmp}/x --data.batch 1", "data.batch=1 is out of range; use a value of at least 2."),
+    ("draw digits --out {tmp}/x --epochs 0 --data.batch 0", "data.batch=0 is out of range"),
     ("draw digits --out {tmp}/x --optimizer.clip_norm 0", "optimizer.clip_norm"),
     ("draw digits --out {tmp}/x --optimizer.weight_decay -1", "optimizer.weight_decay"),
     ("draw digits --out {tmp}/x --optimizer.alpha 1", "optimizer.alpha"),
@@ -259,7 +277,10 @@ WRONG = [
     ("draw digits --out {tmp}/x --lr.end_divisor 0", "lr.end_divisor"),
     ("draw digits --out {tmp}/x --lr.rise 1", "lr.rise"),
     ("draw digits --out {tmp}/x --augment.scale 1", "augment.scale"),
-    ("draw digits --out {tmp}/x --augment.randaugment 31", "nearest possible is 30"),
+    (
+        "draw digits --out {tmp}/x --augment.randaugment 31",
+        "augment.randaugment=31 is out of range; use a value from 0 to 30.",
+    ),
     ("draw digits --out {tmp}/x --data.size 80", "data.size"),
     ("draw digits --out {tmp}/x --data.validation 1.5", "data.validation"),
     ("draw digits --out {tmp}/x --data.validation 0.999", "data."),
@@ -375,8 +396,7 @@ def test_wrong_input_is_refused_in_one_line(cli: Cli, places: dict[str, Path], w
 @pytest.fixture
 def held(unfinished: Path) -> Iterator[Path]:
     """A run directory that somebody else works in."""
-    with (unfinished / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(unfinished / ".lock"):
         yield unfinished
 
 

@@ -68,6 +68,7 @@ def test_networks_for_small_images_take_other_sizes(name: str, size: int) -> Non
 def test_every_value_of_a_file_arrives(name: str) -> None:
     recipe = flatten(load_recipe(name).to_json())
     written = flatten(yaml.safe_load((FOLDER / f"{name}.yaml").read_text()))
+    assert written.pop("format_version") == 2
     for key, value in written.items():
         expected = float(value) if isinstance(recipe[key], float) else value
         assert recipe[key] == (tuple(value) if isinstance(value, list) else expected), key
@@ -106,13 +107,13 @@ def test_overrides_win_over_the_file(words: list[str], setting: str, value: Any)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--optimizer.lr abc", "optimizer.lr is abc; it must be a number"),
-        ("--epochs 3.5", "epochs is 3.5; it must be a whole number"),
-        ("--channels_last 7", "channels_last is 7; it must be true or false"),
-        ("--data.size abc", "data.size is abc; it must be a whole number or 2 whole numbers, [a, b] or null"),
-        ("--lr.milestones 3", "lr.milestones is 3; it must be a list of whole numbers, [a, b, ...]"),
-        ("--lr.shape cosin", "lr.shape is cosin; it must be one of constant, step, cosine"),
-        ("--supernet.settings 3", "supernet.settings is 3; it must be names and values, {name: value, ...}"),
+        ("--optimizer.lr abc", "optimizer.lr=abc is not valid; use a number above 0."),
+        ("--epochs 3.5", "epochs=3.5 is not valid; use a whole number of at least 0."),
+        ("--channels_last 7", "channels_last=7 is not valid; use true or false."),
+        ("--data.size abc", "data.size=abc is not valid; use a whole number, or 2 whole numbers, [a, b], or null."),
+        ("--lr.milestones 3", "lr.milestones=3 is not valid; use a list of whole numbers, [a, b, ...]"),
+        ("--lr.shape cosin", "lr.shape=cosin is not valid; use one of constant, step, cosine"),
+        ("--supernet.settings 3", "supernet.settings=3 is not valid; use names and values, {name: value, ...}"),
         ("--lr 0.1", "'lr' is a group of settings: lr.shape, "),
     ],
 )
@@ -176,10 +177,10 @@ def test_a_value_of_the_wrong_type_is_named(words: str, named: str) -> None:
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        ("--epochs -1", "nearest possible is 1"),
-        ("--prune.ratio 1.5", "0.99"),
-        ("--prune.ratio -0.1", "0 (no pruning)"),
-        ("--prune.ratio 1", "0.99"),
+        ("--epochs -1", "epochs=-1 is out of range; use a value of at least 0."),
+        ("--prune.ratio 1.5", "prune.ratio=1.5 is out of range; use a value from 0 to below 1."),
+        ("--prune.ratio -0.1", "prune.ratio=-0.1 is out of range"),
+        ("--prune.ratio 1", "prune.ratio=1.0 is out of range"),
         ("--prune.interval 0", "prune.interval"),
         ("--prune.layer_floor -0.1", "prune.layer_floor"),
         ("--search.interval -1", "search.interval"),
@@ -189,7 +190,10 @@ def test_a_value_of_the_wrong_type_is_named(words: str, named: str) -> None:
         ("--search.rho -1", "search.rho"),
         ("--optimizer.lr 0", "optimizer.lr"),
         ("--optimizer.momentum 1", "optimizer.momentum"),
-        ("--optimizer.name adam --optimizer.betas [2,2]", "optimizer.betas"),
+        (
+            "--optimizer.name adam --optimizer.betas [0.9,2]",
+            "optimizer.betas=[0.9, 2.0] is out of range; use values from 0",
+        ),
         ("--lr.shape step", "lr.milestones"),
         ("--lr.shape exponential --lr.decay_epochs 0", "lr.decay_epochs"),
         ("--evaluate_every 0", "evaluate_every"),
@@ -234,6 +238,36 @@ def test_a_wrong_file_is_named(tmp_path: Path, content: bytes, named: str) -> No
     path = tmp_path / "mine.yaml"
     path.write_bytes(content)
     assert named in refused([], str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("search: {reach: 2}", "'search.reach' is called 'search.target_shrinkage' since format 2; rename it"),
+        ("format_version: 1\nprune: {meet: search_only}", "'prune.meet' is called 'prune.on_conflict' since format 2"),
+        ("format_version: 3\nepochs: 3", "mine.yaml has format_version 3, this version of supertickets reads up to 2"),
+        ("format_version: two\nepochs: 3", "mine.yaml has format_version two"),
+    ],
+)
+def test_a_file_of_another_format_is_refused_with_what_to_do(tmp_path: Path, content: str, named: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    assert named in refused([], str(path))
+
+
+@pytest.mark.parametrize("version", ["", "format_version: 1\n", "format_version: 2\n"])
+def test_a_file_whose_settings_are_known_is_read(tmp_path: Path, version: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{version}epochs: 9\nprune: {{interval: 1}}\n")
+    assert load_recipe(str(path)).epochs == 9
+
+
+def test_renamed_settings_are_named_on_the_command_line_and_in_stored_recipes() -> None:
+    assert "called 'search.target_shrinkage'" in refused(["--search.reach", "2"])
+    stored = Recipe().to_json()
+    stored["prune"]["meet"] = stored["prune"].pop("on_conflict")
+    with pytest.raises(UserError, match=r"'prune\.meet' is called 'prune\.on_conflict' since format 2"):
+        recipe_from_json(stored)
 
 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:

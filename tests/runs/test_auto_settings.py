@@ -236,5 +236,5 @@ def test_a_longer_reach_is_a_stronger_penalty() -> None:
     assert once is not None
     assert once > 0
     assert twice == pytest.approx(2 * once)
-    with pytest.raises(st.UserError, match=r"search\.target_shrinkage is 0"):
+    with pytest.raises(st.UserError, match=r"search\.target_shrinkage=0\.0 is out of range"):
         st.load_recipe("digits", ["--search.target_shrinkage", "0"])

@@ -67,7 +67,7 @@ def test_rare_classes_may_count_for_more(folder: Path, tmp_path: Path) -> None:
         events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
         losses.append(next(event["train_loss"] for event in events if event["event"] == "epoch"))
     assert losses[0] != pytest.approx(losses[1])
-    with pytest.raises(st.UserError, match=r"segmentation\.balance is -1"):
+    with pytest.raises(st.UserError, match=r"segmentation\.balance=-1\.0 is out of range"):
         st.train(st.load_recipe("camvid", [*words, "--segmentation.balance", "-1"]), tmp_path / "negative")
 
 

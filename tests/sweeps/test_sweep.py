@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 import supertickets as tickets
 from cli_outcome import Cli
 from supertickets import Recipe, UserError
-from supertickets.config.loading import list_sweeps
 from supertickets.config.recipe import PruneSettings, SearchSettings
 from supertickets.config.schedule import pruning_timeline
+from supertickets.config.shipped import list_sweeps
 from supertickets.sweeps.progress import Progress, count_epochs, format_progress, progress_table
 from supertickets.sweeps.results import format_ratio
 from supertickets.sweeps.sweep import Job, Plan, read_sweep, share_prefixes

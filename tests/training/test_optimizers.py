@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from fractions import Fraction
@@ -13,10 +14,10 @@ from timm.optim.rmsprop_tf import RMSpropTF
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from supertickets import UserError
+from supertickets import Recipe, UserError
 from supertickets.config.lr_schedule import lr_factor, momentum_at
-from supertickets.config.recipe import LrSettings, OptimizerSettings
-from supertickets.config.validation import check_optimizer
+from supertickets.config.recipe import LrSettings, OptimizerSettings, PruneSettings
+from supertickets.config.validation import check_recipe
 from supertickets.training.optimizers import (
     RMSprop,
     load_optimizer_tensors,
@@ -265,13 +266,14 @@ def test_exponential_by_hand() -> None:
 @pytest.mark.parametrize(
     ("optimizer", "lr", "told"),
     [
-        ({"lr": 0.0}, {}, "optimizer.lr is 0"),
-        ({"momentum": 1.0}, {}, "optimizer.momentum is 1"),
-        ({"momentum": -0.1}, {}, "optimizer.momentum is -0.1"),
+        ({"lr": 0.0}, {}, "optimizer.lr=0.0 is out of range"),
+        ({"momentum": 1.0}, {}, "optimizer.momentum=1.0 is out"),
+        ({"momentum": -0.1}, {}, "optimizer.momentum=-0.1 is out"),
         ({}, {"shape": "step"}, "lr.milestones is empty"),
     ],
 )
 def test_impossible_settings(optimizer: dict[str, Any], lr: dict[str, Any], told: str) -> None:
+    recipe = Recipe(prune=PruneSettings(ratio=0.0))
     with pytest.raises(UserError, match=told):
-        check_optimizer(OptimizerSettings(**optimizer), LrSettings(**lr))
-    check_optimizer(OptimizerSettings(), LrSettings())
+        check_recipe(dataclasses.replace(recipe, optimizer=OptimizerSettings(**optimizer), lr=LrSettings(**lr)))
+    check_recipe(recipe)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,25 @@ def test_the_lock_is_left_behind_an_error_too(tmp_path: Path) -> None:
         raise KeyError
     with RunDir(tmp_path):
         pass
+
+
+def test_the_lock_goes_with_its_process_though_children_live_on(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time; from pathlib import Path; from supertickets.training.run_dir import RunDir\n"
+        "run = RunDir(Path(sys.argv[1])).__enter__()\n"
+        "if (child := os.fork()) == 0:\n    os.close(1); time.sleep(60)\n"
+        "print(child, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        child = int(holder.stdout.readline())
+        with pytest.raises(UserError, match="in use"), RunDir(tmp_path):
+            pass
+        holder.kill()
+        holder.wait()
+        with RunDir(tmp_path):
+            pass
+        os.kill(child, signal.SIGKILL)
 
 
 def test_a_process_that_only_reads_takes_no_lock_and_writes_nothing(tmp_path: Path) -> None:
@@ -73,8 +95,8 @@ def test_events_behind_a_checkpoint_are_forgotten(tmp_path: Path) -> None:
         run.append({"event": "epoch", "epoch": 2})
         run.truncate_log(size)
         run.append({"event": "epoch", "epoch": 2, "again": True})
-        found = list(read_events(run.events))
-    assert found == [{"event": "epoch", "epoch": 1}, {"event": "epoch", "epoch": 2, "again": True}]
+        events = list(read_events(run.events))
+    assert events == [{"event": "epoch", "epoch": 1}, {"event": "epoch", "epoch": 2, "again": True}]
 
 
 def test_written_json_is_the_old_or_the_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

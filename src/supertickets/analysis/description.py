@@ -8,7 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..config.loading import list_recipes, load_recipe
+from ..config.loading import load_recipe
+from ..config.shipped import list_recipes
 from ..cost import Cost, count
 from ..data import load_splits, published_samples, published_shape
 from ..errors import UserError

@@ -1,50 +1,96 @@
-"""What several commands print in the same way, for people or as JSON, and their exit statuses."""
+"""Exit statuses, and the printing that commands share: for people, or as JSON."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
-
-from ..config.recipe import Recipe
 from ..errors import UserError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..config.recipe import Recipe
+
 DONE, USER, STOPPED = 0, 2, 130
-OUT = Console(highlight=False, soft_wrap=True)
+
+
+def print_json(data: Any) -> None:
+    """Print one JSON value, for other programs."""
+    print(json.dumps(data, indent=1))
+
+
+def print_table(table: Any) -> None:
+    """Print a table, or anything else that rich draws."""
+    from rich.console import Console
+
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def progress_console() -> Console:
+    """Return the console that shows progress: standard error, so that what is printed stays clean."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Turn Ctrl-C, in work that continues where it was when its command is given again, into one line that says so."""
+    from ..training import Interrupted
+
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt):
+        print("stopped; the same command goes on", file=sys.stderr)
+        raise SystemExit(STOPPED) from None
 
 
 def print_plan(recipe: Recipe, as_json: bool) -> None:
-    """Prints what happens after which epoch."""
-    from ..config.schedule import Prune, check_schedule, plan_lines
+    """Print the events of a recipe by epoch."""
+    from ..config.schedule import Prune, plan_lines
+
+    if recipe.epochs == 0:
+        recipe = _resolved(recipe)
+    plan = [
+        (epoch, [f"prune to {e.ratio:.0%}" if isinstance(e, Prune) else type(e).__name__.lower() for e in events])
+        for epoch, events in plan_lines(recipe)
+    ]
+    if as_json:
+        print_json([{"epoch": epoch, "events": names} for epoch, names in plan])
+        return
+    for epoch, names in plan:
+        print(f"after epoch {epoch:4d}: {', '.join(names)}")
+    print(f"after epoch {recipe.epochs:4d}: the ticket is saved and measured on the test split")
+
+
+def _resolved(recipe: Recipe) -> Recipe:
+    """Return a recipe with the settings that its data chooses, and tell them."""
+    from ..config.schedule import check_schedule
     from ..data import load_splits
     from ..runs.auto_settings import resolve_auto_settings
 
-    if recipe.epochs == 0:
-        splits = load_splits(recipe.data, recipe.task)
-        recipe, said = resolve_auto_settings(recipe, len(splits.train), splits.preprocessing.size[0])
-        check_schedule(recipe)
-        for line in (*splits.notes, *said):
-            print(line, file=sys.stderr)
-    found = [
-        (t, [f"prune to {e.ratio:.0%}" if isinstance(e, Prune) else type(e).__name__.lower() for e in events])
-        for t, events in plan_lines(recipe)
-    ]
-    if as_json:
-        print_json([{"epoch": t, "events": names} for t, names in found])
-        return
-    for t, names in found:
-        OUT.print(f"after epoch {t:4d}: {', '.join(names)}")
-    OUT.print(f"after epoch {recipe.epochs:4d}: the ticket is emitted and measured on the test split")
+    splits = load_splits(recipe.data, recipe.task)
+    recipe, notes = resolve_auto_settings(recipe, len(splits.train), splits.preprocessing.size[0])
+    check_schedule(recipe)
+    for line in (*splits.notes, *notes):
+        print(line, file=sys.stderr)
+    return recipe
 
 
 def print_trained(work: Callable[[], Any], out: Path, as_json: bool) -> None:
-    """Runs a training and tells what came out; Ctrl-C says how to go on."""
+    """Run a training and print its ticket, scores and costs; Ctrl-C says how to resume it.
+
+    Args:
+        work: Training, which returns a ticket.
+        out: Run directory.
+        as_json: Whether to print JSON.
+    """
     from ..training import Interrupted
     from ..visualization.run_overview import draw_run_overview
     from .tables import cost_lines
@@ -56,45 +102,48 @@ def print_trained(work: Callable[[], Any], out: Path, as_json: bool) -> None:
         raise SystemExit(STOPPED) from None
     if not is_main():
         return
-    result = out / "result.json"
     figure = draw_run_overview(out, ticket)
     if as_json:
-        print_json({"ticket": str(out / "ticket"), "figure": str(figure), **json.loads(result.read_text())})
+        result = json.loads((out / "result.json").read_text())
+        print_json({"ticket": str(out / "ticket"), "figure": str(figure), **result})
         return
-    scores = ticket.about["test"]
-    OUT.print(f"\nticket   {out / 'ticket'}\nfigure  {figure}")
-    OUT.print("test     " + ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+    print(f"\nticket   {out / 'ticket'}\nfigure   {figure}")
+    print("test     " + ", ".join(f"{name} {value:.4g}" for name, value in ticket.about["test"].items()))
     for line in cost_lines(ticket.cost):
-        OUT.print(line)
+        print(line)
     for row in ticket.about.get("connection_search", {}).get("candidates", ()):
-        OUT.print(f"scheme   {row['scheme']}  reward {row['reward']:.4f}, quality {row['quality']:.2%}")
+        print(f"scheme   {row['scheme']}  reward {row['reward']:.4f}, quality {row['quality']:.2%}")
 
 
-def print_said(
-    figures: Iterable[tuple[Path, Any]], lines: Callable[[Mapping[str, Any]], list[str]], as_json: bool
+def print_images(
+    results: Iterable[tuple[Path, Any]], lines: Callable[[Mapping[str, Any]], list[str]], as_json: bool
 ) -> None:
-    """Prints what was said of each figure, as it comes; broken ones are told, and passed over."""
-    found, broken = [], False
-    for image, said in figures:
-        if isinstance(said, UserError):
-            print(f"error: {said}", file=sys.stderr)
+    """Print the result of each image as it comes; unreadable images are named and left out.
+
+    Args:
+        results: Images, each with its result, or with the error that it caused.
+        lines: Function that words a result for people.
+        as_json: Whether to print JSON.
+
+    Raises:
+        SystemExit: An image could not be read; the others are printed.
+    """
+    readable, broken = [], False
+    for image, result in results:
+        if isinstance(result, UserError):
+            print(f"error: {result}", file=sys.stderr)
             broken = True
             continue
-        found.append({"image": str(image), **said})
+        readable.append({"image": str(image), **result})
         if not as_json:
-            for line in lines(said):
-                OUT.print(escape(f"{image}: {line}"))
+            for line in lines(result):
+                print(f"{image}: {line}")
     if as_json:
-        print_json(found)
+        print_json(readable)
     if broken:
         raise SystemExit(USER)
 
 
-def print_json(data: Any) -> None:
-    """Prints one JSON value, for other programs."""
-    print(json.dumps(data, indent=1))
-
-
 def is_main() -> bool:
-    """Whether this is the one process that talks, also before torchrun's processes have met."""
+    """Return whether this is the one process that prints, also before torchrun's processes have met."""
     return os.environ.get("RANK", "0") == "0"

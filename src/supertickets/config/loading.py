@@ -2,46 +2,29 @@
 
 from __future__ import annotations
 
-import argparse
-import functools
-import re
-import types
-from argparse import ArgumentError
-from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 
-import jsonargparse
 import yaml
 
 from ..errors import UserError, suggest
 from .recipe import Recipe, SupernetSettings, flatten, setting_names
+from .setting_types import convert, read_word, read_yaml, setting_types
+from .shipped import read_shipped, shipped_names
 from .validation import check_recipe
 
+FORMAT_VERSION = 2
+# Names of format 1, and what they are called since.
+_RENAMED = {"search.reach": "search.target_shrinkage", "prune.meet": "prune.on_conflict"}
+_NETWORK, _OF_NETWORK = "supernet.name", "supernet.settings"
 
-def list_recipes() -> dict[str, str]:
-    """Shipped recipes: name -> one line on what it does."""
-    return dict(_shipped(""))
-
-
-def list_sweeps() -> dict[str, str]:
-    """Shipped sweeps: name -> one line on what they compare."""
-    return dict(_shipped("sweeps"))
-
-
-@functools.cache
-def _shipped(folder: str) -> dict[str, str]:
-    files = sorted(resources.files("supertickets.recipes").joinpath(folder).iterdir(), key=lambda entry: entry.name)
-    return {
-        entry.name.removesuffix(".yaml"): yaml.safe_load(entry.read_text()).get("description", "")
-        for entry in files
-        if entry.name.endswith(".yaml")
-    }
+Settings = TypeVar("Settings")
 
 
 def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe.
+    """Read a recipe.
 
     Args:
         source: A shipped name or the path of a YAML file.
@@ -49,47 +32,101 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
             another family, or another one of timm or torchvision, the file's ``supernet.settings`` go.
 
     Raises:
-        UserError: The recipe or a setting is unknown, or a value has the wrong type.
+        UserError: The recipe or a setting is unknown, or a value has the wrong type or is out of range.
     """
-    values = _read_recipe(source)
-    _check_names(flatten(values), f"recipe {source}: ")
-    return _parse_settings(values, overrides)
+    values = flatten(_read_recipe(source))
+    _check_names(values, f"recipe {source}: ")
+    return _override(values, overrides)
 
 
 def override_settings(recipe: Recipe, words: Sequence[str]) -> Recipe:
-    """Returns a recipe with settings replaced by command-line words, as in `load_recipe`."""
-    return _parse_settings(recipe.to_json(), words)
+    """Return a recipe with settings replaced by command-line words, as in `load_recipe`."""
+    return _override(flatten(recipe.to_json()), words)
 
 
 def recipe_from_json(data: Mapping[str, Any]) -> Recipe:
-    """Reads what `Recipe.to_json` wrote."""
-    parser = settings_parser()
-    return _instantiate(parser, parser.parse_object(dict(data)))
+    """Return the recipe that `Recipe.to_json` wrote.
+
+    Raises:
+        UserError: A setting is unknown, or a value has the wrong type.
+    """
+    values = flatten(data)
+    _check_names(values, "")
+    return _build(Recipe, values)
 
 
-@functools.cache  # it takes longer to make than to use
-def settings_parser() -> jsonargparse.ArgumentParser:
-    """A parser with one option per setting; its help explains them all."""
-    parser = jsonargparse.ArgumentParser(exit_on_error=False, add_help=False, usage=argparse.SUPPRESS)
-    parser.add_class_arguments(Recipe)
-    return parser
+def _override(values: Mapping[str, Any], words: Sequence[str]) -> Recipe:
+    """Return the recipe of settings by dotted name, some of them replaced by command-line words."""
+    pairs = list(_pairs(words))
+    _check_names([name for name, _ in pairs], "")
+    network = _build(Recipe, values).supernet.name
+    replaced = dict(values)
+    chosen = next((text for name, text in reversed(pairs) if name == _NETWORK), network)
+    families = {SupernetSettings(name=name).family for name in (network, chosen)}
+    if chosen != network and families not in ({"hrnet"}, {"mobile"}, {"resnet"}):
+        replaced[_OF_NETWORK] = {}  # a family knows no settings of another, a library's network none of another's
+    for name, text in pairs:
+        if name.startswith(f"{_OF_NETWORK}."):
+            replaced[_OF_NETWORK] = _with_entry(replaced.get(_OF_NETWORK, {}), name.split(".")[2:], _plain(text))
+        else:
+            replaced[name] = read_word(text, _type_of(name), name)
+    return check_recipe(_build(Recipe, replaced))
 
 
-def _parse_settings(values: Mapping[str, Any], overrides: Sequence[str]) -> Recipe:
-    _check_names([word[2:].split("=")[0] for word in overrides if word.startswith("--")], "")
-    parser = settings_parser()
+def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield names and values of ``--name VALUE`` and ``--name=VALUE``."""
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        if not word.startswith("--"):
+            raise UserError(f"'{word}' is out of place; settings are given as --NAME VALUE")
+        name, equals, text = word[2:].partition("=")
+        if not equals:
+            _check_names([name], "")
+            if not queue or queue[0].startswith("--"):
+                raise UserError(f"--{name} has no value; give one behind it: --{name} VALUE")
+            text = queue.pop(0)
+        yield name, text
+
+
+def _build(settings: type[Settings], values: Mapping[str, Any], prefix: str = "") -> Settings:
+    """Return typed settings.
+
+    Args:
+        settings: Dataclass of settings, with others inside.
+        values: Plain values by dotted name; what is missing has its default.
+        prefix: Dotted name in front of these settings.
+    """
+    given: dict[str, Any] = {}
+    for entry, hint in setting_types(settings).items():
+        name = f"{prefix}{entry}"
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            given[entry] = _build(hint, values, f"{name}.")
+        elif name in values:
+            given[entry] = convert(values[name], hint, name)
+    return settings(**given)
+
+
+def _type_of(name: str) -> Any:
+    """Return the type of a setting by its dotted name."""
+    hint: Any = Recipe
+    for part in name.split("."):
+        hint = setting_types(hint)[part]
+    return hint
+
+
+def _plain(text: str) -> Any:
     try:
-        given = parser.parse_object(dict(values))
-        network = given.supernet.name
-        chosen = parser.parse_args(list(overrides), given)
-        families = {SupernetSettings(name=name).family for name in (network, chosen.supernet.name)}
-        if chosen.supernet.name != network and families not in ({"hrnet"}, {"mobile"}, {"resnet"}):
-            given.supernet.settings = {}  # a family knows no settings of another, a library's network none of another's
-            chosen = parser.parse_args(list(overrides), given)
-        recipe = _instantiate(parser, chosen)
-    except (ArgumentError, TypeError, ValueError) as error:
-        raise UserError(_error_line(error)) from None
-    return check_recipe(recipe)
+        return read_yaml(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _with_entry(values: Any, path: Sequence[str], value: Any) -> dict[str, Any]:
+    """Return a copy of nested values with one entry replaced."""
+    first, *rest = path
+    values = dict(values) if isinstance(values, Mapping) else {}
+    return values | {first: _with_entry(values.get(first), rest, value) if rest else value}
 
 
 def _read_recipe(source: str) -> dict[str, Any]:
@@ -100,53 +137,38 @@ def _read_recipe(source: str) -> dict[str, Any]:
         try:
             text = path.read_text()
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"recipe file {path} cannot be read or is not YAML ({_error_line(error)})") from None
+            raise UserError(f"recipe file {path} cannot be read or is not YAML ({_one_line(error)})") from None
     else:
-        shipped = list_recipes()
+        shipped = shipped_names()
         if source not in shipped:
             raise UserError(f"unknown recipe '{source}'{suggest(source, shipped)}; or give the path of a .yaml file")
-        text = resources.files("supertickets.recipes").joinpath(f"{source}.yaml").read_text()
+        text = read_shipped(source)
     try:
-        values = yaml.safe_load(text)
+        values = read_yaml(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {_error_line(error)}") from None
+        raise UserError(f"{path} is not YAML: {_one_line(error)}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold settings as 'name: value' lines")
+    version = values.pop("format_version", FORMAT_VERSION)
+    if version not in range(1, FORMAT_VERSION + 1):  # what format 1 called otherwise is named where names are checked
+        raise UserError(
+            f"{path} has format_version {version}, this version of supertickets reads up to {FORMAT_VERSION}; "
+            "update supertickets"
+        )
     return {"name": path.stem, **values}
 
 
 def _check_names(names: Iterable[str], where: str) -> None:
     known = setting_names()
     for name in names:
-        if name not in known and not name.startswith("supernet.settings."):
-            if inside := [one for one in known if one.startswith(f"{name}.")]:
-                raise UserError(f"{where}'{name}' is a group of settings: {', '.join(inside)}; set one of them")
-            raise UserError(f"{where}unknown setting '{name}'{suggest(name, known)}")
+        if name in known or name.startswith(f"{_OF_NETWORK}."):
+            continue
+        if name in _RENAMED:
+            raise UserError(f"{where}setting '{name}' is called '{_RENAMED[name]}' since format 2; rename it")
+        if inside := [one for one in known if one.startswith(f"{name}.")]:
+            raise UserError(f"{where}'{name}' is a group of settings: {', '.join(inside)}; set one of them")
+        raise UserError(f"{where}unknown setting '{name}'{suggest(name, known)}")
 
 
-def _instantiate(parser: jsonargparse.ArgumentParser, values: jsonargparse.Namespace) -> Recipe:
-    return Recipe(**vars(parser.instantiate(values)))
-
-
-def _error_line(error: Exception) -> str:
-    """jsonargparse names the setting as 'Parser key "x":', tells Python's types, and breaks lines."""
-    text = " ".join(str(error).split())
-    found = re.match(r'Parser key "([^"]+)":.* (?:Got|Given) value: (.*)$', text)
-    if found is None or found[1] not in setting_names():
-        return re.sub(r'Parser key "([^"]+)":', r"setting \1:", text)
-    hint = functools.reduce(lambda settings, name: get_type_hints(settings)[name], found[1].split("."), Recipe)
-    return f"{found[1]} is {found[2]}; it must be {_describe_type(hint)}"
-
-
-def _describe_type(hint: Any) -> str:
-    """What a type takes, in words."""
-    parts = get_args(hint)
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(parts)}"
-    if get_origin(hint) is tuple:
-        unit = {int: "whole numbers", float: "numbers", str: "names"}[parts[0]]
-        return f"a list of {unit}, [a, b, ...]" if parts[-1] is Ellipsis else f"{len(parts)} {unit}, [a, b]"
-    if isinstance(hint, types.UnionType):
-        return " or ".join(map(_describe_type, parts))
-    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", types.NoneType: "null"}
-    return plain.get(hint, "names and values, {name: value, ...}")
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from .ranges import NonNegativeFloat, PositiveFloat
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRules:
@@ -57,7 +59,7 @@ class SegmentationSettings:
 
     average: Literal["valid", "all"] = "valid"
     window: tuple[int, int] | None = None
-    balance: float = 0.0
+    balance: NonNegativeFloat = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,7 @@ class PoseSettings:
         flip_test: Whether an evaluation takes the mean of the maps of an image and of its mirror image.
     """
 
-    sigma: float = 2.0
+    sigma: PositiveFloat = 2.0
     flip_test: bool = True
 
 
@@ -82,4 +84,4 @@ class CountingSettings:
             around 1.
     """
 
-    scale: float = 100.0
+    scale: PositiveFloat = 100.0

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..config.loading import list_recipes, load_recipe
+from ..config.loading import load_recipe
 from ..config.recipe import Recipe, flatten
+from ..config.shipped import list_recipes
 from ..runs.derive import PRUNE_PASSES_OVER, PRUNE_USES, PRUNE_WORDS
 
 Record = Mapping[str, Any]

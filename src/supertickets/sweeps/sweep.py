@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 import yaml
 
-from ..config.loading import list_sweeps, load_recipe, recipe_from_json
+from ..config.loading import load_recipe, recipe_from_json
 from ..config.recipe import Recipe, flatten
 from ..config.schedule import check_schedule, pruning_timeline
+from ..config.shipped import list_sweeps
 from ..errors import UserError, suggest
 from ..pruning import find_criterion
 from ..runs.derive import NO_SEARCH_NO_PRUNING, fixed_network, reject_settings

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from ..errors import UserError
 
@@ -31,34 +32,38 @@ class RunDir:
     def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
         self.writes = writes
-        self._lock: IO[str] | None = None
+        self._lock = FileLock(path / ".lock")  # the system releases it when the process dies
 
     @property
     def checkpoint(self) -> Path:
-        """Where the last state is."""
+        """Return the file of the last state."""
         return self.path / "checkpoint.safetensors"
 
     @property
     def ticket(self) -> Path:
-        """Where the ticket goes."""
+        """Return the folder of the ticket."""
         return self.path / "ticket"
 
     @property
     def result(self) -> Path:
-        """Written last; a run with it is finished."""
+        """Return the file that is written last; a run with it is finished."""
         return self.path / "result.json"
 
     @property
     def events(self) -> Path:
-        """One JSON object per line."""
+        """Return the event log: one JSON object per line."""
         return self.path / "events.jsonl"
 
     def is_unfinished(self) -> bool:
-        """Whether there is a run to go on with."""
+        """Return whether there is a run to resume."""
         return (self.path / "run.json").exists() and not self.result.exists()
 
     def check_free(self) -> None:
-        """Raises `UserError` if the directory holds a run already; the process that writes decides."""
+        """Check that the directory holds no run yet; the process that writes decides.
+
+        Raises:
+            UserError: It holds one, finished or not.
+        """
         if not self.writes:
             return
         if self.is_unfinished():
@@ -67,12 +72,16 @@ class RunDir:
             raise UserError(f"{self.path} holds a finished run; choose another --out or delete it")
 
     def create(self, about: Record) -> None:
-        """Begins a new run."""
+        """Begin a new run.
+
+        Args:
+            about: Command, recipe and versions, for ``run.json``.
+        """
         if self.writes:
             write_json(self.path / "run.json", {"format_version": FORMAT_VERSION} | about)
 
     def about(self) -> Record:
-        """What `create` wrote.
+        """Return what `create` wrote.
 
         Raises:
             UserError: This is not a run directory, its run is finished, or another version began it.
@@ -90,13 +99,13 @@ class RunDir:
         return data
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Logs an event."""
+        """Log an event."""
         if self.writes:
             with self.events.open("a") as file:
                 file.write(json.dumps(record) + "\n")
 
     def log_size(self) -> int:
-        """Bytes logged, after making them durable."""
+        """Return the number of bytes logged, after making them durable."""
         if not self.writes or not self.events.exists():
             return 0
         with self.events.open("rb") as file:
@@ -104,7 +113,11 @@ class RunDir:
             return os.fstat(file.fileno()).st_size
 
     def truncate_log(self, size: int) -> None:
-        """Forgets events that came after a checkpoint."""
+        """Forget events that came after a checkpoint.
+
+        Args:
+            size: Bytes of the log to keep.
+        """
         if self.writes and self.events.exists():
             os.truncate(self.events, size)
 
@@ -112,24 +125,19 @@ class RunDir:
         if self.writes:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                self._lock = (self.path / ".lock").open("w")
-                # Loader workers outlive a killed run by seconds; they must not hold its lock meanwhile.
-                os.register_at_fork(after_in_child=self._lock.close)
-            except OSError as error:
-                raise UserError(f"{self.path} cannot be written ({error.strerror}); choose another --out") from None
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+                self._lock.acquire(blocking=False)
+            except Timeout:
                 raise UserError(
                     f"{self.path} is in use by another process; wait for it or choose another --out"
                 ) from None
+            except OSError as error:
+                raise UserError(f"{self.path} cannot be written ({error.strerror}); choose another --out") from None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._lock is not None:
-            self._lock.close()
+        self._lock.release()
 
 
 def check_format(about: Any, path: Path) -> None:
@@ -151,14 +159,14 @@ def check_format(about: Any, path: Path) -> None:
 
 
 def read_events(path: Path) -> Iterator[Record]:
-    """Reads an event log."""
+    """Yield the events of a log."""
     with path.open() as file:
         for line in file:
             yield json.loads(line)
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Writes JSON so that the file is either the old one or the new one, whole."""
+    """Write JSON so that the file is either the old one or the new one, whole."""
     scratch = path.with_suffix(".tmp")
     with scratch.open("w") as file:
         json.dump(data, file, indent=1)

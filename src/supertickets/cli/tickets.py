@@ -1,0 +1,204 @@
+"""Commands that look at recipes and use tickets."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .command import Command, add_device, add_ticket, add_trust, load_ticket
+from .output import print_images, print_json, print_table
+
+
+class Recipes(Command):
+    """The recipes that ship."""
+
+    name = "recipes"
+    help = "List the shipped recipes"
+
+    def run(self, options: argparse.Namespace) -> None:
+        from ..config.shipped import list_recipes
+
+        if options.json:
+            print_json(list_recipes())
+            return
+        for name, description in list_recipes().items():
+            print(f"{name:12}  {description}")
+
+
+class Show(Command):
+    """Architecture and costs."""
+
+    name = "show"
+    help = "Show architecture, parameters, MACs and density of a ticket or a recipe's supernet"
+    example = "runs/mine"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("what", metavar="TICKET|RECIPE", help="Folder of a ticket or a run; or a recipe")
+        parser.add_argument("--data", metavar="DIR", help="Data set that a recipe's supernet is fitted to")
+        add_trust(parser)
+
+    def run(self, options: argparse.Namespace) -> None:
+        from ..analysis.description import describe
+        from .tables import architecture_table, cost_lines, training_line
+
+        description = describe(options.what, options.data)
+        spec, cost, hours = description.spec, description.cost, description.gpu_hours
+        if options.json:
+            print_json(cost.to_json() | {"spec": spec.to_json()} | ({} if hours is None else {"gpu_hours": hours}))
+            return
+        print_table(architecture_table(spec, description.mask, cost))
+        for line in cost_lines(cost):
+            print(line)
+        print("input    {} x {} x {}, {} outputs".format(*spec.input_shape, spec.num_classes))
+        if (training := training_line(description)) is not None:
+            print(training)
+
+
+class Evaluate(Command):
+    """Scores on data."""
+
+    name = "evaluate"
+    help = "Measure a ticket on a split of its data"
+    example = "runs/mine --json"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_ticket(parser)
+        parser.add_argument("--data", metavar="DIR", help="Folder with the data set, if it has moved")
+        parser.add_argument(
+            "--split", choices=("test", "validation", "train"), default="test", help="Split (default: test)"
+        )
+        parser.add_argument("--boxes", metavar="FILE", help="Boxes of people: truth, detected, or COCO detections")
+        add_device(parser)
+
+    def run(self, options: argparse.Namespace) -> None:
+        from ..runs.evaluate import evaluate_ticket
+
+        ticket = load_ticket(options.ticket, options)
+        scores = evaluate_ticket(ticket, options.data, options.split, options.boxes, options.device)
+        if options.json:
+            print_json(scores)
+            return
+        print(", ".join(f"{name} {value:.4g}" for name, value in scores.items()) + f" ({options.split} split)")
+
+
+class Predict(Command):
+    """Inference on images."""
+
+    name = "predict"
+    help = "Run inference on images and optionally save overlays"
+    example = "runs/mine image.png --save painted"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_ticket(parser)
+        parser.add_argument("images", metavar="IMAGE", nargs="+", help="Image, or a folder of images")
+        parser.add_argument("--boxes", metavar="FILE", help="Boxes of people: COCO annotations or detections")
+        parser.add_argument("--save", metavar="DIR", help="Folder for images with predictions drawn")
+        add_device(parser)
+
+    def run(self, options: argparse.Namespace) -> None:
+        from ..data import list_images
+        from ..data.coco_keypoints_json import read_boxes
+        from ..visualization.overlays import predictions
+
+        ticket, images = load_ticket(options.ticket, options), list_images(options.images)
+        boxes = read_boxes(Path(options.boxes), images) if options.boxes else None
+        save = Path(options.save) if options.save else None
+        print_images(predictions(ticket, images, boxes, save, options.device), ticket.task.text_lines, options.json)
+
+
+class Explain(Command):
+    """Grad-CAM of classifiers."""
+
+    name = "explain"
+    help = "Show where in images classifiers look (Grad-CAM), several tickets side by side"
+    example = "runs/mine image.png --beside runs/other"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_ticket(parser)
+        parser.add_argument("images", metavar="IMAGE", nargs="+", help="Image, or a folder of images")
+        parser.add_argument("--beside", metavar="TICKET", nargs="+", default=[], help="Other tickets, a column each")
+        parser.add_argument(
+            "--class", dest="label", metavar="NAME", help="Class to explain (default: what each ticket predicts)"
+        )
+        parser.add_argument("--save", metavar="DIR", default="explained", help="Folder to write (default: explained)")
+        add_device(parser)
+
+    def run(self, options: argparse.Namespace) -> None:
+        from ..data import list_images
+        from ..visualization.explain import explain_images, format_explanation
+
+        tickets = [(name, load_ticket(name, options)) for name in (options.ticket, *options.beside)]
+        images, save = list_images(options.images), Path(options.save)
+        results = explain_images(tickets, images, save, options.label, options.device)
+        print_images(results, lambda result: [format_explanation(result)], options.json)
+
+
+class Bench(Command):
+    """Latency on this device."""
+
+    name = "bench"
+    help = "Measure the latency of a ticket on this device, per runtime, beside other networks"
+    example = "runs/mine --batch 8"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_ticket(parser)
+        parser.add_argument(
+            "--against",
+            metavar="TICKET",
+            help="Ticket beside it (default: the dense supernet; for a ResNet no and all attention connections)",
+        )
+        parser.add_argument("--batch", type=int, default=1, help="Images per call (default: 1)")
+        parser.add_argument("--threads", type=int, default=1, help="CPU threads per runtime (default: 1)")
+        parser.add_argument("--repeats", type=int, default=50, help="Timing repetitions (default: 50)")
+
+    def run(self, options: argparse.Namespace) -> None:
+        from ..deploy import reference_twins
+        from ..deploy.benchmark import bench
+        from .tables import bench_table
+
+        ticket = load_ticket(options.ticket, options)
+        if options.against:
+            name = f"./{options.against}" if options.against == "ticket" else options.against
+            others = {name: load_ticket(options.against, options)}
+        else:
+            others = reference_twins(ticket)
+        timing = {name: getattr(options, name) for name in ("batch", "threads", "repeats")}
+        result = bench({**others, "ticket": ticket}, **timing)
+        if options.json:
+            print_json(result.to_json())
+            return
+        print_table(bench_table(result, list(others), "ticket"))
+
+
+class Export(Command):
+    """Files for other runtimes."""
+
+    name = "export"
+    help = "Export a ticket for another runtime, checked against the ticket"
+    example = "runs/mine --format onnx"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_ticket(parser)
+        parser.add_argument("--format", choices=("onnx", "torch"), default="onnx", help="Format (default: onnx)")
+        parser.add_argument("--fixed", action="store_true", help="Fix the size of scenes, which runs faster")
+        parser.add_argument(
+            "--out", metavar="FILE", help="File to write (default: model.onnx or model.pt2 in the ticket's folder)"
+        )
+
+    def run(self, options: argparse.Namespace) -> None:
+        from ..deploy.exporter import export
+
+        ticket = load_ticket(options.ticket, options)
+        suffix = {"onnx": "onnx", "torch": "pt2"}[options.format]
+        out = options.out or Path(options.ticket) / f"model.{suffix}"
+        result = export(ticket, out, options.format, fixed=options.fixed)
+        path, parity, removed = result.path, result.parity, result.channels_removed
+        if options.json:
+            print_json({"path": str(path), "parity": parity, "channels_removed": removed})
+            return
+        print(f"wrote {path} ({path.stat().st_size:,} bytes); {removed} dead channels removed")
+        print(f"checked: outputs differ from the ticket's by at most {parity:.1e}")
+
+
+RECIPES: tuple[Command, ...] = (Recipes(), Show())
+COMMANDS: tuple[Command, ...] = (Evaluate(), Predict(), Explain(), Bench(), Export())

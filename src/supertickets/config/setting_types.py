@@ -1,0 +1,147 @@
+"""Types of settings: plain YAML to typed values, and words for what a type takes."""
+
+from __future__ import annotations
+
+import functools
+import re
+import types
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from ..errors import UserError
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML with floats as in YAML 1.2, so that 1e-3 is a number and not a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def read_yaml(text: str) -> Any:
+    """Return the plain values of a YAML text.
+
+    Raises:
+        yaml.YAMLError: It is not YAML.
+    """
+    return yaml.load(text, _Loader)
+
+
+def setting_types(settings: type) -> dict[str, Any]:
+    """Return the types of a dataclass's settings by name, with the ranges that they declare."""
+    return _hints(settings)
+
+
+@functools.cache
+def _hints(settings: type) -> dict[str, Any]:
+    return get_type_hints(settings, include_extras=True)
+
+
+def read_word(word: str, hint: Any, name: str) -> Any:
+    """Return the typed value of a word of a command line.
+
+    Args:
+        word: YAML, or a text as it is where the type takes texts.
+        hint: Type of the setting.
+        name: Name of the setting, for messages.
+
+    Raises:
+        UserError: The type takes no such value.
+    """
+    try:
+        value = read_yaml(word)
+    except yaml.YAMLError:
+        value = word
+    return convert(word if value is not None and _takes_text(hint) else value, hint, name)
+
+
+def convert(value: Any, hint: Any, name: str) -> Any:
+    """Return a plain value as the type of its setting has it.
+
+    Args:
+        value: Value as YAML or JSON holds it.
+        hint: Type of the setting.
+        name: Name of the setting, for messages.
+
+    Raises:
+        UserError: The type takes no such value.
+    """
+    try:
+        return _convert(value, hint)
+    except (TypeError, ValueError):
+        shown = "null" if value is None else value
+        raise UserError(f"{name}={shown} is not valid; use {describe_type(hint)}.") from None
+
+
+def describe_type(hint: Any) -> str:
+    """Return in words what a type takes, e.g. "a number from 0 to below 1"."""
+    parts = get_args(hint)
+    origin = get_origin(hint)
+    if origin is Annotated:
+        return " ".join([describe_type(parts[0]), *(str(entry) for entry in parts[1:])])
+    if origin is Literal:
+        return f"one of {', '.join(parts)}"
+    if origin is tuple:
+        unit = {int: "whole numbers", float: "numbers", str: "names"}[_bare(parts[0])]
+        return f"a list of {unit}, [a, b, ...]" if parts[-1] is Ellipsis else f"{len(parts)} {unit}, [a, b]"
+    if _is_union(hint):
+        return ", or ".join(map(describe_type, parts))
+    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", types.NoneType: "null"}
+    return plain.get(hint, "names and values, {name: value, ...}")
+
+
+def _convert(value: Any, hint: Any) -> Any:
+    """As `convert`; raises TypeError or ValueError."""
+    hint, parts = _bare(hint), get_args(_bare(hint))
+    if _is_union(hint):
+        return _convert_union(value, parts)
+    if get_origin(hint) is Literal:
+        if value in parts:
+            return value
+    elif get_origin(hint) is tuple:
+        return _convert_tuple(value, parts)
+    elif get_origin(hint) is dict:
+        if isinstance(value, dict):
+            return dict(value)
+    elif hint is float:
+        if isinstance(value, str) or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+            return float(value)
+    elif hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    raise TypeError
+
+
+def _convert_union(value: Any, parts: tuple[Any, ...]) -> Any:
+    if value is None and types.NoneType in parts:
+        return None
+    for part in parts:
+        try:
+            return _convert(value, part)
+        except (TypeError, ValueError):
+            continue
+    raise TypeError
+
+
+def _convert_tuple(value: Any, parts: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise TypeError
+    units = [parts[0]] * len(value) if parts[-1] is Ellipsis else parts
+    return tuple(_convert(item, unit) for item, unit in zip(value, units, strict=True))
+
+
+def _takes_text(hint: Any) -> bool:
+    return hint is str or get_origin(hint) is Literal or (_is_union(hint) and any(map(_takes_text, get_args(hint))))
+
+
+def _is_union(hint: Any) -> bool:
+    return get_origin(hint) in (Union, types.UnionType)
+
+
+def _bare(hint: Any) -> Any:
+    """Return a type without what annotates it."""
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
