@@ -17,7 +17,7 @@ from .preprocessing import BrokenImage, Preprocessing, open_image, to_channels, 
 
 
 class AnnotatedImage(Protocol):
-    """What annotations tell of something in an image, or of all of it."""
+    """An image, or something in it, that annotations describe."""
 
     @property
     def image(self) -> Path: ...
@@ -31,7 +31,7 @@ Known = TypeVar("Known", bound=AnnotatedImage)
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedDataset(Generic[Known]):
-    """Samples that annotations tell of.
+    """Samples that annotations describe.
 
     Attributes:
         samples: What is known of them.
@@ -60,30 +60,30 @@ class AnnotatedDataset(Generic[Known]):
         return tuple(one.image for one in self.samples)
 
     def image(self, position: int) -> tuple[Known, Image.Image]:
-        """A sample, and the image it is in, RGB."""
+        """Return a sample, and the image it is in, RGB."""
         one = self.samples[position]
-        found = self.kept.get(one.image)
-        return one, open_annotated(one.image, one.size, self.upright) if found is None else found
+        kept_image = self.kept.get(one.image)
+        return one, open_annotated(one.image, one.size, self.upright) if kept_image is None else kept_image
 
     def image_or_substitute(self, position: int) -> tuple[Known, Image.Image]:
-        """A sample; one in a broken image gives its place to the next that can be read."""
+        """Return a sample; one in a broken image gives its place to the next that can be read."""
         order = [position, *range(position + 1, len(self)), *range(position)]
         return read_or_substitute(self.image, order, self.skip, "image")
 
     def files(self) -> bytes:
-        """Names of the images, for a digest."""
+        """Return the names of the images, for a digest."""
         return "\0".join(f"{path.parent.name}/{path.name}" for path in self.images).encode()
 
 
 def read_inputs(images: Sequence[Image.Image], prepare: Preprocessing) -> Tensor:
-    """The network's inputs, of images that have their size."""
+    """Return the network's inputs, of images that have their size."""
     if not images:
         return torch.empty(0, 3, *prepare.size)
     return prepare(torch.stack([to_tensor(image) for image in images]))
 
 
 def open_annotated(path: Path, size: tuple[int, int], upright: bool = True) -> Image.Image:
-    """An image, RGB, as its annotations mean it.
+    """Return an image, RGB, as its annotations mean it.
 
     Args:
         path: The image.
@@ -106,7 +106,7 @@ def open_annotated(path: Path, size: tuple[int, int], upright: bool = True) -> I
 def keep_images(
     sizes: Mapping[Path, tuple[int, int]], settings: DataSettings, notes: list[str], upright: bool = True
 ) -> dict[Path, Image.Image] | None:
-    """Reads all images if they fit into memory; broken ones are left out, or refused.
+    """Read all images if they fit into memory; broken ones are left out, or refused.
 
     Args:
         sizes: The images, and the width and height that their annotations give.
@@ -123,7 +123,7 @@ def keep_images(
 
 
 def _bytes_of_one(paths: Iterable[Path]) -> int:
-    """Memory of the first image that can be read."""
+    """Return the memory of the first image that can be read."""
     for path in paths:
         try:
             width, height = open_image(path).size

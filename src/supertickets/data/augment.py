@@ -1,4 +1,4 @@
-"""How training samples context. Small glyphs move as a batch; images are cropped, flipped and coloured one by one."""
+"""Random changes of training samples: glyphs move as a batch; images are cropped, flipped, coloured one by one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..config.recipe import AugmentSettings
 
 
 def photo_transform(settings: AugmentSettings, size: tuple[int, int]) -> Callable[[Image.Image], Image.Image] | None:
-    """The random changes of one image, in PyTorch's own random numbers; None if there are none.
+    """Return the random changes of one image, in PyTorch's own random numbers; None if there are none.
 
     TensorFlow's recipe: a crop of random area and shape resized to ``size`` (bicubic), a flip, colours; or RandAugment.
     """
@@ -37,7 +37,7 @@ def photo_transform(settings: AugmentSettings, size: tuple[int, int]) -> Callabl
 def mix_samples(
     images_BCHW: Tensor, labels_B: Tensor, classes: int, settings: AugmentSettings
 ) -> tuple[Tensor, Tensor]:
-    """Mixes every sample with another (mixup, cutmix, or one of the two by chance); labels become (B, classes)."""
+    """Mix every sample with another (mixup, cutmix, or one of the two by chance); labels become (B, classes)."""
     ways: list[v2.Transform] = []
     if settings.mixup:
         ways.append(v2.MixUp(alpha=settings.mixup, num_classes=classes))
@@ -48,7 +48,7 @@ def mix_samples(
 
 
 def move_images(images_BCHW: Tensor, random_B4: npt.NDArray[np.float32], settings: AugmentSettings) -> Tensor:
-    """Rotates, scales and shifts each image by its own random numbers in [0, 1); borders repeat."""
+    """Rotate, scale and shift each image by its own random numbers in [0, 1); borders repeat."""
     if not (settings.rotate or settings.scale or settings.shift):
         return images_BCHW
     height, width = images_BCHW.shape[-2:]

@@ -26,7 +26,7 @@ class Batches:
     Attributes:
         splits: The data.
         settings: Batch size and workers.
-        augment: How training samples context.
+        augment: Random changes of training samples.
         seed: Seed of order and augmentation.
         rank: Number of this process.
         world: Number of processes; each takes its share of every batch.
@@ -45,7 +45,7 @@ class Batches:
         return len(self.splits.train) // self.settings.batch
 
     def train(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """Training batches of an epoch (from 0) in its own random order, behind the first ``skip``.
+        """Return training batches of an epoch (from 0) in its own random order, behind the first ``skip``.
 
         Targets are one tensor each; what they hold is between the samples and the task.
         """
@@ -56,7 +56,7 @@ class Batches:
         return _load(self._fetch(AugmentContext(self.augment, self.seed, epoch, mixed)), plan, self.settings.workers)
 
     def calibration(self, epoch: int, count: int) -> Iterator[Batch]:
-        """Augmented training batches for BN statistics, in an order of their own."""
+        """Return augmented training batches for BN statistics, in an order of their own."""
         order = np.random.default_rng(mix_seed(self.seed, epoch, 3)).permutation(len(self.splits.train))
         size = min(max(self.settings.batch, min(128, self._evaluated_at_once)), len(order))
         count = min(count, len(order) // size)
@@ -84,7 +84,7 @@ class Batches:
         return _load(_Fetch(data, self.splits.preprocessing, None), list(mine), workers)
 
     def evaluation(self, data: Samples) -> Iterator[Batch]:
-        """Every sample once over all processes, as it is; broken images are left out, or refused."""
+        """Return every sample once over all processes, as it is; broken images are left out, or refused."""
         mine = np.arange(self.rank, len(data), self.world)
         size = self._evaluated_at_once
         plan = [mine[i : i + size] for i in range(0, len(mine), size)]
@@ -114,7 +114,7 @@ class _Fetch:
         return len(self.data)
 
     def __getitems__(self, positions: list[int]) -> Batch | UserError:
-        """A batch; or what is wrong with a file, which a loader process cannot raise without its traceback."""
+        """Return a batch; or what is wrong with a file, which a loader process cannot raise without its traceback."""
         try:
             with torch.random.fork_rng(devices=[]):
                 return self.data.batch(np.asarray(positions, dtype=np.int64), self.prepare, self.context)

@@ -1,4 +1,4 @@
-"""What data sets in files share: reading what fits into memory, broken files, and splits that are not given."""
+"""Files that may be broken: read all that fit into memory, leave broken ones out, or put others in their place."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ def read_all(
 
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         results = dict(zip(keys, pool.map(attempt, keys), strict=True))
-    broken = [found for found in results.values() if isinstance(found, BrokenImage)]
+    broken = [result for result in results.values() if isinstance(result, BrokenImage)]
     if broken and settings.broken == "refuse":
         raise UserError(f"{broken[0]}; {len(broken)} such in all: mend or delete them, or set data.broken to skip")
     notes += [f"left out: {error}" for error in broken[:_BROKEN_SHOWN]]
     if len(broken) > _BROKEN_SHOWN:
         notes.append(f"left out: {len(broken) - _BROKEN_SHOWN} more that cannot be read")
-    return {key: found for key, found in results.items() if not isinstance(found, BrokenImage)}
+    return {key: result for key, result in results.items() if not isinstance(result, BrokenImage)}
 
 
 def iterate_readable(read: Callable[[int], Found], index: Index, skip: bool) -> Iterator[tuple[int, Found]]:
-    """Yields positions with what is read there.
+    """Yield positions with what is read there.
 
     Args:
         read: Reads the sample at a position.
@@ -69,17 +69,17 @@ def iterate_readable(read: Callable[[int], Found], index: Index, skip: bool) -> 
     """
     for position in index.tolist():
         try:
-            found = read(position)
+            sample = read(position)
         except BrokenImage as error:
             if not skip:
                 raise
             warnings.warn(f"left out: {error}", stacklevel=2)
             continue
-        yield position, found
+        yield position, sample
 
 
 def read_or_substitute(read: Callable[[int], Found], positions: Iterable[int], skip: bool, what: str) -> Found:
-    """A sample; if it is broken, the next one that can be read.
+    """Return a sample; if it is broken, the next one that can be read.
 
     Args:
         read: Reads the sample at a position.

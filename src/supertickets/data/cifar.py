@@ -39,7 +39,7 @@ _LAYOUTS = {
 
 
 def load_cifar(settings: DataSettings) -> Splits:
-    """The Python version of CIFAR-10 (five batches and a test batch) or CIFAR-100 (train and test), unpacked."""
+    """Read the Python version of CIFAR-10 (five batches and a test batch) or CIFAR-100 (train and test), unpacked."""
     layout = _LAYOUTS[settings.source]
     meta, key = layout.meta, layout.key
     folder = data_folder(settings, f"the folder of {settings.source}'s Python version, {layout.folder}")
@@ -58,18 +58,18 @@ def load_cifar(settings: DataSettings) -> Splits:
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """Reads a pickled dictionary of numbers, texts, lists and numpy arrays; nothing else is let in.
+    """Read a pickled dictionary of numbers, texts, lists and numpy arrays; nothing else is let in.
 
     Raises:
         UserError: The file is missing, damaged, or asks for anything else.
     """
     try:
-        found = _Restricted(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-        if not isinstance(found, dict):
-            raise ValueError(f"a {type(found).__name__}, not a dictionary")
+        content = _Restricted(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        if not isinstance(content, dict):
+            raise ValueError(f"a {type(content).__name__}, not a dictionary")
         return {
             key if isinstance(key, str) else str(key, "latin1"): value.read() if isinstance(value, _Array) else value
-            for key, value in found.items()
+            for key, value in content.items()
         }
     except FileNotFoundError:
         raise UserError(f"{path} is missing; unpack the archive again") from None
@@ -88,7 +88,7 @@ class _Array:
         self.state = state
 
     def read(self) -> npt.NDArray[np.uint8]:
-        """The array, if it holds bytes in C order."""
+        """Return the array, if it holds bytes in C order."""
         _, shape, kind, fortran, raw = self.state
         if not isinstance(kind, _Kind) or kind.name not in ("u1", "uint8") or fortran:
             raise ValueError("an array is not of bytes in C order")
@@ -103,7 +103,7 @@ class _Kind:
         self.name = name
 
     def __setstate__(self, state: Any) -> None:
-        """What else a type has (byte order, flags) does not matter for bytes."""
+        """Ignore what else a type has (byte order, flags): it does not matter for bytes."""
 
 
 def _to_bytes(text: str, encoding: str = "latin1") -> bytes:
@@ -129,8 +129,8 @@ class _Restricted(pickle.Unpickler):
 
 
 def _cifar_part(path: Path, key: str, classes: int) -> InMemoryImages:
-    found = read_pickle(path)
-    data, labels = found.get("data"), found.get(key)
+    content = read_pickle(path)
+    data, labels = content.get("data"), content.get(key)
     if not (isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.ndim == 2 and data.shape[1] == 3072):
         raise UserError(f"{path} holds no images (N x 3072 bytes under 'data'); unpack the archive again")
     if not (isinstance(labels, list) and len(labels) == len(data) and all(isinstance(i, int) for i in labels)):

@@ -41,7 +41,7 @@ class InMemoryImages:
         return len(self.labels)
 
     def subset(self, index: Index) -> InMemoryImages:
-        """The samples at some positions."""
+        """Return the samples at some positions."""
         picked = torch.from_numpy(index)
         return InMemoryImages(self.images[picked], self.labels[picked])
 
@@ -56,14 +56,14 @@ class InMemoryImages:
         return False
 
     def batch(self, index: Index, prepare: Preprocessing, context: AugmentContext | None) -> Batch:
-        """Inputs and labels (B,), or shares (B, classes) if samples are mixed."""
+        """Return inputs and labels (B,), or shares (B, classes) if samples are mixed."""
         change = None if context is None else photo_transform(context.settings, prepare.size)
         if context is None or change is None:
             return _inputs(self.images[torch.from_numpy(index)], self.labels, index, prepare, context)
         return _inputs(_augmented(self.image, index, prepare, context), self.labels, index, prepare, context)
 
     def digest(self) -> str:
-        """A hash of pixels and labels."""
+        """Return a hash of pixels and labels."""
         return hash_chunks(self.images.contiguous().numpy().data, self.labels.numpy().data)
 
 
@@ -90,7 +90,7 @@ class ImageFiles:
         return len(self.paths)
 
     def subset(self, index: Index) -> Self:
-        """The samples at some positions."""
+        """Return the samples at some positions."""
         paths, kept = tuple(self.paths[i] for i in index), tuple(self.kept[i] for i in index)
         return replace(self, paths=paths, labels=self.labels[torch.from_numpy(index)], kept=kept)
 
@@ -110,25 +110,25 @@ class ImageFiles:
         return True
 
     def batch(self, index: Index, prepare: Preprocessing, context: AugmentContext | None) -> Batch:
-        """Inputs and labels (B,), or shares (B, classes) if samples are mixed."""
+        """Return inputs and labels (B,), or shares (B, classes) if samples are mixed."""
         if context is not None:
             return _inputs(
                 _augmented(self.image_or_substitute, index, prepare, context), self.labels, index, prepare, context
             )
-        parts, found = [torch.empty(0, prepare.channels, *prepare.size, dtype=torch.uint8)], []
+        parts, positions = [torch.empty(0, prepare.channels, *prepare.size, dtype=torch.uint8)], []
         for i, image in iterate_readable(self.image, index, self.skip):
             parts.append(prepare.pixels(image)[None])
-            found.append(i)
-        return _inputs(torch.cat(parts), self.labels, np.asarray(found, dtype=np.int64), prepare, None)
+            positions.append(i)
+        return _inputs(torch.cat(parts), self.labels, np.asarray(positions, dtype=np.int64), prepare, None)
 
     def image_or_substitute(self, position: int) -> Image.Image:
-        """An image; a broken one gives its place to the next of its class that can be read."""
+        """Return an image; a broken one gives its place to the next of its class that can be read."""
         same = torch.nonzero(self.labels == self.labels[position]).flatten().tolist()
         order = [position, *(i for i in same if i > position), *(i for i in same if i < position)]
         return read_or_substitute(self.image, order, self.skip, "image")
 
     def digest(self) -> str:
-        """A hash of file names and labels, wherever the folder is; what is in the files is not looked at."""
+        """Return a hash of file names and labels, wherever the folder is; what is in the files is not looked at."""
         names = "\0".join(f"{path.parent.name}/{path.name}" for path in self.paths)
         return hash_chunks(names.encode(), self.labels.numpy().data)
 
@@ -136,7 +136,7 @@ class ImageFiles:
 def make_splits(
     train: InMemoryImages, test: InMemoryImages, classes: Sequence[str], settings: DataSettings, *, crop: bool = False
 ) -> Splits:
-    """Splits of images in memory: holds out the validation split and measures the normalisation.
+    """Split images in memory: hold out the validation split and measure the normalisation.
 
     Args:
         train: Training images, validation included.

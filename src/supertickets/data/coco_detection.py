@@ -59,7 +59,7 @@ class BoxedImage:
     objects: Floats
 
     def boxes(self) -> Boxes:
-        """What is learned, of shape (N, 5): class and x1, y1, x2, y2 in shares of the image, without crowds."""
+        """Return what is learned, of shape (N, 5): class and x1, y1, x2, y2 in shares of the image, without crowds."""
         single = self.objects[self.objects[:, 6] == 0]
         low = single[:, 1:3].clip(0, self.size)
         high = (single[:, 1:3] + single[:, 3:5]).clip(0, self.size)
@@ -71,11 +71,11 @@ class DetectionDataset(AnnotatedDataset[BoxedImage]):
     """Images with objects in boxes."""
 
     def subset(self, index: Index) -> DetectionDataset:
-        """The images at some positions."""
+        """Return the images at some positions."""
         return replace(self, samples=tuple(self.samples[i] for i in index))
 
     def batch(self, index: Index, prepare: Preprocessing, context: AugmentContext | None) -> Batch:
-        """Inputs, and in training boxes (B, M, 5): class and x1, y1, x2, y2 in shares of the input.
+        """Return inputs, and in training boxes (B, M, 5): class and x1, y1, x2, y2 in shares of the input.
 
         Rows of -1 fill up. An evaluation gets positions in the split instead, int64 (B,).
         """
@@ -90,18 +90,18 @@ class DetectionDataset(AnnotatedDataset[BoxedImage]):
         for i in index.tolist():
             torch.manual_seed(mix_seed(context.seed, context.epoch, 5, i))
             one, pil_image = self.image_or_substitute(i)
-            image, found = random_zoom(pil_image, one.boxes(), prepare, context.settings)
+            image, image_boxes = random_zoom(pil_image, one.boxes(), prepare, context.settings)
             images.append(image)
-            boxes.append(found)
+            boxes.append(image_boxes)
         return read_inputs(images, prepare), pad_boxes(boxes)
 
     def digest(self) -> str:
-        """A hash of file names and objects; what is in the images is not looked at."""
+        """Return a hash of file names and objects; what is in the images is not looked at."""
         return hash_chunks(self.files(), *(one.objects.tobytes() for one in self.samples))
 
 
 def load_coco_detection(settings: DataSettings) -> Splits:
-    """Reads boxes in COCO's layout; `split_samples` tells what becomes of its parts.
+    """Read boxes in COCO's layout; `split_samples` tells what becomes of its parts.
 
     Files are annotations/instances_NAME.json with images in NAME (or images/NAME), where NAME is train2017, val2017
     and the like. Images without a box are evaluated, but not trained on.
@@ -134,7 +134,7 @@ def load_coco_detection(settings: DataSettings) -> Splits:
 
 
 def read_objects(annotations: Path, images: Path, notes: list[str]) -> tuple[tuple[str, ...], tuple[BoxedImage, ...]]:
-    """Reads images and the boxes in them; boxes without area inside their image are left out.
+    """Read images and the boxes in them; boxes without area inside their image are left out.
 
     Args:
         annotations: JSON in COCO's format for instances.
@@ -185,7 +185,7 @@ def read_objects(annotations: Path, images: Path, notes: list[str]) -> tuple[tup
 def random_zoom(
     pil_image: Image.Image, boxes_N5: Boxes, prepare: Preprocessing, settings: AugmentSettings
 ) -> tuple[Image.Image, Boxes]:
-    """An image as training sees it; uses PyTorch's own random numbers.
+    """Return an image as training sees it; uses PyTorch's own random numbers.
 
     Perhaps a part of it, or all of it with black around, somewhere; mirrored, and in other colours.
 
@@ -217,7 +217,7 @@ def random_zoom(
 
 
 def pad_boxes(boxes: Sequence[Boxes]) -> Tensor:
-    """Boxes of images as one tensor (B, M, 5), with rows of -1 where an image has fewer than another."""
+    """Return boxes of images as one tensor (B, M, 5), with rows of -1 where an image has fewer than another."""
     made = torch.full((len(boxes), max([1, *map(len, boxes)]), 5), -1.0)
     for row, some in zip(made, boxes, strict=True):
         row[: len(some)] = torch.from_numpy(some)
@@ -225,17 +225,17 @@ def pad_boxes(boxes: Sequence[Boxes]) -> Tensor:
 
 
 def _categories(data: Any, path: Path) -> dict[int, str]:
-    """Names by number, in the order of the numbers."""
+    """Return names by number, in the order of the numbers."""
     entries = read_entries(data, "categories", path)
-    found = {read_integer(entry, "id", path): entry.get("name") for entry in entries}
-    names = list(found.values())
+    name_of = {read_integer(entry, "id", path): entry.get("name") for entry in entries}
+    names = list(name_of.values())
     if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(entries):
         raise UserError(f"categories of {path} must have different numbers and names; mend them")
-    return {number: str(found[number]) for number in sorted(found)}
+    return {number: str(name_of[number]) for number in sorted(name_of)}
 
 
 def _boxes_and_areas(entries: Sequence[Mapping[str, Any]], path: Path) -> tuple[list[list[float]], list[float]]:
-    """Boxes as annotated, and areas; where none is given, that of the box."""
+    """Return boxes as annotated, and areas; where none is given, that of the box."""
     boxes = read_numbers(entries, "bbox", 4, path)
     filled = [
         {"id": e.get("id"), "area": e.get("area") or float(box[2] * box[3])}
@@ -247,7 +247,7 @@ def _boxes_and_areas(entries: Sequence[Mapping[str, Any]], path: Path) -> tuple[
 def _clip_objects(
     sets: Mapping[str, DetectionDataset], settings: DataSettings, notes: list[str]
 ) -> dict[str, DetectionDataset]:
-    """Reads all images if they fit into memory, and leaves broken ones out, or refuses them."""
+    """Read all images if they fit into memory, and leave broken ones out, or refuse them."""
     kept = keep_images({one.image: one.size for part in sets.values() for one in part.samples}, settings, notes)
     if kept is None:
         return dict(sets)
@@ -258,7 +258,7 @@ def _clip_objects(
 
 
 def _with_normalisation(train: DetectionDataset, side: int) -> Preprocessing:
-    """The preprocessing, with mean and deviation over some training images."""
+    """Return the preprocessing, with mean and deviation over some training images."""
     plain = Preprocessing(3, (side, side), (0.0,) * 3, (1.0,) * 3)
     return with_normalisation(
         plain, (plain.pixels(train.image_or_substitute(i)[1]) for i in sample_indices(len(train), _MEASURED))
@@ -266,7 +266,7 @@ def _with_normalisation(train: DetectionDataset, side: int) -> Preprocessing:
 
 
 def _zoom_matrix(boxes_N5: Boxes, corner_4: Boxes, size: float) -> Boxes:
-    """Boxes in shares of a region with this corner and size; those whose centre it lacks are left out."""
+    """Return boxes in shares of a region with this corner and size; those whose centre it lacks are left out."""
     places = (boxes_N5[:, 1:] - corner_4) / size
     centers = (places[:, :2] + places[:, 2:]) / 2
     inside = ((centers > 0) & (centers < 1)).all(1)

@@ -1,4 +1,4 @@
-"""What all readers of COCO's files share: samples in images, JSON whose faults are told, and where files are."""
+"""JSON in COCO's format: where its files are, its entries, and their faults in one line."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UserError
+from .file_lists import shorten_list
 from .geometry import Box
-
-_NAMED = 3  # offenders that a message names
 
 
 def annotation_files(root: Path, kind: str, what: str) -> dict[str, Path]:
-    """The annotations of the parts "train", "val" and "test".
+    """Return the annotations of the parts "train", "val" and "test".
 
     Args:
         root: Folder of the data set.
@@ -29,20 +28,20 @@ def annotation_files(root: Path, kind: str, what: str) -> dict[str, Path]:
         UserError: There are none for training, or several for one part.
     """
     folder = root / "annotations"
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for name in ("train", "val", "test"):
         paths = sorted(folder.glob(f"{kind}_{name}*.json"))
         if len(paths) > 1:
             raise UserError(f"{folder} has {paths[0].name} and {paths[1].name}; keep one of them")
         if paths:
-            found[name] = paths[0]
-    if "train" not in found:
+            files[name] = paths[0]
+    if "train" not in files:
         raise UserError(f"{root} is not laid out like COCO's {what}: file annotations/{kind}_train2017.json is missing")
-    return found
+    return files
 
 
 def images_folder(annotations: Path, root: Path, kind: str, what: str) -> Path:
-    """The folder of the images that annotations speak of; see `annotation_files`."""
+    """Return the folder of the images that annotations speak of; see `annotation_files`."""
     name = annotations.stem.removeprefix(f"{kind}_")
     folder = next((f for f in (root / name, root / "images" / name) if f.is_dir()), None)
     if folder is None:
@@ -51,35 +50,35 @@ def images_folder(annotations: Path, root: Path, kind: str, what: str) -> Path:
 
 
 def read_image_entries(data: Any, path: Path) -> dict[int, dict[str, Any]]:
-    """The images that a file lists, by their number.
+    """Return the images that a file lists, by their number.
 
     Raises:
         UserError: The list is missing or damaged.
     """
-    found = {}
+    images = {}
     for image in read_entries(data, "images", path):
         number = read_integer(image, "id", path)
         sides = [image.get("width") or 0, image.get("height") or 0]
         if not isinstance(image.get("file_name"), str) or not all(type(n) in (int, float) and n > 0 for n in sides):
             raise UserError(f"image {number} of {path} lacks a file_name, width or height; add them")
-        found[number] = image
-    return found
+        images[number] = image
+    return images
 
 
 def clip_box(box: Sequence[float], width: float, height: float) -> Box | None:
-    """The part of a box that is inside the image."""
+    """Return the part of a box that is inside the image."""
     x, y = max(0.0, box[0]), max(0.0, box[1])
     right, lower = min(float(width), box[0] + box[2]), min(float(height), box[1] + box[3])
     return (x, y, right - x, lower - y) if right > x and lower > y else None
 
 
 def is_known(image_id: Any, images: Mapping[int, Any]) -> bool:
-    """Whether there is an image of this number."""
+    """Return whether there is an image of this number."""
     return type(image_id) is int and image_id in images
 
 
 def load_annotations(path: Path) -> Any:
-    """What a JSON file holds.
+    """Load a JSON file.
 
     Raises:
         UserError: It cannot be read, or is no JSON.
@@ -93,19 +92,19 @@ def load_annotations(path: Path) -> Any:
 
 
 def read_entries(data: Any, key: str, path: Path) -> list[dict[str, Any]]:
-    """A list of the file.
+    """Return a list of the file.
 
     Raises:
         UserError: It is missing.
     """
-    found = data.get(key) if isinstance(data, dict) else None
-    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+    entries = data.get(key) if isinstance(data, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(f"{path} has no list of {key}; give a file of COCO's format")
-    return found
+    return entries
 
 
 def read_integer(entry: Mapping[str, Any], key: str, path: Path) -> int:
-    """A whole number of an entry.
+    """Return a whole number of an entry.
 
     Raises:
         UserError: It is none.
@@ -117,31 +116,25 @@ def read_integer(entry: Mapping[str, Any], key: str, path: Path) -> int:
 
 
 def read_numbers(entries: Sequence[Mapping[str, Any]], key: str, count: int, path: Path) -> npt.NDArray[np.float64]:
-    """What all entries hold under a key: float64 of shape (entries, count)."""
+    """Return what all entries hold under a key: float64 of shape (entries, count)."""
     rows = np.zeros((len(entries), count))
     lengths: list[str] = []
     values: list[str] = []
     for row, entry in zip(rows, entries, strict=True):
-        found = entry.get(key)
-        found = found if isinstance(found, list) else [] if found is None else [found]
-        if len(found) != count:
-            lengths.append(f"entry {entry.get('id')} has {len(found)}")
-        elif not all(type(value) in (int, float) and math.isfinite(value) for value in found):
+        numbers = entry.get(key)
+        numbers = numbers if isinstance(numbers, list) else [] if numbers is None else [numbers]
+        if len(numbers) != count:
+            lengths.append(f"entry {entry.get('id')} has {len(numbers)}")
+        elif not all(type(value) in (int, float) and math.isfinite(value) for value in numbers):
             values.append(f"entry {entry.get('id')}")
         else:
-            row[:] = found
+            row[:] = numbers
     reject_file(lengths, path, f"needs {key} of {count} number{'s' * (count > 1)}", "mend these entries")
     reject_file(values, path, f"has {key} that are not finite numbers", "mend these entries")
     return rows
 
 
 def reject_file(offenders: Sequence[str], where: Path, what: str, remedy: str) -> None:
-    """Raises `UserError` if there are offenders, and names the first of them."""
+    """Raise `UserError` if there are offenders, and name the first of them."""
     if offenders:
-        raise UserError(f"{where} {what}: {shorten_list(offenders)}; {remedy}")
-
-
-def shorten_list(offenders: Sequence[str]) -> str:
-    """The first few, and how many there are."""
-    shown = ", ".join(offenders[:_NAMED])
-    return f"{shown}, ... ({len(offenders)} in all)" if len(offenders) > _NAMED else shown
+        raise UserError(f"{where} {what}: {shorten_list(offenders, total=True)}; {remedy}")

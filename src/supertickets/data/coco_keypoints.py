@@ -35,7 +35,7 @@ _MEASURED = 64  # regions that the normalisation is measured on
 
 
 class Regions(NamedTuple):
-    """What an evaluation knows of a batch.
+    """The people of an evaluated batch.
 
     Attributes:
         positions: int64, shape (B,): places in the split.
@@ -61,19 +61,19 @@ class PersonDataset(AnnotatedDataset[Person]):
     truth: Mapping[str, Any]
 
     def subset(self, index: Index) -> PersonDataset:
-        """The people at some positions, and what is true of their images."""
+        """Return the people at some positions, and what is true of their images."""
         people = tuple(self.samples[i] for i in index)
         return replace(self, samples=people, truth=true_people(self.truth, {person.image_id for person in people}))
 
     def batch(self, index: Index, prepare: Preprocessing, context: AugmentContext | None) -> Batch:
-        """Inputs, and in training joints (B, K, 3): x, y in shares of the input, and v; else `Regions`."""
+        """Return inputs, and in training joints (B, K, 3): x, y in shares of the input, and v; else `Regions`."""
         images, joints = [], []
         if context is not None:
             for i in index.tolist():
                 torch.manual_seed(mix_seed(context.seed, context.epoch, 5, i))
-                image, found = random_region(*self.image_or_substitute(i), self.joints, prepare, context.settings)
+                image, marks = random_region(*self.image_or_substitute(i), self.joints, prepare, context.settings)
                 images.append(image)
-                joints.append(to_unit_square(found, prepare.size))
+                joints.append(to_unit_square(marks, prepare.size))
             return read_inputs(images, prepare), self._targets(joints)
         positions, matrices = [], []
         for i, (person, pil_image) in iterate_readable(self.image, index, self.skip):
@@ -86,7 +86,7 @@ class PersonDataset(AnnotatedDataset[Person]):
         return read_inputs(images, prepare), Regions(*places, self._targets(joints))
 
     def digest(self) -> str:
-        """A hash of file names, boxes and joints; what is in the images is not looked at."""
+        """Return a hash of file names, boxes and joints; what is in the images is not looked at."""
         boxes = np.array([person.box for person in self.samples], np.float64)
         return hash_chunks(self.files(), boxes.tobytes(), *(person.joints.tobytes() for person in self.samples))
 
@@ -95,7 +95,7 @@ class PersonDataset(AnnotatedDataset[Person]):
 
 
 def load_coco_keypoints(settings: DataSettings) -> Splits:
-    """Reads people in COCO's layout; `split_samples` tells what becomes of its parts.
+    """Read people in COCO's layout; `split_samples` tells what becomes of its parts.
 
     Files are annotations/person_keypoints_NAME.json with images in NAME (or images/NAME), where NAME is train2017,
     val2017 and the like.
@@ -128,19 +128,19 @@ def load_coco_keypoints(settings: DataSettings) -> Splits:
 
 
 def box_matrix(box: tuple[float, float, float, float], prepare: Preprocessing) -> Floats:
-    """The affine map from an image to the input for the region around a box."""
+    """Return the affine map from an image to the input for the region around a box."""
     return region_matrix(*box_region(box, prepare.size, 1 / prepare.share), 0, prepare.size)
 
 
 def map_joints(joints_K3: Values, matrix: Floats) -> Floats:
-    """Joints of an image where an affine map takes them."""
+    """Return joints of an image where an affine map takes them."""
     return np.column_stack((transform(joints_K3[:, :2], matrix), joints_K3[:, 2]))
 
 
 def random_region(
     person: Person, pil_image: Image.Image, joints: Joints, prepare: Preprocessing, settings: AugmentSettings
 ) -> tuple[Image.Image, Floats]:
-    """The region of a person as training sees it; uses PyTorch's own random numbers.
+    """Return the region of a person as training sees it; uses PyTorch's own random numbers.
 
     Perhaps only half of the body, of another size, turned, mirrored and in other colours.
 
@@ -155,17 +155,17 @@ def random_region(
     size = size * (1 + settings.scale * _uniform(-1, 1))
     is_turned = settings.rotate_share >= 1 or _uniform(0, 1) < settings.rotate_share
     matrix = region_matrix(center, size, settings.rotate * _uniform(-1, 1) if is_turned else 0, prepare.size)
-    image, found = warp_image(pil_image, matrix, prepare.size), map_joints(person.joints, matrix)
+    image, marks = warp_image(pil_image, matrix, prepare.size), map_joints(person.joints, matrix)
     if settings.flip and _uniform(0, 1) < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        found = mirror_joints(found, prepare.size[1], joints.flip).astype(np.float64)
+        marks = mirror_joints(marks, prepare.size[1], joints.flip).astype(np.float64)
     if settings.jitter:
         image = v2.ColorJitter(settings.jitter, settings.jitter, settings.jitter)(image)
-    return image, found
+    return image, marks
 
 
 def half_body(joints_K3: Values, names: tuple[str, ...], *, upper: bool) -> tuple[float, float, float, float] | None:
-    """The box of the joints from the hips down, or of the others; None if they are too few.
+    """Return the box of the joints from the hips down, or of the others; None if they are too few.
 
     More than eight joints must be marked, and more than two in the half. If those of the lower half are too few, the
     upper one is taken.
@@ -180,7 +180,7 @@ def half_body(joints_K3: Values, names: tuple[str, ...], *, upper: bool) -> tupl
 
 
 def true_people(truth: Mapping[str, Any], images: set[int]) -> dict[str, Any]:
-    """The part of COCO's ground truth that belongs to some images."""
+    """Return the part of COCO's ground truth that belongs to some images."""
     return {
         "images": [image for image in truth["images"] if image["id"] in images],
         "categories": truth["categories"],
@@ -197,7 +197,7 @@ def _people(path: Path, root: Path, settings: DataSettings, notes: list[str]) ->
 def _keep_people(
     sets: Mapping[str, PersonDataset], settings: DataSettings, notes: list[str]
 ) -> dict[str, PersonDataset]:
-    """Reads all images if they fit into memory, and leaves broken ones out, or refuses them."""
+    """Read all images if they fit into memory, and leave broken ones out, or refuse them."""
     sizes = {person.image: person.size for part in sets.values() for person in part.samples}
     kept = keep_images(sizes, settings, notes)
     if kept is None:
@@ -214,7 +214,7 @@ def _keep_people(
 def _detected_people(
     test: PersonDataset, root: Path, files: Mapping[str, Path], settings: DataSettings, notes: list[str]
 ) -> PersonDataset:
-    """The test split with the boxes of a detector in place of the true ones."""
+    """Return the test split with the boxes of a detector in place of the true ones."""
     source = files.get("test", files.get("val", files["train"]))
     listed = {image["id"] for image in test.truth["images"]}
     images = {
@@ -224,8 +224,8 @@ def _detected_people(
     }
     boxes = Path(settings.boxes)
     if settings.boxes == "detected":
-        found = sorted((root / "person_detection_results").glob("*.json"))
-        fitting = [path for path in found if source.stem.removeprefix(f"{_KIND[0]}_") in path.name] or found
+        candidates = sorted((root / "person_detection_results").glob("*.json"))
+        fitting = [path for path in candidates if source.stem.removeprefix(f"{_KIND[0]}_") in path.name] or candidates
         if len(fitting) != 1:
             raise UserError(
                 f"{root / 'person_detection_results'} has {len(fitting)} JSON files with boxes for {source.name}; "
@@ -240,11 +240,11 @@ def _detected_people(
 
 
 def _with_normalisation(train: PersonDataset, size: tuple[int, int]) -> Preprocessing:
-    """The preprocessing, with mean and deviation over the regions of some training people."""
+    """Return the preprocessing, with mean and deviation over the regions of some training people."""
     plain = Preprocessing(3, size, (0.0,) * 3, (1.0,) * 3, "pad", _SHARE)
-    found = (train.image_or_substitute(i) for i in sample_indices(len(train), _MEASURED))
+    regions = (train.image_or_substitute(i) for i in sample_indices(len(train), _MEASURED))
     return with_normalisation(
-        plain, (to_tensor(warp_image(image, box_matrix(person.box, plain), size)) for person, image in found)
+        plain, (to_tensor(warp_image(image, box_matrix(person.box, plain), size)) for person, image in regions)
     )
 
 

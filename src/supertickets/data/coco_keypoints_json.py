@@ -89,7 +89,7 @@ class Joints:
 def read_people(
     annotations: Path, images: Path, notes: list[str], broken: Literal["skip", "refuse"] = "skip"
 ) -> tuple[Joints, tuple[Person, ...]]:
-    """Reads the people to train on, or to evaluate with their true boxes.
+    """Read the people to train on, or to evaluate with their true boxes.
 
     Crowds, people without a marked joint and boxes without area inside the image are left out. Boxes are cut off
     at the image's border.
@@ -120,23 +120,9 @@ def read_people(
     for annotation, box in zip(marked, boxes, strict=True):
         annotation["area"] = annotation["area"] or AREA_OF_BOX * float(box[2] * box[3])
     areas = read_numbers(marked, "area", 1, annotations)[:, 0].tolist()
-    people: list[Person] = []
-    outside: list[str] = []
-    no_area = 0
-    for annotation, box, area, marks_K3 in zip(marked, boxes.tolist(), areas, marks[is_marked], strict=True):
-        number, pil_image = read_integer(annotation, "id", annotations), image_list[annotation["image_id"]]
-        inside = clip_box(box, pil_image["width"], pil_image["height"])
-        if inside is None:
-            no_area += 1
-            continue
-        is_wrong_K = _are_outside(marks_K3, pil_image["width"], pil_image["height"])
-        if is_wrong_K.any():
-            outside.append(f"annotation {number}")
-        is_used_K1 = (marks_K3[:, 2:] > 0) & ~is_wrong_K[:, None]
-        if is_used_K1.any():
-            image, size = images / pil_image["file_name"], (int(pil_image["width"]), int(pil_image["height"]))
-            joints_K3 = np.where(is_used_K1, marks_K3, 0).astype(np.float32)
-            people.append(Person(image, size, annotation["image_id"], inside, joints_K3, area, 1.0, number))
+    people, outside, no_area = _make_people(
+        list(zip(marked, boxes.tolist(), areas, marks[is_marked], strict=True)), image_list, annotations, images
+    )
     what = "has joints outside the image by more than a pixel"
     if broken == "refuse":
         reject_file(outside, annotations, what, "mend them, or take these joints for unmarked: set data.broken to skip")
@@ -153,8 +139,45 @@ def read_people(
         if count:
             notes.append(f"{count} of {len(wanted)} annotations of {annotations} {reason}; they are left out")
     if outside:
-        notes.append(f"{annotations} {what}: {shorten_list(outside)}; these joints are taken for unmarked")
+        notes.append(f"{annotations} {what}: {shorten_list(outside, total=True)}; these joints are taken for unmarked")
     return joints, tuple(people)
+
+
+def _make_people(
+    rows: Sequence[tuple[dict[str, Any], list[float], float, npt.NDArray[np.float64]]],
+    image_list: Mapping[int, dict[str, Any]],
+    annotations: Path,
+    images: Path,
+) -> tuple[list[Person], list[str], int]:
+    """Return the people with a marked joint in an image.
+
+    Args:
+        rows: Annotation, box, area and marks (K, 3) of everyone with a marked joint.
+        image_list: Images by their number.
+        annotations: File that the rows are from, for errors.
+        images: Folder that file names start from.
+
+    Returns:
+        The people; names of annotations with joints outside their image; and the number of boxes without area.
+    """
+    people: list[Person] = []
+    outside: list[str] = []
+    no_area = 0
+    for annotation, box, area, marks_K3 in rows:
+        number, pil_image = read_integer(annotation, "id", annotations), image_list[annotation["image_id"]]
+        inside = clip_box(box, pil_image["width"], pil_image["height"])
+        if inside is None:
+            no_area += 1
+            continue
+        is_wrong_K = _are_outside(marks_K3, pil_image["width"], pil_image["height"])
+        if is_wrong_K.any():
+            outside.append(f"annotation {number}")
+        is_used_K1 = (marks_K3[:, 2:] > 0) & ~is_wrong_K[:, None]
+        if is_used_K1.any():
+            image, size = images / pil_image["file_name"], (int(pil_image["width"]), int(pil_image["height"]))
+            joints_K3 = np.where(is_used_K1, marks_K3, 0).astype(np.float32)
+            people.append(Person(image, size, annotation["image_id"], inside, joints_K3, area, 1.0, number))
+    return people, outside, no_area
 
 
 def read_images(annotations: Path, images: Path) -> dict[int, tuple[Path, tuple[int, int]]]:
@@ -171,13 +194,13 @@ def read_images(annotations: Path, images: Path) -> dict[int, tuple[Path, tuple[
 
 
 def read_truth(annotations: Path, people: Sequence[Person], category_id: int) -> dict[str, Any]:
-    """What found poses are compared with: all images, the given people, and those who neither count nor harm.
+    """Return what predicted poses are compared with: all images, the given people, and people who do not count.
 
-    These are crowds and people without a marked joint, who are in no sample.
+    Those neither count nor harm: crowds and people without a marked joint, who are in no sample.
 
     Args:
         annotations: As for `read_people`.
-        people: What `read_people` found there.
+        people: People that `read_people` returned.
         category_id: Of the joints.
 
     Returns:
@@ -199,7 +222,7 @@ def read_truth(annotations: Path, people: Sequence[Person], category_id: int) ->
 
 
 def read_boxes(path: Path, images: Sequence[Path], score_at_least: float = 0.5) -> list[list[Box]]:
-    """The boxes of people in some images, of a detector or of annotations.
+    """Return the boxes of people in some images, of a detector or of annotations.
 
     Args:
         path: JSON in COCO's format: annotations, whose images are told by their file name wherever they are; or a list
@@ -250,7 +273,7 @@ def read_detections(
     category_id: int = 1,
     notes: list[str] | None = None,
 ) -> tuple[Person, ...]:
-    """Reads the boxes of a detector as people whose joints are all zero.
+    """Read the boxes of a detector as people whose joints are all zero.
 
     Args:
         path: JSON list of entries with ``image_id``, ``category_id``, ``bbox`` and ``score``.
@@ -290,7 +313,7 @@ def read_detections(
 
 
 def mirror_name(names: Sequence[str], where: str = "this data set") -> tuple[int, ...]:
-    """Per joint, the index of its mirror image.
+    """Return, per joint, the index of its mirror image.
 
     Raises:
         UserError: A joint of one side has none on the other.
@@ -309,8 +332,8 @@ def _joints(data: Mapping[str, Any], path: Path) -> Joints:
     if not named:
         raise UserError(f"{path} has no category with keypoints; give a file like COCO's person_keypoints_train2017")
     if len(named) > 1:
-        found = ", ".join(str(category.get("name")) for category in named)
-        raise UserError(f"{path} has several categories with keypoints ({found}); keep one")
+        several = ", ".join(str(category.get("name")) for category in named)
+        raise UserError(f"{path} has several categories with keypoints ({several}); keep one")
     category = named[0]
     names = category["keypoints"]
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or len(set(names)) < len(names):
@@ -331,7 +354,7 @@ def _joints(data: Mapping[str, Any], path: Path) -> Joints:
 
 
 def _are_outside(joints_K3: npt.NDArray[np.float64], width: float, height: float) -> npt.NDArray[np.bool_]:
-    """Flags marked joints that are more than a pixel away from all pixels; these have their centres at 0, 1, 2 ..."""
+    """Flag marked joints that are more than a pixel away from all pixels; these have their centres at 0, 1, 2 ..."""
     x, y, v = joints_K3.T
-    found: npt.NDArray[np.bool_] = (v > 0) & ((x < -1) | (x > width) | (y < -1) | (y > height))
-    return found
+    outside: npt.NDArray[np.bool_] = (v > 0) & ((x < -1) | (x > width) | (y < -1) | (y > height))
+    return outside

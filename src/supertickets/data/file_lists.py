@@ -19,7 +19,7 @@ _SHOWN = 3  # files that an error names
 
 
 def data_folder(settings: DataSettings, what: str) -> Path:
-    """The folder that the settings name.
+    """Return the folder that the settings name.
 
     Raises:
         UserError: There is none; ``what`` says what it should be.
@@ -35,21 +35,21 @@ def data_folder(settings: DataSettings, what: str) -> Path:
 
 
 def list_images(words: Sequence[str | Path]) -> list[Path]:
-    """Files as given, and of folders all images in and below them.
+    """Return files as given, and of folders all images in and below them.
 
     Raises:
         UserError: A folder holds no image.
     """
-    found: list[Path] = []
+    images: list[Path] = []
     for path in map(Path, words):
         if path.is_dir() and not list_folder_images(path):
             raise UserError(f"folder {path} holds no images; give one with {', '.join(ENDINGS[:4])} ... files")
-        found += list_folder_images(path) if path.is_dir() else [path]
-    return found
+        images += list_folder_images(path) if path.is_dir() else [path]
+    return images
 
 
 def find_child(root: Path, names: Sequence[str]) -> Path | None:
-    """The folder in a folder that has one of some names, in upper or lower case."""
+    """Return the folder in a folder that has one of some names, in upper or lower case."""
     return next((path for path in list_folders(root) if path.name.lower() in names), None)
 
 
@@ -57,8 +57,8 @@ Files = dict[str, Path]  # by what an image and its mask have in common
 
 
 def index_files(folder: Path, endings: Sequence[str], tail: str = "") -> Files:
-    """Files below a folder by their place and name, less ``tail`` and ending; hidden ones are passed over."""
-    found: Files = {}
+    """Return files below a folder by their place and name, less ``tail`` and ending; hidden ones are passed over."""
+    files: Files = {}
     for where, inside, names in os.walk(folder):
         inside[:] = sorted(name for name in inside if not name.startswith("."))
         place = Path(where).relative_to(folder)
@@ -67,38 +67,44 @@ def index_files(folder: Path, endings: Sequence[str], tail: str = "") -> Files:
             if name.startswith(".") or ending.lower() not in endings or not stem.lower().endswith(tail.lower()):
                 continue
             key = (place / stem[: len(stem) - len(tail)]).as_posix()
-            if key in found:
-                raise UserError(f"{found[key]} and {name} differ in their endings only; remove one of them")
-            found[key] = Path(where) / name
-    return found
+            if key in files:
+                raise UserError(f"{files[key]} and {name} differ in their endings only; remove one of them")
+            files[key] = Path(where) / name
+    return files
 
 
 def relative_to_root(root: Path, paths: Iterable[Path]) -> list[str]:
-    """The paths as seen from a folder, sorted."""
+    """Return the paths as seen from a folder, sorted."""
     return sorted(str(path.relative_to(root)) for path in paths)
 
 
-def shorten_list(names: Sequence[str]) -> str:
-    """The first names, for an error in one line."""
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+def shorten_list(names: Sequence[str], *, total: bool = False) -> str:
+    """Return the first names, for an error in one line.
+
+    Args:
+        names: All names.
+        total: Whether the number of all is told, where some are left out.
+    """
+    more = f", ... ({len(names)} in all)" if total else ", ..."
+    return ", ".join(names[:_SHOWN]) + (more if len(names) > _SHOWN else "")
 
 
 def count_noun(count: int, word: str, many: str | None = None) -> str:
-    """A count with its noun, e.g. "3 masks"."""
+    """Return a count with its noun, e.g. "3 masks"."""
     return f"1 {word}" if count == 1 else f"{count} {many or word + 's'}"
 
 
 def list_folder_images(folder: Path, *, below: bool = True) -> list[Path]:
-    """Image files by their ending, sorted; hidden files and folders are passed over."""
+    """Return image files by their ending, sorted; hidden files and folders are passed over."""
     if not folder.is_dir():
         return []
     if not below:
         return sorted(p for p in folder.iterdir() if _is_image_file(p))
-    found = []
+    images = []
     for where, inside, names in os.walk(folder):
         inside[:] = [name for name in inside if not name.startswith(".")]
-        found += [path for name in names if _is_image_file(path := Path(where) / name)]
-    return sorted(found)
+        images += [path for name in names if _is_image_file(path := Path(where) / name)]
+    return sorted(images)
 
 
 def list_folders(root: Path) -> list[Path]:

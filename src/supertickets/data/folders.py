@@ -29,7 +29,7 @@ class _Files:
 
 
 def load_folders(settings: DataSettings) -> Splits:
-    """Reads images in folders by class.
+    """Read images in folders by class.
 
     With folders ``train`` and ``val`` and/or ``test`` the splits are given: ``test`` is the test split and ``val`` the
     validation split; of two alone, the second is the test split and the validation split is held out from training.
@@ -47,21 +47,21 @@ def load_folders(settings: DataSettings) -> Splits:
         parts = {"train": given["train"], "test": given.get("test", given.get("val", root))}
         if len(given) == 3:
             parts["val"] = given["val"]
-        found = {split: list_classes(path, settings.class_level, notes) for split, path in parts.items()}
+        listed = {split: list_classes(path, settings.class_level, notes) for split, path in parts.items()}
     else:
-        found = {"all": list_classes(root, settings.class_level, notes)}
-    main = next(iter(found.values()))
+        listed = {"all": list_classes(root, settings.class_level, notes)}
+    main = next(iter(listed.values()))
     classes = tuple(sorted(set(main.names)))
     if len(classes) < 2:
         raise UserError(f"{root} has images of one class only ({classes[0]}); give a folder with one folder per class")
-    for split, files in found.items():
+    for split, files in listed.items():
         if strange := sorted(set(files.names) - set(classes)):
             raise UserError(
                 f"class '{strange[0]}' is in {split}/ of {root} but not in train/{suggest(strange[0], classes)}"
             )
     size = square_side(settings) or choose_size(_shorter_sides(main.paths))
     # Random crops take a part of the image, so more is kept than the size that the network sees.
-    sets = {split: _image_set(files, classes, settings, round(size * 1.5), notes) for split, files in found.items()}
+    sets = {split: _image_set(files, classes, settings, round(size * 1.5), notes) for split, files in listed.items()}
     train, validation, test = split_classes(sets, classes, settings, notes)
     notes.append(f"images are made to {size} x {size} pixels")
     preprocessing = file_preprocessing(train, size)
@@ -69,7 +69,7 @@ def load_folders(settings: DataSettings) -> Splits:
 
 
 def list_classes(root: Path, level: str, notes: list[str]) -> _Files:
-    """Lists the images below a folder with their classes; folders without images are noted and left out.
+    """List the images below a folder with their classes; folders without images are noted and left out.
 
     Args:
         root: Where to look.
@@ -96,7 +96,7 @@ def list_classes(root: Path, level: str, notes: list[str]) -> _Files:
 def _image_set(
     files: _Files, classes: tuple[str, ...], settings: DataSettings, shorter: int, notes: list[str]
 ) -> ImageFiles:
-    """Decodes what fits into memory; of a larger set only as many files as needed are looked at later."""
+    """Decode what fits into memory; of a larger set only as many files as needed are looked at later."""
     bytes_each = 3 * shorter * round(shorter * 1.4)
     kept: Sequence[Image.Image | None]
     if len(files.paths) * bytes_each <= settings.keep_gb * 1e9:
@@ -108,7 +108,7 @@ def _image_set(
 
 
 def _decode(files: _Files, settings: DataSettings, shorter: int, notes: list[str]) -> tuple[list[Image.Image], _Files]:
-    """Decodes all files; leaves broken ones out, or refuses them."""
+    """Decode all files; leave broken ones out, or refuse them."""
 
     def read(path: Path) -> Image.Image:
         return shrink(to_channels(open_image(path, shorter), 3), shorter)
@@ -119,7 +119,7 @@ def _decode(files: _Files, settings: DataSettings, shorter: int, notes: list[str
 
 
 def _unwrap_folder(root: Path) -> Path:
-    """Goes down through folders that hold one folder and no image, as unpacked archives do."""
+    """Go down through folders that hold one folder and no image, as unpacked archives do."""
     while len(inside := list_folders(root)) == 1 and not list_folder_images(root, below=False):
         root = inside[0]
     return root

@@ -21,7 +21,7 @@ Values = npt.NDArray[np.floating[Any]]
 
 
 def box_region(box: Box, out_hw: tuple[int, int], enlarge: float = 1.25) -> tuple[Floats, Floats]:
-    """The region around a box that has the shape of the network's input.
+    """Return the region around a box that has the shape of the network's input.
 
     Args:
         box: x, y of the upper left corner, width and height, in pixels, as COCO has them: the borders of the first
@@ -44,7 +44,7 @@ def region_matrix(
     rotation_degrees: float,
     out_hw: tuple[int, int],
 ) -> Floats:
-    """The affine map from the image to the network's input: its centre goes to the centre, its size to the size.
+    """Return the affine map from the image to the network's input: its centre goes to the centre, its size to the size.
 
     Args:
         center: x, y of the region, in pixels of the image.
@@ -63,23 +63,23 @@ def region_matrix(
 
 
 def image_matrix(size: tuple[int, int], out_hw: tuple[int, int]) -> Floats:
-    """The affine map that shows a whole image of this width and height, in the middle of the input."""
+    """Return the affine map that shows a whole image of this width and height, in the middle of the input."""
     return region_matrix(*box_region((0, 0, *size), out_hw, 1), 0, out_hw)
 
 
 def inverse(matrix_23: Floats) -> Floats:
-    """The affine map back, of shape (..., 2, 3)."""
+    """Return the affine map back, of shape (..., 2, 3)."""
     linear = np.linalg.inv(matrix_23[..., :2])
     return np.concatenate((linear, -linear @ matrix_23[..., 2:]), -1)
 
 
 def transform(points_N2: Values, matrix_23: Floats) -> Floats:
-    """Points through an affine map; leading dimensions are those of a batch, in both or in none."""
+    """Return points through an affine map; leading dimensions are those of a batch, in both or in none."""
     return points_N2 @ np.swapaxes(matrix_23[..., :2], -1, -2) + matrix_23[..., None, :, 2]
 
 
 def warp_image(image: Image.Image, matrix_23: Floats, out_hw: tuple[int, int]) -> Image.Image:
-    """The network's input that `region_matrix` describes, interpolated bilinearly; black outside the image.
+    """Return the network's input that `region_matrix` describes, interpolated bilinearly; black outside the image.
 
     An image that is made less than half as large is averaged over blocks of pixels first, so that nothing is skipped.
     """
@@ -95,7 +95,7 @@ def warp_image(image: Image.Image, matrix_23: Floats, out_hw: tuple[int, int]) -
 
 
 def mirror_joints(joints_K3: Values, width: int, flip: Sequence[int]) -> Values:
-    """Joints of a mirrored image of this width: x from the other side, left and right swapped."""
+    """Return joints of a mirrored image of this width: x from the other side, left and right swapped."""
     mirrored = joints_K3[list(flip)]
     mirrored[:, 0] = width - 1 - mirrored[:, 0]
     return mirrored

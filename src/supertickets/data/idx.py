@@ -30,8 +30,8 @@ def load_idx(settings: DataSettings) -> Splits:
     folder = data_folder(
         settings, f"the folder with the four idx files of MNIST's layout ({_IDX_FILES['train images']}.gz ...)"
     )
-    found = {what: _find_file(folder, name) for what, name in _IDX_FILES.items()}
-    missing = [_IDX_FILES[what] for what, path in found.items() if path is None]
+    paths = {what: _find_file(folder, name) for what, name in _IDX_FILES.items()}
+    missing = [_IDX_FILES[what] for what, path in paths.items() if path is None]
     if missing:
         raise UserError(
             f"data folder {folder} lacks {', '.join(missing)} (.gz or not); "
@@ -39,7 +39,7 @@ def load_idx(settings: DataSettings) -> Splits:
         )
     sets = {}
     for split in ("train", "test"):
-        image_path, label_path = found[f"{split} images"], found[f"{split} labels"]
+        image_path, label_path = paths[f"{split} images"], paths[f"{split} labels"]
         assert image_path is not None
         assert label_path is not None
         images, labels = read_idx(image_path), read_idx(label_path)
@@ -54,13 +54,13 @@ def load_idx(settings: DataSettings) -> Splits:
     classes = int(sets["train"].labels.max()) + 1
     if int(sets["test"].labels.max()) >= classes:
         raise UserError(
-            f"{found['test labels']} holds labels up to {int(sets['test'].labels.max())}, train only to {classes - 1}"
+            f"{paths['test labels']} holds labels up to {int(sets['test'].labels.max())}, train only to {classes - 1}"
         )
     return make_splits(sets["train"], sets["test"], tuple(str(i) for i in range(classes)), settings)
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
-    """Reads an idx file of unsigned bytes, gzipped or not.
+    """Read an idx file of unsigned bytes, gzipped or not.
 
     Format: two zero bytes, type 0x08, number of dimensions, each dimension as a big-endian uint32, then the data.
 

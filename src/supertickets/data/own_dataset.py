@@ -80,7 +80,7 @@ class Part:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """What stands for the file of every sample: ``split/position``."""
+        """Names in place of the files of all samples: ``split/position``."""
         return tuple(Path(self.split, str(i)) for i in range(len(self)))
 
     def place(self, position: int) -> str:

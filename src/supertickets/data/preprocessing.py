@@ -28,7 +28,7 @@ class BrokenImage(UserError):
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes a network's input; travels in the ticket.
+    """The way from an image to a network's input; travels in the ticket.
 
     Attributes:
         channels: 1 for grey, 3 for RGB.
@@ -66,11 +66,11 @@ class Preprocessing:
         return to_tensor(self.fit_image(image))
 
     def scale(self, height: int, width: int) -> float:
-        """The factor that gives the shorter side of an image its length ("shorter")."""
+        """Return the factor that gives the shorter side of an image its length ("shorter")."""
         return self.shorter / min(height, width) if self.shorter else 1.0
 
     def resize_image(self, image_CHW: Tensor) -> Tensor:
-        """An image in memory, its shape unchanged, its shorter side as wanted."""
+        """Return an image in memory, its shape unchanged, its shorter side as wanted."""
         scale = self.scale(image_CHW.shape[1], image_CHW.shape[2])
         size = [max(1, round(side * scale)) for side in image_CHW.shape[-2:]]
         return TF.resize(image_CHW, size, antialias=True)
@@ -96,7 +96,7 @@ class Preprocessing:
 
 
 def with_normalisation(plain: Preprocessing, images_CHW: Iterable[Tensor]) -> Preprocessing:
-    """The preprocessing with mean and deviation over the pixels of some images, uint8 of any sizes."""
+    """Return the preprocessing with mean and deviation over the pixels of some images, uint8 of any sizes."""
     values = torch.cat([plain(image[None]).flatten(2) for image in images_CHW], 2)
     mean, std = values.mean((0, 2)), values.std((0, 2), correction=0).clamp_min(1e-3)
     return replace(plain, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
@@ -109,7 +109,7 @@ def to_tensor(image: Image.Image) -> Tensor:
 
 
 def open_image(path: Path, shorter: int | None = None, *, upright: bool = True) -> Image.Image:
-    """Reads an image, turned upright by its EXIF data.
+    """Read an image, turned upright by its EXIF data.
 
     Args:
         path: A file of any format that Pillow knows.
@@ -127,7 +127,7 @@ def open_image(path: Path, shorter: int | None = None, *, upright: bool = True) 
 
 
 def stored_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image as it is stored, without reading its pixels.
+    """Return width and height of an image as it is stored, without reading its pixels.
 
     Raises:
         BrokenImage: As `open_image`, as far as the head of the file tells.
@@ -138,7 +138,7 @@ def stored_size(path: Path) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _open_file(path: Path) -> Iterator[Image.Image]:
-    """A file as an image whose pixels are still to be read; what goes wrong with it is told."""
+    """Return a file as an image whose pixels are still to be read; what goes wrong with it is told."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, about large images and odd metadata
@@ -170,7 +170,7 @@ def to_channels(image: Image.Image, channels: int) -> Image.Image:
 
 
 def shrink(image: Image.Image, shorter: int) -> Image.Image:
-    """Makes an image small enough to keep: its shorter side at most ``shorter``, its shape unchanged."""
+    """Make an image small enough to keep: its shorter side at most ``shorter``, its shape unchanged."""
     scale = shorter / min(image.size)
     if scale >= 1:
         return image
@@ -179,7 +179,7 @@ def shrink(image: Image.Image, shorter: int) -> Image.Image:
 
 
 def _full_scale(image: Image.Image, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
-    """What to divide 16-bit, 32-bit and floating-point values by to get [0, 255]."""
+    """Return what to divide 16-bit, 32-bit and floating-point values by to get [0, 255]."""
     if image.mode == "F" and values.size and values.max() <= 1:
         return 1 / 255
     return 257.0 if image.mode.startswith("I;16") or (values.size and values.max() > 255) else 1.0

@@ -12,7 +12,7 @@ UInt64 = npt.NDArray[np.uint64]
 
 
 def mix_seed(*keys: int) -> int:
-    """Hashes integers to a seed of 63 bits."""
+    """Hash integers to a seed of 63 bits."""
     state = np.zeros(1, np.uint64)
     for key in keys:
         state = _splitmix(state ^ np.uint64(key & 0xFFFFFFFFFFFFFFFF))
@@ -20,7 +20,7 @@ def mix_seed(*keys: int) -> int:
 
 
 def uniform(seed: int, epoch: int, index: npt.NDArray[np.int64], draws: int) -> npt.NDArray[np.float32]:
-    """Numbers in [0, 1) of shape (len(index), draws), each row a function of (seed, epoch, index)."""
+    """Return numbers in [0, 1) of shape (len(index), draws), each row a function of (seed, epoch, index)."""
     base = np.uint64(mix_seed(seed, epoch))
     rows = _splitmix(index.astype(np.uint64) ^ base)[:, None]
     bits = _splitmix(rows + np.arange(1, draws + 1, dtype=np.uint64) * np.uint64(0x632BE59BD9B4E019))

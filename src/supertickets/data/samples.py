@@ -1,4 +1,4 @@
-"""What every data set offers: batches of prepared inputs with their targets, and three splits."""
+"""The interface of every data set: batches of prepared inputs with their targets, and three splits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Batch = tuple[Tensor, Any]
 
 @dataclass(frozen=True)
 class AugmentContext:
-    """How training samples vary in an epoch; random numbers are functions of (seed, epoch, sample) alone.
+    """Random changes of training samples in an epoch; random numbers are functions of (seed, epoch, sample) alone.
 
     Attributes:
         settings: What varies.
@@ -41,12 +41,12 @@ class Samples(Protocol):
 
     @property
     def io_bound(self) -> bool:
-        """Whether reading takes so long that processes of its own pay."""
+        """Return whether reading takes so long that processes of its own pay."""
 
     def __len__(self) -> int: ...
 
     def batch(self, index: Index, prepare: Preprocessing, context: AugmentContext | None) -> Batch:
-        """Inputs and targets at some positions; as they are if ``context`` is None (an evaluation).
+        """Return inputs and targets at some positions; as they are if ``context`` is None (an evaluation).
 
         Raises:
             BrokenImage: A file cannot be read, and must not be passed over.
@@ -54,10 +54,10 @@ class Samples(Protocol):
         """
 
     def subset(self, index: Index) -> Samples:
-        """The samples at some positions."""
+        """Return the samples at some positions."""
 
     def digest(self) -> str:
-        """A hash that tells whether these are the same samples in the same order."""
+        """Return a hash that tells whether these are the same samples in the same order."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Splits:
     limbs: tuple[tuple[int, int], ...] = ()
 
     def digest(self) -> str:
-        """A hash that tells whether the same samples are in the same splits."""
+        """Return a hash that tells whether the same samples are in the same splits."""
         return hash_chunks(*(part.digest().encode() for part in (self.train, self.validation, self.test)))
 
 
@@ -123,7 +123,7 @@ def height_and_width(settings: DataSettings, what: str, such_as: list[int]) -> t
 
 
 def hash_chunks(*parts: bytes | memoryview) -> str:
-    """The hash of some bytes."""
+    """Return the hash of some bytes."""
     sha = hashlib.sha256()
     for part in parts:
         sha.update(part)

@@ -60,11 +60,11 @@ class SegmentationDataset:
         return True
 
     def subset(self, index: Index) -> SegmentationDataset:
-        """The scenes at some positions."""
+        """Return the scenes at some positions."""
         return replace(self, scenes=tuple(self.scenes[i] for i in index))
 
     def scene(self, position: int) -> Pair:
-        """Image, uint8 (3, H, W), and class indices, uint8 (H, W)."""
+        """Return image, uint8 (3, H, W), and class indices, uint8 (H, W)."""
         scene = self.scenes[position]
         return self.kept[scene] if scene in self.kept else _read_split(scene, self.layout)
 
@@ -87,17 +87,17 @@ class SegmentationDataset:
         return torch.stack(images), torch.stack(masks)
 
     def digest(self) -> str:
-        """A hash of file names; what is in the files is not looked at."""
+        """Return a hash of file names; what is in the files is not looked at."""
         return hash_chunks("\0".join(scene.key() for scene in self.scenes).encode())
 
     def scene_or_substitute(self, position: int) -> Pair:
-        """A scene; a broken one gives its place to the next that can be read."""
+        """Return a scene; a broken one gives its place to the next that can be read."""
         order = [position, *range(position + 1, len(self)), *range(position)]
         return read_or_substitute(self.scene, order, self.skip, "scene")
 
 
 def load_segmentation(settings: DataSettings) -> Splits:
-    """Reads scenes in the layout of ``data.source``; `split_samples` tells what becomes of its parts.
+    """Read scenes in the layout of ``data.source``; `split_samples` tells what becomes of its parts.
 
     Raises:
         UserError: The layout, a mask or the settings do not fit.
@@ -149,7 +149,7 @@ def split_scenes(layout: Layout, parts: Mapping[str, tuple[Scene, ...]], root: P
 def random_crop(
     image: tv_tensors.Image, mask: tv_tensors.Mask, prepare: Preprocessing, settings: AugmentSettings
 ) -> tuple[Tensor, Tensor]:
-    """Resizes by a random factor, crops at random, flips and colours; uses PyTorch's own random numbers.
+    """Resize by a random factor, crops at random, flips and colours; uses PyTorch's own random numbers.
 
     Only the part that is cropped is resized. A crop in which one class has a share of more than
     ``settings.class_share`` is drawn again, ten times at most.
@@ -177,7 +177,7 @@ def random_crop(
 def crop_sides(
     sides: tuple[int, int], prepare: Preprocessing, settings: AugmentSettings
 ) -> tuple[tuple[int, int], list[int]]:
-    """How much of an image a crop shows, and the size that this is resized to, by a random factor.
+    """Return how much of an image a crop shows, and the size that this is resized to, by a random factor.
 
     Args:
         sides: Height and width of the image.
@@ -195,19 +195,19 @@ def crop_sides(
 
 
 def random_corner(sides: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
-    """Top and left of a part of an image, anywhere."""
+    """Return top and left of a part of an image, anywhere."""
     top, left = (int(torch.randint(whole - part + 1, ())) for whole, part in zip(sides, box, strict=True))
     return top, left
 
 
 def largest_share(mask: Tensor) -> float:
-    """Share of the most frequent class among pixels that are not ignored; 1 if there are not two classes."""
+    """Return share of the most frequent class among pixels that are not ignored; 1 if there are not two classes."""
     counts = torch.bincount(mask.flatten(), minlength=256)[:IGNORED]
     return float(counts.max() / counts.sum()) if int((counts > 0).sum()) > 1 else 1.0
 
 
 def photometric_distortion(image: Tensor) -> Tensor:
-    """Varies brightness, contrast, saturation and hue, each with a chance of one half, as the paper's data pipeline.
+    """Vary brightness, contrast, saturation and hue, each with a chance of one half, as the paper's data pipeline.
 
     Brightness is an offset of up to 32 and contrast a factor of 0.5 to 1.5 on all values, before or after the two
     others; saturation is a factor of 0.5 to 1.5, hue a turn of up to 18 of 180 steps. Colours never change places.
@@ -240,7 +240,7 @@ def _read_split(scene: Scene, layout: Layout) -> Pair:
 def _keep_in_memory(
     root: Path, scenes: list[Scene], layout: Layout, settings: DataSettings, notes: list[str]
 ) -> dict[Scene, Pair]:
-    """Reads all scenes that fit into memory; leaves broken ones out, or refuses them.
+    """Read all scenes that fit into memory; leave broken ones out, or refuse them.
 
     Raises:
         UserError: There are bad masks, which are looked for in all scenes; or files are broken and refused.
@@ -255,12 +255,12 @@ def _keep_in_memory(
             return error
 
     threads = None if all(scene.thread_safe for scene in scenes) else 1
-    found = read_all(scenes, attempt, settings, notes, threads)
-    bad = {scene.mask: error for scene, error in found.items() if isinstance(error, BadMask)}
+    samples = read_all(scenes, attempt, settings, notes, threads)
+    bad = {scene.mask: error for scene, error in samples.items() if isinstance(error, BadMask)}
     if bad:
         more = f"; {len(bad)} bad masks in all: {shorten_list(relative_to_root(root, bad))}" if len(bad) > 1 else ""
         raise UserError(f"{next(iter(bad.values()))}{more}")
-    return {scene: pair for scene, pair in found.items() if not isinstance(pair, BadMask)}
+    return {scene: pair for scene, pair in samples.items() if not isinstance(pair, BadMask)}
 
 
 def _bytes_of_one(scenes: list[Scene]) -> int:
@@ -273,7 +273,7 @@ def _drop_unusable(scene: Scene, kept: Mapping[Scene, Pair]) -> bool:
 
 
 def _with_normalisation(train: SegmentationDataset, size: tuple[int, int], shorter: int) -> Preprocessing:
-    """The preprocessing, with mean and deviation over some training scenes."""
+    """Return the preprocessing, with mean and deviation over some training scenes."""
     plain = Preprocessing(3, size, (0.0,) * 3, (1.0,) * 3, "shorter", shorter=shorter)
     return with_normalisation(
         plain, (plain.resize_image(train.scene_or_substitute(i)[0]) for i in sample_indices(len(train), _MEASURED))

@@ -46,7 +46,7 @@ _VOC = (
 
 
 def read_cityscapes(root: Path) -> Layout:
-    """Finds scenes in the layout of Cityscapes.
+    """Find scenes in the layout of Cityscapes.
 
     Images are leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png; masks are gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png, or
     NAME_gtFine_labelTrainIds.png if there are no labelIds at all.
@@ -68,7 +68,7 @@ def read_cityscapes(root: Path) -> Layout:
         tail: {split: index_files(folder, (".png",), tail) for split, folder in folders.items()}
         for tail in ("_gtFine_labelIds", "_gtFine_labelTrainIds")
     }
-    tail = next((tail for tail, found in by_tail.items() if any(found.values())), "_gtFine_labelIds")
+    tail = next((tail for tail, masks in by_tail.items() if any(masks.values())), "_gtFine_labelIds")
     if tail.endswith("TrainIds"):
         stored = {index: index for index in range(len(_CITYSCAPES))} | {255: IGNORED}
     else:
@@ -82,7 +82,7 @@ def read_cityscapes(root: Path) -> Layout:
 
 
 def read_ade20k(root: Path) -> Layout:
-    """Finds scenes in the layout of ADEChallengeData2016, in that folder or around it.
+    """Find scenes in the layout of ADEChallengeData2016, in that folder or around it.
 
     Images are images/training/NAME.jpg and images/validation/NAME.jpg, masks annotations/training/NAME.png and so on.
     Stored 0 is ignored; 1 to 150 are the classes, named by objectInfo150.txt if it is there.
@@ -109,7 +109,7 @@ def read_ade20k(root: Path) -> Layout:
 
 
 def read_voc(root: Path) -> Layout:
-    """Finds scenes in the layout of VOC2012, in that folder, in VOCdevkit or around it.
+    """Find scenes in the layout of VOC2012, in that folder, in VOCdevkit or around it.
 
     ImageSets/Segmentation/train.txt and val.txt list names; images are JPEGImages/NAME.jpg, masks
     SegmentationClass/NAME.png. Stored 255 is ignored.
@@ -125,15 +125,15 @@ def read_voc(root: Path) -> Layout:
     if not files:
         raise UserError(f"{root} is not laid out like VOC: file ImageSets/Segmentation/train.txt is missing")
     listed = {split: sorted(set(_lines(path)) - {""}) for split, path in files.items()}
-    found, masks = index_files(image_list, ENDINGS), index_files(labels, (".png",))
-    lost = [name for names in listed.values() for name in names if name not in found]
+    images_by_name, masks = index_files(image_list, ENDINGS), index_files(labels, (".png",))
+    lost = [name for names in listed.values() for name in names if name not in images_by_name]
     if lost:
         raise UserError(
             f"{root} lacks {count_noun(len(lost), 'image')} that its lists name: "
             f"{shorten_list([f'JPEGImages/{name}.jpg' for name in lost])}; fetch the data set again"
         )
-    note_orphans(root, masks, found, notes)
-    images = {split: {name: found[name] for name in names} for split, names in listed.items()}
+    note_orphans(root, masks, images_by_name, notes)
+    images = {split: {name: images_by_name[name] for name in names} for split, names in listed.items()}
     masks_of = {split: {name: masks[name] for name in names if name in masks} for split, names in listed.items()}
     parts = match_scenes(root, images, masks_of, "SegmentationClass/NAME.png", notes)
     stored = {label: label for label in range(len(_VOC))} | {255: IGNORED}
@@ -141,7 +141,7 @@ def read_voc(root: Path) -> Layout:
 
 
 def read_pairs(root: Path, class_names: Sequence[str] = (), ignore: Sequence[int] = (255,)) -> Layout:
-    """Finds scenes in folders of images and of masks with the same names.
+    """Find scenes in folders of images and of masks with the same names.
 
     The folders are SPLIT beside SPLITannot (CamVid), images/SPLIT with masks/SPLIT, or images with masks, which are
     then one part "all". The masks may also be in "labels" or "annotations".
@@ -171,7 +171,7 @@ def read_pairs(root: Path, class_names: Sequence[str] = (), ignore: Sequence[int
 
 
 def class_colors(classes: Sequence[str]) -> tuple[Color, ...]:
-    """The published colours of a published list of classes, else distinct ones."""
+    """Return the published colours of a published list of classes, else distinct ones."""
     if tuple(classes) == tuple(row[1] for row in _CITYSCAPES):
         return tuple(row[2] for row in _CITYSCAPES)
     if tuple(classes) == _VOC:
@@ -180,7 +180,7 @@ def class_colors(classes: Sequence[str]) -> tuple[Color, ...]:
 
 
 def spread_colors(count: int) -> tuple[Color, ...]:
-    """Distinct colours, the first ones the farthest apart; all are far from black and white, 700 at most."""
+    """Return distinct colours, the first ones the farthest apart; all are far from black and white, 700 at most."""
     steps = np.linspace(0, 255, 9).round()
     grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
     weights = np.array([2.0, 4.0, 3.0])  # the eye tells greens apart best
@@ -235,19 +235,19 @@ def _pair_folders(root: Path, notes: list[str]) -> tuple[dict[str, tuple[Path, P
             s: _paired_files(root, s, pair, f"{s}annot") for s, pair in beside.items() if any(pair)
         }, "SPLITannot/NAME.png"
     if images is None:
-        split = next((split for split, (found, _) in beside.items() if found), None)
+        split = next((split for split, (child, _) in beside.items() if child), None)
         gone = "folder images" if split is None else f"folder {split}annot, or images,"
         raise UserError(
             f"{root} is no layout of images and masks: {gone} is missing; give images beside masks, "
             "or train beside trainannot"
         )
-    masks = next((found for name in _MASK_FOLDERS if (found := find_child(root, (name,)))), None)
+    masks = next((child for name in _MASK_FOLDERS if (child := find_child(root, (name,)))), None)
     if masks is None:
         raise UserError(f"{root} has a folder images but no folder masks, labels or annotations; add the masks")
     pairs = {split: (find_child(images, names), find_child(masks, names)) for split, names in SPLITS.items()}
-    if not any(found for found, _ in pairs.values()):
+    if not any(child for child, _ in pairs.values()):
         return {"all": (images, masks)}, f"{masks.name}/NAME.png"
-    used = {found for found, _ in pairs.values()}
+    used = {child for child, _ in pairs.values()}
     if rest := sorted(path.name for path in images.iterdir() if path not in used and not path.name.startswith(".")):
         notes.append(
             f"{images} has {count_noun(len(rest), 'entry', 'entries')} in no split, left out: {shorten_list(rest)}"
@@ -267,7 +267,7 @@ def _paired_files(
 
 
 def _numbered_names(names: Sequence[str], ignore: Sequence[int]) -> tuple[list[str], dict[int, int]]:
-    """Class names without those of ignored labels, and stored label -> class index."""
+    """Return class names without those of ignored labels, and stored label -> class index."""
     if strange := [label for label in ignore if not 0 <= label <= 255]:
         raise UserError(f"label {strange[0]} cannot be ignored: stored labels are 0 to 255")
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -295,7 +295,7 @@ def _read_names(root: Path) -> list[str]:
 
 
 def _ade20k_names(path: Path) -> list[str]:
-    """First names of the classes, by the table "Idx ... Name"; numbers if there is none."""
+    """Return first names of the classes, by the table "Idx ... Name"; numbers if there is none."""
     numbers = [str(label) for label in range(1, _ADE20K_CLASSES + 1)]
     if not path.is_file():
         return numbers
@@ -308,7 +308,7 @@ def _ade20k_names(path: Path) -> list[str]:
 
 
 def _voc_color(label: int) -> Color:
-    """Bits 0, 3 and 6 of the label are the highest of red, bits 1 and 4 of green, bits 2 and 5 of blue."""
+    """Return bits 0, 3 and 6 of the label are the highest of red, bits 1 and 4 of green, bits 2 and 5 of blue."""
     red, green, blue = (sum((label >> 3 * place + part & 1) << 7 - place for place in range(3)) for part in range(3))
     return red, green, blue
 

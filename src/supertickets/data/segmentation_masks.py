@@ -89,7 +89,7 @@ class Layout:
 def match_scenes(
     root: Path, images: Mapping[str, Files], masks: Mapping[str, Files], like: str, notes: list[str]
 ) -> dict[str, tuple[Scene, ...]]:
-    """Puts images and masks together, split by split; splits without images are left out.
+    """Put images and masks together, split by split; splits without images are left out.
 
     Args:
         root: The data folder.
@@ -122,7 +122,7 @@ def match_scenes(
 
 
 def note_orphans(root: Path, masks: Files, images: Files, notes: list[str]) -> None:
-    """Adds a note about masks that have no image."""
+    """Add a note about masks that have no image."""
     if orphans := [path for key, path in masks.items() if key not in images]:
         notes.append(
             f"{root} has {count_noun(len(orphans), 'mask')} without an image, left out: "
@@ -131,7 +131,7 @@ def note_orphans(root: Path, masks: Files, images: Files, notes: list[str]) -> N
 
 
 def read_scene(scene: Scene, lookup: Bytes, known: Flags) -> tuple[Image.Image, Bytes]:
-    """Reads an image and its mask, in the same orientation.
+    """Read an image and its mask, in the same orientation.
 
     An image is turned upright by its EXIF data, unless its mask only fits the image as stored. Where both fit, as
     with an image upside down, the mask is taken to be upright.
@@ -163,7 +163,7 @@ def read_scene(scene: Scene, lookup: Bytes, known: Flags) -> tuple[Image.Image, 
 
 
 def read_mask(path: Path, lookup: Bytes, known: Flags) -> Bytes:
-    """Reads class indices, uint8 of shape (H, W), from a grey or palette PNG by the numbers that are stored in it.
+    """Read class indices, uint8 of shape (H, W), from a grey or palette PNG by the numbers that are stored in it.
 
     Args:
         path: A PNG file of 1 to 16 bits per pixel.
@@ -198,7 +198,7 @@ def look_up_labels(
 
 
 def _stored_labels(path: Path) -> npt.NDArray[np.uint8] | npt.NDArray[np.int32]:
-    """The numbers in a PNG file: indices of a palette stay indices."""
+    """Return the numbers in a PNG file: indices of a palette stay indices."""
     try:
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # of Pillow, about large images and odd metadata
@@ -245,7 +245,7 @@ def _unknown_labels_error(name: str, strange: npt.NDArray[np.integer], known: Fl
 
 
 def _ranges(known: Flags) -> str:
-    """Flags -> "0-33, 255"."""
+    """Flag -> "0-33, 255"."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(np.int8))).reshape(-1, 2)
     return ", ".join(f"{low}-{high - 1}" if high - low > 1 else f"{low}" for low, high in edges.tolist())
 

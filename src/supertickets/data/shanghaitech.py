@@ -63,7 +63,7 @@ class CrowdDataset(AnnotatedDataset[Crowd]):
     upright: ClassVar[bool] = False
 
     def subset(self, index: Index) -> CrowdDataset:
-        """The images at some positions."""
+        """Return the images at some positions."""
         return replace(self, samples=tuple(self.samples[i] for i in index))
 
     def batch(self, index: Index, prepare: Preprocessing, context: AugmentContext | None) -> Batch:
@@ -80,20 +80,20 @@ class CrowdDataset(AnnotatedDataset[Crowd]):
         for i in index.tolist():
             torch.manual_seed(mix_seed(context.seed, context.epoch, 5, i))
             one, image = self.image_or_substitute(i)
-            crop, found = random_crop(to_tensor(image), one.points, prepare, context.settings)
+            crop, crop_points = random_crop(to_tensor(image), one.points, prepare, context.settings)
             # What is missing at the border is the mean colour, without points.
             gap = (0, prepare.size[1] - crop.shape[2], 0, prepare.size[0] - crop.shape[1])
             images.append(F.pad(prepare(crop[None])[0], gap))
-            points.append(points_to_shares(found, (prepare.size[1], prepare.size[0])))
+            points.append(points_to_shares(crop_points, (prepare.size[1], prepare.size[0])))
         return torch.stack(images), pad_points(points)
 
     def digest(self) -> str:
-        """A hash of file names and points; what is in the images is not looked at."""
+        """Return a hash of file names and points; what is in the images is not looked at."""
         return hash_chunks(self.files(), *(one.points.tobytes() for one in self.samples))
 
 
 def load_shanghaitech(settings: DataSettings) -> Splits:
-    """Reads a part of ShanghaiTech, or data laid out like one; `split_samples` tells what becomes of its splits.
+    """Read a part of ShanghaiTech, or data laid out like one; `split_samples` tells what becomes of its splits.
 
     Files are train_data/images/IMG_1.jpg and train_data/ground-truth/GT_IMG_1.mat (or ground_truth), and the same in
     test_data.
@@ -130,22 +130,22 @@ def load_shanghaitech(settings: DataSettings) -> Splits:
 
 
 def find_part(root: Path) -> Path:
-    """The folder with train_data: the one that is given, or the only one in it.
+    """Return the folder with train_data: the one that is given, or the only one in it.
 
     Raises:
         UserError: There is none, or there are several.
     """
     for depth in ("", "*/", "*/*/"):
-        found = sorted(path.parent for path in root.glob(f"{depth}train_data") if path.is_dir())
-        if len(found) > 1:
-            raise UserError(f"{root} has several parts, {', '.join(relative_to_root(root, found))}; give one of them")
-        if found:
-            return found[0]
+        parts = sorted(path.parent for path in root.glob(f"{depth}train_data") if path.is_dir())
+        if len(parts) > 1:
+            raise UserError(f"{root} has several parts, {', '.join(relative_to_root(root, parts))}; give one of them")
+        if parts:
+            return parts[0]
     raise UserError(f"{root} is not laid out like ShanghaiTech: folder train_data is missing; give files like {_LIKE}")
 
 
 def read_crowd(image: Path, truth: Path, sigma: float | None) -> tuple[Crowd, int]:
-    """Reads the points of an image; those outside are moved to its border.
+    """Read the points of an image; those outside are moved to its border.
 
     Args:
         image: The image.
@@ -171,14 +171,14 @@ def read_crowd(image: Path, truth: Path, sigma: float | None) -> tuple[Crowd, in
 
 
 def read_points(path: Path) -> Floats:
-    """The points of a MATLAB file of ShanghaiTech: x, y, float64 of shape (N, 2), as ``image_info`` holds them.
+    """Return the points of a MATLAB file of ShanghaiTech: x, y, float64 of shape (N, 2), as ``image_info`` holds them.
 
     Raises:
         BrokenImage: It cannot be read, or holds something else.
     """
     try:
-        found = loadmat(path)["image_info"][0, 0][0, 0][0]
-        points = np.asarray(found, np.float64).reshape(-1, 2)
+        content = loadmat(path)["image_info"][0, 0][0, 0][0]
+        points = np.asarray(content, np.float64).reshape(-1, 2)
     except NotImplementedError:
         raise BrokenImage(f"{path} is a MATLAB file of version 7.3; save it as version 7 or older") from None
     except (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, MatReadError, zlib.error) as error:
@@ -203,7 +203,7 @@ def adaptive_sigmas(points_N2: Floats) -> Floats:
 def random_crop(
     image: Tensor, points_N4: Floats, prepare: Preprocessing, settings: AugmentSettings
 ) -> tuple[Tensor, Floats]:
-    """Resizes by a random factor, crops at random, flips and colours; uses PyTorch's own random numbers.
+    """Resize by a random factor, crops at random, flips and colours; uses PyTorch's own random numbers.
 
     Returns:
         uint8 (3, h, w), no larger than ``prepare.size``; and the points that are in it, in its pixels.
@@ -224,12 +224,12 @@ def random_crop(
 
 
 def points_to_shares(points_N4: Floats, size: tuple[int, int]) -> Tensor:
-    """Points and deviations in shares of a width and a height, float32."""
+    """Return points and deviations in shares of a width and a height, float32."""
     return torch.from_numpy((points_N4 / np.tile(size, 2)).astype(np.float32))
 
 
 def pad_points(points: Sequence[Tensor]) -> Tensor:
-    """Points of images as one tensor (B, M, 4), with rows of -1 where an image has fewer than another."""
+    """Return points of images as one tensor (B, M, 4), with rows of -1 where an image has fewer than another."""
     made = torch.full((len(points), max([1, *map(len, points)]), 4), -1.0)
     for row, some_points in zip(made, points, strict=True):
         row[: len(some_points)] = some_points
@@ -237,7 +237,7 @@ def pad_points(points: Sequence[Tensor]) -> Tensor:
 
 
 def _read_split(folder: Path, settings: DataSettings, notes: list[str]) -> tuple[tuple[Crowd, ...], int]:
-    """The images of train_data or test_data; and how many points were outside of theirs."""
+    """Return the images of train_data or test_data; and how many points were outside of theirs."""
     image_list = find_child(folder, ("images",))
     truth = find_child(folder, ("ground-truth", "ground_truth"))
     if image_list is None or truth is None:
@@ -254,8 +254,8 @@ def _read_split(folder: Path, settings: DataSettings, notes: list[str]) -> tuple
     if marks:
         orphans = shorten_list(relative_to_root(folder, marks.values()))
         notes.append(f"{folder} has {count_noun(len(marks), 'file')} of points without an image, left out: {orphans}")
-    found = read_all(list(pairs.items()), partial(_read_pair, sigma=settings.sigma), settings, notes)
-    return tuple(crowd for crowd, _ in found.values()), sum(outside for _, outside in found.values())
+    crowds = read_all(list(pairs.items()), partial(_read_pair, sigma=settings.sigma), settings, notes)
+    return tuple(crowd for crowd, _ in crowds.values()), sum(outside for _, outside in crowds.values())
 
 
 def _read_pair(files: tuple[Path, Path | None], sigma: float | None) -> tuple[Crowd, int]:

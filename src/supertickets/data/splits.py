@@ -26,7 +26,7 @@ class SplittableDataset(Protocol):
     def __len__(self) -> int: ...
 
     def subset(self, index: Index) -> Self:
-        """The samples at some positions."""
+        """Return the samples at some positions."""
 
 
 class LabelledDataset(Protocol):
@@ -50,7 +50,7 @@ _FEWEST = 3  # images of a class: one for each split
 def split_samples(
     sets: Mapping[str, Part], settings: DataSettings, notes: list[str], noun: str
 ) -> tuple[Part, Part, Part]:
-    """Training, validation and test split of what was found.
+    """Return training, validation and test split of what was found.
 
     With train, val and test parts the splits are given. Of train and val alone the second is the test split, and
     validation is held out from training, so that nothing is chosen by what is reported. Of one part ("train" or
@@ -124,7 +124,7 @@ def split_classes(
 
 
 def limit_samples(splits: Splits, settings: DataSettings) -> Splits:
-    """Leaves ``data.limit`` training samples, drawn by the split seed; the other splits stay as they are.
+    """Leave ``data.limit`` training samples, drawn by the split seed; the other splits stay as they are.
 
     Raises:
         UserError: The limit leaves nothing.
@@ -142,7 +142,7 @@ def limit_samples(splits: Splits, settings: DataSettings) -> Splits:
 
 
 def hold_out(labels: Tensor, settings: DataSettings) -> tuple[Index, Index]:
-    """Positions of the training and of the validation split.
+    """Return positions of the training and of the validation split.
 
     Raises:
         UserError: The share is impossible.
@@ -156,7 +156,7 @@ def hold_out(labels: Tensor, settings: DataSettings) -> tuple[Index, Index]:
 
 
 def stratified_split(labels: Index, share: float, seed: int) -> tuple[Index, Index]:
-    """Splits positions into (share, rest), each class in proportion; a function of the seed."""
+    """Split positions into (share, rest), each class in proportion; a function of the seed."""
     generator = np.random.default_rng(mix_seed(seed, 1))
     taken = []
     for label in np.unique(labels):

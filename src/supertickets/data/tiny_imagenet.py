@@ -16,7 +16,7 @@ from .samples import Splits
 
 
 def load_tiny_imagenet(settings: DataSettings) -> Splits:
-    """Reads Tiny-ImageNet as published: wnids.txt, words.txt, train/WNID/images, val with val_annotations.txt.
+    """Read Tiny-ImageNet as published: wnids.txt, words.txt, train/WNID/images, val with val_annotations.txt.
 
     Its test images have no labels, so ``val`` is the test split and the validation split is held out from training.
     """
@@ -54,6 +54,6 @@ def load_tiny_imagenet(settings: DataSettings) -> Splits:
 
 
 def _table(path: Path) -> dict[str, str]:
-    """Lines of "key<tab>rest"."""
+    """Return lines of "key<tab>rest"."""
     rows = (line.split("\t", 1) for line in path.read_text().splitlines() if "\t" in line)
     return {key: rest.strip() for key, rest in rows}
