@@ -52,11 +52,17 @@ def data(request: pytest.FixtureRequest, in_files: ImageFiles) -> Samples:
 
 
 def make(
-    data: Samples, vary: AugmentSettings = VARIED, *, batch: int = 6, workers: int = 0, rank: int = 0, world: int = 1
+    data: Samples,
+    augmentation: AugmentSettings = VARIED,
+    *,
+    batch: int = 6,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
 ) -> Batches:
     prepare = IN_MEMORY if isinstance(data, InMemoryImages) else PREPARE
     splits = Splits(data, data, data, tuple("abc"), prepare)
-    return Batches(splits, DataSettings(batch=batch, workers=workers), vary, 7, rank, world)
+    return Batches(splits, DataSettings(batch=batch, workers=workers), augmentation, 7, rank, world)
 
 
 def order(batches: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
@@ -70,12 +76,14 @@ def sets(batches: Iterator[tuple[Tensor, Tensor]]) -> set[bytes]:
 # A function of (seed, epoch, index) ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("vary", [VARIED, ALL, AugmentSettings(flip=True)], ids=["varied", "randaugment", "flip"])
-def test_pixels_do_not_depend_on_the_batch_size(data: Samples, vary: AugmentSettings) -> None:
-    whole = order(make(data, vary, batch=24).train(3))
+@pytest.mark.parametrize(
+    "augmentation", [VARIED, ALL, AugmentSettings(flip=True)], ids=["varied", "randaugment", "flip"]
+)
+def test_pixels_do_not_depend_on_the_batch_size(data: Samples, augmentation: AugmentSettings) -> None:
+    whole = order(make(data, augmentation, batch=24).train(3))
     assert len(whole) == COUNT
     for batch in (1, 5, 8):
-        assert torch.equal(order(make(data, vary, batch=batch).train(3)), whole[: COUNT // batch * batch])
+        assert torch.equal(order(make(data, augmentation, batch=batch).train(3)), whole[: COUNT // batch * batch])
 
 
 def test_pixels_do_not_depend_on_workers(data: Samples) -> None:
@@ -109,7 +117,7 @@ def test_images_in_memory_and_in_files_vary_alike(in_files: ImageFiles) -> None:
 
 
 @pytest.mark.parametrize(
-    "vary",
+    "augmentation",
     [
         AugmentSettings(crop=0.35),
         AugmentSettings(flip=True),
@@ -119,11 +127,11 @@ def test_images_in_memory_and_in_files_vary_alike(in_files: ImageFiles) -> None:
     ],
     ids=["crop", "flip", "jitter", "randaugment", "shift"],
 )
-def test_every_change_shows_and_differs_between_epochs_and_seeds(data: Samples, vary: AugmentSettings) -> None:
+def test_every_change_shows_and_differs_between_epochs_and_seeds(data: Samples, augmentation: AugmentSettings) -> None:
     plain = sets(make(data, AugmentSettings()).train(0))
     assert len(plain) == COUNT
-    first, second = (sets(make(data, vary).train(epoch)) for epoch in (0, 1))
-    other = sets(replace(make(data, vary), seed=8).train(0))
+    first, second = (sets(make(data, augmentation).train(epoch)) for epoch in (0, 1))
+    other = sets(replace(make(data, augmentation), seed=8).train(0))
     # A coin or a weak operation leaves some images as they are, but never most of them.
     assert len(first - plain) >= COUNT // 4
     assert first != second
@@ -146,20 +154,20 @@ def test_no_settings_change_nothing() -> None:
 def test_a_flip_mirrors_about_half_of_the_images(data: Samples) -> None:
     ((plain, _),) = make(data, AugmentSettings()).evaluation(data)
     mirrored = {image.flip(-1).contiguous().numpy().tobytes() for image in plain}
-    found = sets(make(data, AugmentSettings(flip=True)).train(0))
-    assert found <= mirrored | {image.numpy().tobytes() for image in plain}
-    assert COUNT // 4 <= len(found & mirrored) <= COUNT - COUNT // 4
+    results = sets(make(data, AugmentSettings(flip=True)).train(0))
+    assert results <= mirrored | {image.numpy().tobytes() for image in plain}
+    assert COUNT // 4 <= len(results & mirrored) <= COUNT - COUNT // 4
 
 
 def test_a_crop_is_part_of_the_image_at_the_size_of_the_network() -> None:
     """In an image that grows brighter to the right, crops keep the direction and take less than the whole range."""
     ramp = Image.fromarray(np.tile(np.linspace(0, 255, 64, dtype=np.uint8), (48, 1)))
-    vary = photo_transform(AugmentSettings(crop=0.3), (12, 20))
-    assert vary is not None
+    augmentation = photo_transform(AugmentSettings(crop=0.3), (12, 20))
+    assert augmentation is not None
     torch.manual_seed(0)
     ranges = []
     for _ in range(30):
-        cut = np.asarray(vary(ramp)).astype(int)
+        cut = np.asarray(augmentation(ramp)).astype(int)
         assert cut.shape == (12, 20)
         assert (np.diff(cut, axis=1) >= 0).all()
         ranges.append(cut.max() - cut.min())
@@ -169,12 +177,12 @@ def test_a_crop_is_part_of_the_image_at_the_size_of_the_network() -> None:
 
 def test_jitter_is_bounded() -> None:
     """Brightness, contrast and saturation of a plain grey image: only brightness shows, by at most a fifth."""
-    vary = photo_transform(AugmentSettings(jitter=0.2), (4, 4))
-    assert vary is not None
+    augmentation = photo_transform(AugmentSettings(jitter=0.2), (4, 4))
+    assert augmentation is not None
     torch.manual_seed(0)
-    found = [int(np.asarray(vary(Image.new("RGB", (4, 4), (100, 100, 100)))).max()) for _ in range(40)]
-    assert 79 <= min(found) < 90
-    assert 110 < max(found) <= 121
+    results = [int(np.asarray(augmentation(Image.new("RGB", (4, 4), (100, 100, 100)))).max()) for _ in range(40)]
+    assert 79 <= min(results) < 90
+    assert 110 < max(results) <= 121
 
 
 def test_a_wide_image_is_cropped_before_it_is_cut_to_shape(in_files: ImageFiles) -> None:
@@ -188,12 +196,12 @@ def test_a_wide_image_is_cropped_before_it_is_cut_to_shape(in_files: ImageFiles)
     assert bool((reds < 0.05).any())
 
 
-@pytest.mark.parametrize("vary", [VARIED, ALL], ids=["varied", "randaugment"])
-def test_grey_images_vary_too(vary: AugmentSettings) -> None:
+@pytest.mark.parametrize("augmentation", [VARIED, ALL], ids=["varied", "randaugment"])
+def test_grey_images_vary_too(augmentation: AugmentSettings) -> None:
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (COUNT, 1, 12, 12)).astype(np.uint8))
     grey = Splits(*(InMemoryImages(images, LABELS),) * 3, tuple("abc"), Preprocessing(1, (12, 12), (0.5,), (0.5,)))
-    found = list(Batches(grey, DataSettings(batch=6), vary, 0).train(0))
-    assert all(tuple(batch.shape) == (6, 1, 12, 12) for batch, _ in found)
+    results = list(Batches(grey, DataSettings(batch=6), augmentation, 0).train(0))
+    assert all(tuple(batch.shape) == (6, 1, 12, 12) for batch, _ in results)
 
 
 # Mixing --------------------------------------------------------------------------------------------------------------
@@ -202,20 +210,20 @@ MIXES = [AugmentSettings(mixup=0.4), AugmentSettings(cutmix=1.0), AugmentSetting
 IDS = ["mixup", "cutmix", "both"]
 
 
-@pytest.mark.parametrize("vary", MIXES, ids=IDS)
-def test_mixed_labels_are_shares(data: Samples, vary: AugmentSettings) -> None:
-    found = list(make(data, vary).train(0))
-    for images, labels in found:
+@pytest.mark.parametrize("augmentation", MIXES, ids=IDS)
+def test_mixed_labels_are_shares(data: Samples, augmentation: AugmentSettings) -> None:
+    results = list(make(data, augmentation).train(0))
+    for images, labels in results:
         assert tuple(images.shape) == (6, 3, 12, 12)
         assert tuple(labels.shape) == (6, CLASSES)
         torch.testing.assert_close(labels.sum(1), torch.ones(6))
         assert float(labels.min()) >= 0
-    assert any(0.01 < float(labels.max(1).values.min()) < 0.99 for _, labels in found)
+    assert any(0.01 < float(labels.max(1).values.min()) < 0.99 for _, labels in results)
 
 
-@pytest.mark.parametrize("vary", MIXES, ids=IDS)
-def test_mixing_is_a_function_of_seed_and_epoch(data: Samples, vary: AugmentSettings) -> None:
-    first, again, later = (list(make(data, vary, workers=w).train(e)) for w, e in ((0, 0), (2, 0), (0, 1)))
+@pytest.mark.parametrize("augmentation", MIXES, ids=IDS)
+def test_mixing_is_a_function_of_seed_and_epoch(data: Samples, augmentation: AugmentSettings) -> None:
+    first, again, later = (list(make(data, augmentation, workers=w).train(e)) for w, e in ((0, 0), (2, 0), (0, 1)))
     for (images, labels), (same, same_labels) in zip(first, again, strict=True):
         assert torch.equal(images, same)
         assert torch.equal(labels, same_labels)
@@ -253,14 +261,14 @@ def test_both_ways_of_mixing_take_turns() -> None:
     assert 0 < cut < 20
 
 
-@pytest.mark.parametrize("vary", MIXES, ids=IDS)
-def test_nothing_is_mixed_for_calibration_and_evaluation(data: Samples, vary: AugmentSettings) -> None:
-    batches = make(data, vary)
+@pytest.mark.parametrize("augmentation", MIXES, ids=IDS)
+def test_nothing_is_mixed_for_calibration_and_evaluation(data: Samples, augmentation: AugmentSettings) -> None:
+    batches = make(data, augmentation)
     plain = sets(make(data, AugmentSettings()).evaluation(data))
-    for found in (list(batches.calibration(0, 2)), list(batches.evaluation(data))):
-        assert found
-        assert all(labels.dtype == torch.int64 and labels.ndim == 1 for _, labels in found)
-        assert sets(iter(found)) <= plain
+    for results in (list(batches.calibration(0, 2)), list(batches.evaluation(data))):
+        assert results
+        assert all(labels.dtype == torch.int64 and labels.ndim == 1 for _, labels in results)
+        assert sets(iter(results)) <= plain
 
 
 # Beside the point ----------------------------------------------------------------------------------------------------
@@ -275,11 +283,11 @@ def test_evaluation_varies_nothing_and_keeps_the_order(data: Samples) -> None:
         torch.testing.assert_close(images, wanted.to(torch.float32) / 255)
 
 
-@pytest.mark.parametrize("vary", [ALL, replace(ALL, mixup=0.2, cutmix=1.0, shift=1)], ids=["alone", "mixed"])
-def test_the_random_numbers_of_the_training_are_left_alone(data: Samples, vary: AugmentSettings) -> None:
+@pytest.mark.parametrize("augmentation", [ALL, replace(ALL, mixup=0.2, cutmix=1.0, shift=1)], ids=["alone", "mixed"])
+def test_the_random_numbers_of_the_training_are_left_alone(data: Samples, augmentation: AugmentSettings) -> None:
     torch.manual_seed(5)
     numpy_before = np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]
-    batches = make(data, vary)
+    batches = make(data, augmentation)
     for kind in (batches.train(0), batches.calibration(0, 1), batches.evaluation(data)):
         state = torch.get_rng_state()
         next(kind)
@@ -289,12 +297,12 @@ def test_the_random_numbers_of_the_training_are_left_alone(data: Samples, vary: 
 
 def test_mirrors_are_those_of_torchvision(in_files: ImageFiles) -> None:
     """The reference for what a flip is, on an asymmetric image."""
-    vary = photo_transform(AugmentSettings(flip=True), (12, 12))
-    assert vary is not None
+    augmentation = photo_transform(AugmentSettings(flip=True), (12, 12))
+    assert augmentation is not None
     image = in_files.image(0)
     wanted = {image.tobytes(), TF.horizontal_flip(image).tobytes()}
     torch.manual_seed(0)
-    assert {vary(image).tobytes() for _ in range(20)} == wanted
+    assert {augmentation(image).tobytes() for _ in range(20)} == wanted
 
 
 def test_files_are_read_as_they_are(in_files: ImageFiles) -> None:

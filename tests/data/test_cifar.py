@@ -114,11 +114,11 @@ def refusal(folder: Path, *named: object) -> str:
 
 
 def samples(*parts: object) -> dict[bytes, int]:
-    found = {}
+    results = {}
     for part in parts:
         assert isinstance(part, InMemoryImages)
-        found |= {image.numpy().tobytes(): int(label) for image, label in zip(part.images, part.labels, strict=True)}
-    return found
+        results |= {image.numpy().tobytes(): int(label) for image, label in zip(part.images, part.labels, strict=True)}
+    return results
 
 
 def stored(values: Entries, key: str) -> dict[bytes, int]:

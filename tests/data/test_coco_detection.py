@@ -115,13 +115,13 @@ def test_batches_are_functions_of_seed_epoch_and_image(tmp_path: Path, keep_gb: 
     splits = read(market(tmp_path, {"train": 9, "val": 3}), keep_gb=keep_gb, validation=0.2)
     assert bool(objects_of(splits.train).kept) == bool(keep_gb)
     index = np.array([5, 1, 3])
-    vary = AugmentContext(dataclasses.replace(VARIED, jitter=0.3), 0, 2)
-    images, boxes = splits.train.batch(index, splits.preprocessing, vary)
+    augment = AugmentContext(dataclasses.replace(VARIED, jitter=0.3), 0, 2)
+    images, boxes = splits.train.batch(index, splits.preprocessing, augment)
     assert (images.shape, boxes[:, :1].shape, boxes.dtype) == ((3, 3, 32, 32), (3, 1, 5), torch.float32)
-    alone, its_boxes = splits.train.batch(index[1:2], splits.preprocessing, vary)
+    alone, its_boxes = splits.train.batch(index[1:2], splits.preprocessing, augment)
     assert torch.equal(alone[0], images[1])
     assert torch.equal(its_boxes[0], boxes[1, : its_boxes.shape[1]])
-    other, _ = splits.train.batch(index, splits.preprocessing, dataclasses.replace(vary, epoch=3))
+    other, _ = splits.train.batch(index, splits.preprocessing, dataclasses.replace(augment, epoch=3))
     assert not torch.equal(other, images)
     plain, positions = splits.train.batch(index, splits.preprocessing, None)
     assert positions.tolist() == [5, 1, 3]
@@ -168,20 +168,20 @@ def test_changes_reach_their_limits_and_no_farther() -> None:
     sides, gone, left = [], 0, []
     for seed in range(300):
         torch.manual_seed(seed)
-        _, found = random_zoom(image, whole, PLAIN, VARIED)
-        sides.append(found[0, 3] - found[0, 1])
+        _, results = random_zoom(image, whole, PLAIN, VARIED)
+        sides.append(results[0, 3] - results[0, 1])
         torch.manual_seed(seed)
-        _, found = random_zoom(image, small, PLAIN, VARIED)
-        gone += not len(found)
-        left += found[:, 1].tolist()
+        _, results = random_zoom(image, small, PLAIN, VARIED)
+        gone += not len(results)
+        left += results[:, 1].tolist()
     assert 1 / 1.5 <= min(sides) < 0.7
     assert max(sides) == 1
     assert gone == 0  # the middle is in all views
     assert max(left) - min(left) > 0.5
     torch.manual_seed(0)
-    same, found = random_zoom(image, small, PLAIN, AugmentSettings())
+    same, results = random_zoom(image, small, PLAIN, AugmentSettings())
     assert np.array_equal(np.asarray(same), np.asarray(PLAIN.fit_image(image)))
-    assert np.array_equal(found, small)
+    assert np.array_equal(results, small)
 
 
 def test_half_of_the_images_are_mirrored() -> None:
@@ -189,10 +189,10 @@ def test_half_of_the_images_are_mirrored() -> None:
     boxes, flipped = np.array([[2, 0.1, 0.2, 0.4, 0.9]], np.float32), 0
     for seed in range(200):
         torch.manual_seed(seed)
-        image, found = random_zoom(pil_image, boxes, PLAIN, AugmentSettings(flip=True))
+        image, results = random_zoom(pil_image, boxes, PLAIN, AugmentSettings(flip=True))
         plain = np.asarray(PLAIN.fit_image(pil_image))
         is_flipped = np.array_equal(np.asarray(image), plain[:, ::-1])
-        assert found[0] == pytest.approx([2, 0.6, 0.2, 0.9, 0.9] if is_flipped else boxes[0])
+        assert results[0] == pytest.approx([2, 0.6, 0.2, 0.9, 0.9] if is_flipped else boxes[0])
         flipped += is_flipped
     assert 70 < flipped < 130
 

@@ -99,13 +99,13 @@ def test_batches_are_functions_of_seed_epoch_and_person(tmp_path: Path, keep_gb:
     assert isinstance(splits.train, PersonDataset)
     assert bool(splits.train.kept) == bool(keep_gb)
     index = np.array([5, 1, 3])
-    vary = AugmentContext(dataclasses.replace(VARIED, jitter=0.3), 0, 2)
-    images, joints = splits.train.batch(index, splits.preprocessing, vary)
+    augment = AugmentContext(dataclasses.replace(VARIED, jitter=0.3), 0, 2)
+    images, joints = splits.train.batch(index, splits.preprocessing, augment)
     assert (images.shape, joints.shape, joints.dtype) == ((3, 3, 32, 24), (3, 5, 3), torch.float32)
-    alone, its_joints = splits.train.batch(index[1:2], splits.preprocessing, vary)
+    alone, its_joints = splits.train.batch(index[1:2], splits.preprocessing, augment)
     assert torch.equal(alone[0], images[1])
     assert torch.equal(its_joints[0], joints[1])
-    other, _ = splits.train.batch(index, splits.preprocessing, dataclasses.replace(vary, epoch=3))
+    other, _ = splits.train.batch(index, splits.preprocessing, dataclasses.replace(augment, epoch=3))
     assert not torch.equal(other, images)
 
 
@@ -150,8 +150,8 @@ def test_changes_reach_their_limits_and_no_farther() -> None:
     line = plain[3, :2] - plain[0, :2]
     for seed in range(200):
         torch.manual_seed(seed)
-        found = random_region(someone, image, JOINTS, PLAIN, AugmentSettings(rotate=30, scale=0.25))[1]
-        moved = found[3, :2] - found[0, :2]
+        results = random_region(someone, image, JOINTS, PLAIN, AugmentSettings(rotate=30, scale=0.25))[1]
+        moved = results[3, :2] - results[0, :2]
         turn = np.arctan2(moved[1], moved[0]) - np.arctan2(line[1], line[0])
         angles.append(np.degrees(turn))
         lengths.append(np.linalg.norm(line) / np.linalg.norm(moved))  # of the region
@@ -196,9 +196,9 @@ def test_broken_images(tmp_path: Path, keep_gb: float) -> None:
     with pytest.warns(UserWarning, match=r"000000000002|left out") if not keep_gb else pytest.MonkeyPatch.context():
         splits = read(root, keep_gb=keep_gb, validation=0.2)
         images, _ = splits.train.batch(np.arange(len(splits.train)), splits.preprocessing, AugmentContext(VARIED, 0, 0))
-        found, regions = splits.test.batch(np.arange(len(splits.test)), splits.preprocessing, None)
+        results, regions = splits.test.batch(np.arange(len(splits.test)), splits.preprocessing, None)
     assert len(images) == len(splits.train)
-    assert len(found) == len(regions.positions) == 2
+    assert len(results) == len(regions.positions) == 2
     assert isinstance(splits.test, PersonDataset)
     assert len(splits.test.truth["images"]) == (2 if keep_gb else 3)
     assert (sum("000000000008" in note for note in splits.notes) == 1) == bool(keep_gb)
@@ -288,9 +288,9 @@ def test_a_limit_leaves_what_is_true_of_the_rest(tmp_path: Path) -> None:
 def test_boxes_for_predictions(tmp_path: Path) -> None:
     root = crowd(tmp_path, {"train": 3})
     images = [root / "train" / f"{i:012}.png" for i in (3, 1)]
-    found = read_boxes(root / "annotations" / "person_keypoints_train.json", images)
-    assert [len(boxes) for boxes in found] == [1, 1]
-    assert found[0][0] == pytest.approx(person(3)[2])
+    results = read_boxes(root / "annotations" / "person_keypoints_train.json", images)
+    assert [len(boxes) for boxes in results] == [1, 1]
+    assert results[0][0] == pytest.approx(person(3)[2])
     entries = [
         {"image_id": 3, "category_id": category, "bbox": [1, 2, 3, 4], "score": score}
         for category, score in ((1, 0.9), (2, 0.9), (1, 0.4))
@@ -308,7 +308,7 @@ def test_boxes_for_predictions(tmp_path: Path) -> None:
             read_boxes(tmp_path / "boxes.json", images)
 
 
-def test_a_image_is_taken_as_its_annotations_mean_it(tmp_path: Path) -> None:
+def test_an_image_is_taken_as_its_annotations_mean_it(tmp_path: Path) -> None:
     """EXIF data that turn by a quarter: joints were marked on what has the size that the annotations give."""
     pixels = np.zeros((20, 30, 3), np.uint8)
     pixels[:5] = 255  # the upper edge, as stored
@@ -322,7 +322,7 @@ def test_a_image_is_taken_as_its_annotations_mean_it(tmp_path: Path) -> None:
         open_annotated(path, (60, 40))
 
 
-def test_images_of_another_size_are_told_and_left_out(tmp_path: Path) -> None:
+def test_images_of_another_size_are_reported_and_left_out(tmp_path: Path) -> None:
     root = crowd(tmp_path, {"train2017": 8, "val2017": 4})
     for path in sorted((root / "train2017").iterdir())[:2]:
         Image.open(path).resize((40, 30)).save(path)
@@ -336,8 +336,8 @@ def test_some_people_are_not_turned() -> None:
     someone = Person(Path("x"), (150, 120), 1, (30.0, 20.0, 60.0, 80.0), marks.astype(np.float32), 1.0, 1.0, 1)
     plain = random_region(someone, image, JOINTS, PLAIN, AugmentSettings())[1]
     torch.manual_seed(0)
-    vary = AugmentSettings(rotate=45, rotate_share=0.6)
-    same = [np.allclose(random_region(someone, image, JOINTS, PLAIN, vary)[1], plain) for _ in range(300)]
+    augment = AugmentSettings(rotate=45, rotate_share=0.6)
+    same = [np.allclose(random_region(someone, image, JOINTS, PLAIN, augment)[1], plain) for _ in range(300)]
     assert 0.3 < np.mean(same) < 0.5
 
 
@@ -348,8 +348,8 @@ def test_real_data(name: str, counts: tuple[int, ...], outside: int) -> None:
     if not (SHARED / name).is_dir():
         pytest.skip(f"{name} is not here")
     splits = load_coco_keypoints(DataSettings(source="coco", dir=str(SHARED / name), size=(128, 96)))
-    found = [len(part) for part in (splits.train, splits.validation, splits.test)]
-    assert (found[2], sum(found)) == (counts[2], sum(counts))
+    results = [len(part) for part in (splits.train, splits.validation, splits.test)]
+    assert (results[2], sum(results)) == (counts[2], sum(counts))
     assert splits.classes == COCO_NAMES
     assert splits.train.joints.sigmas == COCO_SIGMAS  # type: ignore[attr-defined]
     assert sum("9007880" in note for note in splits.notes) == outside

@@ -479,9 +479,9 @@ def test_masks_come_back_as_stored(tmp_path: Path) -> None:
         "palette": mask(tmp_path / "palette.png", values, [9, 9, 9] * 256),
         "16 bits": mask(tmp_path / "deep.png", values.astype(np.uint16)),
     }.items():
-        found = read_mask(path, *everything())
-        assert found.dtype == np.uint8, name
-        assert (found == values).all(), name
+        results = read_mask(path, *everything())
+        assert results.dtype == np.uint8, name
+        assert (results == values).all(), name
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
@@ -502,8 +502,8 @@ def test_labels_become_classes(tmp_path: Path) -> None:
     layout = read_cityscapes(tmp_path)
     values: Values = np.arange(34, dtype=np.uint8)[None].repeat(2, 0)
     for kind in (np.uint8, np.uint16):
-        found = read_mask(mask(tmp_path / "mask.png", values.astype(kind)), layout.lookup, layout.known)
-        assert found[1].tolist() == TRAIN_IDS
+        results = read_mask(mask(tmp_path / "mask.png", values.astype(kind)), layout.lookup, layout.known)
+        assert results[1].tolist() == TRAIN_IDS
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
@@ -537,7 +537,7 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     assert f"mask {path} is a JPEG file" in refusal(read_mask, path, *everything())
 
 
-def test_a_truncated_mask_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_truncated_mask_is_reported_in_one_line(tmp_path: Path) -> None:
     path = mask(tmp_path / "mask.png", np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8))
     whole = path.read_bytes()
     for length in (*range(0, len(whole) - 16, 97), 25, 26, 33):
@@ -553,7 +553,7 @@ def test_a_truncated_mask_is_told_in_one_line(tmp_path: Path) -> None:
 # Scenes --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_scene_is_a_image_and_its_classes(tmp_path: Path) -> None:
+def test_a_scene_is_an_image_and_its_classes(tmp_path: Path) -> None:
     scene = Scene(image(tmp_path / "a.png"), mask(tmp_path / "m.png", numbers(5)))
     pil_image, classes = read_scene(scene, *everything())
     assert (pil_image.mode, pil_image.size, classes.shape) == ("RGB", (WIDTH, HEIGHT), (HEIGHT, WIDTH))
@@ -597,7 +597,7 @@ def test_a_turned_image_fits_its_mask(tmp_path: Path, orientation: int) -> None:
     assert "3 x 3" in refusal(read_scene, Scene(path, wrong), *everything())
 
 
-def test_a_broken_image_is_told(tmp_path: Path) -> None:
+def test_a_broken_image_is_reported(tmp_path: Path) -> None:
     scene = Scene(image(tmp_path / "a.jpg"), mask(tmp_path / "a.png"))
     scene.image.write_bytes(scene.image.read_bytes()[:200])
     assert str(scene.image) in refusal(read_scene, scene, *everything())

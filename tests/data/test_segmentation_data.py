@@ -105,9 +105,9 @@ def test_batches_of_training(tmp_path: Path, keep_gb: float) -> None:
 def test_batches_of_an_evaluation_have_masks_of_their_files(tmp_path: Path) -> None:
     given = settings(street(tmp_path, {"train": 4, "val": 1, "test": 3}), shorter=24)
     splits = load_splits(given)
-    found = list(Batches(splits, given, ALL, seed=0).evaluation(splits.test))
-    assert [tuple(images.shape) for images, _ in found] == [(1, 3, 24, 32)] * 3
-    for number, (_, masks) in enumerate(found):
+    results = list(Batches(splits, given, ALL, seed=0).evaluation(splits.test))
+    assert [tuple(images.shape) for images, _ in results] == [(1, 3, 24, 32)] * 3
+    for number, (_, masks) in enumerate(results):
         assert torch.equal(masks[0], torch.from_numpy(scene(4 + 1 + number + 1)[1]).long())
 
 
@@ -117,10 +117,10 @@ def test_image_and_mask_stay_in_register(seed: int) -> None:
     image, mask = scene(seed)
     prepare = Preprocessing(3, (32, 40), (0.0,) * 3, (1.0,) * 3, "shorter", shorter=48)
     torch.manual_seed(seed)
-    vary = replace(ALL, photometric=False)
+    augment = replace(ALL, photometric=False)
     got, labels = random_crop(
         tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1)), tv_tensors.Mask(torch.from_numpy(mask)),
-        prepare, vary,
+        prepare, augment,
     )  # fmt: skip
     nearest = (got.permute(1, 2, 0)[:, :, None].int() - torch.from_numpy(COLORS).int()).abs().sum(-1).argmin(-1)
     assert set(labels.unique().tolist()) <= set(np.unique(mask).tolist())
@@ -165,9 +165,9 @@ def test_crops_of_one_class_are_drawn_again() -> None:
 
     def share(limit: float) -> float:
         torch.manual_seed(0)
-        vary = AugmentSettings(class_share=limit)
-        found = [random_crop(image, tv_tensors.Mask(mask), prepare, vary)[1] for _ in range(200)]
-        return sum(largest_share(m) <= 0.75 for m in found) / len(found)
+        augment = AugmentSettings(class_share=limit)
+        results = [random_crop(image, tv_tensors.Mask(mask), prepare, augment)[1] for _ in range(200)]
+        return sum(largest_share(m) <= 0.75 for m in results) / len(results)
 
     assert 0 < share(1.0) < 0.2
     assert share(0.75) > 4 * share(1.0)
@@ -187,13 +187,13 @@ def test_distortion_keeps_colours_in_their_places() -> None:
     """A pure red stays redder than green and blue, whatever happens; and nothing happens to one image in sixteen."""
     red = torch.tensor([200, 60, 60], dtype=torch.uint8).view(3, 1, 1).expand(3, 2, 2).clone()
     torch.manual_seed(0)
-    found = torch.stack([photometric_distortion(red)[:, 0, 0] for _ in range(500)]).int()
-    assert (found[:, 0] >= found[:, 1:].amax(1)).all()
-    same = float((found == red[:, 0, 0].int()).all(1).float().mean())
+    results = torch.stack([photometric_distortion(red)[:, 0, 0] for _ in range(500)]).int()
+    assert (results[:, 0] >= results[:, 1:].amax(1)).all()
+    same = float((results == red[:, 0, 0].int()).all(1).float().mean())
     assert 0.5**4 / 2 < same < 0.5**4 * 2
     # Offsets by up to 32, then factors of 0.5 to 1.5: red is within (200 - 32) * 0.5 to 255.
-    assert found[:, 0].min() >= 70
-    assert found[:, 0].min() < 120
+    assert results[:, 0].min() >= 70
+    assert results[:, 0].min() < 120
     assert (red[:, 0, 0] == torch.tensor([200, 60, 60])).all()  # not in place
 
 
@@ -201,10 +201,10 @@ def test_distortion_of_grey_by_hand() -> None:
     """Saturation and hue do nothing to grey: it is offset by up to 32, and multiplied by 0.5 to 1.5."""
     grey = torch.full((3, 1, 1), 100, dtype=torch.uint8)
     torch.manual_seed(0)
-    found = torch.stack([photometric_distortion(grey)[:, 0, 0] for _ in range(2000)]).int()
-    assert (found.amax(1) - found.amin(1) <= 1).all()
-    assert 32 <= int(found.min()) < 50  # (100 - 32) * 0.5 = 34
-    assert 180 < int(found.max()) <= 199  # (100 + 32) * 1.5 = 198
+    results = torch.stack([photometric_distortion(grey)[:, 0, 0] for _ in range(2000)]).int()
+    assert (results.amax(1) - results.amin(1) <= 1).all()
+    assert 32 <= int(results.min()) < 50  # (100 - 32) * 0.5 = 34
+    assert 180 < int(results.max()) <= 199  # (100 + 32) * 1.5 = 198
 
 
 @pytest.mark.parametrize("keep_gb", [0.0, 1.0])

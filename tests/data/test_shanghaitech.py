@@ -49,9 +49,9 @@ def refused(root: Path, **more: object) -> str:
 @pytest.mark.parametrize("points", [[[3.5, 7.0], [0.25, 60.0]], [[1, 2]], []])
 def test_points_are_read_as_written(points: list[list[float]], tmp_path: Path) -> None:
     write_mat(tmp_path / "GT_IMG_1.mat", points)
-    found = read_points(tmp_path / "GT_IMG_1.mat")
-    assert found.shape == (len(points), 2)
-    assert found.tolist() == points
+    results = read_points(tmp_path / "GT_IMG_1.mat")
+    assert results.shape == (len(points), 2)
+    assert results.tolist() == points
 
 
 @pytest.mark.parametrize("truth", ["ground-truth", "ground_truth"])
@@ -107,10 +107,10 @@ def test_damaged_files_are_named_and_left_out_or_refused(tmp_path: Path) -> None
     write_mat(truth / "GT_IMG_4.mat", [[np.nan, 2]])
     write_mat(truth / "GT_IMG_5.mat", [[500.0, 2], [3, 4]])
     (images / "IMG_6.jpg").write_bytes(b"no image")
-    found = load_splits(settings(tmp_path))
-    assert len(found.train) + len(found.validation) == 3
-    told = [note for note in found.notes if note.startswith("left out")]
-    assert len(told) == 6
+    results = load_splits(settings(tmp_path))
+    assert len(results.train) + len(results.validation) == 3
+    message = [note for note in results.notes if note.startswith("left out")]
+    assert len(message) == 6
     for name, why in (
         ("GT_IMG_2.mat", "holds no points"),
         ("GT_IMG_3.mat", "image_info"),
@@ -118,11 +118,11 @@ def test_damaged_files_are_named_and_left_out_or_refused(tmp_path: Path) -> None
         ("GT_IMG_5.mat", "1 of 2 points outside of IMG_5.jpg"),
         ("IMG_6.jpg", "not a readable image"),
     ):
-        assert any(name in note and why in note for note in told)
+        assert any(name in note and why in note for note in message)
     assert "6 such in all" in refused(tmp_path, broken="refuse")
 
 
-def test_version_73_is_told(tmp_path: Path) -> None:
+def test_version_73_is_reported(tmp_path: Path) -> None:
     """A file whose head says so; the rest is HDF5."""
     path = tmp_path / "GT_IMG_1.mat"
     path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"\x89HDF" + bytes(600))
@@ -176,17 +176,17 @@ def test_points_move_with_their_pixels() -> None:
     seen = flipped = 0
     for seed in range(60):
         torch.manual_seed(seed)
-        crop, found = random_crop(image, points, PLAIN, AugmentSettings(resize=(1.0, 2.0), flip=True))
+        crop, results = random_crop(image, points, PLAIN, AugmentSettings(resize=(1.0, 2.0), flip=True))
         assert crop.shape == (3, 32, 40)
         red = crop[0].double()
-        if len(found) and red[1:-1, 1:-1].sum() == red.sum() > 0:
+        if len(results) and red[1:-1, 1:-1].sum() == red.sum() > 0:
             rows, columns = np.mgrid[:32, :40] + 0.5
             weights = red.numpy() / red.sum().item()
-            assert found[0, :2] == pytest.approx([(columns * weights).sum(), (rows * weights).sum()], abs=0.15)
-            assert 3.9 < found[0, 2] < 8.2
+            assert results[0, :2] == pytest.approx([(columns * weights).sum(), (rows * weights).sum()], abs=0.15)
+            assert 3.9 < results[0, 2] < 8.2
             seen += 1
-            flipped += found[0, 0] < 20
-        if not len(found):
+            flipped += results[0, 0] < 20
+        if not len(results):
             assert red.sum() < 255 * 16 * 4 * 0.8  # its centre is not in it
     assert seen > 10
     assert 0 < flipped < seen
@@ -195,9 +195,9 @@ def test_points_move_with_their_pixels() -> None:
 def test_a_crop_of_all_keeps_every_point() -> None:
     image, points = torch.zeros(3, 32, 40, dtype=torch.uint8), np.array([[0, 0, 4, 4], [40, 32, 4, 4], [7, 9, 4, 4]])
     torch.manual_seed(0)
-    crop, found = random_crop(image, points.astype(float), PLAIN, AugmentSettings())
+    crop, results = random_crop(image, points.astype(float), PLAIN, AugmentSettings())
     assert crop.shape == image.shape
-    assert found.tolist() == points.tolist()
+    assert results.tolist() == points.tolist()
 
 
 def test_small_images_are_filled_up_without_points(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_cells_are_read() -> None:
     assert {one.size for one in splits.test.samples} == {(300, 300)}
 
 
-def test_a_image_may_be_stored_on_its_side(tmp_path: Path) -> None:
+def test_an_image_may_be_stored_on_its_side(tmp_path: Path) -> None:
     """Points are those of the image as it is stored, as MATLAB reads it."""
     crowds(tmp_path, {"train": 4, "test": 1})
     path = tmp_path / "test_data" / "images" / "IMG_1.jpg"

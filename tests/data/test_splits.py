@@ -54,7 +54,7 @@ def test_a_limit_leaves_some_training_samples_and_the_other_splits() -> None:
     assert load_splits(DataSettings(limit=5000)).train.digest() == whole.train.digest()
 
 
-def test_an_impossible_limit_is_told() -> None:
+def test_an_impossible_limit_is_reported() -> None:
     with pytest.raises(UserError) as error:
         load_splits(DataSettings(limit=0))
     one_line(error, "data.limit", "1")
