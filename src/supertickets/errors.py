@@ -41,3 +41,35 @@ def import_by_name(name: str, what: str) -> Any:
         raise UserError(
             f"{what} {name} cannot be imported ({error}); add its folder to PYTHONPATH, or check the name"
         ) from None
+
+
+# Libraries that only some uses need -> the extra of this package that installs them.
+EXTRAS = {
+    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "export"),
+    "matplotlib": "report",
+    "faster_coco_eval": "coco",
+    "timm": "timm",
+    "ray": "cluster",
+    "submitit": "slurm",
+}
+
+
+def missing_library(error: ModuleNotFoundError) -> UserError | None:
+    """Return what to tell of a library that is not installed; None if no extra of this package installs it."""
+    name = (error.name or "").partition(".")[0]
+    if name not in EXTRAS:
+        return None
+    return UserError(f"library {name} is not installed. Install it with: pip install 'supertickets[{EXTRAS[name]}]'")
+
+
+def require_libraries(*names: str) -> None:
+    """Check that optional libraries are installed.
+
+    Raises:
+        UserError: One is not; the message has the command that installs it.
+    """
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            raise missing_library(error) or error from None

@@ -105,4 +105,4 @@ def load_ticket(path: str | Path, options: argparse.Namespace) -> Ticket:
     """
     from ..ticket import load
 
-    return load(path)
+    return load(path, tuple(options.trust))

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import UserError
+from ..errors import UserError, missing_library
 from . import analysis, sweeps, tickets, training
 from .output import DONE, STOPPED, USER, is_main
 from .parser import parse_words
@@ -31,9 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             options.command.run(options)
-    except UserError as error:
+    except (UserError, ModuleNotFoundError) as error:
+        problem = missing_library(error) if isinstance(error, ModuleNotFoundError) else error
+        if problem is None:
+            raise
         if os.environ.get("LOCAL_RANK", "0") == "0":  # once per machine: another one's data may be the cause
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {problem}", file=sys.stderr)
         return USER
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError
+from ..errors import UserError, missing_library
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,7 +92,6 @@ def print_trained(work: Callable[[], Any], out: Path, as_json: bool) -> None:
         as_json: Whether to print JSON.
     """
     from ..training import Interrupted
-    from ..visualization.run_overview import draw_run_overview
     from .tables import cost_lines
 
     try:
@@ -102,17 +101,27 @@ def print_trained(work: Callable[[], Any], out: Path, as_json: bool) -> None:
         raise SystemExit(STOPPED) from None
     if not is_main():
         return
-    figure = draw_run_overview(out, ticket)
+    figure = _draw_overview(out, ticket)
     if as_json:
-        result = json.loads((out / "result.json").read_text())
-        print_json({"ticket": str(out / "ticket"), "figure": str(figure), **result})
+        paths = {"ticket": str(out / "ticket")} | ({} if figure is None else {"figure": str(figure)})
+        print_json(paths | json.loads((out / "result.json").read_text()))
         return
-    print(f"\nticket   {out / 'ticket'}\nfigure   {figure}")
+    print(f"\nticket   {out / 'ticket'}" + ("" if figure is None else f"\nfigure   {figure}"))
     print("test     " + ", ".join(f"{name} {value:.4g}" for name, value in ticket.about["test"].items()))
     for line in cost_lines(ticket.cost):
         print(line)
     for row in ticket.about.get("connection_search", {}).get("candidates", ()):
         print(f"scheme   {row['scheme']}  reward {row['reward']:.4f}, quality {row['quality']:.2%}")
+
+
+def _draw_overview(out: Path, ticket: Any) -> Path | None:
+    """Draw the figure of a run; without the library that draws, say so and leave it out."""
+    try:
+        from ..visualization.run_overview import draw_run_overview
+    except ModuleNotFoundError as error:
+        print(f"no figure: {missing_library(error) or error}", file=sys.stderr)
+        return None
+    return draw_run_overview(out, ticket)
 
 
 def print_images(

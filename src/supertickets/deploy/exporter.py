@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..errors import UserError
+from ..errors import UserError, require_libraries
 from ..models import HRNetSpec, ResNetSpec, Spec
 from ..ticket import Ticket
 from .compaction import compact
@@ -100,6 +100,7 @@ def write_plain_onnx(module: torch.nn.Module, images: torch.Tensor, path: Path) 
 
 def onnx_runner(path: Path, threads: int = 0) -> Callable[[npt.NDArray[np.float32]], Any]:
     """Return a function that runs an ONNX file on the CPU."""
+    require_libraries("onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -170,6 +171,7 @@ def _write_onnx(
 def _onnx_program(
     program: torch.export.ExportedProgram, images: torch.Tensor, free: Mapping[int, torch.export.Dim] | None = None
 ) -> torch.onnx.ONNXProgram:
+    require_libraries("onnx", "onnxscript")
     made = torch.onnx.export(
         program,
         (images,),
