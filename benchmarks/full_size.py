@@ -30,7 +30,7 @@ from supertickets.cost.latency import device_name
 from supertickets.data import published_samples, published_shape
 from supertickets.models.factory import create_spec
 from supertickets.runs.finalize import versions
-from supertickets.training.runtime import start
+from supertickets.training.runtime import open_runtime
 from train_step import Call, inputs, two_in_one
 
 _RECIPES = ("imagenet", "cityscapes", "ade20k", "coco")
@@ -70,30 +70,30 @@ def measured(name: str, way: str, options: argparse.Namespace) -> dict[str, Any]
     """Take two steps of a recipe, the second of which is timed."""
     recipe = load_recipe(name, ["--search.warmup_epochs", "0"])
     spec = create_spec(recipe.supernet.name, transformer=way == "on", **published_shape(recipe.data))
-    runtime = start(options.device, options.threads, deterministic=False)
-    if way == "released":
-        step = released_step(options.released, spec, inputs(spec, options.batch, runtime), runtime.device)
-    else:
-        step = two_in_one(spec, spec, options.batch, runtime, recipe)
-    before = _peak(runtime.device)
-    for _ in range(2):
-        begin = time.perf_counter()
-        step()
-        peak = _peak(runtime.device)  # waits for a GPU
-        seconds = time.perf_counter() - begin
-    tensors = _peak_of_tensors(step)
-    samples = published_samples(name, recipe.data)
-    described = Description(spec, {}, count(spec), recipe.epochs, samples)
-    return {
-        "input": list(spec.input_shape),
-        "macs": described.cost.macs,
-        "seconds": seconds,
-        "peak_gb": peak / 1e9,
-        "peak_of_a_steps_tensors_gb": tensors / 1e9,
-        "peak_gb_before_the_steps": before / 1e9,
-        "accumulate_for_the_recipes_batch": -(-recipe.data.batch // options.batch),
-        "gpu_hours_at_the_assumed_rate": described.gpu_hours,
-    }
+    with open_runtime(options.device, options.threads, deterministic=False) as runtime:
+        if way == "released":
+            step = released_step(options.released, spec, inputs(spec, options.batch, runtime), runtime.device)
+        else:
+            step = two_in_one(spec, spec, options.batch, runtime, recipe)
+        before = _peak(runtime.device)
+        for _ in range(2):
+            begin = time.perf_counter()
+            step()
+            peak = _peak(runtime.device)  # waits for a GPU
+            seconds = time.perf_counter() - begin
+        tensors = _peak_of_tensors(step)
+        samples = published_samples(name, recipe.data)
+        described = Description(spec, {}, count(spec), recipe.epochs, samples)
+        return {
+            "input": list(spec.input_shape),
+            "macs": described.cost.macs,
+            "seconds": seconds,
+            "peak_gb": peak / 1e9,
+            "peak_of_a_steps_tensors_gb": tensors / 1e9,
+            "peak_gb_before_the_steps": before / 1e9,
+            "accumulate_for_the_recipes_batch": -(-recipe.data.batch // options.batch),
+            "gpu_hours_at_the_assumed_rate": described.gpu_hours,
+        }
 
 
 def _peak_of_tensors(step: Call) -> int:

@@ -22,7 +22,8 @@ from supertickets.data import Batches, load_splits
 from supertickets.runs.auto_settings import resolve_auto_settings
 from supertickets.runs.finalize import versions
 from supertickets.runs.model_init import make_task, supernet_for
-from supertickets.training.runtime import start
+from supertickets.training import Reporter, RunDir, Session
+from supertickets.training.runtime import open_runtime
 from supertickets.training.state import initial_state
 from supertickets.training.step import Stepper
 
@@ -46,45 +47,46 @@ def main() -> None:
 def measure(options: argparse.Namespace, settings: list[str]) -> None:
     """Time loader and step, and add both to the file."""
     recipe = st.load_recipe(options.recipe, settings)
-    runtime = start(recipe.device, recipe.threads, recipe.deterministic)
-    splits = load_splits(recipe.data)
-    recipe, _ = resolve_auto_settings(recipe, len(splits.train), splits.preprocessing.size[0])
-    batches = Batches(splits, recipe.data, recipe.augment, recipe.seed)
-    spec = supernet_for(recipe, splits)
-    state = initial_state(spec, recipe, runtime.device)
-    step = Stepper(recipe, state, spec, make_task(recipe, splits), runtime, batches.steps_per_epoch)
-    state.module.train()
+    with open_runtime(recipe.device, recipe.threads, recipe.deterministic) as runtime:
+        splits = load_splits(recipe.data)
+        recipe, _ = resolve_auto_settings(recipe, len(splits.train), splits.preprocessing.size[0])
+        batches = Batches(splits, recipe.data, recipe.augment, recipe.seed)
+        spec = supernet_for(recipe, splits)
+        state = initial_state(spec, recipe, runtime.device)
+        run, reporter = RunDir(Path("."), writes=False), Reporter(recipe.epochs, batches.steps_per_epoch, quiet=True)
+        step = Stepper(Session(recipe, spec, batches, make_task(recipe, splits), runtime, run, reporter), state)
+        state.module.train()
 
-    loaded = batches.train(0)
-    batch = next(loaded)  # workers are up
-    begin = time.perf_counter()
-    seen = sum(len(inputs) for inputs, _ in loaded)
-    loader = seen / (time.perf_counter() - begin)
-
-    times: list[float] = []
-    while len(times) < 3 + _STEPS and sum(times) < _SECONDS:
+        loaded = batches.train(0)
+        batch = next(loaded)  # workers are up
         begin = time.perf_counter()
-        step(batch, 0, 1)
-        if runtime.device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - begin)
-    stepped = len(batch[0]) / statistics.median(times[3:] or times[-1:])
+        seen = sum(len(inputs) for inputs, _ in loaded)
+        loader = seen / (time.perf_counter() - begin)
 
-    result = json.loads(options.to.read_text()) if options.to.exists() else {}
-    result[options.recipe] = {
-        "command": command(),
-        "device": torch.cuda.get_device_name() if runtime.device.type == "cuda" else device_name(),
-        "threads": torch.get_num_threads(),
-        "workers": recipe.data.workers,
-        "batch": recipe.data.batch,
-        "generated": options.generated,
-        "versions": versions(),
-        "loader_images_per_s": loader,
-        "step_images_per_s": stepped,
-        "loader / step": loader / stepped,
-    }
-    options.to.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result[options.recipe], indent=1))
+        times: list[float] = []
+        while len(times) < 3 + _STEPS and sum(times) < _SECONDS:
+            begin = time.perf_counter()
+            step(batch, 0, 1)
+            if runtime.device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - begin)
+        stepped = len(batch[0]) / statistics.median(times[3:] or times[-1:])
+
+        result = json.loads(options.to.read_text()) if options.to.exists() else {}
+        result[options.recipe] = {
+            "command": command(),
+            "device": torch.cuda.get_device_name() if runtime.device.type == "cuda" else device_name(),
+            "threads": torch.get_num_threads(),
+            "workers": recipe.data.workers,
+            "batch": recipe.data.batch,
+            "generated": options.generated,
+            "versions": versions(),
+            "loader_images_per_s": loader,
+            "step_images_per_s": stepped,
+            "loader / step": loader / stepped,
+        }
+        options.to.write_text(json.dumps(result, indent=1) + "\n")
+        print(json.dumps(result[options.recipe], indent=1))
 
 
 if __name__ == "__main__":

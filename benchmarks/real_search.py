@@ -23,7 +23,7 @@ from supertickets.data import load_splits
 from supertickets.deploy import measure_latency_table
 from supertickets.models import Spec
 from supertickets.runs.api import load_or_run, search
-from supertickets.runs.baseline_search import baseline_search
+from supertickets.runs.baseline_search import BaselineSettings, baseline_search
 from supertickets.runs.derive import NO_SEARCH_NO_PRUNING
 from supertickets.runs.finalize import versions
 from supertickets.runs.model_init import space_for
@@ -107,7 +107,8 @@ def searched(out: Path, words: list[str], plain: list[str]) -> tuple[st.Ticket, 
 
 def random(out: Path, words: list[str], networks: int) -> tuple[st.Ticket, dict[str, Any]]:
     """Train some random networks and return the best at the target; the first of them is a random network."""
-    ticket = baseline_search(st.load_recipe(str(RECIPE), [*NO_SEARCH_NO_PRUNING, *words]), out, "random", networks)
+    recipe = st.load_recipe(str(RECIPE), [*NO_SEARCH_NO_PRUNING, *words])
+    ticket = baseline_search(recipe, out, BaselineSettings("random", networks))
     with (out / "networks.csv").open() as file:
         rows = [{key: float(value) for key, value in row.items() if key != "network"} for row in csv.DictReader(file)]
     return ticket, {"networks": rows, "samples": sum(row["samples"] for row in rows)}

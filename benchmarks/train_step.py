@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from torch.nn import functional as F
@@ -26,7 +27,8 @@ from supertickets.models import HRNetSpec
 from supertickets.models.factory import create_spec
 from supertickets.pruning import SparseState, magnitude_mask
 from supertickets.tasks import Classification, Pose, Segmentation
-from supertickets.training.runtime import Runtime, start
+from supertickets.training import Reporter, RunDir, Session
+from supertickets.training.runtime import Runtime, open_runtime
 from supertickets.training.state import initial_state
 from supertickets.training.step import Stepper
 
@@ -42,32 +44,32 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=["own", "loader", "released"])
     parser.add_argument("--to", type=Path, required=True)
     options = parser.parse_args()
-    runtime = start(options.device, options.threads, deterministic=False)
-    result = json.loads(options.to.read_text()) if options.to.exists() else {}
-    gpu = runtime.device.type == "cuda"
-    result |= {
-        "device": torch.cuda.get_device_name() if gpu else device_name(),
-        "threads": options.threads,
-        "torch": torch.__version__,
-        "repeats": options.repeats,
-    }
-    if "own" in options.parts:
-        result["own"] = {
-            "hrnet_tiny, 32x32, batch 64": own(
-                create_spec("hrnet_tiny", image_size=(32, 32), in_channels=3), 64, runtime, options.repeats
-            ),
-            "hrnet_imagenet, 224x224, batch 8": own(
-                create_spec("hrnet_imagenet"), 8, runtime, max(5, options.repeats // 2)
-            ),
+    with open_runtime(options.device, options.threads, deterministic=False) as runtime:
+        result = json.loads(options.to.read_text()) if options.to.exists() else {}
+        gpu = runtime.device.type == "cuda"
+        result |= {
+            "device": torch.cuda.get_device_name() if gpu else device_name(),
+            "threads": options.threads,
+            "torch": torch.__version__,
+            "repeats": options.repeats,
         }
-    if "loader" in options.parts:
-        result["loader"] = loader()
-    if "released" in options.parts and options.released is not None:
-        result["released"] = {
-            name: beside_released(name, options.released, runtime, options.repeats) for name in ("imagenet", "coco")
-        }
-    options.to.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+        if "own" in options.parts:
+            result["own"] = {
+                "hrnet_tiny, 32x32, batch 64": own(
+                    create_spec("hrnet_tiny", image_size=(32, 32), in_channels=3), 64, runtime, options.repeats
+                ),
+                "hrnet_imagenet, 224x224, batch 8": own(
+                    create_spec("hrnet_imagenet"), 8, runtime, max(5, options.repeats // 2)
+                ),
+            }
+        if "loader" in options.parts:
+            result["loader"] = loader()
+        if "released" in options.parts and options.released is not None:
+            result["released"] = {
+                name: beside_released(name, options.released, runtime, options.repeats) for name in ("imagenet", "coco")
+            }
+        options.to.write_text(json.dumps(result, indent=1) + "\n")
+        print(json.dumps(result, indent=1))
 
 
 def recipe_for(name: str = "imagenet", **changes: object) -> Recipe:
@@ -88,7 +90,16 @@ def two_in_one(spec: HRNetSpec, supernet: HRNetSpec, batch: int, runtime: Runtim
         "segmentation": Segmentation(classes),
         "keypoints": Pose(classes),
     }
-    stepper = Stepper(recipe, state, supernet, tasks[spec.head], runtime, 1000)
+    session = Session(
+        recipe,
+        supernet,
+        SimpleNamespace(steps_per_epoch=1000),  # type: ignore[arg-type]
+        tasks[spec.head],
+        runtime,
+        RunDir(Path("."), writes=False),
+        Reporter(recipe.epochs, 1000, quiet=True),
+    )
+    stepper = Stepper(session, state)
     images, labels = inputs(spec, batch, runtime)
     state.module.train()
     return lambda: stepper((images, labels), 0, 1)

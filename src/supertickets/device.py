@@ -1,16 +1,22 @@
-"""Devices by name, CPU threads, and memory that is kept."""
+"""Devices, threads, memory and random numbers of the process; whatever is set for a run is put back behind it."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
+import random
 from collections.abc import Iterator
+from contextvars import ContextVar
 
+import numpy
 import torch
 
 from .errors import UserError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+_GLIBC_THRESHOLD = 128 * 1024  # bytes; where both thresholds start
+_keeps_memory = ContextVar("keeps_memory", default=False)  # so that an inner block does not end an outer one's
 
 
 def find_device(name: str) -> torch.device:
@@ -51,13 +57,66 @@ def on_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def keep_freed_memory() -> None:
-    """Let glibc keep freed maps for the rest of the process, instead of giving them back after every operation.
+@contextlib.contextmanager
+def keep_freed_memory() -> Iterator[None]:
+    """Let glibc keep freed maps for a while, instead of giving them back after every operation.
 
     A training step on a CPU otherwise spends some 15% of its time in page faults (measured: hrnet_tiny, batch 64). Of
     networks that are timed side by side, one pays for them and its neighbour does not, by what else lies in memory.
+    Afterwards the thresholds are those that glibc starts with, and free memory goes back to the system.
     """
+    if _keeps_memory.get():
+        yield
+        return
+    token = _keeps_memory.set(True)
+    _set_thresholds(1 << 30, 2**31 - 1)
+    try:
+        yield
+    finally:
+        _keeps_memory.reset(token)
+        _set_thresholds(_GLIBC_THRESHOLD, _GLIBC_THRESHOLD)
+
+
+def _set_thresholds(mmap: int, trim: int) -> None:
     with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc
         libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(_M_MMAP_THRESHOLD, mmap)
+        libc.mallopt(_M_TRIM_THRESHOLD, trim)
+        libc.malloc_trim(0)
+
+
+@contextlib.contextmanager
+def preserve_random_state(device: torch.device) -> Iterator[None]:
+    """Put the random numbers of Python, NumPy and PyTorch back to where they were.
+
+    Args:
+        device: Device that is used meanwhile; GPUs that nobody uses are left alone.
+    """
+    python, array = random.getstate(), numpy.random.get_state()
+    uses_gpus = device.type == "cuda" or torch.cuda.is_initialized()
+    devices = range(torch.cuda.device_count() if uses_gpus else 0)
+    with torch.random.fork_rng(devices=list(devices)):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            numpy.random.set_state(array)
+
+
+@contextlib.contextmanager
+def use_deterministic_algorithms(enabled: bool) -> Iterator[None]:
+    """Let PyTorch use deterministic algorithms alone for a while; without ``enabled`` nothing changes."""
+    if not enabled:
+        yield
+        return
+    name = "CUBLAS_WORKSPACE_CONFIG"  # read by cuBLAS when a process first uses it
+    workspace, before = os.environ.get(name), torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    os.environ.setdefault(name, ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warns)
+        if workspace is None:
+            del os.environ[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,14 +14,16 @@ from PIL import Image
 import supertickets as st
 from cli_outcome import Cli, onnx_file
 from simulate_powercut import cut_at_step
+from supertickets.algorithms.policy_search import PolicySearch, SampledEval
 from supertickets.cost import count
 from supertickets.cost.latency_table import LatencyTable
 from supertickets.cost.operations import list_operations, network_size
 from supertickets.models import MobileSpec, create_mobile
+from supertickets.models.factory import spec_from_json
 from supertickets.nas import Space
 from supertickets.runs.api import search
 from supertickets.runs.derive import NO_SEARCH_NO_PRUNING
-from supertickets.training import load_checkpoint, read_events, restore_state
+from supertickets.training import RunDir, load_checkpoint, read_events
 
 pytestmark = pytest.mark.long
 
@@ -275,10 +278,16 @@ def test_broken_images_are_no_hindrance(tmp_path: Path) -> None:
 
 
 def test_a_policy_survives_a_checkpoint(run: Path) -> None:
-    """Whatever `tensors` and `meta` give, `restore_state` takes."""
-    state = load_checkpoint(run / "checkpoint.safetensors", recipe(), torch.device("cpu"))
-    again = restore_state(recipe(), torch.device("cpu"), json.loads(json.dumps(state.meta())), state.tensors())
-    assert state.policy is not None
-    assert again.policy is not None
-    assert torch.equal(state.policy.logits, again.policy.logits)
-    assert state.deployable().spec == again.deployable().spec == st.load(run).spec
+    """Whatever `tensors` and `to_json` give, `restore` takes."""
+    first, again = PolicySearch(), PolicySearch()
+    space = spec_from_json(json.loads((run / "run.json").read_text())["supernet"])
+    session = SimpleNamespace(recipe=recipe(), supernet=space, run=RunDir(run))
+    for algorithm in (first, again):
+        algorithm.reopen(session)  # type: ignore[arg-type]
+    state = load_checkpoint(run / "checkpoint.safetensors", recipe(), torch.device("cpu"), first)
+    first.sampled.append(SampledEval(0.5, 1e5, 0.25, True))
+    again.restore(first.tensors(), json.loads(json.dumps(first.to_json())))
+    assert first.policy.updates > 0
+    assert torch.equal(first.policy.logits, again.policy.logits)
+    assert again.sampled == first.sampled
+    assert first.deployable(state).spec == again.deployable(state).spec == st.load(run).spec

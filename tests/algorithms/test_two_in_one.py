@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from supertickets.algorithms.ranking import maskable
 from supertickets.algorithms.two_in_one import (
+    TwoInOne,
     prune_weights,
     reactivate_weights,
     remove_units,
     search_warning,
     shrink,
-    two_in_one,
 )
 from supertickets.config.recipe import (
     DataSettings,
@@ -36,6 +36,7 @@ from supertickets.models.factory import create_spec
 from supertickets.pruning import magnitude_mask
 from supertickets.tasks import Classification
 from supertickets.training import (
+    Algorithm,
     Reporter,
     RunDir,
     Runtime,
@@ -119,11 +120,12 @@ class _Enough(Exception):
 def train_one_epoch(session: Session, state: TrainState) -> TrainState:
     """The steps of an epoch by the real loop, without what follows them."""
 
-    def stop(session: Session, state: TrainState, epoch: int) -> TrainState:
-        raise _Enough
+    class OneEpoch(Algorithm):
+        def on_epoch_end(self, session: Session, state: TrainState, epoch: int) -> TrainState:
+            raise _Enough
 
     with pytest.raises(_Enough):
-        fit(session, state, stop)
+        fit(session, state, OneEpoch())
     state.position = dataclasses.replace(state.position, epoch=state.position.epoch + 1, step=0, loss_sum=0.0)
     return state
 
@@ -514,7 +516,7 @@ def test_an_epoch_does_what_the_plan_says(tmp_path: Path) -> None:
     session = make_session(recipe, tmp_path, steps=1)
     state = initial_state(SPEC, recipe, CPU)
     for epoch in (1, 2, 3, 4):
-        state = two_in_one(session, state, epoch)
+        state = TwoInOne().on_epoch_end(session, state, epoch)
         assert state.sparse.sparsity == pytest.approx(0.5, abs=1e-3)
     order = [(e["epoch"], e["event"]) for e in read_events(session.run.events)]
     assert order == [

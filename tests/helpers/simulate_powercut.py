@@ -45,7 +45,7 @@ def cut_at_step(epoch: int, step: int) -> AbstractContextManager[None]:
 
 def cut_at_evaluation(epoch: int) -> AbstractContextManager[None]:
     """Cut a run off behind shrink, prune, evaluation and log of an epoch (from 1), before its checkpoint."""
-    return cut_by(Reporter, "epoch", lambda number, record: number == epoch)
+    return cut_by(Reporter, "epoch", lambda number, *figures: number == epoch)
 
 
 def cut_before_ticket() -> AbstractContextManager[None]:

@@ -242,13 +242,13 @@ def test_unfinished_runs_are_named(tmp_path: Path) -> None:
     root = write_points(tmp_path / "sweep", [("a", 0.5, 0, "done"), ("b", 0.8, 3, "open")])
     write_run(root / "done")
     (write_run(tmp_path / "run") / "result.json").unlink()
-    write_run(tmp_path / "trunk", "trunk")
-    study = collect([root, tmp_path / "run", tmp_path / "trunk"])
+    write_run(tmp_path / "prefix", "shared_prefix")
+    study = collect([root, tmp_path / "run", tmp_path / "prefix"])
     assert [run.method for run in study.runs] == ["a"]
     assert study.left_out == (
         f"{root}/open (b, 80%, seed 3) is not finished",
         f"{tmp_path}/run is not finished; go on with: supertickets resume {tmp_path}/run",
-        f"{tmp_path}/trunk is the trunk of a sweep, which has no ticket",
+        f"{tmp_path}/prefix is the shared prefix of a sweep, which has no ticket",
     )
 
 

@@ -35,9 +35,23 @@ def twins() -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     return mine, [nn.Parameter(p.detach().clone()) for p in mine]
 
 
-def run_alongside(a: Optimizer, b: Optimizer, mine: list[nn.Parameter], theirs: list[nn.Parameter]) -> None:
+def rmsprop(params: list[nn.Parameter], given: dict[str, Any], **settings: Any) -> RMSprop:
+    """Ours, with the arguments that PyTorch's takes."""
+    group = {"params": params, "weight_decay": given.get("weight_decay", 0.0)}
+    return RMSprop([group], OptimizerSettings(name="rmsprop", **{**given, **settings}))
+
+
+def run_alongside(
+    a: Optimizer,
+    b: Optimizer,
+    mine: list[nn.Parameter],
+    theirs: list[nn.Parameter],
+    rates: list[float] | None = None,
+) -> None:
     """Twenty steps with the same gradients, of very different sizes."""
     for step in range(20):
+        for optimizer in (a, b) if rates is not None else ():
+            set_step(optimizer, rates[step], None)
         for p, q in zip(mine, theirs, strict=True):
             p.grad = torch.randn_like(p) * 10.0 ** (step % 5 - 3)
             q.grad = p.grad.clone()
@@ -58,18 +72,35 @@ def test_rmsprop_equals_pytorchs(momentum: float, weight_decay: float) -> None:
         "momentum": momentum,
         "weight_decay": weight_decay,
     }
-    run_alongside(RMSprop(mine, **same), torch.optim.RMSprop(theirs, **same), mine, theirs)
+    run_alongside(rmsprop(mine, same), torch.optim.RMSprop(theirs, **same), mine, theirs)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 @pytest.mark.parametrize("lr_in_momentum", [True, False])
 def test_rmsprop_equals_tensorflows(momentum: float, weight_decay: float, lr_in_momentum: bool) -> None:
-    """As timm has it; where it keeps the rate in the momentum, a constant rate makes both the same."""
+    """As timm has it, under a rate that changes in every step."""
     mine, theirs = twins()
     same: dict[str, Any] = {"lr": 0.01, "alpha": 0.9, "eps": 1e-3, "momentum": momentum, "weight_decay": weight_decay}
-    ours = RMSprop(mine, **same, initial_accumulator=1.0, eps_inside_sqrt=True)
-    run_alongside(ours, RMSpropTF(theirs, **same, lr_in_momentum=lr_in_momentum), mine, theirs)
+    ours = rmsprop(mine, same, initial_accumulator=1.0, eps_inside_sqrt=True, lr_in_momentum=lr_in_momentum)
+    rates = [0.01 * (step % 7 + 1) for step in range(20)]
+    run_alongside(ours, RMSpropTF(theirs, **same, lr_in_momentum=lr_in_momentum), mine, theirs, rates)
+
+
+def test_rates_in_the_momentum_stay_those_of_their_steps() -> None:
+    """By hand: g = 1, v = 1 throughout, momentum 0.5; rates 0.2 and 0.1 move w by 0.2 and by 0.5 * 0.2 + 0.1.
+
+    Without, the second step is 0.1 * (0.5 + 1).
+    """
+    for lr_in_momentum, expected in ((True, 1 - 0.2 - 0.2), (False, 1 - 0.2 - 0.15)):
+        weight = nn.Parameter(torch.ones(1, dtype=torch.float64))
+        given = {"lr": 0.2, "alpha": 0.9, "eps": 1e-15, "momentum": 0.5}
+        optimizer = rmsprop([weight], given, initial_accumulator=1.0, lr_in_momentum=lr_in_momentum)
+        for rate in (0.2, 0.1):
+            set_step(optimizer, rate, None)
+            weight.grad = torch.ones_like(weight)
+            optimizer.step()
+        assert weight.item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_rmsprop_variants_differ() -> None:
@@ -82,7 +113,8 @@ def test_rmsprop_variants_differ() -> None:
     }
     for (accumulator, inside), value in expected.items():
         weight = nn.Parameter(torch.ones(1, dtype=torch.float64))
-        optimizer = RMSprop([weight], 0.1, eps=0.5, initial_accumulator=accumulator, eps_inside_sqrt=inside)
+        given = {"lr": 0.1, "alpha": 0.9, "eps": 0.5, "momentum": 0.0}
+        optimizer = rmsprop([weight], given, initial_accumulator=accumulator, eps_inside_sqrt=inside)
         optimizer.step()  # without a gradient nothing happens
         assert weight.item() == 1.0
         weight.grad = torch.full_like(weight, 2.0)
@@ -127,13 +159,19 @@ def test_settings_reach_the_optimizer() -> None:
         assert type(adam) is kind
         assert (adam.param_groups[0]["betas"], adam.param_groups[0]["eps"]) == ((0.5, 0.6), 0.1)
     tensorflow = OptimizerSettings(
-        name="rmsprop", alpha=0.8, eps=0.2, momentum=0.3, initial_accumulator=1.0, eps_inside_sqrt=True
+        name="rmsprop",
+        alpha=0.8,
+        eps=0.2,
+        momentum=0.3,
+        initial_accumulator=1.0,
+        eps_inside_sqrt=True,
+        lr_in_momentum=True,
     )
     rms = make_optimizer(net, tensorflow)
     assert isinstance(rms, RMSprop)
     group = rms.param_groups[0]
     assert (group["alpha"], group["eps"], group["momentum"]) == (0.8, 0.2, 0.3)
-    assert (rms.initial_accumulator, rms.eps_inside_sqrt) == (1.0, True)
+    assert (rms.initial_accumulator, rms.eps_inside_sqrt, rms.lr_in_momentum) == (1.0, True, True)
     assert make_optimizer(net, OptimizerSettings(name="adam")).param_groups[0]["eps"] == 1e-8
 
 

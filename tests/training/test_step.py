@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 import supertickets as st
 from supertickets.models.factory import create_spec
 from supertickets.tasks import Classification
-from supertickets.training import Runtime, TrainState, initial_state, read_events
+from supertickets.training import Reporter, RunDir, Runtime, Session, TrainState, initial_state, read_events
 from supertickets.training.step import Stepper
 
 
@@ -83,7 +84,9 @@ def make_stepper(words: list[str], *more: str) -> tuple[Stepper, TrainState]:
     state = initial_state(spec, recipe, torch.device("cpu"))
     state.module.eval()
     task = Classification(tuple("0123456789"), recipe.label_smoothing)
-    return Stepper(recipe, state, spec, task, Runtime(torch.device("cpu")), 5), state
+    batches, run = SimpleNamespace(steps_per_epoch=5), RunDir(Path("unused"), writes=False)
+    parts = (recipe, spec, batches, task, Runtime(torch.device("cpu")), run, Reporter(1, 5, quiet=True))
+    return Stepper(Session(*parts), state), state  # type: ignore[arg-type]
 
 
 def make_batch() -> tuple[torch.Tensor, torch.Tensor]:

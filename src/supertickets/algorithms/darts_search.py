@@ -14,15 +14,16 @@ from ..training import Session
 
 
 def darts_search(session: Session, module: ResNet, judge: Judge) -> list[SearchStep]:
-    """Lets the connections of a trained network follow the gradient; weights stay.
+    """Let the connections of a trained network follow the gradient; weights stay.
 
     Args:
         session: What stays the same; a pass over its validation split is a step.
         module: The network of all schemes, in eval mode.
-        judge: Tells the quality of the scheme of those connections that are above 0.5, after every pass.
+        judge: Function that returns the quality of a scheme; after every pass it gets the connections
+            above 0.5.
 
     Returns:
-        What the passes came to; their probability is how sure the connections are.
+        A step per pass; its probability is the mean certainty of the connections.
     """
     settings, batches, device = session.recipe.connect, session.batches, session.runtime.device
     names = [decision.name for decision in module.spec.decisions()]

@@ -1,4 +1,4 @@
-"""How good connection schemes are with shared weights, on the validation split (LTH4SA, Sec. IV)."""
+"""The quality of connection schemes with shared weights, on the validation split (LTH4SA, Sec. IV)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ..nas import every_scheme
 from ..tasks import primary_metric
 from ..training import Session, digest, evaluate, recalibrate
 from ..training.evaluate import BatchNorm
-from ..training.policy_step import SubnetView
+from .policy_search import SubnetView
 
-_TOLD = 100  # schemes that are judged between two lines
+_PER_LINE = 100  # schemes that are evaluated between two lines of progress
 
 
 class SchemeEvaluator:
@@ -35,27 +35,27 @@ class SchemeEvaluator:
         self.kept = _prepare_module(session)
 
     def __call__(self, schemes: Tensor) -> Tensor:
-        """Judges schemes, bool (S, M); their qualities from 0 to 1, (S,)."""
+        """Return the qualities from 0 to 1, (S,), of schemes, bool (S, M)."""
         session, before = self.session, len(self.known)
         session.runtime.check_equal(digest([("schemes", schemes)]), "sampled schemes")
-        found = torch.tensor([self._quality(tuple(row)) for row in schemes.tolist()], dtype=torch.float64)
-        if len(self.known) // _TOLD > before // _TOLD:
+        qualities = torch.tensor([self._quality(tuple(row)) for row in schemes.tolist()], dtype=torch.float64)
+        if len(self.known) // _PER_LINE > before // _PER_LINE:
             session.reporter.say(f"{len(self.known):,} schemes judged, the best at {max(self.known.values()):.2%}")
-        return found
+        return qualities
 
     def evaluate_all(self) -> None:
-        """Judges every scheme, blocks that schemes have in common once; asked for one, it is then known."""
+        """Evaluate every scheme, with the blocks that schemes have in common computed once."""
         session = self.session
         data, schemes = session.batches.splits.validation, every_scheme(len(self.names))
         totals: list[Tensor] | None = None
         with torch.inference_mode(), self._statistics():
             for images, target in self._batches():
                 outputs = outputs_of_all(self.module, images.to(session.runtime.device))
-                found = [
+                counts = [
                     session.task.totals(nn.Identity(), [(scores, target)], data, session.runtime.device)
                     for _, scores in outputs
                 ]
-                totals = found if totals is None else [sum_ + more for sum_, more in zip(totals, found, strict=True)]
+                totals = counts if totals is None else [a + b for a, b in zip(totals, counts, strict=True)]
         assert totals is not None
         for flags, counted in zip(schemes.tolist(), session.runtime.sum(torch.stack(totals)), strict=True):
             self.known[tuple(flags)] = _as_quality(session.task.metrics(counted, data))
@@ -68,8 +68,8 @@ class SchemeEvaluator:
                 recalibrate(network, session.batches.calibration(0, recipe.recalibrate_batches), session.runtime)
             data = session.batches.splits.validation
             with self._statistics():
-                found = evaluate(network, self._batches(), data, session.task, session.runtime)
-            self.known[flags] = _as_quality(found)
+                scores = evaluate(network, self._batches(), data, session.task, session.runtime)
+            self.known[flags] = _as_quality(scores)
         return self.known[flags]
 
     def _batches(self) -> Sequence[Batch] | Iterator[Batch]:
@@ -82,7 +82,7 @@ class SchemeEvaluator:
 
 
 def _prepare_module(session: Session) -> list[Batch] | None:
-    """The validation batches, made once; None if they take too much memory."""
+    """Return the validation batches, made once; None if they take too much memory."""
     kept, size = [], 0
     for images, target in session.batches.evaluation(session.batches.splits.validation):
         parts = [images, *(target if isinstance(target, list) else [target])]
@@ -95,7 +95,7 @@ def _prepare_module(session: Session) -> list[Batch] | None:
 
 @contextlib.contextmanager
 def batch_statistics(module: nn.Module) -> Iterator[None]:
-    """Batch norms use the statistics of their batch meanwhile, also in evaluations; their running ones stay."""
+    """Let batch norms use the statistics of their batch meanwhile, in evaluations too; their running ones stay."""
     norms = [m for m in module.modules() if isinstance(m, BatchNorm)]
     running = [(norm.running_mean, norm.running_var) for norm in norms]
     for norm in norms:

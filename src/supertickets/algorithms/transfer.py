@@ -31,22 +31,22 @@ _HEAD_SETTINGS: Mapping[type, tuple[str, ...]] = {
 
 
 def head_settings(ticket: Ticket) -> tuple[str, ...]:
-    """Settings of a recipe's supernet that a ticket's fresh head takes.
+    """Return the settings of a recipe's supernet that a ticket's fresh head takes.
 
     Raises:
         UserError: The ticket's network cannot be parted into features and head.
     """
-    found = _HEAD_SETTINGS.get(type(ticket.spec))
-    if found is None:
+    settings = _HEAD_SETTINGS.get(type(ticket.spec))
+    if settings is None:
         raise UserError(
             f"transfer joins features of a supernet or a ResNet with a head, which {ticket.spec} has not; "
             "take a ticket of such a network, or train it further with retrain"
         )
-    return found
+    return settings
 
 
 def check_transfer(ticket: Ticket, head: Ticket | None, recipe: Recipe) -> None:
-    """Refuses what cannot be joined, whatever the data is like.
+    """Check that features, head and recipe can be joined, whatever the data is like.
 
     Raises:
         UserError: The head or the recipe is for another family than the features.
@@ -65,16 +65,17 @@ def check_transfer(ticket: Ticket, head: Ticket | None, recipe: Recipe) -> None:
 def join_specs(
     ticket: Ticket, head: Ticket | None, recipe: Recipe, wanted: Head, preprocessing: Preprocessing
 ) -> Callable[..., Spec]:
-    """The full network with a ticket's features and a head for the target; it still takes what follows from the data.
+    """Return a function that makes the full network with a ticket's features and a head for the target.
 
-    The head is that of ``head``; the ticket's own if it is for the same task; or else the recipe's.
+    It takes what follows from the data. The head is that of ``head``; the ticket's own if it is for the same task; or
+    else the recipe's.
 
     Args:
-        ticket: Gives the features.
-        head: Gives the head, if it is inherited.
+        ticket: Ticket with the features.
+        head: Ticket with the head, if it is inherited.
         recipe: The target's settings.
-        wanted: The kind of head that the target needs.
-        preprocessing: What the target's images are like.
+        wanted: Kind of head that the target needs.
+        preprocessing: Channels and size of the target's images.
 
     Raises:
         UserError: The features cannot serve the target, or the head does not fit them.
@@ -95,7 +96,7 @@ def join_specs(
 def _join_settings(
     ticket: Ticket, head: Ticket | None, recipe: Recipe, wanted: Head, preprocessing: Preprocessing
 ) -> dict[str, Any]:
-    """Settings of a full supernet with a ticket's stem and stages, and a head for the target."""
+    """Return the settings of a full supernet with a ticket's stem and stages, and a head for the target."""
     features = _supernet_of(ticket)
     settings = {name: getattr(features, name) for name in _FEATURE_SETTINGS} | dataclasses.asdict(features.style)
     behind = features if head is None else _supernet_of(head)
@@ -124,7 +125,7 @@ def _supernet_of(ticket: Ticket) -> HRNetSpec:
 
 
 def check_join(features: HRNetSpec, head: HRNetSpec) -> None:
-    """Refuses a head that was trained over other maps than the features make.
+    """Check that a head was trained over maps like those that the features make.
 
     Raises:
         UserError: Names the first difference.
@@ -156,19 +157,19 @@ def join_tickets(
     preprocessing: Preprocessing,
     seed: int,
 ) -> Ticket:
-    """Joins features and head, each with its weights, statistics and mask.
+    """Join features and head, each with its weights, statistics and mask.
 
     Without a head's ticket the features keep their own if the task is the same, but for the classifier; for another
     task the head is that of the full supernet, with fresh weights. What is fresh stays dense: nothing has been learned
-    that could be ranked. It counts as maskable all the same, so that the sparsity told is that of the whole network.
+    that could be ranked. It counts as maskable all the same, so that the sparsity is that of the whole network.
 
     Args:
         full: The network with the wanted head, and all units that features and head may have lost.
-        features: Gives all in front of the head.
-        head: Gives all behind them, classifier included.
+        features: Ticket with everything in front of the head.
+        head: Ticket with everything behind that, classifier included.
         classes: Names of the outputs.
-        preprocessing: How an image becomes an input.
-        seed: Of fresh weights.
+        preprocessing: Steps from an image to an input.
+        seed: Seed of fresh weights.
 
     Returns:
         A ticket that has not been trained as a whole yet.
@@ -204,7 +205,7 @@ def join_tickets(
 
 
 def _with_units(full: HRNetSpec, features: HRNetSpec, behind: HRNetSpec) -> HRNetSpec:
-    """A supernet with the units that are left in the features of one and in the head of another."""
+    """Return a supernet with the units that are left in the features of one and in the head of another."""
     units = {name: units for name, units in features.units.items() if _of_features(name)}
     units |= {name: units for name, units in behind.units.items() if not _of_features(name)}
     return dataclasses.replace(full, units=units)

@@ -1,7 +1,7 @@
 """Two-in-one training: Algorithm 1 of SuperTickets, to be read beside the paper.
 
-Lines 1-3 (epochs of training) are `training.fit`; what follows an epoch is `two_in_one`; when what happens is
-`schedule.events`; line 16 (the ticket) is `runs.emit`.
+Lines 1-3 (epochs of training) are `training.fit`; what follows an epoch is `TwoInOne.on_epoch_end`; when what happens
+is `schedule.events`; line 16 (the ticket) is `runs.finalize`.
 """
 
 from __future__ import annotations
@@ -10,41 +10,60 @@ import torch
 from torch import Tensor
 
 from ..config.lr_schedule import lr_factor
+from ..config.recipe import Recipe
 from ..config.schedule import Prune, Reactivate, Recalibrate, Shrink, events, last_search_epoch
 from ..nas import expected_shrinkage, fold_constants, min_units, select_units, slice_tensors, unit_weights
 from ..pruning import SparseState, check_criterion, empty_layers, restore, store_pruned
-from ..training import Session, TrainState, evaluate, recalibrate, restore_state
+from ..training import Algorithm, Session, TrainState, evaluate, recalibrate, restore_state
 from ..training.optimizers import FIRST_MOMENTS, SECOND_MOMENTS, optimizer_tensors
-from .ranking import choose_mask
+from .ranking import check_prune_ratio, choose_mask
 
 Tensors = dict[str, Tensor]
 
 
-def two_in_one(session: Session, state: TrainState, epoch: int) -> TrainState:
-    """What follows the training of an epoch: lines 4-14.
+class TwoInOne(Algorithm):
+    """Two-in-one training: search and pruning while the weights are trained."""
 
-    Args:
-        session: What stays the same during the run.
-        state: The network after the epoch.
-        epoch: t, from 1.
-    """
-    for event in events(epoch, session.recipe):
-        match event:
-            case Shrink():
-                state = remove_units(session, state, epoch)
-            case Reactivate():
-                reactivate_weights(session, state, epoch)
-            case Prune(ratio):
-                prune_weights(session, state, epoch, ratio)
-            case Recalibrate():
-                batches = session.batches.calibration(epoch, session.recipe.recalibrate_batches)
-                used = recalibrate(state.module, batches, session.runtime)
-                session.run.append({"event": "recalibrate", "epoch": epoch, "network": "training", "batches": used})
-    return state
+    name = "two_in_one"
+
+    def check(self, recipe: Recipe) -> None:
+        """Check that the criterion can work with the settings."""
+        if recipe.prune.ratio:
+            check_criterion(recipe.prune)
+
+    def init(self, session: Session, state: TrainState) -> TrainState:
+        """Check that the ratio can be met exactly, and warn if the search cannot remove anything."""
+        if session.recipe.prune.ratio:
+            check_prune_ratio(state, session.recipe)
+        if warning := search_warning(session):
+            session.reporter.say(warning)
+        return state
+
+    def on_epoch_end(self, session: Session, state: TrainState, epoch: int) -> TrainState:
+        """Do what follows the training of an epoch: lines 4-14.
+
+        Args:
+            session: What stays the same during the run.
+            state: The network after the epoch.
+            epoch: t, from 1.
+        """
+        for event in events(epoch, session.recipe):
+            match event:
+                case Shrink():
+                    state = remove_units(session, state, epoch)
+                case Reactivate():
+                    reactivate_weights(session, state, epoch)
+                case Prune(ratio):
+                    prune_weights(session, state, epoch, ratio)
+                case Recalibrate():
+                    batches = session.batches.calibration(epoch, session.recipe.recalibrate_batches)
+                    used = recalibrate(state.module, batches, session.runtime)
+                    session.run.append({"event": "recalibrate", "epoch": epoch, "network": "training", "batches": used})
+        return state
 
 
 def remove_units(session: Session, state: TrainState, epoch: int) -> TrainState:
-    """Removes search units whose importance factor is at most the threshold (line 5), by rebuilding.
+    """Remove search units whose importance factor is at most the threshold (line 5), by rebuilding.
 
     The importance factor is the BN scale; with averaged weights, the larger of a unit's two scales.
     """
@@ -72,15 +91,15 @@ def remove_units(session: Session, state: TrainState, epoch: int) -> TrainState:
 
 
 def shrink(session: Session, state: TrainState, keep: Tensors) -> TrainState:
-    """Rebuilds a network in training with only the flagged units: weights, averages, moments, masks, stored values."""
+    """Rebuild a network in training with only the flagged units: weights, averages, moments, masks, stored values."""
     groups = state.spec.unit_groups()
     spec = state.spec.keep(keep)
     with torch.device("meta"):
         names = list(spec.build().state_dict())
-    rooms = state.tensors()
-    rooms["weights"] |= fold_constants(rooms["weights"], groups, keep)
-    rooms = {room: slice_tensors(values, groups, keep, names) for room, values in rooms.items()}
-    return restore_state(session.recipe, session.runtime.device, state.meta() | {"spec": spec.to_json()}, rooms)
+    tensors = state.tensors()
+    tensors["weights"] |= fold_constants(tensors["weights"], groups, keep)
+    tensors = {group: slice_tensors(values, groups, keep, names) for group, values in tensors.items()}
+    return restore_state(session.recipe, session.runtime.device, state.meta() | {"spec": spec.to_json()}, tensors)
 
 
 def prune_weights(session: Session, state: TrainState, epoch: int, ratio: float) -> None:
@@ -95,7 +114,7 @@ def prune_weights(session: Session, state: TrainState, epoch: int, ratio: float)
 
 @torch.no_grad()
 def disable_weights(session: Session, state: TrainState, epoch: int, mask: Tensors, ratio: float) -> None:
-    """Takes out what a mask prunes, and stores it (line 13)."""
+    """Set what a mask prunes to zero, and store it (line 13)."""
     named = state.parameters()
     weights = {name: named[name] for name in mask}
     moments = optimizer_tensors(state.optimizer, state.module)
@@ -118,7 +137,7 @@ def disable_weights(session: Session, state: TrainState, epoch: int, mask: Tenso
 
 @torch.no_grad()
 def reactivate_weights(session: Session, state: TrainState, epoch: int) -> None:
-    """Lets pruned weights train again (line 8), from their stored value or from zero."""
+    """Let pruned weights train again (line 8), from their stored value or from zero."""
     if not state.sparse.mask:
         return
     named = state.parameters()
@@ -133,7 +152,7 @@ def reactivate_weights(session: Session, state: TrainState, epoch: int) -> None:
 
 
 def search_warning(session: Session) -> str | None:
-    """Tells when the penalty is too weak for any unit to reach the threshold before the search ends."""
+    """Return a warning if the penalty is too weak for any unit to reach the threshold before the search ends."""
     recipe, steps = session.recipe, session.batches.steps_per_epoch
     end = last_search_epoch(recipe)
     if not end or not recipe.search.rho or not recipe.supernet.has_units:
@@ -164,17 +183,6 @@ def _importance(state: TrainState, scale: str) -> Tensor:
 
 
 def _validation_loss(session: Session, state: TrainState) -> float:
-    """Loss of the network in training, in eval mode, with its BN statistics as they are."""
+    """Return the loss of the network in training, in eval mode, with its BN statistics as they are."""
     data = session.batches.splits.validation
     return evaluate(state.module, session.batches.evaluation(data), data, session.task, session.runtime)["loss"]
-
-
-__all__ = [
-    "disable_weights",
-    "prune_weights",
-    "reactivate_weights",
-    "remove_units",
-    "search_warning",
-    "shrink",
-    "two_in_one",
-]

@@ -91,7 +91,7 @@ class Search(Command):
 
     def _search_by_training(self, options: argparse.Namespace, recipe: Any, by: Any) -> None:
         from ..deploy import measure_latency_table
-        from ..runs.baseline_search import baseline_search
+        from ..runs.baseline_search import BaselineSettings, baseline_search
         from ..tasks import primary_metric
         from .tables import cost_lines
 
@@ -100,9 +100,8 @@ class Search(Command):
         out = Path(options.out or f"runs/{recipe.name}-{by}")
         limits = {name: value for name in ("networks", "tolerance") if (value := getattr(options, name)) is not None}
         with repeatable():
-            ticket = baseline_search(
-                recipe, out, by, measure=measure_latency_table, say=progress_console().print, **limits
-            )
+            settings = BaselineSettings(by, **limits)
+            ticket = baseline_search(recipe, out, settings, measure_latency_table, progress_console().print)
         if options.json:
             print_json({"ticket": str(out / "ticket"), **json.loads((out / "result.json").read_text())})
             return
@@ -151,7 +150,7 @@ class Resume(Command):
     def run(self, options: argparse.Namespace) -> None:
         from ..runs.api import resume
 
-        print_trained(lambda: resume(options.out), Path(options.out), options.json)
+        print_trained(lambda: resume(options.out, options.trust), Path(options.out), options.json)
 
 
 class Retrain(Command):

@@ -8,12 +8,12 @@ from .recipe import LrSettings
 
 
 def lr_factor(step: int, total: int, steps_per_epoch: int, settings: LrSettings) -> float:
-    """Factor of the peak rate at a step.
+    """Return the factor of the peak rate at a step.
 
     Args:
-        step: Steps done, from 0.
-        total: Steps of the whole run.
-        steps_per_epoch: Steps of an epoch.
+        step: Number of steps done, from 0.
+        total: Number of steps of the run.
+        steps_per_epoch: Number of steps of an epoch.
         settings: The schedule.
     """
     if settings.shape == "one_cycle":
@@ -42,14 +42,14 @@ def lr_factor(step: int, total: int, steps_per_epoch: int, settings: LrSettings)
 
 
 def momentum_at(step: int, total: int, settings: LrSettings) -> float | None:
-    """Momentum (beta1) at a step, if the schedule moves it."""
+    """Return momentum (beta1) at a step, if the schedule moves it."""
     if settings.shape != "one_cycle" or not settings.cycle_momentum:
         return None
     return _one_cycle(step, total, settings.rise, 0.95, 0.85, 0.95)
 
 
 def _one_cycle(step: int, total: int, rise: float, start: float, peak: float, end: float) -> float:
-    """Two cosine arcs: start -> peak -> end (the schedule of "super-convergence")."""
+    """Return a value on two cosine arcs: start -> peak -> end (the schedule of "super-convergence")."""
     top = rise * total - 1
     if step <= top:
         share, low, high = step / top if top else 1.0, start, peak

@@ -159,6 +159,7 @@ class OptimizerSettings:
         weight_decay: L2 strength on weights, not on BN, biases or single vectors (decoupled in AdamW).
         initial_accumulator: First value of RMSprop's accumulator (TensorFlow: 1).
         eps_inside_sqrt: Whether RMSprop adds eps under the square root (TensorFlow does).
+        lr_in_momentum: Whether RMSprop's momentum holds the learning rate of every step (TensorFlow) or none (PyTorch).
         clip_norm: Largest norm of all gradients together; null for no clipping.
     """
 
@@ -171,6 +172,7 @@ class OptimizerSettings:
     weight_decay: NonNegativeFloat = 1e-5
     initial_accumulator: NonNegativeFloat = 0.0
     eps_inside_sqrt: bool = False
+    lr_in_momentum: bool = False
     clip_norm: PositiveFloat | None = None
 
 

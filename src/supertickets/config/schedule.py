@@ -1,4 +1,4 @@
-"""What happens when, as a pure function of the epoch (Algorithm 1 of SuperTickets and its variants)."""
+"""The schedule of a training, as a pure function of the epoch (Algorithm 1 of SuperTickets and its variants)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Event = Shrink | Reactivate | Prune | Recalibrate
 
 
 def events(epoch: int, recipe: Recipe) -> list[Event]:
-    """Lists what happens after an epoch.
+    """List what happens after an epoch.
 
     Args:
         epoch: t, counted from 1.
@@ -51,67 +51,67 @@ def events(epoch: int, recipe: Recipe) -> list[Event]:
     prune_due = prune.ratio > 0 and epoch % prune.interval == 0
     if search_due and prune.on_conflict == "search_only":
         prune_due = False
-    found: list[Event] = []
+    due: list[Event] = []
     if search_due:
         if recipe.supernet.has_units:
-            found.append(Shrink())
+            due.append(Shrink())
         if prune.ratio > 0 and prune.reactivate == "search" and not last:
-            found.append(Reactivate())
+            due.append(Reactivate())
     if last and prune.ratio > 0:
-        found.append(Prune(prune.ratio))
+        due.append(Prune(prune.ratio))
     elif prune_due:
-        found.append(Prune(ratio_at(epoch, prune)))
+        due.append(Prune(ratio_at(epoch, prune)))
         if prune.reactivate == "prune" and _search_goes_on(epoch, search.last_epoch):
-            found.append(Reactivate())
-    if found:
-        found.append(Recalibrate())
-    return found
+            due.append(Reactivate())
+    if due:
+        due.append(Recalibrate())
+    return due
 
 
 def is_search_epoch(epoch: int, recipe: Recipe) -> bool:
-    """Whether t mod t_s = 0 (line 4) and the search is not over."""
+    """Return whether t mod t_s = 0 (line 4) and the search is not over."""
     search = recipe.search
     return search.interval > 0 and epoch % search.interval == 0 and _search_goes_on(epoch, search.last_epoch)
 
 
 def last_search_epoch(recipe: Recipe) -> int:
-    """The last epoch that removes units; 0 if there is none."""
+    """Return the last epoch that removes units; 0 if there is none."""
     due = [t for t in range(1, recipe.epochs + 1) if is_search_epoch(t, recipe)]
     return due[-1] if due else 0
 
 
 def ratio_at(epoch: int, prune: PruneSettings) -> float:
-    """Sparsity of the prune after an epoch: min(p, 10% * floor(t / t_p)), or p (line 11)."""
+    """Return the sparsity of the prune after an epoch: min(p, 10% * floor(t / t_p)), or p (line 11)."""
     if not prune.progressive:
         return prune.ratio
     return min(prune.ratio, (epoch // prune.interval) / 10)
 
 
 def pruning_timeline(recipe: Recipe) -> list[tuple[object, ...]]:
-    """What pruning does after each epoch, as values that are equal if and only if it does the same.
+    """Return what pruning does after each epoch, as values that are equal if and only if it does the same.
 
     Recipes that differ in ``prune`` alone train alike up to the epoch before the first in which these differ, since
     nothing else reads those settings: they can share that part of a training.
     """
-    prune, found, is_pruned = recipe.prune, [], False
+    prune, timeline, is_pruned = recipe.prune, [], False
     how = dataclasses.replace(prune, ratio=0.0, interval=1, progressive=False, reactivate="none", restore="stored")
     for epoch in range(1, recipe.epochs + 1):
-        told: list[object] = []
+        steps: list[object] = []
         for event in events(epoch, recipe):
             match event:
                 case Prune():
-                    told += [event, how]
+                    steps += [event, how]
                     is_pruned = True
                 case Reactivate():
-                    told += [event, prune.restore] if is_pruned else []  # else there is nothing to bring back
+                    steps += [event, prune.restore] if is_pruned else []  # else there is nothing to bring back
                 case _:
-                    told.append(event)
-        found.append(tuple(told))
-    return found
+                    steps.append(event)
+        timeline.append(tuple(steps))
+    return timeline
 
 
 def check_schedule(recipe: Recipe) -> None:
-    """Refuses what cannot work.
+    """Check that a schedule can work.
 
     Raises:
         UserError: A ratio, interval or number of epochs is impossible; names the nearest that is possible.
@@ -149,8 +149,8 @@ def check_schedule(recipe: Recipe) -> None:
 
 
 def plan_lines(recipe: Recipe) -> list[tuple[int, list[Event]]]:
-    """All epochs in which something happens, with what happens."""
-    return [(t, found) for t in range(1, recipe.epochs + 1) if (found := events(t, recipe))]
+    """Return all epochs in which something happens, with what happens."""
+    return [(t, due) for t in range(1, recipe.epochs + 1) if (due := events(t, recipe))]
 
 
 def _search_goes_on(epoch: int, last_epoch: int | None) -> bool:

@@ -34,14 +34,14 @@ def interleaved_rounds(
     Returns:
         Per call the milliseconds of every round.
     """
-    keep_freed_memory()
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(warmup + repeats):
-        for name, call in calls.items():
-            begin = time.perf_counter()
-            call()
-            if turn >= warmup:
-                times[name].append(1e3 * (time.perf_counter() - begin))
+    with keep_freed_memory():
+        for turn in range(warmup + repeats):
+            for name, call in calls.items():
+                begin = time.perf_counter()
+                call()
+                if turn >= warmup:
+                    times[name].append(1e3 * (time.perf_counter() - begin))
     return times
 
 

@@ -181,8 +181,8 @@ def _single_run(folder: Path, left_out: list[str]) -> list[Run]:
     if not (folder / "result.json").exists():
         left_out.append(f"{folder} is not finished; go on with: supertickets resume {folder}")
         return []
-    if about.get("command") == "trunk":
-        left_out.append(f"{folder} is the trunk of a sweep, which has no ticket")
+    if about.get("command") == "shared_prefix":
+        left_out.append(f"{folder} is the shared prefix of a sweep, which has no ticket")
         return []
     try:
         asked = about["recipe"]["prune"]["ratio"]

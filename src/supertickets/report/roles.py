@@ -24,7 +24,7 @@ _FIXED = ("search.interval", "search.last_epoch", "search.rho", "prune.ratio")
 # By command: prefixes of settings that it does not take, and those of them that it takes all the same.
 _NOT_TAKEN = {
     "draw": ((), ()),
-    "trunk": ((), ()),
+    "shared_prefix": ((), ()),
     "search": (("search.", "prune."), ()),
     "train": (_FIXED, ()),
     "retrain": (("search.", "prune.", "supernet.", "epochs"), ()),
@@ -165,8 +165,8 @@ def command_of(about: Record, out: str, ticket: str = "TICKET", alone: bool = Tr
     """
     made, recipe, command = about.get("metadata") or {}, about["recipe"], str(about["command"])
     name = recipe_name(about)
-    words = ["supertickets", "draw" if command == "trunk" else command]
-    if command in ("draw", "trunk", "train"):
+    words = ["supertickets", "draw" if command == "shared_prefix" else command]
+    if command in ("draw", "shared_prefix", "train"):
         words.append(_recipe_word(name))
     else:
         words.append(ticket)
@@ -179,7 +179,7 @@ def command_of(about: Record, out: str, ticket: str = "TICKET", alone: bool = Tr
     if command == "prune":
         words += ["--ratio", f"{recipe['prune']['ratio']:g}", "--criterion", str(made["criterion"])]
         words += [word for key in ("batches", "rounds") if key in made for word in (f"--{key}", str(made[key]))]
-    if alone or command in ("draw", "trunk", "train"):
+    if alone or command in ("draw", "shared_prefix", "train"):
         words += _setting_words(recipe, name, command)
     return shlex.join([*words, "--out", out])
 

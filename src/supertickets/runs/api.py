@@ -1,4 +1,4 @@
-"""Runs from beginning to end: open a session, train, emit the ticket; and take up again what was interrupted."""
+"""Runs from beginning to end: build the recipe, choose the algorithm, run it; take up interrupted runs again."""
 
 from __future__ import annotations
 
@@ -6,46 +6,32 @@ import dataclasses
 import json
 import shutil
 from argparse import ArgumentError
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from ..algorithms.connection_search import SHARED_DIR, search_connections
-from ..algorithms.one_shot import prune_once
-from ..algorithms.ranking import check_prune_ratio
+from ..algorithms import algorithm_from_json, algorithm_to_json
+from ..algorithms.connection_search import SHARED_DIR, ConnectionSearch
+from ..algorithms.one_shot import OneShotPruning
+from ..algorithms.plain_training import PlainTraining
+from ..algorithms.policy_search import MeasureTable, PolicySearch
+from ..algorithms.shared_prefix import SharedPrefix
 from ..algorithms.transfer import check_transfer, join_specs, join_tickets
-from ..algorithms.two_in_one import search_warning, two_in_one
+from ..algorithms.two_in_one import TwoInOne
 from ..config.loading import recipe_from_json
 from ..config.recipe import Recipe
-from ..config.schedule import check_schedule
 from ..config.validation import check_recipe
-from ..cost.budget import make_budget
 from ..data import Splits
 from ..errors import UserError
-from ..models import MobileSpec, ResNetSpec
 from ..models.factory import spec_from_json
-from ..nas import find_reward
-from ..pruning import check_criterion
+from ..plugins import check_trust, plugin_names, recipe_plugins, recipe_trust
 from ..ticket import Ticket, check_data, load
-from ..training import (
-    Interrupted,
-    RunDir,
-    Session,
-    TrainState,
-    checkpoint,
-    fit,
-    initial_state,
-    load_checkpoint,
-    policy_of,
-    write_json,
-)
-from .budget import MeasureTable, check_budget_reachable, find_table
+from ..training import Algorithm, RunDir, Session, TrainState, checkpoint, fit, initial_state, load_checkpoint
 from .derive import check_budget_given, fixed_network, lineage, recipe_of, reject_budget
 from .finalize import finalize_run, versions
 from .model_init import (
-    LATENCY_FILE,
     ModelInit,
     connection_supernet,
     fitted_spec,
@@ -59,11 +45,9 @@ from .model_init import (
 )
 from .session import open_session
 
-Command = Literal["draw", "search", "train", "retrain", "transfer", "prune", "trunk"]
-
 
 def draw(recipe: Recipe, out: str | Path | None = None) -> Ticket:
-    """Draws a ticket by two-in-one training.
+    """Draw a ticket by two-in-one training.
 
     Args:
         recipe: The settings.
@@ -73,11 +57,8 @@ def draw(recipe: Recipe, out: str | Path | None = None) -> Ticket:
         UserError: A setting, the data or the directory cannot work.
         Interrupted: Ctrl-C; `resume` goes on.
     """
-    check_schedule(recipe)
     reject_budget(recipe, "draw")
-    if recipe.prune.ratio:
-        check_criterion(recipe.prune)
-    return _ticket(_begin("draw", recipe, out or f"runs/{recipe.name}", supernet_for))
+    return _make_ticket("draw", recipe, out or f"runs/{recipe.name}", TwoInOne(), supernet_for)
 
 
 def search(
@@ -86,14 +67,14 @@ def search(
     measure: MeasureTable | None = None,
     shared: str | Path | None = None,
 ) -> Ticket:
-    """Searches a space by a policy, to a budget; the ticket is the most probable network, with the shared weights.
+    """Search a space by a policy, to a budget; the ticket is the most probable network, with the shared weights.
 
     Of a ResNet with attention modules it searches the connection scheme with the highest reward instead (`connect`).
 
     Args:
         recipe: The settings; ``supernet.name`` is a space, ``budget`` limits one cost; or it is a ResNet.
         out: Run directory; default ``runs/<recipe name>``.
-        measure: Makes a latency table where the budget needs one and the recipe names none
+        measure: Function that makes a latency table where the budget needs one and the recipe names none
             (`deploy.measure_latency_table`).
         shared: Run directory of another search for connections, whose trained network is searched again.
 
@@ -101,170 +82,225 @@ def search(
         UserError: A setting, the data or the directory cannot work.
         Interrupted: Ctrl-C; `resume` goes on.
     """
+    out = out or f"runs/{recipe.name}"
     if searches_connections(recipe):
-        reject_budget(recipe, "a search for connections")
-        if recipe.compile:
-            raise UserError("compile cannot serve a search, where every step has another network; set it to false")
-        recipe = dataclasses.replace(fixed_network(recipe), ema_decay=0.0)  # what is judged is what is shared
-        out = out or f"runs/{recipe.name}"
-        if shared is None:
-            return _ticket(_begin("search", recipe, out, connection_supernet))
-        source = Path(shared) / SHARED_DIR
-        made = {"lineage": lineage(load(source))} if source.is_dir() else {}
-        return _ticket(_begin("search", recipe, out, init_from_search(source), made))
+        return _search_connections(recipe, out, shared)
     check_budget_given(recipe)
-    find_reward(recipe.policy.reward)
     recipe = dataclasses.replace(fixed_network(recipe), budget=recipe.budget)
-    return _ticket(_begin("search", recipe, out or f"runs/{recipe.name}", space_for, measure=measure))
+    return _make_ticket("search", recipe, out, PolicySearch(measure), space_for)
+
+
+def _search_connections(recipe: Recipe, out: str | Path, shared: str | Path | None) -> Ticket:
+    reject_budget(recipe, "a search for connections")
+    if recipe.compile:
+        raise UserError("compile cannot serve a search, where every step has another network; set it to false")
+    recipe = dataclasses.replace(fixed_network(recipe), ema_decay=0.0)  # what is judged is what is shared
+    if shared is None:
+        return _make_ticket("search", recipe, out, ConnectionSearch(), connection_supernet)
+    source = Path(shared) / SHARED_DIR
+    metadata = {"lineage": lineage(load(source, recipe_trust(recipe.to_json())))} if source.is_dir() else {}
+    return _make_ticket("search", recipe, out, ConnectionSearch(is_trained=True), init_from_search(source), metadata)
 
 
 def train(recipe: Recipe, out: str | Path | None = None) -> Ticket:
-    """Trains the recipe's network as it is: no search, no pruning (the dense supernet)."""
+    """Train the recipe's network as it is: no search, no pruning (the dense supernet)."""
     reject_budget(recipe, "train")
-    return _ticket(_begin("train", fixed_network(recipe), out or f"runs/{recipe.name}-dense", supernet_for))
+    out = out or f"runs/{recipe.name}-dense"
+    return _make_ticket("train", fixed_network(recipe), out, PlainTraining(), supernet_for)
 
 
 def retrain(ticket: Ticket, recipe: Recipe, out: str | Path) -> Ticket:
-    """Trains a ticket further: architecture and mask stay, the schedule begins anew.
+    """Train a ticket further: architecture and mask stay, the schedule begins anew.
 
     Args:
-        ticket: Where to start.
-        recipe: The settings, e.g. from `restate.retrain_recipe`.
+        ticket: The ticket to start from.
+        recipe: The settings, e.g. from `derive.retrain_recipe`.
         out: Run directory.
     """
-    return _ticket(_begin("retrain", recipe, out, init_from_ticket(ticket), {"lineage": lineage(ticket)}))
+    metadata = {"lineage": lineage(ticket)}
+    return _make_ticket("retrain", recipe, out, PlainTraining(), init_from_ticket(ticket), metadata)
 
 
 def transfer(ticket: Ticket, recipe: Recipe, out: str | Path | None = None, head: Ticket | None = None) -> Ticket:
-    """Trains the features of a ticket on other data; architecture and mask stay (Sec. 3.3).
+    """Train the features of a ticket on other data; architecture and mask stay (Sec. 3.3).
 
     Within a task only the classifier is new. For another task the head is fresh and dense, or that of a ticket of the
     target, which brings its own mask and classifier (supernets alone).
 
     Args:
-        ticket: Gives the features: stem and stages of a supernet; stem, blocks and attention modules of a ResNet.
-        recipe: The settings of the target, e.g. from `restate.transfer_recipe`; its search and pruning are left out.
+        ticket: Ticket that gives the features: stem and stages of a supernet; stem, blocks and attention modules of a
+            ResNet.
+        recipe: The settings of the target, e.g. from `derive.transfer_recipe`; its search and pruning are left out.
         out: Run directory; default ``runs/<recipe name>``.
-        head: Gives the head and the classifier.
+        head: Ticket that gives the head and the classifier.
 
     Raises:
         UserError: The features cannot serve the target, or the head does not fit them.
     """
     check_transfer(ticket, head, recipe)
     if head is not None:
-        whose: dict[str, Any] = {"kind": "inherited", "lineage": lineage(head)}
+        origin: dict[str, Any] = {"kind": "inherited", "lineage": lineage(head)}
     else:
-        whose = {"kind": "kept" if recipe_of(ticket).task == recipe.task else "fresh"}
+        origin = {"kind": "kept" if recipe_of(ticket).task == recipe.task else "fresh"}
 
-    def beginning(recipe: Recipe, splits: Splits) -> Ticket:
+    def joined(recipe: Recipe, splits: Splits) -> Ticket:
         make = join_specs(ticket, head, recipe, make_task(recipe, splits).head, splits.preprocessing)
         if head is not None:
             check_data("the head's ticket", head, splits)
         full = fitted_spec(make, recipe, splits)
         return join_tickets(full, ticket, head, splits.classes, splits.preprocessing, recipe.seed)
 
-    made = {"lineage": lineage(ticket), "head": whose}
-    return _ticket(_begin("transfer", fixed_network(recipe), out or f"runs/{recipe.name}", beginning, made))
+    out, metadata = out or f"runs/{recipe.name}", {"lineage": lineage(ticket), "head": origin}
+    return _make_ticket("transfer", fixed_network(recipe), out, PlainTraining(), joined, metadata)
 
 
 def prune(ticket: Ticket, recipe: Recipe, out: str | Path) -> Ticket:
-    """Prunes a finished network in one shot: search-then-prune, if the ticket was searched only.
+    """Prune a finished network in one shot: search-then-prune, if the ticket was searched only.
 
     Exactly ``prune.ratio`` of the maskable weights are zero afterwards; BN statistics are measured anew, nothing is
     trained. `retrain` goes on from there.
 
     Args:
-        ticket: What to prune.
+        ticket: The ticket to prune.
         recipe: The settings, e.g. from `prune_recipe`; ``prune`` says by which criterion and in how many rounds.
         out: Run directory.
     """
-    settings = check_recipe(recipe).prune
-    criterion = check_criterion(settings)
-    made: dict[str, Any] = {"lineage": lineage(ticket), "criterion": criterion.name}
-    if criterion.needs_data:
-        made["batches"] = settings.batches
-    rounds = settings.rounds or criterion.default_rounds
-    if rounds > 1:
-        made["rounds"] = rounds
-    return _ticket(_begin("prune", recipe, out, init_from_ticket(ticket), made))
+    return _make_ticket("prune", recipe, out, OneShotPruning(), init_from_ticket(ticket), {"lineage": lineage(ticket)})
 
 
-def train_shared_prefix(recipe: Recipe, out: str | Path, until: int) -> None:
-    """Draws no farther than some epoch: what several draws have in common, to be done once.
+def train_shared_prefix(recipe: Recipe, out: str | Path, until: int, trust: Iterable[str] = ()) -> None:
+    """Draw no farther than some epoch: the part that several draws have in common, to be done once.
 
     Args:
-        recipe: Of any of them.
+        recipe: The settings of any of them.
         out: Run directory; the run is taken up again if it was interrupted.
-        until: The last epoch that they have in common (`schedule.course`).
+        until: The last epoch that they have in common (`schedule.pruning_timeline`).
+        trust: Modules that the run may import when it is taken up again.
     """
-    check_schedule(recipe)
     if RunDir(Path(out)).is_unfinished():
-        _resume(out)
+        _resume(out, trust)
     else:
-        _begin("trunk", recipe, out, supernet_for, {"until": until})
+        _begin("shared_prefix", recipe, out, SharedPrefix(until), supernet_for)
 
 
 def fork_run(source: str | Path, recipe: Recipe, out: str | Path, until: int | None = None) -> None:
-    """Begins a draw where a trunk ends; `resume` goes on. All but ``prune`` must be the trunk's settings.
+    """Begin a draw where a shared prefix ends; `resume` goes on. All but ``prune`` must be the prefix's settings.
 
     Args:
-        source: Directory of the trunk.
+        source: Directory of the shared prefix.
         recipe: The settings of the draw.
         out: Run directory.
-        until: The last epoch if this is a trunk again; `trunk` goes on then.
+        until: The last epoch if this is a shared prefix again; `train_shared_prefix` goes on then.
     """
     with RunDir(Path(out)) as run:
         run.check_free()
         about = json.loads((Path(source) / "run.json").read_text())
         shared = recipe_from_json(about["recipe"])
-        # What was chosen by the data was chosen for the trunk: the same, since pruning has no say in it.
+        # What was chosen by the data was chosen for the prefix: the same, since pruning has no say in it.
         recipe = dataclasses.replace(shared, name=recipe.name, description=recipe.description, prune=recipe.prune)
         for name in ("events.jsonl", "checkpoint.safetensors"):
             shutil.copyfile(Path(source) / name, run.path / name)
-        made = (
-            {"command": "draw", "metadata": {}} if until is None else {"command": "trunk", "metadata": {"until": until}}
-        )
-        run.create(about | made | {"recipe": recipe.to_json()})
+        algorithm = TwoInOne() if until is None else SharedPrefix(until)
+        command = "draw" if until is None else "shared_prefix"
+        own = {"command": command, "algorithm": algorithm_to_json(algorithm), "metadata": algorithm.metadata(recipe)}
+        run.create(about | own | {"recipe": recipe.to_json()})
 
 
-def resume(out: str | Path) -> Ticket:
-    """Goes on with an interrupted run where its last checkpoint left it.
-
-    Raises:
-        UserError: There is no such run, it is in use, or it is finished.
-    """
-    ticket = _resume(out)
-    if ticket is None:
-        raise UserError(f"{out} is the trunk of a sweep, which has no ticket; its branches go on by themselves")
-    return ticket
-
-
-def load_or_run(out: str | Path, begin: Callable[[Path], Ticket]) -> Ticket:
-    """The ticket of a run that is done, or is gone on with, or begins: a script that is started again repeats nothing.
+def resume(out: str | Path, trust: Iterable[str] = ()) -> Ticket:
+    """Go on with an interrupted run where its last checkpoint left it.
 
     Args:
         out: Run directory.
-        begin: Makes the run, if there is none.
+        trust: Modules of user code that the run may import: ``package.module``, or a package with all that is in it.
+
+    Raises:
+        UserError: There is no such run, it is in use, or it is finished; or it names code that is not trusted.
+    """
+    ticket = _resume(out, trust)
+    if ticket is None:
+        raise UserError(f"{out} is the shared prefix of a sweep, which has no ticket; its draws go on by themselves")
+    return ticket
+
+
+def load_or_run(out: str | Path, begin: Callable[[Path], Ticket], trust: Iterable[str] = ()) -> Ticket:
+    """Return the ticket of a run that is done, or go on with it, or begin it: a script started again repeats nothing.
+
+    Args:
+        out: Run directory.
+        begin: Function that makes the run, if there is none.
+        trust: Modules that the run may import when it is taken up again.
 
     Raises:
         UserError: As `resume` and what begins the run.
     """
     run = RunDir(Path(out))
     if run.result.exists():
-        return load(run.ticket)
-    return resume(out) if run.is_unfinished() else begin(run.path)
+        return load(run.ticket, trust)
+    return resume(out, trust) if run.is_unfinished() else begin(run.path)
 
 
-def _ticket(made: Ticket | None) -> Ticket:
-    assert made is not None  # only a trunk has none
-    return made
+def _make_ticket(
+    command: str,
+    recipe: Recipe,
+    out: str | Path,
+    algorithm: Algorithm,
+    init: ModelInit,
+    metadata: Mapping[str, Any] | None = None,
+) -> Ticket:
+    ticket = _begin(command, recipe, out, algorithm, init, metadata)
+    assert ticket is not None  # only a shared prefix has none
+    return ticket
 
 
-def _resume(out: str | Path) -> Ticket | None:
+def _begin(
+    command: str,
+    recipe: Recipe,
+    out: str | Path,
+    algorithm: Algorithm,
+    init: ModelInit,
+    metadata: Mapping[str, Any] | None = None,
+) -> Ticket | None:
+    """Begin a run.
+
+    Args:
+        command: Name of what the user asked for.
+        recipe: The settings.
+        out: Run directory.
+        algorithm: The algorithm to run.
+        init: Function that makes the network before the first step.
+        metadata: Entries for the record of the run and of its ticket, besides the algorithm's own.
+    """
+    # Results are equal to the bit at a fixed number of threads, so that number belongs to the run.
+    recipe = dataclasses.replace(check_recipe(recipe), threads=recipe.threads or torch.get_num_threads())
+    algorithm.check(recipe)
+    with open_session(recipe, Path(out), init) as (session, first):
+        session.run.check_free()
+        if isinstance(first, Ticket):
+            state = state_from_ticket(first, session)
+        else:
+            state = initial_state(first, session.recipe, session.runtime.device)
+        state = algorithm.init(session, state)
+        checkpoint(session, state, algorithm)  # before run.json, so that every run directory can be resumed
+        about = {
+            "command": command,
+            "algorithm": algorithm_to_json(algorithm),
+            "recipe": session.recipe.to_json(),
+            "supernet": session.supernet.to_json(),
+            "data": session.batches.splits.digest(),
+            "metadata": {**(metadata or {}), **algorithm.metadata(session.recipe)},
+            "versions": versions(session.supernet),
+        }
+        session.run.create(about)
+        return _run(session, state, algorithm, about)
+
+
+def _resume(out: str | Path, trust: Iterable[str]) -> Ticket | None:
     about = RunDir(Path(out)).about()
+    names = [*recipe_plugins(about.get("recipe") or {}), *plugin_names([about.get("algorithm"), about.get("supernet")])]
+    check_trust(names, trust, f"run {out}")
     try:
-        command, recipe, data = about["command"], recipe_from_json(about["recipe"]), about["data"]
-        supernet, made = spec_from_json(about["supernet"]), about["metadata"]
+        algorithm, recipe = algorithm_from_json(about["algorithm"]), recipe_from_json(about["recipe"])
+        supernet, data = spec_from_json(about["supernet"]), about["data"]
     except (ArgumentError, AttributeError, KeyError, TypeError, ValueError, UserError) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{out}/run.json is damaged or of another version ({why}); begin anew, --out NEW") from None
@@ -274,95 +310,17 @@ def _resume(out: str | Path) -> Ticket | None:
                 f"the data is not what {out} began with: samples were added, removed or exchanged; "
                 "put them back, or begin anew with another --out"
             )
-        state = load_checkpoint(session.run.checkpoint, recipe, session.runtime.device)
-        if command == "search" and isinstance(supernet, MobileSpec):
-            budget = make_budget(recipe.budget, supernet, session.run.path / LATENCY_FILE)
-            session = dataclasses.replace(session, budget=budget)
+        algorithm.reopen(session)
+        state = load_checkpoint(session.run.checkpoint, recipe, session.runtime.device, algorithm)
         session.run.truncate_log(state.position.log_size)
         session.reporter.resume(state.position.epoch)
         session.reporter.say(f"resuming {out} at epoch {state.position.epoch + 1}, step {state.position.step}")
-        return _finish(command, session, state, made)
+        return _run(session, state, algorithm, about)
 
 
-def _begin(
-    command: Command,
-    recipe: Recipe,
-    out: str | Path,
-    beginning: ModelInit,
-    made: Mapping[str, Any] | None = None,
-    measure: MeasureTable | None = None,
-) -> Ticket | None:
-    """Begins a run.
-
-    Args:
-        command: What it does.
-        recipe: The settings.
-        out: Run directory.
-        beginning: The network before the first step.
-        made: What the ticket tells besides, under these names.
-        measure: Makes a latency table, should it be needed.
-    """
-    made = made or {}
-    # Results are equal to the bit at a fixed number of threads, so that number belongs to the run.
-    recipe = dataclasses.replace(check_recipe(recipe), threads=recipe.threads or torch.get_num_threads())
-    with open_session(recipe, Path(out), beginning) as (session, first):
-        recipe = session.recipe
-        session.run.check_free()
-        if isinstance(first, Ticket):
-            state = state_from_ticket(first, session)
-            if command == "search":  # what is shared has been trained
-                state.position = dataclasses.replace(state.position, epoch=recipe.epochs)
-        else:
-            state = initial_state(first, recipe, session.runtime.device)
-        if command == "search" and isinstance(state.spec, MobileSpec):
-            session, state.policy = _with_budget(session, measure), policy_of(state.spec, recipe)
-        if command in ("draw", "prune") and recipe.prune.ratio:
-            check_prune_ratio(state, recipe)
-        if command == "draw" and (warning := search_warning(session)):
-            session.reporter.say(warning)
-        checkpoint(session, state)  # before run.json, so that every run directory can be resumed
-        about = {
-            "command": command,
-            "recipe": recipe.to_json(),
-            "supernet": session.supernet.to_json(),
-            "data": session.batches.splits.digest(),
-            "metadata": made,
-            "versions": versions(session.supernet),
-        }
-        session.run.create(about)
-        return _finish(command, session, state, made)
-
-
-def _finish(command: Command, session: Session, state: TrainState, made: Mapping[str, Any]) -> Ticket | None:
-    if command == "prune":
-        prune_once(session, state)
-    elif command == "trunk":
-        fit(session, state, two_in_one, made["until"])
-        if session.runtime.is_main:
-            write_json(session.run.result, {"until": made["until"]})
+def _run(session: Session, state: TrainState, algorithm: Algorithm, about: Mapping[str, Any]) -> Ticket | None:
+    outcome = algorithm.finalize(session, fit(session, state, algorithm))
+    if outcome is None:
         return None
-    else:
-        session = dataclasses.replace(session, connects=command == "search" and isinstance(state.spec, ResNetSpec))
-        state = fit(session, state, two_in_one if command == "draw" else (lambda session, state, epoch: state))
-        if session.connects:
-            try:
-                state, found = search_connections(session, state)
-            except KeyboardInterrupt:
-                raise Interrupted from None
-            made = {**made, **found}
-    return finalize_run(command, session, state, made)
-
-
-def _with_budget(session: Session, measure: MeasureTable | None) -> Session:
-    """The session of a search that begins."""
-    recipe, space, out = session.recipe, session.supernet, session.run.path
-    assert isinstance(space, MobileSpec)
-    if session.runtime.world > 1 and recipe.budget.latency_ms is not None and recipe.budget.table is None:
-        raise UserError("several processes cannot measure latencies; make a table first (supertickets latency-table)")
-    table = find_table(recipe, space, measure, session.reporter.say)
-    if table is not None and session.runtime.is_main:
-        table.save(out / LATENCY_FILE)
-    session.runtime.barrier()
-    budget = make_budget(recipe.budget, space, out / LATENCY_FILE)
-    check_budget_reachable(budget, space, recipe)
-    return dataclasses.replace(session, budget=budget)
+    record = {"command": about["command"], **about["metadata"], **outcome.summary}
+    return finalize_run(session, outcome.state, algorithm.deployable(outcome.state), record)

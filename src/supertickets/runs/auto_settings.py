@@ -1,4 +1,4 @@
-"""What a recipe leaves to the data: epochs, batch, intervals and the strength of the penalty (docs/short-runs.md)."""
+"""Choose the settings that a recipe leaves to the data: epochs, batch, intervals, penalty (docs/short-runs.md)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 
 from ..config.lr_schedule import lr_factor
 from ..config.recipe import Recipe
-from ..config.schedule import last_search_epoch
+from ..config.schedule import check_schedule, last_search_epoch
 from ..data.sources import find_source
 from ..errors import UserError
 from ..nas import auto_lr, expected_shrinkage
@@ -18,51 +18,35 @@ _MEANT_FOR = 30  # epochs that the intervals of a recipe without epochs are writ
 
 
 def resolve_auto_settings(recipe: Recipe, samples: int, side: int) -> tuple[Recipe, list[str]]:
-    """Chooses ``epochs`` 0, ``search.rho`` null and ``data.size`` null of folders; without them nothing changes.
+    """Choose ``epochs`` 0, ``search.rho`` null and ``data.size`` null of folders; without them nothing changes.
 
     Args:
         recipe: The settings.
-        samples: Training samples.
+        samples: Number of training samples.
         side: Side of the images as they were read, in pixels.
 
     Returns:
         The recipe, and a line on each choice.
+
+    Raises:
+        UserError: The schedule cannot work with what was chosen.
     """
-    said = []
+    notes = []
     if find_source(recipe.data.source).chooses_size and recipe.data.size is None:
         recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, size=side))
     if recipe.epochs == 0:
-        batch = _batch(recipe.data.batch, samples)
-        steps = max(1, samples // batch)
-        epochs = min(max(round(_STEPS / steps), _EPOCHS[0]), _EPOCHS[1])
-        search, prune = recipe.search, recipe.prune
-
-        def scaled(interval: int) -> int:
-            return max(1, round(interval * epochs / _MEANT_FOR)) if interval else 0
-
-        # The last removal falls onto a multiple of the interval.
-        times = round(search.last_epoch / search.interval) if search.last_epoch and search.interval else 0
-        recipe = dataclasses.replace(
-            recipe,
-            epochs=epochs,
-            data=dataclasses.replace(recipe.data, batch=batch),
-            search=dataclasses.replace(
-                search,
-                interval=scaled(search.interval),
-                last_epoch=min(times * scaled(search.interval), epochs) if times else search.last_epoch,
-                warmup_epochs=search.warmup_epochs * epochs / _MEANT_FOR,
-            ),
-            prune=dataclasses.replace(prune, interval=scaled(prune.interval)),
-        )
-        said.append(f"chosen: {epochs} epochs of {steps} steps, batch {batch} (--epochs, --data.batch)")
+        recipe, steps = _with_epochs(recipe, samples)
+        check_schedule(recipe)  # of given epochs the schedule has been checked with the recipe
+        batch = recipe.data.batch
+        notes.append(f"chosen: {recipe.epochs} epochs of {steps} steps, batch {batch} (--epochs, --data.batch)")
     if not recipe.supernet.has_units:
         recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=0.0))
         if last_search_epoch(recipe):
-            said.append(f"{recipe.supernet.name} has no search units: only weights are pruned")
+            notes.append(f"{recipe.supernet.name} has no search units: only weights are pruned")
     if recipe.search.rho is None:
         rho = _rho(recipe, max(1, samples // recipe.data.batch))
         recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=rho))
-        said.append(f"chosen: penalty {rho:.3g} (--search.target_shrinkage or --search.rho; more removes more)")
+        notes.append(f"chosen: penalty {rho:.3g} (--search.target_shrinkage or --search.rho; more removes more)")
     if recipe.budget.given and recipe.policy.lr is None:
         steps = recipe.epochs * max(1, samples // recipe.data.batch)
         lr = auto_lr(steps, recipe.policy)
@@ -72,12 +56,39 @@ def resolve_auto_settings(recipe: Recipe, samples: int, side: int) -> tuple[Reci
                 "set more epochs"
             )
         recipe = dataclasses.replace(recipe, policy=dataclasses.replace(recipe.policy, lr=lr))
-        said.append(f"chosen: learning rate {lr:.3g} of the policy (--policy.lr)")
-    return recipe, said
+        notes.append(f"chosen: learning rate {lr:.3g} of the policy (--policy.lr)")
+    return recipe, notes
+
+
+def _with_epochs(recipe: Recipe, samples: int) -> tuple[Recipe, int]:
+    """Return the recipe with a length, and intervals stretched to it; and the steps per epoch."""
+    batch = _batch(recipe.data.batch, samples)
+    steps = max(1, samples // batch)
+    epochs = min(max(round(_STEPS / steps), _EPOCHS[0]), _EPOCHS[1])
+    search, prune = recipe.search, recipe.prune
+
+    def scaled(interval: int) -> int:
+        return max(1, round(interval * epochs / _MEANT_FOR)) if interval else 0
+
+    # The last removal falls onto a multiple of the interval.
+    times = round(search.last_epoch / search.interval) if search.last_epoch and search.interval else 0
+    recipe = dataclasses.replace(
+        recipe,
+        epochs=epochs,
+        data=dataclasses.replace(recipe.data, batch=batch),
+        search=dataclasses.replace(
+            search,
+            interval=scaled(search.interval),
+            last_epoch=min(times * scaled(search.interval), epochs) if times else search.last_epoch,
+            warmup_epochs=search.warmup_epochs * epochs / _MEANT_FOR,
+        ),
+        prune=dataclasses.replace(prune, interval=scaled(prune.interval)),
+    )
+    return recipe, steps
 
 
 def _batch(most: int, samples: int) -> int:
-    """At least ten steps per epoch, if there are samples for batches of 8; never more than ``most``."""
+    """Return a batch of at most ``most`` with ten steps per epoch, if there are samples for batches of 8."""
     fitting = 2 ** int(math.log2(max(samples / 10, 1)))
     return min(most, samples, max(fitting, 8))
 

@@ -1,4 +1,4 @@
-"""What a policy search is compared with: networks around the same cost, each trained alone, the best on validation.
+"""Baselines of a policy search: networks around the same cost, each trained alone, the best on validation.
 
 Random search draws them all (TuNAS, Sec. 3.2); regularised evolution changes the best of those that it has trained.
 """
@@ -6,11 +6,13 @@ Random search draws them all (TuNAS, Sec. 3.2); regularised evolution changes th
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,6 +20,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from ..algorithms.policy_search import LATENCY_FILE, MeasureTable, check_budget_reachable, find_latency_table
 from ..config.recipe import Recipe
 from ..cost.budget import format_cost, make_budget
 from ..data import load_splits
@@ -29,38 +32,49 @@ from ..tasks import primary_metric
 from ..ticket import Ticket, load
 from ..training import RunDir, write_json
 from .api import load_or_run, train
-from .budget import MeasureTable, check_budget_reachable, find_table
 from .derive import check_budget_given, subnet_recipe
-from .model_init import LATENCY_FILE, space_for
+from .model_init import space_for
 
 By = Literal["random", "evolution"]
 _RECORD = "search.json"  # what a directory was begun with
 _TRIES = 50_000  # random networks until enough are so close to the target
 
 
+@dataclass(frozen=True)
+class BaselineSettings:
+    """The networks that a baseline trains.
+
+    Attributes:
+        by: Way to choose networks.
+        networks: Number of networks.
+        tolerance: Largest distance of their cost from the target, as a share of it.
+    """
+
+    by: By = "random"
+    networks: int = 20
+    tolerance: float = 0.02
+
+
 def baseline_search(
     recipe: Recipe,
     out: Path,
-    by: By,
-    networks: int = 20,
-    tolerance: float = 0.02,
+    settings: BaselineSettings,
     measure: MeasureTable | None = None,
     say: Callable[[str], None] = print,
 ) -> Ticket:
-    """Trains networks of a space whose cost lies around the target; called again, it goes on.
+    """Train networks of a space whose cost lies around the target; called again, it goes on.
 
     Args:
         recipe: Every network is trained by it from fresh weights; ``supernet.name`` is a space, ``budget`` the target.
         out: Directory; a run per network, ``networks.csv``, and ``ticket`` of the best on the validation split.
-        by: How networks are chosen.
-        networks: How many are trained.
-        tolerance: Largest distance from the target, as a share of it.
-        measure: Makes a latency table where the budget needs one and the recipe names none.
-        say: Tells what is going on.
+        settings: Way to choose networks, their number and their distance from the target.
+        measure: Function that makes a latency table where the budget needs one and the recipe names none.
+        say: Function that shows a line.
 
     Raises:
         UserError: A setting cannot work, or the space has too few networks so close to the target.
     """
+    by, networks, tolerance = dataclasses.astuple(settings)
     if by not in get_args(By):
         raise UserError(f"--by {by} is for connections of a ResNet; a space is searched by policy, random or evolution")
     check_budget_given(recipe)
@@ -75,22 +89,20 @@ def baseline_search(
     splits = load_splits(recipe.data, recipe.task)
     spec = space_for(recipe, splits)
     about = {
-        "by": by,
-        "networks": networks,
-        "tolerance": tolerance,
+        **dataclasses.asdict(settings),
         "recipe": recipe.to_json(),
         "data": splits.digest(),
     }
     with RunDir(out) as run:
         _resume_or_start(run, json.loads(json.dumps(about)))
-        table = find_table(recipe, spec, measure, say) if not (out / LATENCY_FILE).exists() else None
+        table = find_latency_table(recipe, spec, measure, say) if not (out / LATENCY_FILE).exists() else None
         if table is not None:
             table.save(out / LATENCY_FILE)
         return _search(recipe, spec, run, about, say)
 
 
 def _resume_or_start(run: RunDir, about: dict[str, Any]) -> None:
-    """Begins a search in a directory, or goes on with the same one."""
+    """Begin a search in a directory, or goes on with the same one."""
     record = run.path / _RECORD
     if not record.exists():
         run.check_free()
@@ -116,10 +128,11 @@ def _search(recipe: Recipe, spec: MobileSpec, run: RunDir, about: dict[str, Any]
         for choices in space.genotypes(indices):
             name = hashlib.sha256(json.dumps(choices).encode()).hexdigest()[:12]
             say(f"network {len(rows) + 1} of {networks}: {name}, {format_cost(budget.name, budget.cost(choices))}")
-            ticket = load_or_run(out / name, partial(train, subnet_recipe(recipe, choices)))
+            begin = partial(train, subnet_recipe(recipe, choices))
+            ticket = load_or_run(out / name, begin, recipe_trust(recipe.to_json()))
             scores = {split: ticket.about[split] for split in ("validation", "test")}
-            told = {split: found[m.name] for split, found in scores.items() if (m := primary_metric(found)) is not None}
-            rows.append({"network": name, "cost": budget.cost(choices), **told, "samples": ticket.about["samples"]})
+            metrics = {name: row[m.name] for name, row in scores.items() if (m := primary_metric(row)) is not None}
+            rows.append({"network": name, "cost": budget.cost(choices), **metrics, "samples": ticket.about["samples"]})
             metric = primary_metric(scores["validation"])
             qualities.append(metric.quality(scores["validation"]) if metric else 0.0)
         return torch.tensor(qualities[-len(indices) :])

@@ -1,4 +1,4 @@
-"""Runs that begin with a ticket: the recipe restated for them, and the record of what went before."""
+"""Derive the recipes of runs that begin with a ticket, and keep the record of what went before."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PRUNE_USES = PRUNE_WORDS + tuple(
 
 
 def recipe_of(ticket: Ticket) -> Recipe:
-    """The recipe a ticket was made by.
+    """Return the recipe a ticket was made by.
 
     Raises:
         UserError: It is damaged.
@@ -41,7 +41,7 @@ def recipe_of(ticket: Ticket) -> Recipe:
 
 
 def fixed_network(recipe: Recipe) -> Recipe:
-    """The recipe without search and pruning."""
+    """Return the recipe without search and pruning."""
     return dataclasses.replace(
         recipe,
         budget=BudgetSettings(),
@@ -51,13 +51,17 @@ def fixed_network(recipe: Recipe) -> Recipe:
 
 
 def check_budget_given(recipe: Recipe) -> None:
-    """Raises `UserError` if a search has nothing to aim at."""
+    """Check that a search has a target.
+
+    Raises:
+        UserError: The recipe limits nothing.
+    """
     if not recipe.budget.given:
         raise UserError("a search needs a target: --budget.latency_ms, --budget.macs or --budget.params")
 
 
 def with_search_method(recipe: Recipe, by: str | None) -> Recipe:
-    """The recipe of a search for connections, with a way to find them in place of its own.
+    """Return the recipe of a search for connections, with another way to find them.
 
     Raises:
         UserError: There is no such way.
@@ -70,7 +74,7 @@ def with_search_method(recipe: Recipe, by: str | None) -> Recipe:
 
 
 def subnet_recipe(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
-    """A recipe with a space, restated for training one network of it from fresh weights."""
+    """Return a recipe with a space, restated for training one network of it from fresh weights."""
     given = recipe.supernet.settings
     settings = {**given, "choices": {**given.get("choices", {}), **choices}}
     supernet = dataclasses.replace(recipe.supernet, settings=settings)
@@ -78,19 +82,23 @@ def subnet_recipe(recipe: Recipe, choices: Mapping[str, Any]) -> Recipe:
 
 
 def scheme_recipe(recipe: Recipe, scheme: str) -> Recipe:
-    """A recipe with a ResNet, restated for training the network of one connection scheme from fresh weights."""
+    """Return a recipe with a ResNet, restated for training the network of one connection scheme from fresh weights."""
     supernet = dataclasses.replace(recipe.supernet, settings={**recipe.supernet.settings, "scheme": scheme})
     return dataclasses.replace(fixed_network(recipe), supernet=supernet)
 
 
 def reject_budget(recipe: Recipe, command: str) -> None:
-    """Raises `UserError` if a recipe limits what a policy search may find, where there is none."""
+    """Check that a recipe limits no cost where no policy searches.
+
+    Raises:
+        UserError: It limits one.
+    """
     for name in recipe.budget.given:
         raise UserError(f"{command} takes no budget.{name}: it is what supertickets search searches for")
 
 
 def retrain_recipe(ticket: Ticket, epochs: int, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe a ticket was made by, restated for training it further.
+    """Return the recipe a ticket was made by, restated for training it further.
 
     The peak learning rate is a tenth of the recipe's, and its schedule is the same, over the new epochs: warm-up,
     milestones and intervals of a decay are stretched or shortened with them. Overrides win.
@@ -113,7 +121,7 @@ def retrain_recipe(ticket: Ticket, epochs: int, overrides: Sequence[str] = ()) -
 
 
 def stretch_schedule(lr: LrSettings, factor: float) -> LrSettings:
-    """A schedule over ``factor`` times as many epochs."""
+    """Return a schedule over ``factor`` times as many epochs."""
     return dataclasses.replace(
         lr,
         warmup_epochs=lr.warmup_epochs * factor,
@@ -123,16 +131,16 @@ def stretch_schedule(lr: LrSettings, factor: float) -> LrSettings:
 
 
 def transfer_recipe(ticket: Ticket, source: str, overrides: Sequence[str] = (), head: Ticket | None = None) -> Recipe:
-    """A recipe of the target, restated for training a ticket's features on its data: its whole schedule, no search.
+    """Return a recipe of the target, restated to train a ticket's features on its data: whole schedule, no search.
 
-    Of the recipe's network, the settings of a fresh head are all that counts; the network of a ResNet's ticket is told
-    by the ticket's own name of it.
+    Of the recipe's network, the settings of a fresh head are all that counts; the network of a ResNet's ticket is
+    named as in the ticket's own recipe.
 
     Args:
-        ticket: Where the features come from.
+        ticket: Ticket with the features.
         source: Name or file of the recipe.
         overrides: Command-line words; of the supernet only a fresh head has settings left to choose.
-        head: Where the head comes from, if it is inherited.
+        head: Ticket with the head, if it is inherited.
 
     Raises:
         UserError: A setting is unknown, impossible or of no use.
@@ -155,12 +163,12 @@ def transfer_recipe(ticket: Ticket, source: str, overrides: Sequence[str] = (), 
 
 
 def prune_recipe(ticket: Ticket, ratio: float, criterion: str = "magnitude", overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe a ticket was made by, restated for pruning it in one shot.
+    """Return the recipe a ticket was made by, restated for pruning it in one shot.
 
     Args:
-        ticket: What to prune.
+        ticket: Ticket to prune.
         ratio: Share of the maskable weights that is zero afterwards.
-        criterion: How weights are ranked, ``prune.criterion``. A ticket's own is never taken, since it may name code;
+        criterion: Ranking of the weights, ``prune.criterion``. A ticket's own is never taken, since it may name code;
             its ``prune.normalise`` holds for magnitudes alone.
         overrides: Command-line words on the data, the device, the criterion and what is exempt from pruning; the
             recipe's own exemptions hold otherwise.
@@ -187,7 +195,7 @@ def prune_recipe(ticket: Ticket, ratio: float, criterion: str = "magnitude", ove
 
 
 def lineage(ticket: Ticket) -> list[dict[str, Any]]:
-    """Every run that led to a ticket, the oldest first, its own last."""
+    """Return every run that led to a ticket, the oldest first, its own last."""
     about, recipe = ticket.about, recipe_of(ticket)
     step = {
         "command": about.get("command"),
@@ -205,21 +213,21 @@ def lineage(ticket: Ticket) -> list[dict[str, Any]]:
 
 
 def reject_settings(
-    words: Iterable[str], prefixes: tuple[str, ...], command: str, why: str, but: tuple[str, ...] = ()
+    words: Iterable[str], prefixes: tuple[str, ...], command: str, why: str, allowed: tuple[str, ...] = ()
 ) -> None:
-    """Refuses settings that a command has no use for.
+    """Reject settings that a command has no use for.
 
     Args:
         words: Command-line words.
-        prefixes: How their names begin.
-        command: What takes none of them.
+        prefixes: Beginnings of their names.
+        command: Command that takes none of them.
         why: The reason, or what to do instead.
-        but: Names that it takes all the same.
+        allowed: Names that it takes all the same.
 
     Raises:
         UserError: Names the first such setting.
     """
     for word in words:
         name = word[2:].split("=")[0]
-        if word.startswith("--") and name.startswith(prefixes) and name not in but:
+        if word.startswith("--") and name.startswith(prefixes) and name not in allowed:
             raise UserError(f"{command} takes no {name}: {why}")

@@ -1,4 +1,4 @@
-"""A ticket measured on the data it was drawn on."""
+"""Evaluate a ticket on the data it was drawn on."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def evaluate_ticket(
     boxes: str | None = None,
     device: str = "auto",
 ) -> dict[str, float]:
-    """Measures a ticket on a split of the data it was drawn on.
+    """Evaluate a ticket on a split of the data it was drawn on.
 
     Args:
-        ticket: What to measure.
+        ticket: Ticket to evaluate.
         data_dir: Folder with the data set, if it has moved.
         split: "train", "validation" or "test".
-        boxes: Of people in the test split, in place of the recipe's ``data.boxes``.
-        device: Where the network runs; "auto" takes a GPU if there is one.
+        boxes: File with boxes of people in the test split, in place of the recipe's ``data.boxes``.
+        device: Device of the network; "auto" takes a GPU if there is one.
 
     Raises:
         UserError: The data is missing, or has other classes; or there is no such device.

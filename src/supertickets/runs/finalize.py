@@ -1,4 +1,4 @@
-"""What a run comes to: the ticket, measured, and what it tells of itself."""
+"""Build, evaluate and save the ticket at the end of a run."""
 
 from __future__ import annotations
 
@@ -14,33 +14,38 @@ from .. import __version__
 from ..models import LibrarySpec, Spec
 from ..ticket import Ticket
 from ..training import Session, TrainState, build_eval_model, evaluate, write_json
+from ..training.state import DeployableModel
 
 
-def finalize_run(command: str, session: Session, state: TrainState, made: Mapping[str, Any]) -> Ticket:
-    """The ticket (line 16): final weights, recalibrated, and measured once on the test split."""
+def finalize_run(session: Session, state: TrainState, model: DeployableModel, record: Mapping[str, Any]) -> Ticket:
+    """Build and save the ticket (line 16): final weights, recalibrated, and evaluated once on the test split.
+
+    Args:
+        session: What stays the same.
+        state: The network in training, after the last epoch.
+        model: The network to save.
+        record: Entries for the ticket's record: the command, metadata of the run, summary of the algorithm.
+    """
     recipe = session.recipe
-    module = build_eval_model(session, state, recipe.epochs)
+    module = build_eval_model(session, model, recipe.epochs)
     splits = session.batches.splits
     scores = {
         name: evaluate(module, session.batches.evaluation(data), data, session.task, session.runtime)
         for name, data in (("validation", splits.validation), ("test", splits.test))
     }
-    outcome = state.deployable()
     about: dict[str, Any] = {
-        "command": command,
         "recipe": recipe.to_json(),
         "data": splits.digest(),
-        **made,
-        **search_summary(session, state),
+        **record,
         **scores,
         "samples": state.position.samples,
         "steps": state.position.total_steps,
         "processes": session.runtime.world,
-        "versions": versions(outcome.spec),
+        "versions": versions(model.spec),
     }
     weights = {name: value.cpu() for name, value in module.state_dict().items()}
-    mask = {name: flags.cpu() for name, flags in outcome.mask.items()}
-    ticket = Ticket(outcome.spec, weights, mask, splits.classes, splits.preprocessing, about, splits.limbs)
+    mask = {name: flags.cpu() for name, flags in model.mask.items()}
+    ticket = Ticket(model.spec, weights, mask, splits.classes, splits.preprocessing, about, splits.limbs)
     if session.runtime.is_main:
         ticket.save_pretrained(session.run.ticket)
         seconds = round(state.position.seconds, 3)
@@ -51,27 +56,12 @@ def finalize_run(command: str, session: Session, state: TrainState, made: Mappin
     return ticket
 
 
-def search_summary(session: Session, state: TrainState) -> dict[str, Any]:
-    """What a policy search decided, as the ticket tells it."""
-    if state.policy is None or session.budget is None:
-        return {}
-    best = state.policy.best()
-    found = {
-        "budget": session.budget.name,
-        "target": session.budget.target,
-        "cost": session.budget.cost(best),
-        "choices": {**session.recipe.supernet.settings.get("choices", {}), **best},
-        "indices": state.policy.most_probable(),
-    }
-    return {"search": found}
-
-
 def versions(spec: Spec | None = None) -> dict[str, str]:
-    """What a result depends on; that of a known network also on the library that makes it."""
-    found = {
+    """Return the versions that a result depends on; that of a library's network also on the library."""
+    known = {
         "supertickets": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
     }
-    return found | ({spec.library: version(spec.library)} if isinstance(spec, LibrarySpec) else {})
+    return known | ({spec.library: version(spec.library)} if isinstance(spec, LibrarySpec) else {})

@@ -22,7 +22,6 @@ from ..training import Session, TrainState, initial_state
 
 # What a run begins with, given its recipe and its data: a full supernet, or a network with weights and mask.
 ModelInit = Callable[[Recipe, Splits], Spec | Ticket]
-LATENCY_FILE = "latency.json"  # in the directory of a search
 MOST_BLOCKS = 16  # of a network whose connection schemes can all be judged
 # What networks of a family may be for.
 _HEADS: Mapping[type, tuple[str, ...]] = {

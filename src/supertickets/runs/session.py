@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..config.recipe import Recipe
-from ..config.schedule import check_schedule
 from ..config.validation import check_task_settings
 from ..data import Batches, Splits, load_splits
 from ..errors import UserError
@@ -16,39 +15,47 @@ from ..plugins import recipe_trust
 from ..tasks import find_task
 from ..ticket import Ticket, check_classes
 from ..training import Reporter, RunDir, Runtime, Session
-from ..training.runtime import start, stop
+from ..training.runtime import open_runtime
 from ..training.teacher import FixedTeacher, Teacher, fixed_teacher
 from .auto_settings import resolve_auto_settings
 from .model_init import ModelInit, make_task
 
 
 @contextlib.contextmanager
-def open_session(recipe: Recipe, out: Path, beginning: ModelInit) -> Iterator[tuple[Session, Spec | Ticket]]:
-    """Yields the session of a run directory, which is locked meanwhile, and what the run begins with."""
-    runtime = start(recipe.device, recipe.threads, recipe.deterministic)
-    try:
+def open_session(recipe: Recipe, out: Path, init: ModelInit) -> Iterator[tuple[Session, Spec | Ticket]]:
+    """Open the session of a run directory, which is locked meanwhile.
+
+    Args:
+        recipe: The settings; those that it leaves to the data are chosen here.
+        out: Run directory.
+        init: Function that makes the network before the first step.
+
+    Yields:
+        The session, and that network.
+
+    Raises:
+        UserError: A setting, the data or the directory cannot work.
+    """
+    with open_runtime(recipe.device, recipe.threads, recipe.deterministic) as runtime:
         check_task_settings(recipe, find_task(recipe.task).rules)
         splits = load_splits(recipe.data, recipe.task)
-        recipe, said = resolve_auto_settings(recipe, len(splits.train), splits.preprocessing.size[0])
-        check_schedule(recipe)
+        recipe, notes = resolve_auto_settings(recipe, len(splits.train), splits.preprocessing.size[0])
         check_batches(recipe, splits, runtime)
         with RunDir(out, writes=runtime.is_main) as run:
-            first = beginning(recipe, splits)
+            first = init(recipe, splits)
             supernet = first.spec if isinstance(first, Ticket) else first
             batches = Batches(splits, recipe.data, recipe.augment, recipe.seed, runtime.rank, runtime.world)
             metric = find_task(recipe.task).metric
             with Reporter(recipe.epochs, batches.steps_per_epoch, quiet=not runtime.is_main, metric=metric) as reporter:
-                for line in (*splits.notes, *said):
+                for line in (*splits.notes, *notes):
                     reporter.say(line)
                 task = make_task(recipe, splits).fit(splits.train, splits.preprocessing)
                 teacher = teacher_for(recipe, splits, runtime)
                 yield Session(recipe, supernet, batches, task, runtime, run, reporter, teacher), first
-    finally:
-        stop()
 
 
 def teacher_for(recipe: Recipe, splits: Splits, runtime: Runtime) -> Teacher | None:
-    """The trained network that the recipe wants to learn from."""
+    """Return the trained network that the recipe wants to learn from."""
     name = recipe.distill.teacher
     if name is None or name == "ema":
         return None
@@ -60,6 +67,11 @@ def teacher_for(recipe: Recipe, splits: Splits, runtime: Runtime) -> Teacher | N
 
 
 def check_batches(recipe: Recipe, splits: Splits, runtime: Runtime) -> None:
+    """Check that the training split fills a batch, and that processes and parts can share it.
+
+    Raises:
+        UserError: They cannot; names the nearest batch that they can.
+    """
     batch, train = recipe.data.batch, len(splits.train)
     if batch > train or batch < 2:
         raise UserError(

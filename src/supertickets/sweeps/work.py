@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.live import Live
 
 from ..errors import UserError
+from ..plugins import plugin_names, recipe_trust
 from ..runs.api import draw, fork_run, prune, resume, retrain, train, train_shared_prefix
 from ..runs.derive import prune_recipe, retrain_recipe
 from ..ticket import load
@@ -71,18 +72,30 @@ def run_job(job: Job, root: Path) -> None:
             fork_run(parent, recipe, out, options.get("until"))
             begun = True
         if job.command == "trunk" and recipe is not None:
-            train_shared_prefix(recipe, out, options["until"])
+            train_shared_prefix(recipe, out, options["until"], trusted_modules(job, root))
         elif begun:
-            resume(out)
+            resume(out, trusted_modules(job, root))
         elif recipe is not None:
             (train if job.command == "train" else draw)(recipe, out)
         elif job.command == "prune" and parent is not None:
-            ticket, given = load(parent), [name for name in ("batches", "rounds") if name in options]
+            ticket, given = (
+                load(parent, trusted_modules(job, root)),
+                [name for name in ("batches", "rounds") if name in options],
+            )
             words = [word for name in given for word in (f"--prune.{name}", str(options[name]))]
             prune(ticket, prune_recipe(ticket, options["ratio"], options["criterion"], words), out)
         elif parent is not None:
-            ticket = load(parent)
+            ticket = load(parent, trusted_modules(job, root))
             retrain(ticket, retrain_recipe(ticket, options["epochs"]), out)
+
+
+def trusted_modules(job: Job, root: Path) -> tuple[str, ...]:
+    """Return the modules of user code that a sweep's own recipes name: of the job, and of the run it begins from."""
+    recipes = [] if job.recipe is None else [job.recipe.to_json()]
+    if job.parent is not None:
+        recipes.append(json.loads((root / job.parent / "run.json").read_text())["recipe"])
+    names = [name for recipe in recipes for name in recipe_trust(recipe)]
+    return (*names, *(name.partition(":")[0] for name in plugin_names(job.options)))
 
 
 @contextlib.contextmanager

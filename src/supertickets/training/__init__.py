@@ -1,14 +1,17 @@
 """Training: one loop, optimizers, averaging, the distributed runtime, checkpoints."""
 
+from .algorithm import Algorithm, Outcome, Session
 from .evaluate import evaluate, recalibrate
-from .loop import Interrupted, Session, build_eval_model, checkpoint, fit
+from .loop import Interrupted, build_eval_model, checkpoint, fit
 from .reporter import Reporter
 from .run_dir import RunDir, read_events, write_json
 from .runtime import Runtime, digest
-from .state import Position, TrainState, initial_state, load_checkpoint, policy_of, restore_state
+from .state import Position, TrainState, initial_state, load_checkpoint, restore_state
 
 __all__ = [
+    "Algorithm",
     "Interrupted",
+    "Outcome",
     "Position",
     "Reporter",
     "RunDir",
@@ -22,7 +25,6 @@ __all__ = [
     "fit",
     "initial_state",
     "load_checkpoint",
-    "policy_of",
     "read_events",
     "recalibrate",
     "restore_state",

@@ -10,7 +10,7 @@ _CACHED = 50_000  # numbers; times some five tensors of four bytes, a megabyte
 
 
 def foreach_chunks(tensors: Sequence[Tensor]) -> list[slice]:
-    """Parts of a list of tensors of the same device, one after the other.
+    """Return parts of a list of tensors of the same device, one after the other.
 
     Several operations over all parameters stream them from memory each time. On a CPU a part fits into the caches, so
     that only its first operation does; elsewhere there is one part.

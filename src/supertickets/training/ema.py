@@ -27,12 +27,12 @@ class Ema:
 
     @torch.no_grad()
     def update(self, named: Mapping[str, Tensor], masks: Mapping[str, Tensor], step: int) -> None:
-        """Moves every average towards its parameter.
+        """Move every average towards its parameter.
 
         Args:
             named: Parameters by name.
             masks: Float masks by name; where 0 the average is frozen.
-            step: Updates done before, n.
+            step: Number of updates done before, n.
         """
         decay = min(self.decay, (1 + step) / (10 + step))
         names, averages = list(self.tensors), list(self.tensors.values())

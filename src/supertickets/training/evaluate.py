@@ -16,12 +16,12 @@ BatchNorm = nn.modules.batchnorm._BatchNorm
 
 @torch.no_grad()
 def recalibrate(module: nn.Module, batches: Iterable[Batch], runtime: Runtime) -> int:
-    """Measures BN statistics anew: their cumulative mean over batches, averaged over processes.
+    """Measure BN statistics anew: their cumulative mean over batches, averaged over processes.
 
     Only BN layers run in training mode, so dropout is off.
 
     Returns:
-        How many batches were used.
+        Number of batches that were used.
     """
     norms = [m for m in module.modules() if isinstance(m, BatchNorm)]
     momenta = [m.momentum for m in norms]
@@ -43,7 +43,7 @@ def recalibrate(module: nn.Module, batches: Iterable[Batch], runtime: Runtime) -
 
 
 def average_statistics(module: nn.Module, runtime: Runtime) -> None:
-    """Makes what batch norms count and measure that of all processes together."""
+    """Average the counts and statistics of batch norms over all processes."""
     counted = ("running_mean", "running_var", "num_batches_tracked")
     runtime.average_([b for name, b in module.named_buffers() if name.endswith(counted)])
 
@@ -52,13 +52,13 @@ def average_statistics(module: nn.Module, runtime: Runtime) -> None:
 def evaluate(
     module: nn.Module, batches: Iterable[Batch], data: Samples, task: Task, runtime: Runtime
 ) -> dict[str, float]:
-    """Metrics of a module in eval mode, over the samples of all processes.
+    """Return the metrics of a module in eval mode, over the samples of all processes.
 
     Args:
         module: The network.
         batches: This process's share of the samples.
         data: The samples.
-        task: What is measured.
+        task: The task, which has the metrics.
         runtime: The processes.
     """
     was_training = module.training

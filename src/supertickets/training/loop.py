@@ -1,4 +1,4 @@
-"""The one training loop. What differs between commands is passed in and happens at epoch boundaries."""
+"""The one training loop. An `Algorithm` is passed in and called at the boundaries of steps and epochs."""
 
 from __future__ import annotations
 
@@ -7,76 +7,36 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..config.recipe import Recipe
 from ..cost import count
-from ..cost.budget import Budget
-from ..data import Batches
 from ..errors import UserError
-from ..models import Spec
-from ..tasks import Task
+from .algorithm import Algorithm, Session
 from .evaluate import average_statistics, evaluate, recalibrate
-from .policy_step import PolicyStep, check_beta, search_record
-from .reporter import Reporter
-from .run_dir import RunDir
 from .runtime import Runtime, digest
-from .scheme_step import SchemeStep
-from .state import TrainState, build_module, save_checkpoint
+from .state import DeployableModel, TrainState, all_tensors, build_module, save_checkpoint
 from .step import Stepper
-from .teacher import Teacher
 
 
 class Interrupted(Exception):
     """The user stopped the run (Ctrl-C); a checkpoint was written."""
 
 
-@dataclass(frozen=True)
-class Session:
-    """All that stays the same during a run.
-
-    Attributes:
-        recipe: The settings.
-        supernet: The network that the run began with.
-        batches: The data.
-        task: What is learned.
-        runtime: Where it happens.
-        run: Where it is written.
-        reporter: Where it is shown.
-        teacher: A trained network to learn from; the running average is made anew in every epoch instead.
-        budget: What the network that a policy search finds may cost.
-        connects: Whether every step has random connection schemes.
-    """
-
-    recipe: Recipe
-    supernet: Spec
-    batches: Batches
-    task: Task
-    runtime: Runtime
-    run: RunDir
-    reporter: Reporter
-    teacher: Teacher | None = None
-    budget: Budget | None = None
-    connects: bool = False
-
-
-EpochEnd = Callable[[Session, TrainState, int], TrainState]
-
-
-def fit(session: Session, state: TrainState, at_epoch_end: EpochEnd, until: int | None = None) -> TrainState:
-    """Trains until the recipe's last epoch, or an earlier one.
+def fit(session: Session, state: TrainState, algorithm: Algorithm) -> TrainState:
+    """Train until the algorithm's last epoch.
 
     Args:
         session: What stays the same.
-        state: Where to go on.
-        at_epoch_end: Called with the session, the state and the number of the epoch (from 1) before the evaluation;
-            returns the state to go on with.
-        until: The last epoch of this training, if it is not the recipe's.
+        state: The network to go on with.
+        algorithm: Object that makes the steps and changes the network behind epochs.
+
+    Returns:
+        The state after the last epoch.
 
     Raises:
         Interrupted: The user pressed Ctrl-C; the run can be resumed.
@@ -84,52 +44,51 @@ def fit(session: Session, state: TrainState, at_epoch_end: EpochEnd, until: int 
     """
     recipe = session.recipe
     with _stop_requests(session.runtime) as stop:
-        while state.position.epoch < (until or recipe.epochs):
+        while state.position.epoch < algorithm.last_epoch(recipe):
             number = state.position.epoch + 1
-            train_loss = _train_epoch(session, state, stop)
+            train_loss = _train_epoch(session, state, algorithm, stop)
             if not math.isfinite(train_loss):
                 raise UserError(
                     f"the loss is {train_loss} in epoch {number}: training diverged; lower optimizer.lr "
                     f"(now {recipe.optimizer.lr:g}) or set optimizer.clip_norm to 1, with another --out"
                 )
             average_statistics(state.module, session.runtime)
-            state = at_epoch_end(session, state, number)
-            record = _epoch_record(session, state, number, train_loss)
+            state = algorithm.on_epoch_end(session, state, number)
+            record = _epoch_record(session, state, algorithm, train_loss)
             session.run.append(record)
-            session.reporter.epoch(number, record)
+            session.reporter.epoch(number, record, algorithm.progress(record))
             state.position = replace(state.position, epoch=number, step=0, loss_sum=0.0)
-            _check_ranks(session, state)
-            checkpoint(session, state)
+            _check_ranks(session, state, algorithm)
+            checkpoint(session, state, algorithm)
     return state
 
 
-def checkpoint(session: Session, state: TrainState) -> None:
-    """Makes the state durable (first process only)."""
+def checkpoint(session: Session, state: TrainState, algorithm: Algorithm) -> None:
+    """Make the state durable (first process only)."""
     state.position = replace(state.position, log_size=session.run.log_size())
     if session.runtime.is_main:
-        save_checkpoint(session.run.checkpoint, state)
+        save_checkpoint(session.run.checkpoint, state, algorithm)
 
 
-def build_eval_model(session: Session, state: TrainState, number: int) -> nn.Module:
-    """The network that is judged: what the training has come to in a fresh module, recalibrated."""
-    outcome = state.deployable()
-    module = build_module(outcome.spec, session.recipe, session.runtime.device)
-    module.load_state_dict(outcome.weights)
+def build_eval_model(session: Session, model: DeployableModel, number: int) -> nn.Module:
+    """Build the network that is evaluated, as a fresh module, and measure its BN statistics.
+
+    Args:
+        session: What stays the same.
+        model: Architecture and weights.
+        number: Epoch that the log shows.
+    """
+    module = build_module(model.spec, session.recipe, session.runtime.device)
+    module.load_state_dict(model.weights)
     used = recalibrate(module, session.batches.calibration(number, session.recipe.recalibrate_batches), session.runtime)
     session.run.append({"event": "recalibrate", "epoch": number, "network": "evaluated", "batches": used})
     return module.eval()
 
 
-def _train_epoch(session: Session, state: TrainState, stop: threading.Event) -> float:
-    """Takes the steps that are left of the epoch; returns its mean loss."""
+def _train_epoch(session: Session, state: TrainState, algorithm: Algorithm, stop: threading.Event) -> float:
+    """Take the steps that are left of the epoch, and return its mean loss."""
     recipe, runtime, steps = session.recipe, session.runtime, session.batches.steps_per_epoch
-    stepper = Stepper(recipe, state, session.supernet, session.task, runtime, steps, session.teacher)
-    budget = session.budget
-    take: Callable[..., Tensor] = stepper
-    if budget is not None:
-        take = PolicyStep(stepper, session.batches, session.task, budget)
-    elif session.connects:
-        take = SchemeStep(stepper, recipe.connect.probability)
+    take = algorithm.make_step(session, state, Stepper(session, state))
     epoch = state.position.epoch
     # The loss stays on the device; it is read once per epoch or checkpoint, so that no step waits for it.
     loss_sum = torch.tensor(state.position.loss_sum, dtype=torch.float64, device=runtime.device)
@@ -151,7 +110,7 @@ def _train_epoch(session: Session, state: TrainState, stop: threading.Event) -> 
         due = runtime.world == 1 and now - saved > recipe.checkpoint_seconds
         if stop.is_set() or due:
             state.position = replace(state.position, loss_sum=float(loss_sum))
-            checkpoint(session, state)
+            checkpoint(session, state, algorithm)
             saved = now
         if stop.is_set():
             raise Interrupted
@@ -159,9 +118,9 @@ def _train_epoch(session: Session, state: TrainState, stop: threading.Event) -> 
     return float(mean)
 
 
-def _epoch_record(session: Session, state: TrainState, number: int, train_loss: float) -> dict[str, Any]:
-    recipe = session.recipe
-    outcome = state.deployable()
+def _epoch_record(session: Session, state: TrainState, algorithm: Algorithm, train_loss: float) -> dict[str, Any]:
+    recipe, number = session.recipe, state.position.epoch + 1
+    outcome = algorithm.deployable(state)
     cost = count(outcome.spec, mask=outcome.mask)
     groups = outcome.spec.unit_groups()
     record: dict[str, Any] = {
@@ -174,32 +133,25 @@ def _epoch_record(session: Session, state: TrainState, number: int, train_loss: 
         **cost.to_json(),
         "samples": state.position.samples,
         "seconds": round(state.position.seconds, 3),
+        **algorithm.epoch_record(session, number),
     }
-    if state.policy is not None and session.budget is not None:
-        steps = session.batches.steps_per_epoch
-        judged = [row for rows in session.runtime.from_all(state.judged) for row in rows]
-        record |= search_record(state.policy, judged, session.budget, recipe, number * steps, recipe.epochs * steps)
-        state.judged = []
-        if (warning := check_beta(record, recipe)) is not None:
-            session.reporter.say(f"warning: epoch {number}: {warning}")
     if number % recipe.evaluate_every == 0 or number == recipe.epochs:
-        module = build_eval_model(session, state, number)
+        module = build_eval_model(session, outcome, number)
         data = session.batches.splits.validation
         record |= evaluate(module, session.batches.evaluation(data), data, session.task, session.runtime)
     return record
 
 
-def _check_ranks(session: Session, state: TrainState) -> None:
-    """Logs the hash of everything; stops if processes differ."""
-    tensors = ((f"{room}|{name}", t) for room, values in state.tensors().items() for name, t in values.items())
-    found = digest(tensors)
-    session.runtime.check_equal(found, f"states after epoch {state.position.epoch}")
-    session.run.append({"event": "digest", "epoch": state.position.epoch, "sha256": found})
+def _check_ranks(session: Session, state: TrainState, algorithm: Algorithm) -> None:
+    """Log the hash of everything; stop if processes differ."""
+    sha256 = digest(all_tensors(state, algorithm).items())
+    session.runtime.check_equal(sha256, f"states after epoch {state.position.epoch}")
+    session.run.append({"event": "digest", "epoch": state.position.epoch, "sha256": sha256})
 
 
 @contextlib.contextmanager
 def _stop_requests(runtime: Runtime) -> Iterator[threading.Event]:
-    """Turns the first Ctrl-C into a request that is honoured at the next step; a second one acts at once.
+    """Turn the first Ctrl-C into a request that is honoured at the next step; a second one acts at once.
 
     With several processes a Ctrl-C ends them as usual: one cannot leave the others inside an all-reduce, and the
     checkpoint of the last epoch is there.

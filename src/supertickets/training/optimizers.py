@@ -18,41 +18,28 @@ FIRST_MOMENTS = ("exp_avg", "momentum_buffer")
 
 
 class RMSprop(Optimizer):
-    """RMSprop with the two settings in which TensorFlow and PyTorch differ.
+    """RMSprop with the three settings in which TensorFlow and PyTorch differ.
 
     v = alpha * v + (1 - alpha) * g^2;  b = momentum * b + g / (sqrt(v) + eps);  w = w - lr * b.
 
+    With ``eps_inside_sqrt`` the divisor is sqrt(v + eps). With ``lr_in_momentum`` the learning rate goes into the
+    buffer, b = momentum * b + lr * g / (sqrt(v) + eps) and w = w - b, so that a step keeps the rate of its own time.
+
     Args:
-        params: Parameters or groups.
-        lr: Learning rate.
-        alpha: Decay of v.
-        eps: Added to sqrt(v), or to v if ``eps_inside_sqrt``.
-        momentum: Decay of b.
-        weight_decay: L2 strength, added to the gradient.
-        initial_accumulator: First value of v.
-        eps_inside_sqrt: Whether eps goes under the root.
+        params: Parameters or groups; a group's weight decay, 0 by default, is the L2 strength added to the gradient.
+        settings: Learning rate, alpha, eps, momentum, first value of v, and the two variants.
     """
 
-    def __init__(
-        self,
-        params: Any,
-        lr: float,
-        alpha: float = 0.9,
-        eps: float = 1e-8,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        *,
-        initial_accumulator: float = 0.0,
-        eps_inside_sqrt: bool = False,
-    ) -> None:
-        defaults = {"lr": lr, "alpha": alpha, "eps": eps, "momentum": momentum, "weight_decay": weight_decay}
-        super().__init__(params, defaults)
-        self.initial_accumulator = initial_accumulator
-        self.eps_inside_sqrt = eps_inside_sqrt
+    def __init__(self, params: Any, settings: OptimizerSettings) -> None:
+        defaults = {"lr": settings.lr, "alpha": settings.alpha, "eps": settings.eps or 1e-8}
+        super().__init__(params, {**defaults, "momentum": settings.momentum, "weight_decay": 0.0})
+        self.initial_accumulator = settings.initial_accumulator
+        self.eps_inside_sqrt = settings.eps_inside_sqrt
+        self.lr_in_momentum = settings.lr_in_momentum
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Updates all parameters that have a gradient."""
+        """Update all parameters that have a gradient."""
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             for p in params:
@@ -77,12 +64,16 @@ class RMSprop(Optimizer):
             root = torch._foreach_sqrt(square)
             torch._foreach_add_(root, group["eps"])
         torch._foreach_mul_(buffer, group["momentum"])
-        torch._foreach_addcdiv_(buffer, grads, root)
-        torch._foreach_add_(params, buffer, alpha=-group["lr"])
+        if self.lr_in_momentum:
+            torch._foreach_addcdiv_(buffer, grads, root, value=group["lr"])
+            torch._foreach_sub_(params, buffer)
+        else:
+            torch._foreach_addcdiv_(buffer, grads, root)
+            torch._foreach_add_(params, buffer, alpha=-group["lr"])
 
 
 def make_optimizer(module: nn.Module, settings: OptimizerSettings) -> Optimizer:
-    """Makes the optimizer; weight decay applies to weights (two dimensions or more) alone."""
+    """Make the optimizer; weight decay applies to weights (two dimensions or more) alone."""
     params = list(module.parameters())
     groups = [
         {"params": [p for p in params if p.ndim > 1], "weight_decay": settings.weight_decay},
@@ -95,19 +86,11 @@ def make_optimizer(module: nn.Module, settings: OptimizerSettings) -> Optimizer:
         return Adam(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps or 1e-8, fused=True)
     if settings.name == "adamw":
         return AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps or 1e-8, fused=True)
-    return RMSprop(
-        groups,
-        settings.lr,
-        settings.alpha,
-        settings.eps or 1e-8,
-        settings.momentum,
-        initial_accumulator=settings.initial_accumulator,
-        eps_inside_sqrt=settings.eps_inside_sqrt,
-    )
+    return RMSprop(groups, settings)
 
 
 def optimizer_tensors(optimizer: Optimizer, module: nn.Module) -> dict[str, Tensor]:
-    """The optimizer's state as ``"<key>/<parameter>"`` -> tensor."""
+    """Return the optimizer's state as ``"<key>/<parameter>"`` -> tensor."""
     out = {}
     for name, parameter in module.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -117,7 +100,7 @@ def optimizer_tensors(optimizer: Optimizer, module: nn.Module) -> dict[str, Tens
 
 
 def load_optimizer_tensors(optimizer: Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Sets what `optimizer_tensors` read, in the memory format of the parameters."""
+    """Set what `optimizer_tensors` read, in the memory format of the parameters."""
     named = dict(module.named_parameters())
     for key_name, value in tensors.items():
         key, name = key_name.split("/", 1)
@@ -128,7 +111,7 @@ def load_optimizer_tensors(optimizer: Optimizer, module: nn.Module, tensors: Map
 
 
 def set_step(optimizer: Optimizer, lr: float, momentum: float | None) -> None:
-    """Sets the rate (and, if given, the momentum or beta1) of every group."""
+    """Set the rate (and, if given, the momentum or beta1) of every group."""
     for group in optimizer.param_groups:
         group["lr"] = lr
         if momentum is not None and "betas" in group:

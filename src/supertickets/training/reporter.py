@@ -1,4 +1,4 @@
-"""What a person sees of a long run: a bar in a terminal, plain lines elsewhere."""
+"""Display of a long run: a bar in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..cost.budget import format_cost
 from ..tasks import Metric, primary_metric
 
 
 class Reporter:
-    """Shows steps and finished epochs; use it as a context.
+    """The display of steps and finished epochs; use it as a context.
 
     Args:
-        epochs: Epochs of the run.
-        steps: Steps per epoch.
+        epochs: Number of epochs of the run.
+        steps: Number of steps per epoch.
         quiet: Whether to show nothing (other processes than the first).
         metric: Figure of the task that is shown; None for the one that the name of a score tells.
     """
@@ -53,21 +52,24 @@ class Reporter:
         self.bar.stop()
 
     def resume(self, done: int) -> None:
-        """Goes on behind epochs that are complete, without counting them as fast ones."""
+        """Go on behind epochs that are complete, without counting them as fast ones."""
         self.bar.reset(self.task, completed=done * self.steps)
 
     def step(self, epoch: int, step: int) -> None:
-        """One more step is done."""
+        """Show one more step."""
         self.bar.update(self.task, completed=epoch * self.steps + step, description=f"epoch {epoch + 1}/{self.epochs}")
 
-    def epoch(self, number: int, record: Mapping[str, Any]) -> None:
-        """An epoch is complete; shows its figures."""
+    def epoch(self, number: int, record: Mapping[str, Any], progress: str) -> None:
+        """Show the figures of a complete epoch.
+
+        Args:
+            number: Number of the epoch, from 1.
+            record: Entry of the event log.
+            progress: Figures of the algorithm.
+        """
         metric = self.metric or primary_metric(record)
         units = f"{record['units']} units, " if record["units"] else ""
-        macs = f"{units}{record['macs'] / 1e6:.2f} M MACs"
-        state = f"{macs}, sparsity {record['sparsity']:.0%}"
-        if "entropy" in record:  # a policy search
-            state = f"{macs}, cost {format_cost(record['budget'], record['cost'])}, entropy {record['entropy']:.1f}"
+        state = f"{units}{record['macs'] / 1e6:.2f} M MACs, {progress}"
         self.bar.update(self.task, state=state)
         score = ""
         if metric is not None and metric.name in record:
@@ -75,5 +77,5 @@ class Reporter:
         self.say(f"epoch {number:3d}/{self.epochs}: loss {record['train_loss']:.4f}{score}, {state}")
 
     def say(self, line: str) -> None:
-        """Prints a line above the bar."""
+        """Print a line above the bar."""
         self.console.print(line, markup=False, soft_wrap=True)

@@ -32,7 +32,9 @@ class RunDir:
     def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
         self.writes = writes
-        self._lock = FileLock(path / ".lock")  # the system releases it when the process dies
+        # A lock of the system ends with its process, however that is killed; loader processes, which are forked from it
+        # and outlive it by seconds, do not hold it.
+        self._lock = FileLock(path / ".lock", fallback_to_soft=False)
 
     @property
     def checkpoint(self) -> Path:

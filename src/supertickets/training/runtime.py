@@ -6,9 +6,10 @@ the graph, so a rebuilt (smaller) network needs nothing re-wrapped, and masks ap
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..device import find_device, keep_freed_memory
+from ..device import find_device, keep_freed_memory, on_threads, preserve_random_state, use_deterministic_algorithms
 from ..errors import UserError
 
 T = TypeVar("T")
@@ -24,10 +25,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where a run happens.
+    """The device and processes of a run.
 
     Attributes:
-        device: Where tensors live.
+        device: Device of the tensors.
         rank: Number of this process.
         world: Number of processes.
     """
@@ -38,11 +39,11 @@ class Runtime:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and talks to the user."""
+        """Return whether this process writes files and talks to the user."""
         return self.rank == 0
 
     def average_(self, tensors: Sequence[Tensor]) -> None:
-        """Replaces tensors, wherever they are, by their mean over all processes, in float32; bit-equal on every one."""
+        """Replace tensors, wherever they are, by their mean over all processes, in float32; bit-equal on every one."""
         if self.world == 1 or not tensors:
             return
         flat = torch.cat([t.detach().reshape(-1).to(torch.float32) for t in tensors]).to(self.device)
@@ -53,19 +54,19 @@ class Runtime:
             torch._foreach_copy_(list(tensors), [part.view(t.shape) for part, t in zip(parts, tensors, strict=True)])
 
     def sum(self, values: Tensor) -> Tensor:
-        """Returns the sum of a tensor over all processes."""
+        """Return the sum of a tensor over all processes."""
         if self.world > 1:
             values = values.clone()
             dist.all_reduce(values)
         return values
 
     def barrier(self) -> None:
-        """Waits for all processes."""
+        """Wait for all processes."""
         if self.world > 1:
             dist.barrier()
 
     def from_main(self, value: T) -> T:
-        """Returns the first process's value on every process."""
+        """Return the first process's value on every process."""
         if self.world == 1:
             return value
         box = [value]
@@ -73,7 +74,7 @@ class Runtime:
         return box[0]
 
     def from_all(self, value: T) -> list[T]:
-        """Returns the values of all processes, in their order, on every process."""
+        """Return the values of all processes, in their order, on every process."""
         if self.world == 1:
             return [value]
         values = [value] * self.world
@@ -81,7 +82,7 @@ class Runtime:
         return values
 
     def check_equal(self, digest: str, what: str) -> None:
-        """Stops when the processes have come apart.
+        """Stop when the processes have come apart.
 
         Raises:
             RuntimeError: Names the ranks that differ from rank 0.
@@ -94,39 +95,44 @@ class Runtime:
             raise RuntimeError(f"{what} differ between rank 0 and ranks {apart}")
 
 
-def start(device: str, threads: int | None, deterministic: bool) -> Runtime:
-    """Joins the processes that torchrun started, and sets device and threads.
+@contextlib.contextmanager
+def open_runtime(device: str, threads: int | None, deterministic: bool) -> Iterator[Runtime]:
+    """Join the processes that torchrun started, and set device and threads; all of it is undone afterwards.
+
+    Args:
+        device: Name of the device.
+        threads: Number of CPU threads; None leaves it as it is.
+        deterministic: Whether PyTorch uses deterministic algorithms alone.
+
+    Yields:
+        The runtime.
 
     Raises:
         UserError: The device does not exist.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    local = int(os.environ.get("LOCAL_RANK", 0))
     chosen = find_device(device)
-    if chosen.type == "cuda":
-        if world > 1 and chosen.index is not None:
-            raise UserError(f"device {device} would be shared by {world} processes; use --device cuda, one GPU each")
-        chosen = chosen if chosen.index is not None else find_device(f"cuda:{local}")
-        torch.cuda.set_device(chosen)
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-    if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-    keep_freed_memory()
-    return Runtime(chosen, rank, world)
-
-
-def stop() -> None:
-    """Leaves the group of processes."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(preserve_random_state(chosen))
+        stack.enter_context(on_threads(threads or torch.get_num_threads()))
+        if chosen.type == "cuda":
+            if world > 1 and chosen.index is not None:
+                raise UserError(
+                    f"device {device} would be shared by {world} processes; use --device cuda, one GPU each"
+                )
+            if chosen.index is None:
+                chosen = find_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
+            stack.enter_context(torch.cuda.device(chosen))
+        stack.enter_context(use_deterministic_algorithms(deterministic))
+        stack.enter_context(keep_freed_memory())
+        if world > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+            stack.callback(dist.destroy_process_group)
+        yield Runtime(chosen, rank, world)
 
 
 def digest(named: Iterable[tuple[str, Tensor]]) -> str:
-    """A hash of tensors by name, to the bit, whatever their order."""
+    """Return a hash of tensors by name, to the bit, whatever their order."""
     sha = hashlib.sha256()
     for name, value in sorted(named, key=lambda entry: entry[0]):
         sha.update(name.encode())

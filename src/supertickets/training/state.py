@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,19 +17,19 @@ from torch.optim import Optimizer
 
 from ..config.recipe import Recipe
 from ..errors import UserError
-from ..models import MobileSpec, Network, Spec, slice_state_dict
+from ..models import Network, Spec
 from ..models.factory import spec_from_json
-from ..nas import Policy, Space
 from ..pruning import SparseState
 from .ema import Ema
 from .optimizers import load_optimizer_tensors, make_optimizer, optimizer_tensors
 
 Tensors = dict[str, Tensor]
+_MEMORY = "algorithm"  # group of a checkpoint that holds what the algorithm keeps
 
 
 @dataclass(frozen=True)
 class Position:
-    """How far a run is.
+    """The position in a run.
 
     Attributes:
         epoch: Epochs that are complete, events and evaluation included.
@@ -51,12 +51,12 @@ class Position:
 
 
 class DeployableModel(NamedTuple):
-    """The network that a training has come to: what is evaluated and emitted.
+    """The network as it would be evaluated and saved.
 
     Attributes:
         spec: Its architecture.
         weights: Averaged weights if there are any, with the mask applied, and buffers.
-        mask: Where weights live.
+        mask: Flags of the weights that live.
     """
 
     spec: Spec
@@ -64,31 +64,24 @@ class DeployableModel(NamedTuple):
     mask: Tensors
 
 
-class SampledEval(NamedTuple):
-    """A network that a policy sampled, with shared weights.
+class Durable(Protocol):
+    """An object beside the network that must survive a crash: the algorithm of a run."""
 
-    Attributes:
-        quality: From 0 to 1.
-        cost: Of its answers.
-        reward: Of both.
-        is_plain: Whether warm-up put nothing in the place of an answer.
-    """
+    def tensors(self) -> Tensors:
+        """Return its tensors by name."""
 
-    quality: float
-    cost: float
-    reward: float
-    is_plain: bool
+    def to_json(self) -> dict[str, Any]:
+        """Return everything else, as plain JSON."""
+
+    def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
+        """Take back what `tensors` and `to_json` gave."""
 
 
 @dataclass
 class TrainState:
-    """A network in training; with a policy, the one whose weights all networks of a space share.
+    """A network in training.
 
     Random numbers are functions of (seed, epoch, step or sample), so there is no generator to keep.
-
-    Attributes:
-        policy: What a policy search has learned.
-        judged: The networks that it sampled in the epoch under way.
     """
 
     spec: Spec
@@ -97,59 +90,51 @@ class TrainState:
     ema: Ema | None
     sparse: SparseState = field(default_factory=SparseState)
     position: Position = field(default_factory=Position)
-    policy: Policy | None = None
-    judged: list[SampledEval] = field(default_factory=list)
 
     def tensors(self) -> dict[str, Tensors]:
-        """All tensors, by room and name; but for the policy's, named and shaped like the network's own."""
-        rooms = {"weights": dict(self.module.state_dict()), "mask": self.sparse.mask}
+        """Return all tensors by group and name; they are named and shaped like the network's own."""
+        groups = {"weights": dict(self.module.state_dict()), "mask": self.sparse.mask}
         if self.ema is not None:
-            rooms["ema"] = self.ema.tensors
-        if self.policy is not None:
-            rooms["policy"] = self.policy.tensors()
+            groups["ema"] = self.ema.tensors
         for prefix, values in (
             ("optimizer", optimizer_tensors(self.optimizer, self.module)),
             ("stored", self.sparse.stored),
         ):
             for key_name, value in values.items():
                 key, _, name = key_name.rpartition("/")
-                rooms.setdefault(f"{prefix}:{key}", {})[name] = value
-        return rooms
+                groups.setdefault(f"{prefix}:{key}", {})[name] = value
+        return groups
 
     def meta(self) -> dict[str, Any]:
-        """All that is not a tensor, as plain JSON."""
+        """Return everything that is not a tensor, as plain JSON."""
         return {
             "spec": self.spec.to_json(),
             "position": asdict(self.position),
             "ratio": self.sparse.ratio,
-        } | ({} if self.policy is None else {"policy": self.policy.to_json(), "judged": self.judged})
+        }
 
     def parameters(self) -> Tensors:
-        """Parameters by name."""
+        """Return the parameters by name."""
         return dict(self.module.named_parameters())
 
     def deployable(self) -> DeployableModel:
-        """The network as it would be evaluated and emitted now; of a policy search, the most probable one."""
+        """Return the network as it would be evaluated and saved now."""
         weights = dict(self.module.state_dict())
         if self.ema is not None:
             weights |= self.ema.tensors
         for name, flags in self.sparse.mask.items():
             weights[name] = weights[name] * flags
-        if self.policy is None:
-            return DeployableModel(self.spec, weights, self.sparse.mask)
-        assert isinstance(self.spec, MobileSpec)
-        best = self.policy.best()
-        return DeployableModel(self.spec.select(best), slice_state_dict(self.spec, best, weights), {})
+        return DeployableModel(self.spec, weights, self.sparse.mask)
 
 
 def build_module(spec: Spec, recipe: Recipe, device: torch.device) -> Network:
-    """Builds a network in the recipe's memory format; the one way in which modules come to be."""
+    """Build a network in the recipe's memory format; the one way in which modules come to be."""
     module = spec.build().to(device)
     return module.to(memory_format=torch.channels_last) if recipe.channels_last else module
 
 
 def initial_state(spec: Spec, recipe: Recipe, device: torch.device) -> TrainState:
-    """A network before its first step; its weights are a function of ``recipe.seed``."""
+    """Return a network before its first step; its weights are a function of ``recipe.seed``."""
     torch.manual_seed(recipe.seed)
     module = build_module(spec, recipe, device)
     if recipe.compile:
@@ -160,82 +145,84 @@ def initial_state(spec: Spec, recipe: Recipe, device: torch.device) -> TrainStat
     return TrainState(spec, module, make_optimizer(module, recipe.optimizer), ema)
 
 
-def policy_of(spec: Spec, recipe: Recipe) -> Policy:
-    """A policy that knows nothing yet of the networks of a space."""
-    assert isinstance(spec, MobileSpec)
-    return Policy(Space(spec.decisions()), recipe.policy)
-
-
 def restore_state(
-    recipe: Recipe, device: torch.device, meta: Mapping[str, Any], rooms: Mapping[str, Mapping[str, Tensor]]
+    recipe: Recipe, device: torch.device, meta: Mapping[str, Any], groups: Mapping[str, Mapping[str, Tensor]]
 ) -> TrainState:
-    """Rebuilds a network in training from what `TrainState.tensors` and `TrainState.meta` gave.
+    """Rebuild a network in training from what `TrainState.tensors` and `TrainState.meta` gave.
 
     Serves resuming, shrinking and loading a ticket alike: parameter order, memory formats and optimizer groups are
     always those of a fresh build.
     """
     spec = spec_from_json(meta["spec"])
     state = initial_state(spec, recipe, device)
-    if "policy" in meta:
-        state.policy, state.judged = policy_of(spec, recipe), [SampledEval(*row) for row in meta["judged"]]
-        state.policy.restore(rooms["policy"], meta["policy"])
-    state.module.load_state_dict(rooms["weights"])
+    state.module.load_state_dict(groups["weights"])
     if state.ema is not None:
-        averages = rooms.get("ema", {})
+        averages = groups.get("ema", {})
         with torch.no_grad():
             for name, value in state.ema.tensors.items():
-                value.copy_(averages.get(name, rooms["weights"][name]))
+                value.copy_(averages.get(name, groups["weights"][name]))
     moments, stored = {}, {}
-    for room, values in rooms.items():
-        kind, _, key = room.partition(":")
+    for group, values in groups.items():
+        kind, _, key = group.partition(":")
         for name, value in values.items():
             if kind == "optimizer":
                 moments[f"{key}/{name}"] = value.to(device) if value.ndim else value  # step counts stay on the CPU
             elif kind == "stored":
                 stored[f"{key}/{name}" if key else name] = value.to(device)
     load_optimizer_tensors(state.optimizer, state.module, moments)
-    mask = {name: flags.to(device) for name, flags in rooms.get("mask", {}).items()}
+    mask = {name: flags.to(device) for name, flags in groups.get("mask", {}).items()}
     state.sparse = SparseState(mask, stored, meta["ratio"])
     state.position = Position(**meta["position"])
     return state
 
 
-def save_checkpoint(path: Path, state: TrainState) -> None:
-    """Writes a state so that a kill at any instant leaves the last file whole."""
-    flat = {
-        f"{room}|{name}": value.detach().cpu().contiguous()
-        for room, values in state.tensors().items()
-        for name, value in values.items()
-    }
+def all_tensors(state: TrainState, memory: Durable | None = None) -> dict[str, Tensor]:
+    """Return the tensors of a state and its algorithm, by ``"<group>|<name>"``."""
+    groups = state.tensors() if memory is None else {**state.tensors(), _MEMORY: memory.tensors()}
+    return {f"{group}|{name}": value for group, values in groups.items() for name, value in values.items()}
+
+
+def save_checkpoint(path: Path, state: TrainState, memory: Durable | None = None) -> None:
+    """Write a state, and what its algorithm keeps, so that a kill at any instant leaves the last file whole."""
+    flat = {name: value.detach().cpu().contiguous() for name, value in all_tensors(state, memory).items()}
+    meta = state.meta() if memory is None else {**state.meta(), _MEMORY: memory.to_json()}
     scratch = path.with_suffix(".tmp")
-    save_file(flat, scratch, {"state": json.dumps(state.meta())})
+    save_file(flat, scratch, {"state": json.dumps(meta)})
     with scratch.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(scratch, path)
     sync_folder(path.parent)
 
 
-def load_checkpoint(path: Path, recipe: Recipe, device: torch.device) -> TrainState:
-    """Reads what `save_checkpoint` wrote.
+def load_checkpoint(path: Path, recipe: Recipe, device: torch.device, memory: Durable | None = None) -> TrainState:
+    """Read what `save_checkpoint` wrote.
+
+    Args:
+        path: The checkpoint.
+        recipe: The settings.
+        device: Device of the network.
+        memory: Object to restore beside the network, if any.
 
     Raises:
         UserError: The file is missing or damaged.
     """
-    rooms: dict[str, Tensors] = {}
+    groups: dict[str, Tensors] = {}
     try:
         with safe_open(path, "pt") as file:
             meta = json.loads(file.metadata()["state"])
             for key in file.keys():  # noqa: SIM118 (not a dict)
-                room, name = key.split("|", 1)
-                rooms.setdefault(room, {})[name] = file.get_tensor(key)
-        return restore_state(recipe, device, meta, rooms)
+                group, name = key.split("|", 1)
+                groups.setdefault(group, {})[name] = file.get_tensor(key)
+        if memory is not None:
+            memory.restore(groups.pop(_MEMORY, {}), meta[_MEMORY])
+        return restore_state(recipe, device, meta, groups)
     except (OSError, SafetensorError, TypeError, KeyError, ValueError, RuntimeError) as error:
         why = " ".join(str(error).split())[:200]
         raise UserError(f"checkpoint {path} is missing or damaged ({why}); begin anew with another --out") from None
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes renames in a folder durable."""
+    """Make renames in a folder durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -9,44 +9,29 @@ import torch
 from torch import Tensor, nn
 
 from ..config.lr_schedule import lr_factor, momentum_at
-from ..config.recipe import Recipe
 from ..data.randomness import mix_seed
-from ..models import Choices, Spec
+from ..models import Choices
 from ..models.hrnet.matrix_products import mark_constants
 from ..nas import Penalty, unit_weights
 from ..pruning import Enforcer
-from ..tasks import Task
+from .algorithm import Session
 from .optimizers import set_step
-from .runtime import Runtime
 from .state import TrainState
-from .teacher import EmaTeacher, Teacher, distillation_loss
+from .teacher import EmaTeacher, distillation_loss
 
 
 class Stepper:
-    """Takes the steps of a network until it is rebuilt or pruned again.
+    """The steps of a network until it is rebuilt or pruned again.
 
     Args:
-        recipe: The settings.
+        session: Settings, task, processes and teacher.
         state: The network, its optimizer, averages and mask.
-        supernet: The network that the run began with.
-        task: What is learned.
-        runtime: Where it happens.
-        steps_per_epoch: Steps of an epoch.
-        teacher: A trained network to learn from, if any.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        state: TrainState,
-        supernet: Spec,
-        task: Task,
-        runtime: Runtime,
-        steps_per_epoch: int,
-        teacher: Teacher | None = None,
-    ) -> None:
-        self.recipe, self.state, self.task, self.runtime = recipe, state, task, runtime
-        self.steps_per_epoch = steps_per_epoch
+    def __init__(self, session: Session, state: TrainState) -> None:
+        recipe = session.recipe
+        self.recipe, self.state, self.task, self.runtime = recipe, state, session.task, session.runtime
+        self.steps_per_epoch = session.batches.steps_per_epoch
         # Compiled once per network, however many steppers it sees; evaluation goes on without.
         self.forward: Callable[..., Any] = state.module
         if recipe.compile:
@@ -56,14 +41,14 @@ class Stepper:
         self.params = list(self.named.values())
         self.enforcer = Enforcer(self.named, state.sparse.mask)
         self.masks = dict(zip(state.sparse.mask, self.enforcer.masks, strict=True))
-        self.penalty = Penalty.of(self.named, unit_weights(state.spec, supernet), recipe.search)
-        self.teacher = EmaTeacher(state, recipe) if recipe.distill.teacher == "ema" else teacher
+        self.penalty = Penalty.of(self.named, unit_weights(state.spec, session.supernet), recipe.search)
+        self.teacher = EmaTeacher(state, recipe) if recipe.distill.teacher == "ema" else session.teacher
         self.images_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
 
     def __call__(
         self, batch: tuple[Tensor, Tensor], epoch: int, step: int, choices: Sequence[Choices] | None = None
     ) -> Tensor:
-        """Takes a step.
+        """Take a step.
 
         Args:
             batch: Images and labels.
@@ -102,17 +87,17 @@ class Stepper:
         recipe, device, module = self.recipe, self.runtime.device, self.state.module
         module.zero_grad(set_to_none=True)
         total = torch.zeros((), device=device)
-        parts = [whole.chunk(recipe.accumulate) for whole in batch]
+        parts = [tensor.chunk(recipe.accumulate) for tensor in batch]
         networks = [()] * recipe.accumulate if choices is None else [(chosen,) for chosen in choices]
         for images, labels, network in zip(*parts, networks, strict=True):
             images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
             images = images.contiguous(memory_format=self.images_format)
             with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
                 scores = self.forward(images, *network)
-                wanted = None if self.teacher is None else self.teacher(images)
+                target = None if self.teacher is None else self.teacher(images)
             loss = self.task.loss(scores.float(), labels)
-            if wanted is not None:
-                loss = distillation_loss(loss, scores, wanted, recipe.distill)
+            if target is not None:
+                loss = distillation_loss(loss, scores, target, recipe.distill)
             (loss / recipe.accumulate).backward()
             total += loss.detach() / recipe.accumulate
         for parameter in self.params:

@@ -72,8 +72,9 @@ class FixedTeacher:
 
     Args:
         module: The network; takes (B, C, H, W) and returns (B, classes).
-        prepared: How the images that it is given were normalised.
-        wants: How it wants them.
+        prepared: Normalisation of the images that it is given.
+        wants: Normalisation and size that it was trained with.
+        device: Device of the network.
     """
 
     def __init__(self, module: nn.Module, prepared: Preprocessing, wants: Preprocessing, device: torch.device) -> None:
@@ -97,7 +98,7 @@ class FixedTeacher:
 def fixed_teacher(
     settings: DistillSettings, classes: tuple[str, ...], prepared: Preprocessing, device: torch.device
 ) -> FixedTeacher:
-    """Loads a "timm:NAME" or "torchvision:NAME" teacher for the classes of the data.
+    """Load a "timm:NAME" or "torchvision:NAME" teacher for the classes of the data.
 
     Raises:
         UserError: The name, the weights or the number of classes do not fit.
@@ -115,22 +116,22 @@ def fixed_teacher(
     if prepared.channels != wants.channels:
         raise UserError(f"{settings.teacher} takes {wants.channels} channels, the data has {prepared.channels}")
     with torch.no_grad():
-        found = module.eval()(torch.zeros(1, wants.channels, *wants.size)).shape[1]
-    if found != len(classes):
+        outputs = module.eval()(torch.zeros(1, wants.channels, *wants.size)).shape[1]
+    if outputs != len(classes):
         raise UserError(
-            f"{settings.teacher} knows {found} classes, the data has {len(classes)}; "
+            f"{settings.teacher} knows {outputs} classes, the data has {len(classes)}; "
             "give weights that were trained on this data with --distill.weights FILE"
         )
     return FixedTeacher(module, prepared, wants, device)
 
 
 def _network(library: str, name: str, classes: int, published: bool) -> tuple[nn.Module, Preprocessing]:
-    """A network of a library, and the images that it wants."""
-    told: dict[str, Any] = {"num_classes": classes}
+    """Return a network of a library, and the preprocessing of the images that it wants."""
+    options: dict[str, Any] = {"num_classes": classes}
     if published:
-        told = {"pretrained": True} if library == "timm" else {"weights": "DEFAULT"}
+        options = {"pretrained": True} if library == "timm" else {"weights": "DEFAULT"}
     try:
-        module = library_network(library, name, **told)
+        module = library_network(library, name, **options)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"{library}:{name} cannot be loaded ({_first_line(error)}); give --distill.weights FILE"
