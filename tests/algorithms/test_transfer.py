@@ -19,11 +19,12 @@ from cli_outcome import Cli
 from generate_streets import PICTURES, SCENES, scene
 from simulate_powercut import cut_at_step
 from supertickets import Ticket, UserError
-from supertickets.algorithms.transfer import check_join, join_specs, join_tickets
+from supertickets.algorithms.transfer import join_specs, join_tickets
 from supertickets.config.recipe import Recipe, SupernetSettings
 from supertickets.data import Preprocessing
 from supertickets.models import HRNet, HRNetSpec
 from supertickets.models.factory import create_spec
+from supertickets.models.hrnet.network import check_join
 
 pytestmark = pytest.mark.long
 

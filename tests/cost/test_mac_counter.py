@@ -166,7 +166,7 @@ def check_against_pytorch(spec: HRNetSpec, input_shape: tuple[int, int, int], *,
     counter = FlopCounterMode(display=False)
     # The mathematical form of attention is made of products that are counted; products for small maps are others, and
     # what is computed kernel by kernel is not counted with its module.
-    small, large = (mock.patch.object(products, name, return_value=False) for name in ("fits", "is_large"))
+    small, large = (mock.patch.object(products, name, return_value=False) for name in ("fits_in_cache", "is_large"))
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), small, large, counter:
         net(x)
     rows = layer_costs(spec, input_shape=input_shape)

@@ -103,7 +103,7 @@ class Half(nn.Module):
 
 
 def test_a_module_of_ones_own() -> None:
-    module = make_attention(f"{__name__}.Half", 3, 16, 4)
+    module = make_attention(f"{__name__}:Half", 3, 16, 4)
     x = torch.ones(1, 3, 2, 2)
     out, state = module(x)
     assert torch.equal(out, x / 2)
@@ -114,9 +114,10 @@ def test_a_module_of_ones_own() -> None:
     ("kind", "ratio", "groups", "named"),
     [
         ("sse", 16, 4, "unknown supernet.settings.attention 'sse'.*se"),
-        ("no.such.Module", 16, 4, "no.such.Module cannot be imported"),
-        ("builtins.print", 16, 4, "builtins.print is no class of torch.nn.Module"),
-        ("torch.nn.Conv2d", 16, 4, "torch.nn.Conv2d is not made of a number of channels"),
+        ("no.such:Module", 16, 4, "no.such:Module cannot be imported"),
+        ("builtins:print", 16, 4, "builtins:print is no class of torch.nn.Module"),
+        ("torch.nn:Conv2d", 16, 4, "torch.nn:Conv2d is not made of a number of channels"),
+        ("torch.nn.Conv2d", 16, 4, "a class of your own is written with a colon, torch.nn:Conv2d"),
         ("sge", 16, 5, "groups is 5, which does not divide 64 channels"),
         ("se", 65, 4, "ratio is 65; with 64 channels take 1 to 64"),
         ("dia", 0, 4, "ratio is 0; with 64 channels take 1 to 64"),

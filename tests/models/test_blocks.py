@@ -104,7 +104,7 @@ def released_form(block: MixBlock, x: Tensor, hidden: tuple[int, ...]) -> Tensor
 def test_block_equals_separate_operations_per_kernel(
     shape: BlockShape, hidden: tuple[int, ...], size: tuple[int, int], training: bool, by_products: bool
 ) -> None:
-    with in_double(), mock.patch.object(products, "fits", return_value=by_products):
+    with in_double(), mock.patch.object(products, "fits_in_cache", return_value=by_products):
         block = make(shape, hidden).train(training)
         x = torch.randn(3, shape.channels_in, *size)
         expected = released_form(block, x, hidden)
@@ -149,7 +149,7 @@ def test_products_equal_convolutions(
             block, x = block.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
         found = {}
         for way in (True, False):
-            with mock.patch.object(products, "fits", return_value=way):
+            with mock.patch.object(products, "fits_in_cache", return_value=way):
                 found[way] = forward_and_back(copy.deepcopy(block), x, weight)
         assert found[True].keys() == found[False].keys()
         assert sum(name.startswith("grad") for name in found[True]) == len(list(block.parameters()))

@@ -159,7 +159,7 @@ def test_torchvision_sees_grey_three_times() -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: create_spec("tim:resnet18"), "networks of libraries are timm:NAME"),
+        (lambda: create_spec("tim:resnet18"), "supernet.name tim:resnet18 cannot be imported"),
         (lambda: create_spec("timm:mobilenetv3_smal_050"), "did you mean 'mobilenetv3_small_050'"),
         (lambda: create_spec("timm:qqqqqqqqqqqq"), "'qqqqqqqqqqqq'; see timm.list_models()"),
         (lambda: create_spec("timm:hf-hub:someone/network"), "no classification network 'hf-hub:someone/network'"),

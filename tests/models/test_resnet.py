@@ -304,7 +304,7 @@ class Quiet(nn.Module):
 
 def test_a_class_stands_for_its_name() -> None:
     network = create_supernet("resnet38", attention=Quiet, widths=(4, 4, 4))
-    assert network.spec.to_json()["attention"] == f"{__name__}.Quiet"
+    assert network.spec.to_json()["attention"] == f"{__name__}:Quiet"
     x = torch.randn(1, 3, 8, 8)
     assert not torch.equal(network.eval()(x), network(x, {"s1.b0": False}))
 

@@ -397,13 +397,13 @@ def test_runs_are_shown_from_the_middle(compared: Comparison) -> None:
 
 def test_units_by_place_add_up() -> None:
     spec = create_spec("hrnet_tiny", in_channels=1)
-    units_by_place = count_units(spec)
+    units_by_place = count_units(spec.unit_table())
     assert {place for place, _ in units_by_place} >= {"stage 1", "fuse 2", "head"}
     full = spec.full_units()
     assert sum(left[0] for left, _ in units_by_place.values()) == sum(units.hidden[0] for units in full.values())
     assert sum(left[-1] for left, _ in units_by_place.values()) == sum(units.tokens for units in full.values())
     halved = {name: dataclasses.replace(units, hidden=(1, *units.hidden[1:])) for name, units in full.items()}
-    cut = count_units(dataclasses.replace(spec, units=halved))
+    cut = count_units(dataclasses.replace(spec, units=halved).unit_table())
     blocks = [name for name in full if name.startswith("s1_b0_")]
     assert cut["stage 2", 1][0][0] == len(blocks)
     assert cut["stage 2", 1][1] == units_by_place["stage 2", 1][1]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch import Tensor
 from ..config.search_settings import ConnectBy
 from ..data import Batch
 from ..data.randomness import mix_seed
-from ..models import ResNet, ResNetSpec
+from ..models import ResNet, ResNetSpec, require_resnet
 from ..nas import (
     SearchStep,
     enas_settings,
@@ -67,7 +67,7 @@ class ConnectionSearch(Algorithm):
 
     def make_step(self, session: Session, state: TrainState, take: SubnetStep) -> Step:
         """Return a step with random connection schemes, one for every part of a batch (Algorithm 1)."""
-        recipe, rank, names = session.recipe, session.runtime.rank, _block_names(_spec_of(state))
+        recipe, rank, names = session.recipe, session.runtime.rank, _block_names(require_resnet(state.spec))
 
         def step_with_schemes(batch: Batch, epoch: int, step: int) -> Tensor:
             generator = torch.Generator().manual_seed(mix_seed(recipe.seed, epoch, step, rank, 7))
@@ -92,10 +92,9 @@ class ConnectionSearch(Algorithm):
 
 
 def _search_connections(session: Session, state: TrainState) -> Outcome:
-    spec, settings = _spec_of(state), session.recipe.connect
+    spec, settings = require_resnet(state.spec), session.recipe.connect
     names = _block_names(spec)
-    module = build_module(spec, session.recipe, session.runtime.device).eval()
-    assert isinstance(module, ResNet)
+    module = cast(ResNet, build_module(spec, session.recipe, session.runtime.device).eval())
     module.load_state_dict(state.module.state_dict())
     if session.runtime.is_main:
         _shared_network_ticket(session, module, state.position.samples).save_pretrained(session.run.path / SHARED_DIR)
@@ -221,11 +220,6 @@ def _extract_scheme(session: Session, state: TrainState, spec: ResNetSpec) -> Tr
     module = build_module(spec, session.recipe, session.runtime.device)
     module.load_state_dict({name: weights[name] for name in module.state_dict()})
     return replace(state, spec=spec, module=module)
-
-
-def _spec_of(state: TrainState) -> ResNetSpec:
-    assert isinstance(state.spec, ResNetSpec)  # other networks are refused when the run is set up
-    return state.spec
 
 
 def _block_names(spec: ResNetSpec) -> list[str]:

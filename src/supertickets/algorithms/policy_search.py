@@ -20,7 +20,7 @@ from ..cost.latency_table import LatencyTable, TableSettings
 from ..data import Batch
 from ..data.randomness import mix_seed
 from ..errors import UserError
-from ..models import Choices, MobileSpec, Network, slice_state_dict
+from ..models import Choices, MobileSpec, Network, require_mobile, slice_state_dict
 from ..nas import Policy, Space, Trend, find_reward, fit_trend, lr_at, warmup_at
 from ..training import Algorithm, Outcome, Runtime, Session, TrainState, recalibrate
 from ..training.algorithm import Step, SubnetStep
@@ -82,7 +82,7 @@ class PolicySearch(Algorithm):
             raise UserError(
                 "several processes cannot measure latencies; make a table first (supertickets latency-table)"
             )
-        table = find_latency_table(recipe, _space_of(session), self.measure, session.reporter.say)
+        table = find_latency_table(recipe, require_mobile(session.supernet), self.measure, session.reporter.say)
         if table is not None and runtime.is_main:
             table.save(session.run.path / LATENCY_FILE)
         runtime.barrier()
@@ -92,7 +92,7 @@ class PolicySearch(Algorithm):
 
     def reopen(self, session: Session) -> None:
         """Make the budget, and a policy that knows nothing yet."""
-        self.space = _space_of(session)
+        self.space = require_mobile(session.supernet)
         self.budget = make_budget(session.recipe.budget, self.space, session.run.path / LATENCY_FILE)
         self.policy = Policy(Space(self.space.decisions()), session.recipe.policy)
         self.sampled = []
@@ -315,8 +315,3 @@ def check_budget_reachable(budget: Budget, spec: MobileSpec, recipe: Recipe) -> 
             f"budget.{budget.name} is {format_setting(budget.target)}, but networks of {recipe.supernet.name} have "
             f"{reach}; the nearest possible is {nearest / 10**places:.{places}f}, or set supernet.settings.width"
         )
-
-
-def _space_of(session: Session) -> MobileSpec:
-    assert isinstance(session.supernet, MobileSpec)  # other networks are refused when the run is set up
-    return session.supernet

@@ -23,7 +23,7 @@ from ..algorithms.connection_search import SCHEMES_FILE, SHARED_DIR
 from ..cost.latency import TimeIncrement, time_increments
 from ..device import on_threads
 from ..errors import UserError
-from ..models import ResNetSpec
+from ..models import ResNetSpec, require_resnet
 from ..ticket import Ticket
 
 
@@ -92,8 +92,7 @@ def read_scheme_search(run: Path) -> JudgedSchemes:
     """
     if not (run / SCHEMES_FILE).is_file():
         raise UserError(f"{run} is no finished search for connections: it has no {SCHEMES_FILE}")
-    spec = Ticket.from_pretrained(run / SHARED_DIR).spec
-    assert isinstance(spec, ResNetSpec)
+    spec = require_resnet(Ticket.from_pretrained(run / SHARED_DIR).spec)
     with (run / SCHEMES_FILE).open() as file:
         qualities = {row["scheme"]: float(row["quality"]) for row in csv.DictReader(file)}
     if {without_connections(spec).scheme, spec.scheme} - set(qualities):

@@ -15,7 +15,7 @@ from ..algorithms.connection_search import SHARED_DIR
 from ..config.loading import override_settings
 from ..config.recipe import Recipe, flatten
 from ..errors import UserError
-from ..models import ResNetSpec
+from ..models import ResNetSpec, require_resnet
 from ..runs.api import load_or_run, train
 from ..runs.derive import recipe_of, reject_settings, scheme_recipe
 from ..tasks import primary_metric
@@ -65,8 +65,7 @@ def ticket_verdict(one: TrainedScheme, full: TrainedScheme, *, shared: bool) -> 
 
 def resnet_spec(ticket: Ticket) -> ResNetSpec:
     """Return the spec of a ResNet's ticket."""
-    assert isinstance(ticket.spec, ResNetSpec)
-    return ticket.spec
+    return require_resnet(ticket.spec)
 
 
 def train_candidates(
@@ -92,7 +91,7 @@ def train_candidates(
     """
     searched = load(run)
     connected = searched.about.get("connection_search")
-    if connected is None or not isinstance(searched.spec, ResNetSpec):
+    if connected is None:
         raise UserError(f"{run} is no search for connections; begin with supertickets search")
     reject_settings(
         words, ("search.", "prune.", "connect.", "supernet."), "schemes --train", "it trains what was found"

@@ -11,43 +11,37 @@ from torch import Tensor
 from ..analysis.description import TERA_FLOPS, Description
 from ..cost import Cost, LayerCost
 from ..deploy import Bench
-from ..models import HRNetSpec, Spec
+from ..models import Spec
 
 
 def architecture_table(spec: Spec, mask: Mapping[str, Tensor], cost: Cost) -> Table:
     """Return a table with a row per block: units left, MACs and, under a mask, the density of the weights.
 
-    Other networks than multi-resolution ones have a row per layer, without units.
+    Networks without search units have a row per layer.
     """
     under_mask = ("masked", "density") if mask else ()
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    if not isinstance(spec, HRNetSpec):
+    units = spec.unit_table()
+    if units is None:
         table.add_column("layer", no_wrap=True)
         for heading in ("MACs", *under_mask):
             table.add_column(heading, justify="right", no_wrap=True)
         for row in cost.layers:
             table.add_row(row.name, *_costs([row], mask, f"{row.name}."))
         return table
-    full = spec.full_units()
     table.add_column("block", no_wrap=True)
     table.add_column("shape", no_wrap=True)
-    for heading in (*(f"{k}x{k}" for k in spec.style.kernels), "tokens", "MACs", *under_mask):
+    for heading in (*units.kinds, "MACs", *under_mask):
         table.add_column(heading, justify="right", no_wrap=True)
     rest = {row.name for row in cost.layers}
-    for name, shape in spec.shapes().items():
-        rows = [row for row in cost.layers if row.name.startswith(f"blocks.{name}.")]
+    for block in units.rows:
+        rows = [row for row in cost.layers if row.name.startswith(block.weights)]
         rest -= {row.name for row in rows}
-        units = spec.units[name]
-        table.add_row(
-            name,
-            f"{shape.channels_in}->{shape.channels_out}" + (f" /{shape.stride}" if shape.stride > 1 else ""),
-            *map(_units_left, units.hidden, full[name].hidden),
-            _units_left(units.tokens, full[name].tokens),
-            *_costs(rows, mask, f"blocks.{name}."),
-        )
+        left = map(_units_left, block.left, block.most)
+        table.add_row(block.name, block.shape, *left, *_costs(rows, mask, block.weights))
     for row in cost.layers:
         if row.name in rest:
-            blank = [""] * (len(spec.style.kernels) + 2)
+            blank = [""] * (len(units.kinds) + 1)
             table.add_row(row.name, *blank, *_costs([row], mask, f"{row.name}."))
     return table
 

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import yaml
 
 from ..errors import UserError, suggest
-from .recipe import Recipe, SupernetSettings, flatten, setting_names
+from .network_families import find_family
+from .recipe import Recipe, flatten, setting_names
 from .setting_types import convert, read_word, read_yaml, setting_types
 from .shipped import read_shipped, shipped_names
 from .validation import check_recipe
@@ -62,8 +63,7 @@ def _override(values: Mapping[str, Any], words: Sequence[str]) -> Recipe:
     network = _build(Recipe, values).supernet.name
     replaced = dict(values)
     chosen = next((text for name, text in reversed(pairs) if name == _NETWORK), network)
-    families = {SupernetSettings(name=name).family for name in (network, chosen)}
-    if chosen != network and families not in ({"hrnet"}, {"mobile"}, {"resnet"}):
+    if not _keeps_settings(network, chosen):
         replaced[_OF_NETWORK] = {}  # a family knows no settings of another, a library's network none of another's
     for name, text in pairs:
         if name.startswith(f"{_OF_NETWORK}."):
@@ -127,6 +127,14 @@ def _with_entry(values: Any, path: Sequence[str], value: Any) -> dict[str, Any]:
     first, *rest = path
     values = dict(values) if isinstance(values, Mapping) else {}
     return values | {first: _with_entry(values.get(first), rest, value) if rest else value}
+
+
+def _keeps_settings(network: str, chosen: str) -> bool:
+    """Return whether ``supernet.settings`` of one network are those of the chosen one too."""
+    if network == chosen:
+        return True
+    family = find_family(network)
+    return family.shares_settings and family is find_family(chosen)
 
 
 def _read_recipe(source: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from .network_families import NetworkFamily, find_family
 from .ranges import (
     ClosedUnitInterval,
     NonNegativeFloat,
@@ -121,11 +122,12 @@ class SupernetSettings:
     Attributes:
         name: Name of a supernet that ``create_supernet`` knows, or of a space (``tunas_mobilenetv3``); or of a network
             that is pruned, but has no units to search: one of the mobile ones (``mobilenet_v2``), a ResNet
-            (``resnet38``), "timm:NAME", "torchvision:NAME", or "ticket:RUN", the architecture of a ticket.
+            (``resnet38``), "timm:NAME", "torchvision:NAME", "package.module:make_network" of a user's own, or
+            "ticket:RUN", the architecture of a ticket.
         transformer: Whether identity blocks of a supernet hold a Transformer path with searchable tokens.
         settings: Further fields of the spec, e.g. ``{tokens: 8, expansion: 4}``, for mobile networks ``{width: 0.5}``,
-            for ResNets ``{attention: se}``; for a network of a library what its constructor takes, e.g.
-            ``{drop_rate: 0.2}``.
+            for ResNets ``{attention: se}``; for a network of a library, or a user's own, what its constructor
+            takes, e.g. ``{drop_rate: 0.2}``.
     """
 
     name: str = "hrnet_tiny"
@@ -133,16 +135,19 @@ class SupernetSettings:
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def family(self) -> str:
-        """Whose settings ``settings`` are: "hrnet", "resnet", "mobile", or a library."""
-        library, colon, _ = self.name.partition(":")
-        own = (family for family in ("hrnet", "resnet") if self.name.startswith(family))
-        return library if colon else next(own, "mobile")
+    def family(self) -> NetworkFamily:
+        """The family of the network."""
+        return find_family(self.name)
+
+    @property
+    def ticket(self) -> str | None:
+        """Folder of the ticket whose architecture is taken; None if the network has a name of its own."""
+        return self.name.partition(":")[2] if self.family.name == "ticket" else None
 
     @property
     def has_units(self) -> bool:
         """Whether the network has units that a search may remove."""
-        return self.family == "hrnet"
+        return self.family.has_units
 
 
 @dataclass(frozen=True, kw_only=True)

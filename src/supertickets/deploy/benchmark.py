@@ -14,7 +14,7 @@ import torch
 from ..cost.latency import Latency, device_name, time_interleaved
 from ..device import on_threads
 from ..errors import UserError
-from ..models import ResNetSpec, Spec
+from ..models import Spec
 from ..ticket import Ticket
 from .compaction import compact
 from .exporter import export, onnx_runner
@@ -74,17 +74,8 @@ def dense_twin(ticket: Ticket, supernet: Spec) -> Ticket:
 
 
 def reference_twins(ticket: Ticket) -> dict[str, Ticket]:
-    """Return the tickets that a ticket is usually timed beside, by name: its dense supernet.
-
-    That of a ResNet with attention modules has all of them connected; a ResNet without a connection stands in front,
-    so that increments over it can be told (LTH4SA, Eq. 7).
-    """
-    spec = ticket.spec
-    if not isinstance(spec, ResNetSpec) or spec.attention is None:
-        return {"dense supernet": dense_twin(ticket, spec.full())}
-    flags = {"no connection": False, "all connected": True}
-    specs = {name: replace(spec, connected=(flag,) * len(spec.connected)) for name, flag in flags.items()}
-    return {name: dense_twin(ticket, other) for name, other in specs.items()}
+    """Return the untrained tickets that a ticket is usually timed beside, by name; see `Spec.reference_specs`."""
+    return {name: dense_twin(ticket, other) for name, other in ticket.spec.reference_specs().items()}
 
 
 @torch.inference_mode()

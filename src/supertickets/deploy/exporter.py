@@ -18,10 +18,9 @@ import numpy.typing as npt
 import torch
 
 from ..errors import UserError, require_libraries
-from ..models import HRNetSpec, ResNetSpec, Spec
+from ..models import Spec
 from ..ticket import Ticket
 from .compaction import compact
-from .folded import fold_norms
 
 Format = Literal["onnx", "torch"]
 TOLERANCE = 1e-4
@@ -72,7 +71,7 @@ def export(ticket: Ticket, path: str | Path, kind: Format = "onnx", *, fixed: bo
     with torch.no_grad():
         outputs = [ticket.module(images) for images in inputs]
     wanted = [scores.numpy() for scores in outputs]
-    network = fold_norms(small.module) if kind == "onnx" else small.module  # PyTorch itself is faster without
+    network = small.module.folded() if kind == "onnx" else small.module  # PyTorch itself is faster without
     program = torch.export.export(network, (inputs[0],), dynamic_shapes=(free,))
     with _quiet():
         if kind == "onnx":
@@ -122,8 +121,9 @@ def free_sizes(spec: Spec, *, any_size: bool) -> dict[int, torch.export.Dim]:
         any_size: Whether height and width shall be free, if the family of the network can.
     """
     free = {0: torch.export.Dim("batch", min=1)}
-    if any_size and isinstance(spec, HRNetSpec | ResNetSpec):
-        least = spec.coarsest_stride + 1  # PyTorch ties a graph to maps of one row or column
+    stride = spec.coarsest_stride
+    if any_size and stride is not None:
+        least = stride + 1  # PyTorch ties a graph to maps of one row or column
         free |= {2: torch.export.Dim("height", min=least), 3: torch.export.Dim("width", min=least)}
     return free
 

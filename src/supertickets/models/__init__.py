@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from .base import Choice, Decision, Fold, Head, Network, Slice, Spec, UnitGroup, Units, as_tuples
+from .base import Choice, Decision, Fold, Head, Network, Slice, Spec, TransferTarget, UnitGroup, Units, as_tuples
+from .external import ExternalNetwork
 from .factory import create_spec, create_supernet, list_spaces, list_supernets, spec_from_json
 from .hrnet.network import HRNet, HRNetSpec
-from .library import LIBRARIES, LibraryNetwork, LibrarySpec, library_network
+from .library import LIBRARIES, LibrarySpec, library_network
 from .mobile.layers import Choices
-from .mobile.network import MobileNetwork, MobileSpec, slice_state_dict
+from .mobile.network import MobileNetwork, MobileSpec, require_mobile, slice_state_dict
 from .mobile.spaces import create_mobile
-from .resnet.network import ResNet, ResNetSpec, create_resnet
+from .own_network import ModuleSpec
+from .resnet.network import ResNet, ResNetSpec, require_resnet
+from .resnet.presets import create_resnet
 from .resnet.scheme_tree import outputs_of_all
 
 __all__ = [
@@ -17,19 +20,21 @@ __all__ = [
     "Choice",
     "Choices",
     "Decision",
+    "ExternalNetwork",
     "Fold",
     "HRNet",
     "HRNetSpec",
     "Head",
-    "LibraryNetwork",
     "LibrarySpec",
     "MobileNetwork",
     "MobileSpec",
+    "ModuleSpec",
     "Network",
     "ResNet",
     "ResNetSpec",
     "Slice",
     "Spec",
+    "TransferTarget",
     "UnitGroup",
     "Units",
     "as_tuples",
@@ -41,6 +46,8 @@ __all__ = [
     "list_spaces",
     "list_supernets",
     "outputs_of_all",
+    "require_mobile",
+    "require_resnet",
     "slice_state_dict",
     "spec_from_json",
 ]

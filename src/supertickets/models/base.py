@@ -1,22 +1,25 @@
-"""What every network tells about itself: what goes in and out, its search units and how tensors follow them.
+"""Specs and networks of every family: inputs and outputs, search units, and how tensors follow them.
 
 A *spec* is a frozen, JSON-able description; ``spec.build()`` makes the *network*. A *unit group* is a vector of search
 units that share one importance vector (a BN scale). Which slice of which tensor belongs to a unit is data, so that
-weights, moments, averages, stored values and masks are all cut by the same function (`search/shrink.py`).
+weights, moments, averages, stored values and masks are all cut by the same function (`nas/shrink.py`).
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor, nn
 
+from ..config.network_families import FAMILIES
+from ..errors import UserError
+
 Head = Literal["classification", "segmentation", "keypoints", "detection", "density"]
-
-
 Choice = bool | int | float
 
 
@@ -62,7 +65,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Fold:
-    """How the constant of a removed channel is kept: it moves into a running mean.
+    """Place where the constant of a removed channel is kept: it moves into a running mean.
 
     Attributes:
         project: Name of the 1x1 convolution weight that reads the channels.
@@ -101,83 +104,289 @@ class UnitGroup:
         return len(self.kernels)
 
 
-class Spec(Protocol):
-    """What the spec of a network of any family offers to the other rooms.
+@dataclass(frozen=True)
+class UnitRow:
+    """Search units of one block.
 
     Attributes:
-        head: What the last layers make: class scores, maps, or predictions for the anchors of a detector.
-        num_classes: Classes or joints.
-        in_channels: Channels of the input image.
-        image_size: Height and width that costs refer to, in pixels.
-        input_shape: Channels, height and width.
+        name: Name of the block.
+        shape: Channels in and out, and the stride, as text.
+        place: Part of the network that the block belongs to, e.g. "stage 2".
+        branch: Branch that it leads to, counted from 1.
+        weights: Prefix of its weights' names.
+        left: Units that are left, for every kind of `UnitTable.kinds`.
+        most: Units of the supernet, likewise.
     """
 
-    @property
-    def head(self) -> Head: ...
+    name: str
+    shape: str
+    place: str
+    branch: int
+    weights: str
+    left: tuple[int, ...]
+    most: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class UnitTable:
+    """Search units of a network, for tables and figures.
+
+    Attributes:
+        kinds: Names of the kinds of units: kernel sizes, and tokens.
+        rows: One per block, in the order in which data meets them.
+    """
+
+    kinds: tuple[str, ...]
+    rows: tuple[UnitRow, ...]
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """A layer of a network without search units, for figures.
+
+    Attributes:
+        name: Name of the layer.
+        hidden: Channels inside.
+        kernel: Kernel size.
+        notes: Widths in and out, and what else is to be known of it.
+    """
+
+    name: str
+    hidden: int
+    kernel: int
+    notes: str
+
+
+@dataclass(frozen=True)
+class DeadChannels:
+    """Channels of a unit group that can go without a change of the outputs in eval mode.
+
+    Attributes:
+        unread: Flags of channels that nothing reads.
+        silent: Flags of channels that emit a constant.
+        constant: The constants, for all channels.
+    """
+
+    unread: Tensor
+    silent: Tensor
+    constant: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferTarget:
+    """The target of a transfer: what features are joined with.
+
+    Attributes:
+        name: Name of the recipe, for messages.
+        network: Name of the recipe's network.
+        settings: Its settings.
+        head: Kind of head that the target needs.
+        image_size: Height and width of its images, in pixels.
+        create: Function that makes the spec of a network by name and settings.
+    """
+
+    name: str
+    network: str
+    settings: Mapping[str, Any]
+    head: Head
+    image_size: tuple[int, int]
+    create: Callable[..., Spec]
+
+
+class Spec(ABC):
+    """Exact description of a network; what a family leaves out, its networks do not have.
+
+    Attributes:
+        heads: Kinds of head that ``supernet.settings.head`` may name; none if the family has one kind only.
+        head_settings: Settings of a recipe's network that belong to its head; None if a network of the family cannot
+            be parted into features and head, so that its features do not transfer.
+        transfers_network: Whether the network of a transfer is called as that of the ticket, not as the recipe's.
+        replaceable: Settings that may be replaced where ``ticket:RUN`` takes the architecture of a ticket.
+        packages: Installed packages that the network depends on besides PyTorch.
+        coarsest_stride: Pixels of the input per cell of the coarsest map, in each direction; None if the network takes
+            images of one size only.
+    """
+
+    heads: ClassVar[tuple[Head, ...]] = ()
+    head_settings: ClassVar[tuple[str, ...] | None] = None
+    transfers_network: ClassVar[bool] = False
+    replaceable: ClassVar[tuple[str, ...]] = ()
 
     @property
-    def num_classes(self) -> int: ...
+    @abstractmethod
+    def family(self) -> str:
+        """Name of the family, a key of `config.network_families.FAMILIES`."""
 
     @property
-    def in_channels(self) -> int: ...
+    @abstractmethod
+    def head(self) -> Head:
+        """Kind of the last layers: class scores, maps, or predictions for the anchors of a detector."""
 
     @property
-    def image_size(self) -> tuple[int, int]: ...
+    @abstractmethod
+    def num_classes(self) -> int:
+        """Number of classes or joints."""
 
     @property
-    def input_shape(self) -> tuple[int, int, int]: ...
+    @abstractmethod
+    def in_channels(self) -> int:
+        """Channels of the input image."""
 
+    @property
+    @abstractmethod
+    def image_size(self) -> tuple[int, int]:
+        """Height and width that costs refer to, in pixels."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return (self.in_channels, *self.image_size)
+
+    @property
+    def coarsest_stride(self) -> int | None:
+        return None
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def search(self) -> Literal["policy", "connections"] | None:
+        """Method by which networks of the family are searched."""
+        return FAMILIES[self.family].search
+
+    @abstractmethod
     def build(self) -> Network:
-        """Makes the network with fresh weights; its parameter order depends on the spec alone."""
+        """Make the network with fresh weights; its parameter order depends on the spec alone."""
 
-    def unit_groups(self) -> tuple[UnitGroup, ...]:
-        """Lists the units that are left, in a fixed order; none if the family has no search units."""
-
-    def full(self) -> Spec:
-        """Returns the spec before any unit was removed."""
-
-    def keep(self, kept: Mapping[str, Tensor]) -> Spec:
-        """Returns the spec with only the units whose flag in ``kept[group.name]`` (bool vector) is set."""
-
+    @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """Returns plain JSON; `supernets.spec_from_json` reads it back."""
+        """Return plain JSON; `factory.spec_from_json` reads it back."""
 
-
-class NoUnits:
-    """What the spec of a family without search units says of them; it is always the full one."""
+    # Search units.
 
     def unit_groups(self) -> tuple[UnitGroup, ...]:
-        """There are none."""
+        """List the units that are left, in a fixed order; none if the family has no search units."""
         return ()
 
     def full(self) -> Self:
-        """The spec itself."""
+        """Return the spec before any unit was removed."""
         return self
 
     def keep(self, kept: Mapping[str, Tensor]) -> Self:
-        """The spec itself."""
+        """Return the spec with only the units whose flag in ``kept[group.name]`` (bool vector) is set."""
         return self
+
+    def dead_channels(self, tensors: Mapping[str, Tensor], group: UnitGroup) -> DeadChannels | None:
+        """Return the channels of a group that pruning left without effect; None if the family knows of none.
+
+        Args:
+            tensors: Weights and statistics by name.
+            group: A group of the spec.
+        """
+        return None
+
+    # Decisions.
+
+    def decisions(self) -> tuple[Decision, ...]:
+        """List what is open, in a fixed order."""
+        return ()
+
+    def is_search_space(self) -> bool:
+        """Return whether the spec stands for several networks, one of which is to be chosen before it is trained."""
+        return False
+
+    def select(self, choices: Mapping[str, Choice]) -> Self:
+        """Return the spec with the given answers to its decisions."""
+        return self
+
+    # Other data and other heads.
+
+    def refit(self, settings: Mapping[str, Any], fitted: Mapping[str, Any]) -> Self:
+        """Return the same architecture for other data.
+
+        Args:
+            settings: Settings to replace, of `replaceable`.
+            fitted: Fields that follow from the data.
+
+        Raises:
+            UserError: A setting belongs to the architecture.
+        """
+        for key, value in settings.items():
+            if key not in self.replaceable or not isinstance(value, int | float):
+                raise UserError(f"supernet.settings.{key} {value} is not for the architecture of a ticket")
+        return dataclasses.replace(self, **settings, **fitted)  # type: ignore[type-var]
+
+    def check_transfer(self, head: Spec | None, network: str) -> None:  # noqa: B027 (any will do)
+        """Refuse a head, or the network of a recipe, that the features of this one cannot be joined with.
+
+        Args:
+            head: Spec of the ticket that gives the head; None for a fresh one.
+            network: Name of the recipe's network.
+
+        Raises:
+            UserError: The head or the recipe is of a family that does not fit.
+        """
+
+    def join_head(self, head: Spec | None, target: TransferTarget) -> Callable[..., Spec]:
+        """Return what makes the full network of these features and a head; it takes the fields that follow from data.
+
+        Args:
+            head: Spec of the ticket that gives the head; None for this one's own, or a fresh one for another task.
+            target: The target.
+
+        Raises:
+            UserError: The head does not fit the features or the target.
+        """
+        raise NotImplementedError
+
+    def join_units(self, features: Spec, behind: Spec) -> Self:
+        """Return the spec with the units that are left in the features of one network and in the head of another."""
+        return self
+
+    # Tables and figures.
+
+    def reference_specs(self) -> dict[str, Spec]:
+        """Return the networks that this one is usually timed beside, by name, in the order of a table."""
+        return {"dense supernet": self.full()}
+
+    def unit_table(self) -> UnitTable | None:
+        """Return the search units by block; None if the family has none."""
+        return None
+
+    def layer_table(self) -> tuple[LayerRow, ...] | None:
+        """Return the layers by their width, for a figure of the architecture; None if costs per layer say more."""
+        return None
 
 
 class Network(nn.Module, ABC):
-    """What a spec builds: takes images (B, C, H, W), gives scores (B, classes) or maps.
+    """Network of a spec: takes images (B, C, H, W), gives scores (B, classes) or maps.
 
     Attributes:
-        spec: What it was built from.
+        spec: Spec that it was built from.
     """
 
     spec: Spec
 
     @abstractmethod
     def maskable_weights(self, *, transformer: bool = False, classifier: bool = False) -> list[str]:
-        """Names of the weights that pruning covers.
+        """List the names of the weights that pruning covers.
 
         Args:
             transformer: Whether the linear layers of a supernet's Transformer path count too.
             classifier: Whether the classifier counts too.
         """
 
+    @staticmethod
+    def is_feature(name: str) -> bool:
+        """Return whether a parameter or buffer of that name belongs to the features, not to the head."""
+        raise NotImplementedError(name)
+
+    def folded(self) -> Self:
+        """Return a copy for other runtimes than PyTorch, in eval mode: the same function in fewer operations."""
+        return copy.deepcopy(self).eval()
+
 
 def as_tuples(value: Any) -> Any:
-    """Lists, as JSON and YAML have them, become tuples."""
+    """Return a value whose lists, as JSON and YAML have them, are tuples."""
     return tuple(as_tuples(v) for v in value) if isinstance(value, list | tuple) else value

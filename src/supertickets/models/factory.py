@@ -2,73 +2,71 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import UserError, suggest
+from ..config.network_families import FAMILIES, find_family
+from ..errors import UserError
 from .base import Network, Spec
-from .hrnet.network import HRNetSpec
-from .hrnet.presets import _SUPERNETS
-from .library import LIBRARIES, LibrarySpec, create_library_spec
-from .mobile.network import MobileSpec
-from .mobile.spaces import MOBILE, create_mobile
-from .resnet.network import RESNETS, ResNetSpec, create_resnet
 
 
 def list_supernets() -> list[str]:
-    """Names that `create_supernet` knows."""
-    return sorted((*_SUPERNETS, *MOBILE, *RESNETS))
+    """Return the names of networks that `create_supernet` knows."""
+    return sorted(name for family in FAMILIES.values() for name in family.networks)
 
 
 def list_spaces() -> list[str]:
-    """Names of `list_supernets` that are spaces of mobile networks."""
-    return sorted(name for name in MOBILE if MOBILE[name]().is_search_space())
+    """Return the names of `list_supernets` that are spaces, of which a policy chooses a network."""
+    names = (name for family in FAMILIES.values() if family.search == "policy" for name in family.networks)
+    return sorted(name for name in names if create_spec(name).is_search_space())
 
 
 def create_spec(name: str, *, transformer: bool = True, **overrides: Any) -> Spec:
-    """Makes the spec of a full supernet, of a search space or of a known network.
+    """Make the spec of a full supernet, of a search space or of a known network.
 
     Args:
-        name: One of `list_supernets`, or "timm:NAME" or "torchvision:NAME".
+        name: One of `list_supernets`, or "timm:NAME", "torchvision:NAME", or "package.module:make_network" of a user's
+            own.
         transformer: Whether identity blocks of a supernet hold a Transformer path.
         **overrides: Fields of `HRNetSpec` or of its `BlockStyle`, e.g. ``num_classes=100, grid=4``; of mobile networks
-            see `create_mobile`, of ResNets `create_resnet`; of a known network also what its constructor takes.
+            see `create_mobile`, of ResNets `create_resnet`; of other networks also what makes them takes.
 
     Raises:
         UserError: The name or an override is unknown.
     """
-    if ":" in name:
-        return create_library_spec(name, **overrides)
-    if name in MOBILE:
-        return create_mobile(name, **overrides)
-    if name in RESNETS:
-        return create_resnet(name, **overrides)
-    if name not in _SUPERNETS:
-        raise UserError(f"unknown supernet '{name}'{suggest(name, list_supernets())} (or timm:NAME, torchvision:NAME)")
-    return _SUPERNETS[name](**overrides, **({} if transformer else {"tokens": 0}))
+    family = find_family(name)
+    if family.create is None:
+        raise UserError(f"supernet.name {name} has no spec of its own; load that ticket instead")
+    if family.has_units and not transformer:
+        overrides |= {"tokens": 0}
+    spec: Spec = _load(family.create)(name, **overrides)
+    return spec
 
 
 def create_supernet(name: str, *, transformer: bool = True, **overrides: Any) -> Network:
-    """Builds a full supernet, or a known network, by name, as `create_spec` describes it."""
+    """Build a full supernet, or a known network, by name, as `create_spec` describes it."""
     return create_spec(name, transformer=transformer, **overrides).build()
 
 
 def spec_from_json(data: Mapping[str, Any]) -> Spec:
-    """Reads a spec that `to_json` wrote.
+    """Read a spec that `to_json` wrote; no code that the spec names is imported before it is built.
 
     Raises:
         UserError: The family is unknown or fields are missing.
     """
+    families = {name: family.spec for name, family in FAMILIES.items() if family.spec is not None}
     family = data.get("family")
-    families: dict[Any, type[HRNetSpec | MobileSpec | ResNetSpec | LibrarySpec]] = {
-        "hrnet": HRNetSpec,
-        "mobile": MobileSpec,
-        "resnet": ResNetSpec,
-    }
-    families |= dict.fromkeys(LIBRARIES, LibrarySpec)
     if family not in families:
         raise UserError(f"unknown network family '{family}' in the spec; this version reads {', '.join(families)}")
     try:
-        return families[family].from_json(data)
+        spec: Spec = _load(families[family]).from_json(data)
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"the network's spec is damaged ({error}); fetch the file again") from error
+    return spec
+
+
+def _load(name: str) -> Any:
+    """Import an entry of `FAMILIES`."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(f"{__package__}.{module}"), attribute)

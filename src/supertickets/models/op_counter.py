@@ -1,4 +1,4 @@
-"""What a network multiplies in a forward, whatever its layers are: convolutions and matrix products, without data."""
+"""Count the convolutions and matrix products of a forward, whatever the layers are, without data."""
 
 from __future__ import annotations
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import UserError
-from ..models import HRNetSpec
+from ..models.base import UnitTable
 from ..ticket import Ticket, load
 from ..training import read_events
 from .claims import NONE
 from .collect import Comparison, Run
 from .page import Block, Figures, Fold, Table, Text
-from .run_figures import count_units, draw_run_figures, unit_kinds
+from .run_figures import count_units, draw_run_figures
 from .tradeoff_figure import ratio_label
 
 MOST = 12  # runs that are shown one by one
@@ -65,8 +65,8 @@ def describe_run(run: Run, comparison: Comparison, name: str, alone: bool) -> li
         blocks.append(Text(f"Its ticket cannot be shown: {error}"))
     else:
         blocks.append(Figures(draw_run_figures(name, ticket, epochs, comparison.metric.name)))
-        if isinstance(ticket.spec, HRNetSpec):
-            blocks.append(Fold("Units as a table", [_units(ticket.spec)]))
+        if (units := ticket.spec.unit_table()) is not None:
+            blocks.append(Fold("Units as a table", [_units(units)]))
         if ticket.mask:
             blocks.append(Fold("Layers as a table", [_layers(ticket)]))
     if alone:
@@ -105,12 +105,12 @@ def _number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
-def _units(spec: HRNetSpec) -> Table:
+def _units(units: UnitTable) -> Table:
     rows = []
-    for (place, branch), (left, most) in count_units(spec).items():
+    for (place, branch), (left, most) in count_units(units).items():
         cells = [f"{have} of {of}" if of else "" for have, of in zip(left, most, strict=True)]
         rows.append([f"{place}, branch {branch}", *cells])
-    return Table(["place", *unit_kinds(spec)], rows, "Search units left, of those in the supernet.")
+    return Table(["place", *units.kinds], rows, "Search units left, of those in the supernet.")
 
 
 def _layers(ticket: Ticket) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure as MplFigure
 from matplotlib.patches import Rectangle
 
 from ..cost import count
-from ..models import HRNetSpec
+from ..models.base import UnitTable
 from ..ticket import Ticket
 from ..visualization.curves import draw_density, draw_score, draw_size
 from ..visualization.style import BLUE, GRID, MUTED, ORANGE, style_axes
@@ -32,8 +31,8 @@ def draw_run_figures(name: str, ticket: Ticket, epochs: Sequence[Mapping[str, An
         drawings = _over_epochs(name, ticket, epochs, metric) if epochs else []
         if ticket.mask:
             drawings.append(_density(f"{name}-layers", ticket))
-        if isinstance(ticket.spec, HRNetSpec):
-            drawings.append(_units(f"{name}-units", ticket.spec))
+        if (units := ticket.spec.unit_table()) is not None:
+            drawings.append(_units(f"{name}-units", units))
     return drawings
 
 
@@ -84,41 +83,22 @@ def _density(name: str, ticket: Ticket) -> Figure:
 # Units ---------------------------------------------------------------------------------------------------------------
 
 
-def count_units(spec: HRNetSpec) -> dict[tuple[str, int], tuple[list[int], list[int]]]:
-    """Return the search units per place and branch: those left and those of the supernet, by kernel size, tokens last.
-
-    Places are the parallel and the fuse modules of every stage, and the head; what leads to a branch belongs to it.
-    """
-    full = spec.full_units()
-    by_place: dict[tuple[str, int], tuple[list[int], list[int]]] = {}
-    for block, units in spec.units.items():
-        left, most = by_place.setdefault(_place(block), ([0] * (len(units.hidden) + 1), [0] * (len(units.hidden) + 1)))
-        for counts, each in ((left, units), (most, full[block])):
-            for i, number in enumerate((*each.hidden, each.tokens)):
+def count_units(units: UnitTable) -> dict[tuple[str, int], tuple[list[int], list[int]]]:
+    """Return the search units per place and branch: those left and those of the supernet, by kind."""
+    sums: dict[tuple[str, int], tuple[list[int], list[int]]] = {}
+    for row in units.rows:
+        left, most = sums.setdefault((row.place, row.branch), ([0] * len(units.kinds), [0] * len(units.kinds)))
+        for counts, numbers in ((left, row.left), (most, row.most)):
+            for i, number in enumerate(numbers):
                 counts[i] += number
-    return by_place
+    return sums
 
 
-def _place(block: str) -> tuple[str, int]:
-    """Return the place of a block: the name of its row, and its branch from 1."""
-    if match := re.fullmatch(r"s(\d+)_b(\d+)_\d+", block):
-        return f"stage {int(match[1]) + 1}", int(match[2]) + 1
-    if match := re.fullmatch(r"s(\d+)_(?:fuse_\d+to|new_)(\d+)", block):
-        return f"fuse {int(match[1]) + 1}", int(match[2]) + 1
-    match = re.search(r"_(\d+)$", block)
-    return "head", int(match[1]) + 1 if match else 1
-
-
-def unit_kinds(spec: HRNetSpec) -> list[str]:
-    """Return the kinds of search units, in the order of `count_units`: kernel sizes, then tokens."""
-    return [*(f"{kernel}x{kernel}" for kernel in spec.style.kernels), "tokens"]
-
-
-def _units(name: str, spec: HRNetSpec) -> Figure:
-    by_place = count_units(spec)
+def _units(name: str, units: UnitTable) -> Figure:
+    by_place = count_units(units)
     rows = list(dict.fromkeys(place for place, _ in by_place))
     branches = sorted({branch for _, branch in by_place})
-    shown = [(i, kind) for i, kind in enumerate(unit_kinds(spec)) if any(most[i] for _, most in by_place.values())]
+    shown = [(i, kind) for i, kind in enumerate(units.kinds) if any(most[i] for _, most in by_place.values())]
     figure = MplFigure(figsize=(WIDTH, 1.0 + 0.3 * len(rows)), layout="constrained")
     drawing = Figure(name, "Search units that are left, per place, branch and kernel size", figure)
     plots = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]

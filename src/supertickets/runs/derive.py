@@ -12,7 +12,6 @@ from ..config.loading import load_recipe, override_settings, recipe_from_json
 from ..config.recipe import LrSettings, PruneSettings, Recipe
 from ..config.search_settings import BudgetSettings, ConnectBy
 from ..errors import UserError
-from ..models import ResNetSpec
 from ..pruning import find_criterion
 from ..ticket import Ticket
 
@@ -153,7 +152,7 @@ def transfer_recipe(ticket: Ticket, source: str, overrides: Sequence[str] = (), 
     whose = "but the head, is the ticket's" if fresh else "the head too, is the tickets'"
     reject_settings(overrides, ("supernet.",), "transfer", f"the network, {whose}", free)
     supernet = recipe.supernet
-    if isinstance(ticket.spec, ResNetSpec):
+    if ticket.spec.transfers_network:
         supernet = recipe_of(ticket).supernet
         if fresh:
             kept = {name: value for name, value in supernet.settings.items() if name not in ("head", *settings)}

@@ -11,7 +11,7 @@ import numpy
 import torch
 
 from .. import __version__
-from ..models import LibrarySpec, Spec
+from ..models import Spec
 from ..ticket import Ticket
 from ..training import Session, TrainState, build_eval_model, evaluate, write_json
 from ..training.state import DeployableModel
@@ -64,4 +64,4 @@ def versions(spec: Spec | None = None) -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": numpy.__version__,
     }
-    return known | ({spec.library: version(spec.library)} if isinstance(spec, LibrarySpec) else {})
+    return known | {package: version(package) for package in (spec.packages if spec else ())}

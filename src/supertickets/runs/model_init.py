@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from ..config.recipe import Recipe
 from ..cost import count
 from ..data import Splits
 from ..errors import UserError
-from ..models import HRNetSpec, MobileSpec, ResNetSpec, Spec
+from ..models import MobileSpec, ResNetSpec, Spec, require_mobile, require_resnet
 from ..models.factory import create_spec, list_spaces
 from ..nas import can_be_scored
 from ..plugins import recipe_trust
@@ -23,19 +23,13 @@ from ..training import Session, TrainState, initial_state
 # What a run begins with, given its recipe and its data: a full supernet, or a network with weights and mask.
 ModelInit = Callable[[Recipe, Splits], Spec | Ticket]
 MOST_BLOCKS = 16  # of a network whose connection schemes can all be judged
-# What networks of a family may be for.
-_HEADS: Mapping[type, tuple[str, ...]] = {
-    HRNetSpec: ("classification", "segmentation", "keypoints", "density"),
-    MobileSpec: ("classification", "detection"),
-    ResNetSpec: ("classification", "segmentation", "density"),
-}
 _INSTEAD = {"in_channels": "", "image_size": " and set data.size", "num_classes": ""}
 
 
 def supernet_for(recipe: Recipe, splits: Splits) -> Spec:
     """The network that a training begins with, fitted to the data: channels, size and classes."""
     spec = _network(recipe, splits)
-    if isinstance(spec, MobileSpec) and spec.is_search_space():
+    if spec.is_search_space():
         name = recipe.supernet.name
         raise UserError(
             f"supernet.name {name} is a space of networks: search it (supertickets search), or take one of its "
@@ -47,7 +41,7 @@ def supernet_for(recipe: Recipe, splits: Splits) -> Spec:
 def space_for(recipe: Recipe, splits: Splits) -> MobileSpec:
     """The space that a policy search explores, fitted to the data."""
     spec = _network(recipe, splits)
-    if not isinstance(spec, MobileSpec) or not spec.is_search_space():
+    if not spec.is_search_space():
         raise UserError(
             f"supernet.name {recipe.supernet.name} leaves nothing open that a policy could decide; take one of "
             f"{', '.join(list_spaces())}, or draw"
@@ -55,22 +49,19 @@ def space_for(recipe: Recipe, splits: Splits) -> MobileSpec:
     given = recipe.supernet.settings.get("choices", {})
     if any(name.endswith(".skip") and answer is True for name, answer in given.items()):
         raise UserError("supernet.settings.choices of a search may not leave layers out; leave their .skip open")
-    return spec
+    return require_mobile(spec)
 
 
 def searches_connections(recipe: Recipe) -> bool:
     """Whether a search of the recipe's network is one for connections: that of a ResNet, by name or as a ticket."""
-    name, family = recipe.supernet.name, recipe.supernet.family
-    if family == "ticket":
-        trust = recipe_trust(recipe.to_json())
-        return isinstance(Ticket.from_pretrained(name.partition(":")[2], trust).spec, ResNetSpec)
-    return family == "resnet"
+    if (folder := recipe.supernet.ticket) is None:
+        return recipe.supernet.family.search == "connections"
+    return Ticket.from_pretrained(folder, recipe_trust(recipe.to_json())).spec.search == "connections"
 
 
 def connection_supernet(recipe: Recipe, splits: Splits) -> ResNetSpec:
     """The ResNet whose connection schemes are searched, fitted to the data."""
-    spec = _network(recipe, splits)
-    assert isinstance(spec, ResNetSpec)
+    spec = require_resnet(_network(recipe, splits))
     if spec.attention is not None and not any(spec.connected):
         raise UserError("supernet.settings.scheme connects no block; leave it out, then all schemes are searched")
     if spec.attention is None:
@@ -112,9 +103,9 @@ def _network(recipe: Recipe, splits: Splits) -> Spec:
     for key, value in _fitted_to_data(splits).items():
         if key in settings:
             raise UserError(f"supernet.settings.{key} follows from the data ({value}); leave it out{_INSTEAD[key]}")
-    if recipe.supernet.family == "ticket":
-        trust = recipe_trust(recipe.to_json())
-        return fitted_spec(lambda **fitted: architecture_of(name, settings, fitted, trust), recipe, splits)
+    if (folder := recipe.supernet.ticket) is not None:
+        architecture = Ticket.from_pretrained(folder, recipe_trust(recipe.to_json())).spec
+        return fitted_spec(lambda **fitted: architecture.refit(settings, fitted), recipe, splits)
     return fitted_spec(partial(create_spec, name, transformer=recipe.supernet.transformer, **settings), recipe, splits)
 
 
@@ -142,41 +133,14 @@ def fitted_spec(make: Callable[..., Spec], recipe: Recipe, splits: Splits) -> Sp
         why = " ".join(str(error).split())
         raise UserError(f"the settings supernet.settings {recipe.supernet.settings} make no network ({why})") from None
     if spec.head != (wanted := make_task(recipe, splits).head):
-        other = f"set supernet.settings.head to {wanted}, or " if wanted in _HEADS.get(type(spec), ()) else ""
-        if recipe.supernet.family == "ticket":
+        other = f"set supernet.settings.head to {wanted}, or " if wanted in spec.heads else ""
+        if recipe.supernet.ticket is not None:
             other = "move its features (supertickets transfer), or "
         raise UserError(
             f"supernet.name {recipe.supernet.name} has a head for {spec.head}, the data is for {wanted}; "
             f"{other}take another supernet"
         )
     return spec
-
-
-def architecture_of(
-    name: str, settings: Mapping[str, Any], fitted: Mapping[str, Any], trust: Iterable[str] = ()
-) -> Spec:
-    """The architecture of a ticket, to be trained from fresh weights.
-
-    Args:
-        name: "ticket:" and the folder of a ticket, or of its run.
-        settings: Of mobile networks, dropout and the numbers of batch norms may be replaced; of ResNets, the scheme.
-        fitted: Fields that follow from the data.
-        trust: Modules that may be imported if the ticket names them.
-
-    Raises:
-        UserError: There is no such ticket, or nothing else may be replaced.
-    """
-    spec = Ticket.from_pretrained(name.partition(":")[2], trust).spec
-    if not isinstance(spec, HRNetSpec | MobileSpec | ResNetSpec):
-        raise UserError(f"supernet.name {name}: {spec} is a library's network; give its own name")
-    known = {*fitted, *({"dropout", "bn_eps", "bn_momentum"} if isinstance(spec, MobileSpec) else ())}
-    settings = dict(settings)
-    if isinstance(spec, ResNetSpec) and "scheme" in settings:
-        spec = spec.with_scheme(settings.pop("scheme"))
-    for key, value in settings.items():
-        if key not in known or not isinstance(value, int | float):
-            raise UserError(f"supernet.settings.{key} {value} is not for the architecture of a ticket")
-    return dataclasses.replace(spec, **settings, **fitted)
 
 
 def make_task(recipe: Recipe, splits: Splits) -> Task:

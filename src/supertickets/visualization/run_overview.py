@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 
 from ..algorithms.connection_search import SCHEMES_FILE
 from ..cost import LayerCost, count
-from ..models import HRNetSpec, MobileSpec
-from ..models.mobile.layer_spec import scale_filters
+from ..models.base import LayerRow, UnitTable
 from ..tasks import primary_metric
 from ..ticket import Ticket
 from ..training import read_events
@@ -74,10 +73,10 @@ def draw_run_overview(run: Path, ticket: Ticket) -> Path:
         elif not search:
             layers = [row.weight for row in cost.layers if row.weight in ticket.mask]
             draw_density(low_left, [ticket.mask[name] for name in layers if name])
-        if isinstance(ticket.spec, HRNetSpec):
-            _architecture(low_right, ticket.spec)
-        elif isinstance(ticket.spec, MobileSpec):
-            _mobile_architecture(low_right, ticket.spec)
+        if (units := ticket.spec.unit_table()) is not None:
+            _units_of_blocks(low_right, units)
+        elif (rows := ticket.spec.layer_table()) is not None:
+            _widths_of_layers(low_right, rows)
         else:
             _layers(low_right, cost.layers, str(ticket.spec))
         path = run / "figure.png"
@@ -163,49 +162,37 @@ def _schemes_over_steps(axis: Axes, table: Path) -> None:
     style_axes(axis, other)
 
 
-def _architecture(axis: Axes, spec: HRNetSpec) -> None:
+def _units_of_blocks(axis: Axes, units: UnitTable) -> None:
     axis.set_title("The architecture that is left", loc="left")
-    full = spec.full_units()
-    names = list(spec.units)
-    y = np.arange(len(names))
-    axis.barh(y, [sum(full[n].hidden) + full[n].tokens for n in names], color=GRID, height=0.85)
-    start = np.zeros(len(names))
-    for i, (kernel, color) in enumerate(zip(spec.style.kernels, _KERNEL_COLORS, strict=False)):
-        width = np.array([spec.units[n].hidden[i] for n in names])
-        axis.barh(y, width, left=start, color=color, height=0.62, label=f"{kernel}x{kernel}")
+    y = np.arange(len(units.rows))
+    axis.barh(y, [sum(row.most) for row in units.rows], color=GRID, height=0.85)
+    start = np.zeros(len(units.rows))
+    colors = [*_KERNEL_COLORS[: len(units.kinds) - 1], PURPLE]
+    for i, (kind, color) in enumerate(zip(units.kinds, colors, strict=True)):
+        width = np.array([row.left[i] for row in units.rows])
+        axis.barh(y, width, left=start, color=color, height=0.62, label=kind)
         start = start + width
-    tokens = np.array([spec.units[n].tokens for n in names])
-    axis.barh(y, tokens, left=start, color=PURPLE, height=0.62, label="tokens")
-    axis.set_yticks(y, names, fontsize=max(4, min(8, 170 / len(names))))
+    axis.set_yticks(y, [row.name for row in units.rows], fontsize=max(4, min(8, 170 / len(units.rows))))
     axis.invert_yaxis()
     axis.set(xlabel="channels per kernel size, and tokens (grey: the supernet)")
     axis.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 0.985), borderaxespad=0.2)
     style_axes(axis)
 
 
-def _mobile_architecture(axis: Axes, spec: MobileSpec) -> None:
+def _widths_of_layers(axis: Axes, rows: Sequence[LayerRow]) -> None:
     """Draw the hidden width of every layer, by the kernel that works on it."""
     axis.set_title("The architecture: hidden channels of every layer", loc="left")
-    rows, width_in = [], spec.in_channels
-    for block in spec.blocks:
-        for i, layer in enumerate(block.layers):
-            kernel, width_out = layer.kernels[0], block.filters[0]
-            hidden = scale_filters(width_in, layer.expansions[0]) if layer.expansions else width_out
-            marks = [f"{width_in}-{width_out}", *(["SE"] if layer.se == (True,) else [])]
-            marks += [f"stride {layer.stride}"] if layer.stride > 1 else []
-            rows.append((f"{block.name}.{i}", hidden, kernel, ", ".join(marks)))
-            width_in = width_out
-    kernels = sorted({kernel for _, _, kernel, _ in rows})
+    kernels = sorted({row.kernel for row in rows})
     for kernel, color in zip(kernels, (MUTED, *_KERNEL_COLORS) if kernels[0] == 1 else _KERNEL_COLORS, strict=False):
-        own = {y: hidden for y, (_, hidden, size, _) in enumerate(rows) if size == kernel}
+        own = {y: row.hidden for y, row in enumerate(rows) if row.kernel == kernel}
         axis.barh(list(own), list(own.values()), 0.7, color=color, label=f"{kernel}x{kernel}")
-    for y, (_, hidden, _, label) in enumerate(rows):
-        axis.text(hidden, y, f"  {label}", va="center", fontsize=7, color=MUTED)
-    axis.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=8)
+    for y, row in enumerate(rows):
+        axis.text(row.hidden, y, f"  {row.notes}", va="center", fontsize=7, color=MUTED)
+    axis.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=8)
     axis.invert_yaxis()
     axis.set(
         xlabel="hidden channels (beside them: channels in and out)",
-        xlim=(0, 1.15 * max(hidden for _, hidden, _, _ in rows)),
+        xlim=(0, 1.15 * max(row.hidden for row in rows)),
     )
     axis.legend(frameon=False, loc="upper right")
     style_axes(axis)

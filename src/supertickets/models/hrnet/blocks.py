@@ -20,7 +20,7 @@ from .transformer import TokenPath
 
 @dataclass(frozen=True)
 class BlockShape:
-    """What a block connects: ``channels_in`` -> ``channels_out`` at a stride."""
+    """Ends that a block connects: ``channels_in`` -> ``channels_out`` at a stride."""
 
     channels_in: int
     channels_out: int
@@ -28,13 +28,13 @@ class BlockShape:
 
     @property
     def is_identity(self) -> bool:
-        """Whether input and output have one shape, so that the shortcut is the input itself."""
+        """Return whether input and output have one shape, so that the shortcut is the input itself."""
         return self.stride == 1 and self.channels_in == self.channels_out
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockStyle:
-    """What all blocks of a network share."""
+    """Settings that all blocks of a network share."""
 
     kernels: tuple[int, ...] = (3, 5, 7)
     grid: int = 8
@@ -125,7 +125,7 @@ class MixBlock(nn.Module):
         return out_CN.unflatten(1, (batch, *size_out)).transpose(0, 1)
 
     def _constant(self) -> Tensor:
-        """What the output BN makes of zeros, shape (C,)."""
+        """Return the outputs of the output BN for zeros, shape (C,)."""
         bn = self.bn
         if self.training or bn.running_mean is None or bn.running_var is None:
             return bn.bias

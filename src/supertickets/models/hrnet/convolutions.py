@@ -33,7 +33,7 @@ def pixelwise(x_BCHW: Tensor, weight: Tensor) -> Tensor:
 
 
 def _is_plain(conv: nn.Conv2d, x: Tensor) -> bool:
-    """Whether PyTorch's own way is as good: no training step, or not on a CPU."""
+    """Return whether PyTorch's own way is as good: no training step, or not on a CPU."""
     training = conv.training and torch.is_grad_enabled()
     return not training or torch.compiler.is_compiling() or x.device.type != "cpu"
 
@@ -99,8 +99,8 @@ def _shift_columns(x_BCHW: Tensor, left: int) -> Tensor:
 def _backward(grad: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int], wanted: int) -> Tensor:
     """One of PyTorch's gradients of a depthwise convolution: 0 by the input, 1 by the weight."""
     mask = [wanted == 0, wanted == 1, False]
-    found = torch.ops.aten.convolution_backward(
+    gradients = torch.ops.aten.convolution_backward(
         grad, x, weight, None, [1, 1], padding, [1, 1], False, [0, 0], len(weight), mask
     )
-    gradient: Tensor = found[wanted]
+    gradient: Tensor = gradients[wanted]
     return gradient

@@ -23,14 +23,14 @@ SMALLEST_APART = 40 * 40
 
 
 def fits_in_cache(x_BCHW: Tensor, stride: int, hidden: int) -> bool:
-    """Whether a map is small enough for the products to be the faster way."""
+    """Return whether a map is small enough for the products to be the faster way."""
     height, width = x_BCHW.shape[-2:]
     entries = height * width * -(-height // stride) * -(-width // stride)
     return x_BCHW.device.type == "cpu" and entries <= min(LARGEST_MATRIX, MOST_ENTRIES / hidden)
 
 
 def is_large(x_BCHW: Tensor) -> bool:
-    """Whether a map is so large that one kernel size after the other is the faster way."""
+    """Return whether a map is so large that one kernel size after the other is the faster way."""
     height, width = x_BCHW.shape[-2:]
     return x_BCHW.device.type == "cpu" and height * width >= SMALLEST_APART
 
@@ -66,7 +66,7 @@ def mark_constants() -> None:
 
 
 def _taps(kernel: int, stride: int, height: int, width: int, dtype: torch.dtype) -> Tensor:
-    """Which weight connects which pixels: a 0/1 matrix of shape (kernel * kernel, S * T)."""
+    """Return which weight connects which pixels: a 0/1 matrix of shape (kernel * kernel, S * T)."""
     return _made_taps(kernel, stride, height, width, dtype)
 
 

@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..base import Head, Network, UnitGroup, Units, as_tuples
+from ...config.network_families import find_family
+from ...errors import UserError
+from ..base import DeadChannels, Head, Network, Spec, TransferTarget, UnitGroup, UnitRow, Units, UnitTable, as_tuples
 from .blocks import BlockShape, BlockStyle, MixBlock, block_groups
+from .dead_channels import find_dead_channels
+from .folded import fold_norms
 from .resize import resize
 
 
 @dataclass(frozen=True, kw_only=True)
-class HRNetSpec:
+class HRNetSpec(Spec):
     """Exact description of a (shrunk) multi-resolution network.
 
     Attributes:
@@ -60,6 +66,8 @@ class HRNetSpec:
     init_std: float | None = None
     style: BlockStyle = field(default_factory=BlockStyle)
     units: Mapping[str, Units] = field(default_factory=dict)
+    heads: ClassVar[tuple[Head, ...]] = ("classification", "segmentation", "keypoints", "density")
+    head_settings: ClassVar[tuple[str, ...]] = ("head_channels", "last_channels", "dropout", "init_std")
 
     def __post_init__(self) -> None:
         if not self.units:
@@ -71,9 +79,8 @@ class HRNetSpec:
         return f"a network of {len(self.channels[-1])} branches, {channels:,} channels and {tokens:,} tokens"
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
-        return (self.in_channels, *self.image_size)
+    def family(self) -> str:
+        return "hrnet"
 
     @property
     def coarsest_stride(self) -> int:
@@ -142,6 +149,61 @@ class HRNetSpec:
             units[name] = Units(hidden=hidden, tokens=tokens)
         return dataclasses.replace(self, units=units)
 
+    def dead_channels(self, tensors: Mapping[str, Tensor], group: UnitGroup) -> DeadChannels | None:
+        """Return the channels of a block that pruning left without effect; see `find_dead_channels`."""
+        return find_dead_channels(tensors, group, self.style.bn_eps) if group.fold is not None else None
+
+    def unit_table(self) -> UnitTable:
+        """Return the search units by block: those of every kernel size, and tokens."""
+        full = self.full_units()
+        rows = []
+        for name, shape in self.shapes().items():
+            place, branch = _place(name)
+            text = f"{shape.channels_in}->{shape.channels_out}" + (f" /{shape.stride}" if shape.stride > 1 else "")
+            left, most = ((*units.hidden, units.tokens) for units in (self.units[name], full[name]))
+            rows.append(UnitRow(name, text, place, branch, f"blocks.{name}.", left, most))
+        return UnitTable((*(f"{kernel}x{kernel}" for kernel in self.style.kernels), "tokens"), tuple(rows))
+
+    def check_transfer(self, head: Spec | None, network: str) -> None:
+        """Refuse a head, or the network of a recipe, of another family."""
+        if head is not None:
+            _check_supernet(head)
+        if find_family(network).name != self.family:
+            raise UserError(f"transfer takes the recipe of a supernet; this one's supernet.name is {network}")
+
+    def join_head(self, head: Spec | None, target: TransferTarget) -> Callable[..., Spec]:
+        """Return what makes a full supernet with this stem and these stages, and a head for the target.
+
+        The head is that of ``head``; this one's own if it is for the same task; or else the recipe's.
+        """
+        settings = {name: getattr(self, name) for name in _FEATURE_SETTINGS} | dataclasses.asdict(self.style)
+        behind = self if head is None else _check_supernet(head)
+        if behind.head == target.head:
+            check_join(self, behind)
+            kept = {name: getattr(behind, name) for name in ("head", *self.head_settings)}
+            return partial(target.create, target.network, **settings, **kept)
+        if head is not None:
+            raise UserError(
+                f"--head is a ticket for {behind.head}, the data is for {target.head}; take one of that task"
+            )
+        chosen = {name: value for name, value in target.settings.items() if name in self.head_settings}
+        usual = _check_supernet(target.create(target.network, image_size=target.image_size))
+        branches, widths = len(self.channels[-1]), chosen.get("head_channels", usual.head_channels)
+        if target.head == "classification" and len(widths) != branches:
+            raise UserError(
+                f"the head of {target.name} is for {len(widths)} branches (of {list(widths)} channels), the ticket's "
+                f"features have {branches}; set supernet.settings.head_channels to {branches} numbers"
+            )
+        return partial(target.create, target.network, **settings, head=target.head, **chosen)
+
+    def join_units(self, features: Spec, behind: Spec) -> HRNetSpec:
+        """Return the spec with the units left in stem and stages of one network and in the head of another."""
+        own, others = _check_supernet(features).units, _check_supernet(behind).units
+        units = {name: left for name, left in own.items() if _of_features(name)}
+        return dataclasses.replace(
+            self, units=units | {name: left for name, left in others.items() if not _of_features(name)}
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON with the family's name."""
         return {"family": "hrnet", **dataclasses.asdict(self)}
@@ -158,6 +220,61 @@ class HRNetSpec:
 def _neighbours(branch: int, count: int) -> range:
     """The branches that a fuse module adds up for one output: itself and those next to it."""
     return range(max(branch - 1, 0), min(branch + 2, count))
+
+
+_FEATURE_SETTINGS = ("stem_channels", "stem_strides", "channels", "blocks", "expansion", "tokens")
+
+
+def _place(block: str) -> tuple[str, int]:
+    """Return the place of a block, for tables and figures, and its branch from 1.
+
+    Places are the parallel and the fuse modules of every stage, and the head; what leads to a branch belongs to it.
+    """
+    if match := re.fullmatch(r"s(\d+)_b(\d+)_\d+", block):
+        return f"stage {int(match[1]) + 1}", int(match[2]) + 1
+    if match := re.fullmatch(r"s(\d+)_(?:fuse_\d+to|new_)(\d+)", block):
+        return f"fuse {int(match[1]) + 1}", int(match[2]) + 1
+    match = re.search(r"_(\d+)$", block)
+    return "head", int(match[1]) + 1 if match else 1
+
+
+def _check_supernet(spec: Spec) -> HRNetSpec:
+    if not isinstance(spec, HRNetSpec):
+        raise UserError(f"the head of {spec} does not fit a supernet; give --head a ticket of a supernet")
+    return spec
+
+
+def check_join(features: HRNetSpec, head: HRNetSpec) -> None:
+    """Refuse a head that was trained over other maps than the features make.
+
+    Raises:
+        UserError: Names the first difference.
+    """
+    has_tokens = any(units.tokens for name, units in head.units.items() if not _of_features(name))
+    pairs: list[tuple[str, Any, Any]] = [
+        ("branches", len(features.channels[-1]), len(head.channels[-1])),
+        ("channels of the last stage", features.channels[-1], head.channels[-1]),
+        ("stem strides", features.stem_strides, head.stem_strides),
+        ("kernels", features.style.kernels, head.style.kernels),
+        ("expansion", features.expansion, head.expansion),
+        *([("grid", features.style.grid, head.style.grid)] if has_tokens else []),
+        *([("tokens", features.tokens, head.tokens)] if has_tokens else []),
+    ]
+    for what, ours, theirs in pairs:
+        if ours != theirs:
+            raise UserError(
+                f"the head does not fit the features: its ticket has {what} {_format(theirs)}, "
+                f"theirs has {_format(ours)}; "
+                "draw both from supernets with the same stem and stages, or leave --head out"
+            )
+
+
+def _of_features(block: str) -> bool:
+    return HRNet.is_feature(f"blocks.{block}.")
+
+
+def _format(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 class HRNet(Network):
@@ -211,8 +328,12 @@ class HRNet(Network):
 
     @staticmethod
     def is_feature(name: str) -> bool:
-        """Whether a parameter or buffer of that name belongs to stem or stages, not to the head."""
+        """Return whether a parameter or buffer of that name belongs to stem or stages, not to the head."""
         return name.startswith("stem.") or (name.startswith("blocks.") and not name.startswith("blocks.head_"))
+
+    def folded(self) -> HRNet:
+        """Return a copy in eval mode whose searching blocks are in their form for inference; see `fold_norms`."""
+        return fold_norms(self)
 
     def features(self, x_BCHW: Tensor) -> list[Tensor]:
         """Runs stem and stages; returns one map per branch, finest first."""

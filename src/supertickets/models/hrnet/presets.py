@@ -72,6 +72,19 @@ _SUPERNETS: Mapping[str, Callable[..., HRNetSpec]] = {
 }
 
 
+def create_hrnet(name: str, **overrides: Any) -> HRNetSpec:
+    """Make the spec of a full supernet.
+
+    Args:
+        name: One of those of the family.
+        **overrides: Fields of `HRNetSpec` or of its `BlockStyle`, e.g. ``num_classes=100, grid=4``.
+
+    Raises:
+        UserError: An override is unknown or impossible.
+    """
+    return _SUPERNETS[name](**overrides)
+
+
 def _with_style(spec: HRNetSpec, overrides: Mapping[str, Any]) -> HRNetSpec:
     style_names = {f.name for f in dataclasses.fields(spec.style)}
     spec_names = {f.name for f in dataclasses.fields(spec)} - {"style", "units"}

@@ -136,14 +136,14 @@ class SeparatePaths(nn.Module):
         for option in options_per_decision(layer):
             own = _complete_choices(at, option.kernels[0], max(option.expansions, default=None), option.se[0])
             if all(asked[name] is None or asked[name] == own[name] for name in own):
-                told = {**own, f"{at}.skip": chosen.get(f"{at}.skip", False)}
-                wanted.append(partial(self.options[option_key(option)], at=at, chosen=told, width=width))
+                answers = {**own, f"{at}.skip": chosen.get(f"{at}.skip", False)}
+                wanted.append(partial(self.options[option_key(option)], at=at, chosen=answers, width=width))
         return _averaged(wanted, x_BCHW, again=self.style.stateless)
 
 
 def _complete_choices(at: str, kernel: int, expansion: float | None, se: bool) -> dict[str, Choice]:
-    found: dict[str, Choice] = {f"{at}.kernel": kernel, f"{at}.se": se}
-    return found if expansion is None else {**found, f"{at}.expansion": expansion}
+    choices: dict[str, Choice] = {f"{at}.kernel": kernel, f"{at}.se": se}
+    return choices if expansion is None else {**choices, f"{at}.expansion": expansion}
 
 
 def option_key(option: Layer) -> str:
@@ -181,8 +181,8 @@ class _SqueezeExcite(nn.Module):
 
 def first_channels(chosen: Choices, name: str, options: tuple[float, ...]) -> int:
     """The width, or multiple, that was chosen; the largest if nothing was."""
-    found = chosen.get(name)
-    return max(options) if found is None else found  # type: ignore[return-value]
+    width = chosen.get(name)
+    return max(options) if width is None else width  # type: ignore[return-value]
 
 
 def _pad_input(x_BCHW: Tensor, kernel: int, stride: int) -> Tensor:

@@ -16,21 +16,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
-from ..base import Choice, Decision, Network, NoUnits, as_tuples
-from .layer_spec import Activation, Block, Layer, layer_decisions, options_per_decision
+from ..base import Choice, Decision, Head, LayerRow, Network, Spec, as_tuples
+from .layer_spec import Activation, Block, Layer, layer_decisions, options_per_decision, scale_filters
 from .layers import ACTIVATIONS, Choices, MixedLayer, SeparatePaths, first_channels, option_key
 from .shared_weights import Style, linear_first
 from .ssdlite import SSDLite
 
 
 @dataclass(frozen=True, kw_only=True)
-class MobileSpec(NoUnits):
+class MobileSpec(Spec):
     """Exact description of a mobile network, or of a space of them.
 
     Attributes:
@@ -71,15 +71,16 @@ class MobileSpec(NoUnits):
     collapsed: bool = True
     bn_eps: float = 1e-3
     bn_momentum: float = 0.01
+    heads: ClassVar[tuple[Head, ...]] = ("classification", "detection")
+    replaceable: ClassVar[tuple[str, ...]] = ("dropout", "bn_eps", "bn_momentum")
 
     def __str__(self) -> str:
         layers = sum(len(block.layers) for block in self.blocks)
         return f"a mobile {'space' if self.is_search_space() else 'network'} of {layers} layers"
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
-        return (self.in_channels, *self.image_size)
+    def family(self) -> str:
+        return "mobile"
 
     def build(self) -> MobileNetwork:
         """Makes the network with fresh weights; of a space, the one whose weights all its networks share."""
@@ -100,15 +101,15 @@ class MobileSpec(NoUnits):
         )
 
     def decisions(self) -> tuple[Decision, ...]:
-        """What is open, in the order of the released index lists: a layer's parts, the layer, its block's width."""
-        found: list[Decision] = []
+        """List what is open, as the released index lists do: a layer's parts, the layer, its block's width."""
+        decisions: list[Decision] = []
         for block in self.blocks:
             for i, layer in enumerate(block.layers):
-                found += layer_decisions(f"{block.name}.{i}", layer, self.collapsed)
-            found.append(Decision(f"{block.name}.filters", block.filters, "filters"))
+                decisions += layer_decisions(f"{block.name}.{i}", layer, self.collapsed)
+            decisions.append(Decision(f"{block.name}.filters", block.filters, "filters"))
         if self.last_filters and self.head == "classification":
-            found.append(Decision("last.filters", self.last_filters, "filters"))
-        return tuple(found)
+            decisions.append(Decision("last.filters", self.last_filters, "filters"))
+        return tuple(decisions)
 
     def last_halving(self) -> tuple[str, int]:
         """Block and place of the last layer with a stride; a detector also looks at the map in front of it.
@@ -116,10 +117,10 @@ class MobileSpec(NoUnits):
         Raises:
             UserError: There is none.
         """
-        found = [(block.name, i) for block in self.blocks for i, layer in enumerate(block.layers) if layer.stride > 1]
-        if not found:
+        strided = [(block.name, i) for block in self.blocks for i, layer in enumerate(block.layers) if layer.stride > 1]
+        if not strided:
             raise UserError("a detector needs a map and its half; give a block a stride (supernet.settings.strides)")
-        return found[-1]
+        return strided[-1]
 
     def fine_filters(self) -> tuple[int, ...]:
         """Options of the width of the map in front of `last_halving`."""
@@ -168,8 +169,21 @@ class MobileSpec(NoUnits):
         }
 
     def is_search_space(self) -> bool:
-        """Whether any decision has more than one option."""
+        """Return whether any decision has more than one option."""
         return any(len(decision.options) > 1 for decision in self.decisions())
+
+    def layer_table(self) -> tuple[LayerRow, ...]:
+        """Return the hidden width of every layer, and the kernel that works on it."""
+        rows, width_in = [], self.in_channels
+        for block in self.blocks:
+            for i, layer in enumerate(block.layers):
+                kernel, width_out = layer.kernels[0], block.filters[0]
+                hidden = scale_filters(width_in, layer.expansions[0]) if layer.expansions else width_out
+                notes = [f"{width_in}-{width_out}", *(["SE"] if layer.se == (True,) else [])]
+                notes += [f"stride {layer.stride}"] if layer.stride > 1 else []
+                rows.append(LayerRow(f"{block.name}.{i}", hidden, kernel, ", ".join(notes)))
+                width_in = width_out
+        return tuple(rows)
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain JSON with the family's name."""
@@ -186,6 +200,17 @@ class MobileSpec(NoUnits):
             )
             blocks.append(Block(name=block["name"], filters=tuple(block["filters"]), layers=layers))
         return MobileSpec(blocks=tuple(blocks), **fields)
+
+
+def require_mobile(spec: Spec) -> MobileSpec:
+    """Return a spec as that of a mobile network or a space of them, whose operations can be timed one by one.
+
+    Raises:
+        UserError: It is of another family.
+    """
+    if not isinstance(spec, MobileSpec):
+        raise UserError(f"a policy searches spaces of mobile networks, which {spec} is not; take another supernet.name")
+    return spec
 
 
 class MobileNetwork(Network):
@@ -250,11 +275,11 @@ class MobileNetwork(Network):
 
         What makes a detector's predictions counts as its classifier; the rest of its head is pruned like any layer.
         """
-        found = [f"{name}.weight" for name, m in self.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+        names = [f"{name}.weight" for name, m in self.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
         last = {"classifier.weight"}
         if self.spec.head == "detection":
             last = {f"detector.{name}" for name in self.detector.outputs()}
-        return [name for name in found if classifier or name not in last]
+        return [name for name in names if classifier or name not in last]
 
     def extract_subnet(self, choices: Mapping[str, Choice]) -> MobileNetwork:
         """Copies the network of these choices out of the shared weights; random numbers stay as they are.
@@ -309,10 +334,10 @@ def slice_state_dict(
             is_apart = not spec.collapsed and len(options_per_decision(block.layers[old])) > 1
             apart = f"options.{option_key(kept[block.name][new])}." if is_apart else ""
             places[f"blocks.{block.name}.{new}."] = f"blocks.{block.name}.{old}.{apart}"
-    found = {}
+    cut = {}
     for name, tensor in own.items():
         prefix = next((p for p in places if name.startswith(p)), "")
         source = places.get(prefix, "") + name.removeprefix(prefix)
         if source in shared:
-            found[name] = shared[source][tuple(slice(size) for size in tensor.shape)]
-    return found
+            cut[name] = shared[source][tuple(slice(size) for size in tensor.shape)]
+    return cut

@@ -109,9 +109,9 @@ def anchors(count: int, device: torch.device) -> Tensor:
         ValueError: No square input has so many.
     """
     first = 1
-    while (found := _PER_CELL * sum(side**2 for side in map_sides(first))) < count:
+    while (number := _PER_CELL * sum(side**2 for side in map_sides(first))) < count:
         first += 1
-    if found != count:
+    if number != count:
         raise ValueError(f"predictions for {count} anchors are not those of a square input")
     make = DefaultBoxGenerator([list(_RATIOS)] * _MAPS, **_SCALES)
     maps = [torch.empty(1, 1, side, side) for side in map_sides(first)]

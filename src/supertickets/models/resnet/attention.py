@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional as F
 
-from ...errors import UserError, import_by_name, suggest
+from ...errors import UserError, suggest
+from ...plugins import is_plugin, load_plugin
 
 State = tuple[Tensor, Tensor] | None
 KINDS = ("se", "sge", "dia")
 
 
+# Not torchvision's `SqueezeExcitation`: it calls its layers fc1 and fc2, and the names are those of stored weights and
+# masks; the module of mobile networks also runs on the first channels of its weights.
 class SqueezeExcite(nn.Module):
     """Scales every channel by a gate that sees the means of all (Hu et al., 2018)."""
 
@@ -97,8 +100,8 @@ def make_attention(kind: str, channels: int, ratio: int, groups: int) -> nn.Modu
     """Makes a module.
 
     Args:
-        kind: One of `KINDS`, or "package.module.Name" of a user's own class of ``nn.Module``: made of the number of
-            channels, it takes and returns maps (B, C, H, W).
+        kind: One of `KINDS`, or "package.module:MyAttention", a user's own class of ``nn.Module``: made of the number
+            of channels, it takes and returns maps (B, C, H, W).
         channels: Of the maps.
         ratio: By how much "se" and "dia" are narrower inside.
         groups: Of "sge".
@@ -121,16 +124,20 @@ def make_attention(kind: str, channels: int, ratio: int, groups: int) -> nn.Modu
 
 
 def _user_attention(kind: str) -> type[nn.Module]:
-    """A user's class. Files name it too, so nothing else is ever called."""
-    if "." not in kind:
+    """Import a user's class; anything else is refused, and never called."""
+    if not is_plugin(kind):
+        hint = suggest(kind, KINDS, "")
+        if "." in kind and ":" not in kind:
+            module, _, name = kind.rpartition(".")
+            hint = f"; a class of your own is written with a colon, {module}:{name}"
         raise UserError(
-            f"unknown supernet.settings.attention '{kind}'{suggest(kind, KINDS)}; take one of {', '.join(KINDS)} or "
-            "package.module.Name"
+            f"unknown supernet.settings.attention '{kind}'{hint}; take one of {', '.join(KINDS)} or "
+            "package.module:MyAttention"
         )
-    found: Any = import_by_name(kind, "supernet.settings.attention")
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+    attention: Any = load_plugin(kind, "supernet.settings.attention")
+    if not (isinstance(attention, type) and issubclass(attention, nn.Module)):
         raise UserError(f"supernet.settings.attention {kind} is no class of torch.nn.Module")
-    return found
+    return attention
 
 
 def _narrow(channels: int, inside: int) -> nn.Sequential:

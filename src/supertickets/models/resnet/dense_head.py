@@ -8,7 +8,7 @@ SQUEEZE = 4  # channels of the features per channel in front of the classifier
 
 
 def dense_head(channels: int, dropout: float) -> nn.Sequential:
-    """What stands between features and a classifier of size 1: a 3x3 convolution to a quarter of the channels.
+    """Make what stands between features and a classifier of size 1: a 3x3 convolution to a quarter of the channels.
 
     Shapes: input (B, channels, H, W); output (B, channels / 4, H, W).
 

@@ -12,15 +12,16 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import UserError, suggest
-from ..base import Choice, Decision, Head, Network, NoUnits, as_tuples
+from ..base import Choice, Decision, Head, Network, Spec, TransferTarget, as_tuples
 from .attention import State, make_attention
 from .dense_head import SQUEEZE, dense_head
 
@@ -32,7 +33,7 @@ _BETWEEN = "|"  # of a scheme's stages
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNetSpec(NoUnits):
+class ResNetSpec(Spec):
     """Exact description of a bottleneck ResNet, activation behind the addition.
 
     Attributes:
@@ -72,6 +73,9 @@ class ResNetSpec(NoUnits):
     num_classes: int = 100
     in_channels: int = 3
     image_size: tuple[int, int] = (32, 32)
+    heads: ClassVar[tuple[Head, ...]] = HEADS
+    head_settings: ClassVar[tuple[str, ...]] = ("output_stride",)
+    transfers_network: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.head not in HEADS:
@@ -90,9 +94,8 @@ class ResNetSpec(NoUnits):
         return f"a ResNet of {sum(self.blocks)} blocks, {self.attention} on {self.scheme}"
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
-        return (self.in_channels, *self.image_size)
+    def family(self) -> str:
+        return "resnet"
 
     @property
     def coarsest_stride(self) -> int:
@@ -101,21 +104,21 @@ class ResNetSpec(NoUnits):
 
     def steps(self) -> list[tuple[int, int, int]]:
         """Per stage: stride and dilation of its first block, dilation of the others (as torchvision dilates)."""
-        found, stride, dilation = list[tuple[int, int, int]](), _STEM_STRIDES[self.stem], 1
+        steps, stride, dilation = list[tuple[int, int, int]](), _STEM_STRIDES[self.stem], 1
         for stage in range(len(self.blocks)):
             step, before = 2 if stage else 1, dilation
             if stride * step > self.output_stride:
                 step, dilation = 1, dilation * step
             stride *= step
-            found.append((step, before, dilation))
-        return found
+            steps.append((step, before, dilation))
+        return steps
 
     def names(self) -> list[list[str]]:
         """Blocks by stage, as decisions name them."""
         return [[f"s{stage}.b{i}" for i in range(number)] for stage, number in enumerate(self.blocks, start=1)]
 
     def decisions(self) -> tuple[Decision, ...]:
-        """Whether each connected block stays so, in the order of the blocks."""
+        """List whether each connected block stays so, in the order of the blocks."""
         names = (name for stage in self.names() for name in stage)
         return tuple(
             Decision(name, (False, True))
@@ -141,10 +144,40 @@ class ResNetSpec(NoUnits):
         Raises:
             UserError: It is no scheme of these blocks, or connects one that has no module.
         """
-        connected = _flags(scheme, self)
+        connected = read_scheme(scheme, self)
         if any(wanted and not has for wanted, has in zip(connected, self.connected, strict=True)):
             raise UserError(f"supernet.settings.scheme is {scheme}, which is no part of the ticket's, {self.scheme}")
         return dataclasses.replace(self, connected=connected)
+
+    def with_connections(self, connected: bool) -> ResNetSpec:
+        """Return the spec with all blocks connected, or none."""
+        return dataclasses.replace(self, connected=(connected,) * len(self.connected))
+
+    def refit(self, settings: Mapping[str, Any], fitted: Mapping[str, Any]) -> ResNetSpec:
+        """Return the same architecture for other data; ``scheme`` may leave connections out."""
+        rest = dict(settings)
+        spec = self.with_scheme(rest.pop("scheme")) if "scheme" in rest else self
+        return Spec.refit(spec, rest, fitted)
+
+    def reference_specs(self) -> dict[str, Spec]:
+        """Return the dense supernet; with attention modules, it has all of them connected.
+
+        A ResNet without a connection then stands in front, so that increments over it can be told (LTH4SA, Eq. 7).
+        """
+        if self.attention is None:
+            return {"dense supernet": self.full()}
+        return {"no connection": self.with_connections(False), "all connected": self.with_connections(True)}
+
+    def check_transfer(self, head: Spec | None, network: str) -> None:
+        """Refuse an inherited head."""
+        if head is not None:
+            raise UserError("--head is for tickets of a supernet; the head of a ResNet is fresh, leave --head out")
+
+    def join_head(self, head: Spec | None, target: TransferTarget) -> Callable[..., Spec]:
+        """Return what makes this network with a fresh head, if the target needs another kind."""
+        stride = target.settings.get("output_stride", default_output_stride(target.head))
+        fresh = {} if self.head == target.head else {"head": target.head, "output_stride": stride}
+        return partial(dataclasses.replace, self, **fresh)
 
     def build(self) -> ResNet:
         """Makes the network with fresh weights."""
@@ -158,6 +191,17 @@ class ResNetSpec(NoUnits):
     def from_json(data: Mapping[str, Any]) -> ResNetSpec:
         """Reads what `to_json` wrote."""
         return ResNetSpec(**{name: as_tuples(value) for name, value in data.items() if name != "family"})
+
+
+def require_resnet(spec: Spec) -> ResNetSpec:
+    """Return a spec as that of a ResNet, whose connection schemes are searched.
+
+    Raises:
+        UserError: It is of another family.
+    """
+    if not isinstance(spec, ResNetSpec):
+        raise UserError(f"connections are those of a ResNet's attention modules, which {spec} has not; take a ResNet")
+    return spec
 
 
 class ResNet(Network):
@@ -262,16 +306,16 @@ class ResNet(Network):
 
     def maskable_weights(self, *, transformer: bool = False, classifier: bool = False) -> list[str]:
         """Names of the weights that pruning covers: all of convolutions and linear layers but the classifier's."""
-        found = [f"{name}.weight" for name, m in self.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-        return [name for name in found if classifier or name != "classifier.weight"]
+        names = [f"{name}.weight" for name, m in self.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+        return [name for name in names if classifier or name != "classifier.weight"]
 
     @staticmethod
     def is_feature(name: str) -> bool:
-        """Whether a parameter or buffer of that name belongs to stem, blocks or attention modules, not to the head."""
+        """Return whether a parameter or buffer of that name belongs to the features, not to the head."""
         return not name.startswith(("head.", "classifier."))
 
     def _place(self, name: str) -> str:
-        """Where a block's module is kept."""
+        """Return the place where a block's module is kept."""
         return name.partition(".")[0] if self.spec.sharing == "stage" else _key(name)
 
     def _initialise(self) -> None:
@@ -308,77 +352,13 @@ class _Block(nn.Module):
         return self.branch(x_BCHW), self.shortcut(x_BCHW)
 
 
-_CIFAR = {"widths": (16, 32, 64), "stem": "small", "num_classes": 100, "image_size": (32, 32)}
-_IMAGENET = {
-    "widths": (64, 128, 256, 512),
-    "stem": "large",
-    "bias": True,
-    "num_classes": 1000,
-    "image_size": (224, 224),
-}
-RESNETS: Mapping[str, Mapping[str, Any]] = {
-    "resnet38": {"blocks": (4, 4, 4), **_CIFAR},
-    "resnet164": {"blocks": (18, 18, 18), **_CIFAR},
-    "resnet50": {"blocks": (3, 4, 6, 3), "groups": 64, **_IMAGENET},
-}
-_RATIOS = {"small": 4, "large": 20}  # of "dia", by the stem
-_SHARINGS = ("none", "stage")
-_SETTINGS = ("attention", "sharing", "ratio", "groups", "scheme", "widths", "bias", "output_stride")
-_FITTED = ("head", "num_classes", "in_channels", "image_size")
-
-
 def default_output_stride(head: Head) -> int:
     """The output stride that a head has unless it is set: large stems dilate for maps."""
     return 32 if head == "classification" else 8
 
 
-def create_resnet(name: str, *, scheme: str | int | None = None, **overrides: Any) -> ResNetSpec:
-    """Makes the spec of a ResNet.
-
-    Args:
-        name: One of `RESNETS`.
-        scheme: The connection scheme as `ResNetSpec.scheme` writes it, with or without strokes between the stages; all
-            blocks are connected if it is absent.
-        **overrides: ``attention`` (a class stands for its dotted name), ``sharing``, ``ratio``, ``groups``, ``widths``,
-            ``bias``, ``output_stride`` (if the head makes maps, 8 for `resnet50`), ``head``; and what the data fits.
-
-    Raises:
-        UserError: An override is unknown or impossible.
-    """
-    known = {*_SETTINGS, *_FITTED}
-    for key in overrides:
-        if key not in known:
-            raise UserError(f"unknown supernet setting '{key}'{suggest(key, known)}")
-    if (sharing := overrides.get("sharing", "none")) not in _SHARINGS:
-        hint = suggest(str(sharing), _SHARINGS, f"; take one of {', '.join(_SHARINGS)}")
-        raise UserError(f"unknown supernet.settings.sharing '{sharing}'{hint}")
-    if isinstance(own := overrides.get("attention"), type):
-        overrides["attention"] = f"{own.__module__}.{own.__qualname__}"
-    head = overrides.get("head", "classification")
-    usual = {**RESNETS[name], "output_stride": default_output_stride(head)} | (
-        {"num_classes": 1} if head == "density" else {}
-    )
-    spec = ResNetSpec(**{**usual, **{key: as_tuples(value) for key, value in overrides.items()}})
-    if len(spec.widths) != len(spec.blocks):
-        raise UserError(
-            f"supernet.settings.widths has {len(spec.widths)} numbers; give one per stage, {len(spec.blocks)}"
-        )
-    if spec.attention == "dia":
-        if spec.sharing != "stage":
-            raise UserError("attention dia is shared by a stage; set supernet.settings.sharing to stage")
-        if "ratio" not in overrides:
-            spec = dataclasses.replace(spec, ratio=_RATIOS[spec.stem])
-    if spec.attention is None:
-        if scheme is not None:
-            raise UserError("supernet.settings.scheme connects attention modules; set supernet.settings.attention too")
-        return dataclasses.replace(spec, connected=(False,) * sum(spec.blocks))
-    for width in spec.widths:
-        make_attention(spec.attention, EXPANSION * width, spec.ratio, spec.groups)
-    return dataclasses.replace(spec, connected=_flags(scheme, spec))
-
-
-def _flags(scheme: str | int | None, spec: ResNetSpec) -> tuple[bool, ...]:
-    """Reads a scheme."""
+def read_scheme(scheme: str | int | None, spec: ResNetSpec) -> tuple[bool, ...]:
+    """Read a scheme: a flag per block, all of them set if it is absent."""
     if scheme is None:
         return (True,) * sum(spec.blocks)
     # A command line makes a number of digits without strokes.

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from supertickets.deploy.folded import fold_norms
 from supertickets.models import HRNetSpec, Network
 from supertickets.models.factory import create_spec
 from supertickets.models.hrnet.blocks import MixBlock
+from supertickets.models.hrnet.folded import fold_norms
 
 SETTINGS = {"channels": ((4, 6), (4, 6)), "blocks": ((1, 1), (1, 1)), "expansion": 1, "stem_channels": (4, 4)}
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..models.hrnet.blocks import MixBlock
-from ..models.hrnet.transformer import Decoder, TokenPath
+from .blocks import MixBlock
+from .transformer import Decoder, TokenPath
 
 _Module = TypeVar("_Module", bound=nn.Module)
 # Runtimes hold maps in blocks of 8 or 16 channels; maps of other widths are copied into blocks and out of them.

@@ -1,0 +1,158 @@
+"""Networks that other code makes: no search units, but pruned, trained and exported by the same recipes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .base import Head, Network, Spec, as_tuples
+from .op_counter import count_operations
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalSpec(Spec):
+    """Exact description of a network that other code makes, for one version of that code.
+
+    Attributes:
+        name: Name of the network, as its maker calls it.
+        num_classes: Number of classes.
+        in_channels: Channels of the input image.
+        image_size: Height and width that costs refer to, in pixels.
+        settings: Further arguments of what makes it, e.g. ``{"drop_rate": 0.2}``.
+        taken: Words that are no settings, and where they come from instead.
+    """
+
+    name: str
+    num_classes: int = 1000
+    in_channels: int = 3
+    image_size: tuple[int, int] = (224, 224)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    taken: ClassVar[Mapping[str, str]] = {}
+
+    def __post_init__(self) -> None:
+        for word in self.settings:  # also of a file from elsewhere, which must not make a library load anything
+            if word in self.taken:
+                raise UserError(f"supernet.settings.{word} follows from {self.taken[word]}; leave it out")
+
+    @property
+    def head(self) -> Head:
+        return "classification"
+
+    @abstractmethod
+    def make_module(self) -> nn.Module:
+        """Make the network as its maker does."""
+
+    def prepare(self, x_BCHW: Tensor) -> Tensor:
+        """Return images as the network takes them."""
+        return x_BCHW
+
+    def build(self) -> ExternalNetwork:
+        """Make the network with fresh weights."""
+        try:
+            return ExternalNetwork(self)
+        except RuntimeError:
+            if torch.get_default_device().type != "meta":
+                raise
+            with torch.device("cpu"):  # some constructors read numbers from tensors
+                return ExternalNetwork(self).to("meta")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON with the family's name."""
+        return {"family": self.family, **{name: v for name, v in asdict(self).items() if name != "library"}}
+
+    def refit(self, settings: Mapping[str, Any], fitted: Mapping[str, Any]) -> ExternalSpec:
+        """Refuse: the name of such a network says all of its architecture."""
+        raise UserError(f"supernet.name is a ticket of {self}, which other code makes; give its own name")
+
+    @cached_property
+    def weights(self) -> tuple[str, ...]:
+        """Names of the weights of convolutions and matrix products, in the order of a forward in training.
+
+        Raises:
+            UserError: The network cannot be made, it does not take such images, or it gives no scores.
+        """
+        with torch.device("meta"):
+            try:
+                network = self.build().train()
+            except UserError:
+                raise
+            except Exception as error:  # whatever a constructor raises at what it does not know
+                given = f" with supernet.settings {dict(self.settings)}" if self.settings else ""
+                raise UserError(
+                    f"{self} cannot be made{given} ({_first_line(error)}); change them, or clear them"
+                ) from None
+            try:
+                operations, scores = count_operations(network, torch.empty(2, *self.input_shape))
+            except Exception as error:  # likewise
+                size = "{1} x {2} pixels and {0} channels".format(*self.input_shape)
+                raise UserError(
+                    f"{self} does not take images of {size} ({_first_line(error)}); set data.size, "
+                    "or take another network"
+                ) from None
+        if not isinstance(scores, Tensor) or scores.shape != (2, self.num_classes):
+            raise UserError(
+                f"{self} gives {getattr(scores, 'shape', type(scores).__name__)} in training where two rows of "
+                f"{self.num_classes} scores are needed; see its settings (aux_logits: false?), or take another network"
+            )
+        return tuple(product.weight for product in operations if product.weight)
+
+
+class ExternalNetwork(Network):
+    """Network of an `ExternalSpec`; ``network`` is what the other code made.
+
+    Shapes: input (B, in_channels, H, W); output (B, num_classes).
+    """
+
+    def __init__(self, spec: ExternalSpec) -> None:
+        super().__init__()
+        self.spec: ExternalSpec = spec
+        self.network = spec.make_module()
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        scores: Tensor = self.network(self.spec.prepare(x_BCHW))
+        return scores
+
+    def maskable_weights(self, *, transformer: bool = False, classifier: bool = False) -> list[str]:
+        """List the names of the weights that pruning covers: of convolutions and matrix products, but the classifier.
+
+        A weight that a layer normalises before it is used is not among them: pruned, it would not be zero in use.
+        """
+        names = set(self.spec.weights)
+        if not classifier:
+            names -= self._classifier()
+        return [name for name, _ in self.named_parameters() if name in names]
+
+    def _classifier(self) -> set[str]:
+        """Return the weights that timm calls so; elsewhere the last weight that is used."""
+        find: Callable[[], Any] | None = getattr(self.network, "get_classifier", None)
+        if find is None:
+            return {self.spec.weights[-1]}
+        heads = find()
+        own = {id(p) for head in (heads if isinstance(heads, tuple) else (heads,)) for p in head.parameters()}
+        return {name for name, p in self.named_parameters() if id(p) in own}
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def external_fields(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of an `ExternalSpec` that its JSON holds, without the family."""
+    fields = {name: value for name, value in data.items() if name != "family"}
+    fields["settings"] = {name: as_tuples(value) for name, value in data["settings"].items()}
+    return fields | {"image_size": as_tuples(data["image_size"])}
+
+
+def split_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of an `ExternalSpec` among overrides; all others are its settings."""
+    fitted = ("num_classes", "in_channels", "image_size")
+    fields = {name: as_tuples(value) for name, value in overrides.items() if name in fitted}
+    settings = {name: as_tuples(value) for name, value in overrides.items() if name not in fitted}
+    return fields | {"settings": settings}
