@@ -37,7 +37,7 @@ def main() -> None:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as other_core:
         waiting = other_core.submit(train_dense, recipe)
         console.print(f"\n[bold]2. A ticket[/], searched and pruned to {recipe.prune.ratio:.0%} zeros in one run")
-        ticket = st.draw(recipe, OUT / "ticket-run")
+        ticket = st.draw(recipe, OUT / "ticket-run", verbose=True)
         waiting.result()
     dense = st.load(OUT / "dense")
     trained = time.perf_counter() - begin
@@ -90,7 +90,7 @@ def main() -> None:
 def train_dense(recipe: st.Recipe) -> None:
     """Train the supernet without search and pruning; what it says goes into a file."""
     with (OUT / "dense.log").open("w") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-        st.train(recipe, OUT / "dense")
+        st.train(recipe, OUT / "dense", verbose=True)
 
 
 if __name__ == "__main__":

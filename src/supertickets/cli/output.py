@@ -42,10 +42,11 @@ def progress_console() -> Console:
 @contextmanager
 def repeatable() -> Iterator[None]:
     """Turn Ctrl-C, in work that continues where it was when its command is given again, into one line that says so."""
-    from ..training import Interrupted
+    from ..training import Interrupted, show_progress
 
     try:
-        yield
+        with show_progress():
+            yield
     except (Interrupted, KeyboardInterrupt):
         print("stopped; the same command goes on", file=sys.stderr)
         raise SystemExit(STOPPED) from None
@@ -91,11 +92,12 @@ def print_trained(work: Callable[[], Any], out: Path, as_json: bool) -> None:
         out: Run directory.
         as_json: Whether to print JSON.
     """
-    from ..training import Interrupted
+    from ..training import Interrupted, show_progress
     from .tables import cost_lines
 
     try:
-        ticket = work()
+        with show_progress():
+            ticket = work()
     except Interrupted:
         print(f"stopped; go on with: supertickets resume {out}", file=sys.stderr)
         raise SystemExit(STOPPED) from None

@@ -28,7 +28,17 @@ from ..errors import UserError
 from ..models.factory import spec_from_json
 from ..plugins import check_trust, plugin_names, recipe_plugins, recipe_trust
 from ..ticket import Ticket, check_data, load
-from ..training import Algorithm, RunDir, Session, TrainState, checkpoint, fit, initial_state, load_checkpoint
+from ..training import (
+    Algorithm,
+    RunDir,
+    Session,
+    TrainState,
+    checkpoint,
+    fit,
+    initial_state,
+    load_checkpoint,
+    show_progress,
+)
 from .derive import check_budget_given, fixed_network, lineage, recipe_of, reject_budget
 from .finalize import finalize_run, versions
 from .model_init import (
@@ -46,19 +56,21 @@ from .model_init import (
 from .session import open_session
 
 
-def draw(recipe: Recipe, out: str | Path | None = None) -> Ticket:
+def draw(recipe: Recipe, out: str | Path | None = None, *, verbose: bool = False) -> Ticket:
     """Draw a ticket by two-in-one training.
 
     Args:
         recipe: The settings.
         out: Run directory; default ``runs/<recipe name>``.
+        verbose: Whether to show progress on standard error; the logger "supertickets" has it anyway.
 
     Raises:
         UserError: A setting, the data or the directory cannot work.
         Interrupted: Ctrl-C; `resume` goes on.
     """
     reject_budget(recipe, "draw")
-    return _make_ticket("draw", recipe, out or f"runs/{recipe.name}", TwoInOne(), supernet_for)
+    with show_progress(verbose):
+        return _make_ticket("draw", recipe, out or f"runs/{recipe.name}", TwoInOne(), supernet_for)
 
 
 def search(
@@ -66,6 +78,8 @@ def search(
     out: str | Path | None = None,
     measure: MeasureTable | None = None,
     shared: str | Path | None = None,
+    *,
+    verbose: bool = False,
 ) -> Ticket:
     """Search a space by a policy, to a budget; the ticket is the most probable network, with the shared weights.
 
@@ -77,6 +91,7 @@ def search(
         measure: Function that makes a latency table where the budget needs one and the recipe names none
             (`deploy.measure_latency_table`).
         shared: Run directory of another search for connections, whose trained network is searched again.
+        verbose: Whether to show progress on standard error; the logger "supertickets" has it anyway.
 
     Raises:
         UserError: A setting, the data or the directory cannot work.
@@ -84,10 +99,12 @@ def search(
     """
     out = out or f"runs/{recipe.name}"
     if searches_connections(recipe):
-        return _search_connections(recipe, out, shared)
+        with show_progress(verbose):
+            return _search_connections(recipe, out, shared)
     check_budget_given(recipe)
     recipe = dataclasses.replace(fixed_network(recipe), budget=recipe.budget)
-    return _make_ticket("search", recipe, out, PolicySearch(measure), space_for)
+    with show_progress(verbose):
+        return _make_ticket("search", recipe, out, PolicySearch(measure), space_for)
 
 
 def _search_connections(recipe: Recipe, out: str | Path, shared: str | Path | None) -> Ticket:
@@ -102,26 +119,35 @@ def _search_connections(recipe: Recipe, out: str | Path, shared: str | Path | No
     return _make_ticket("search", recipe, out, ConnectionSearch(is_trained=True), init_from_search(source), metadata)
 
 
-def train(recipe: Recipe, out: str | Path | None = None) -> Ticket:
-    """Train the recipe's network as it is: no search, no pruning (the dense supernet)."""
+def train(recipe: Recipe, out: str | Path | None = None, *, verbose: bool = False) -> Ticket:
+    """Train the recipe's network as it is: no search, no pruning (the dense supernet).
+
+    Args:
+        verbose: Whether to show progress on standard error; the logger "supertickets" has it anyway.
+    """
     reject_budget(recipe, "train")
     out = out or f"runs/{recipe.name}-dense"
-    return _make_ticket("train", fixed_network(recipe), out, PlainTraining(), supernet_for)
+    with show_progress(verbose):
+        return _make_ticket("train", fixed_network(recipe), out, PlainTraining(), supernet_for)
 
 
-def retrain(ticket: Ticket, recipe: Recipe, out: str | Path) -> Ticket:
+def retrain(ticket: Ticket, recipe: Recipe, out: str | Path, *, verbose: bool = False) -> Ticket:
     """Train a ticket further: architecture and mask stay, the schedule begins anew.
 
     Args:
         ticket: The ticket to start from.
         recipe: The settings, e.g. from `derive.retrain_recipe`.
         out: Run directory.
+        verbose: Whether to show progress on standard error; the logger "supertickets" has it anyway.
     """
     metadata = {"lineage": lineage(ticket)}
-    return _make_ticket("retrain", recipe, out, PlainTraining(), init_from_ticket(ticket), metadata)
+    with show_progress(verbose):
+        return _make_ticket("retrain", recipe, out, PlainTraining(), init_from_ticket(ticket), metadata)
 
 
-def transfer(ticket: Ticket, recipe: Recipe, out: str | Path | None = None, head: Ticket | None = None) -> Ticket:
+def transfer(
+    ticket: Ticket, recipe: Recipe, out: str | Path | None = None, head: Ticket | None = None, *, verbose: bool = False
+) -> Ticket:
     """Train the features of a ticket on other data; architecture and mask stay (Sec. 3.3).
 
     Within a task only the classifier is new. For another task the head is fresh and dense, or that of a ticket of the
@@ -133,6 +159,7 @@ def transfer(ticket: Ticket, recipe: Recipe, out: str | Path | None = None, head
         recipe: The settings of the target, e.g. from `derive.transfer_recipe`; its search and pruning are left out.
         out: Run directory; default ``runs/<recipe name>``.
         head: Ticket that gives the head and the classifier.
+        verbose: Whether to show progress on standard error; the logger "supertickets" has it anyway.
 
     Raises:
         UserError: The features cannot serve the target, or the head does not fit them.
@@ -151,10 +178,11 @@ def transfer(ticket: Ticket, recipe: Recipe, out: str | Path | None = None, head
         return join_tickets(full, ticket, head, splits.classes, splits.preprocessing, recipe.seed)
 
     out, metadata = out or f"runs/{recipe.name}", {"lineage": lineage(ticket), "head": origin}
-    return _make_ticket("transfer", fixed_network(recipe), out, PlainTraining(), joined, metadata)
+    with show_progress(verbose):
+        return _make_ticket("transfer", fixed_network(recipe), out, PlainTraining(), joined, metadata)
 
 
-def prune(ticket: Ticket, recipe: Recipe, out: str | Path) -> Ticket:
+def prune(ticket: Ticket, recipe: Recipe, out: str | Path, *, verbose: bool = False) -> Ticket:
     """Prune a finished network in one shot: search-then-prune, if the ticket was searched only.
 
     Exactly ``prune.ratio`` of the maskable weights are zero afterwards; BN statistics are measured anew, nothing is
@@ -164,8 +192,12 @@ def prune(ticket: Ticket, recipe: Recipe, out: str | Path) -> Ticket:
         ticket: The ticket to prune.
         recipe: The settings, e.g. from `prune_recipe`; ``prune`` says by which criterion and in how many rounds.
         out: Run directory.
+        verbose: Whether to show progress on standard error; the logger "supertickets" has it anyway.
     """
-    return _make_ticket("prune", recipe, out, OneShotPruning(), init_from_ticket(ticket), {"lineage": lineage(ticket)})
+    with show_progress(verbose):
+        return _make_ticket(
+            "prune", recipe, out, OneShotPruning(), init_from_ticket(ticket), {"lineage": lineage(ticket)}
+        )
 
 
 def train_shared_prefix(recipe: Recipe, out: str | Path, until: int, trust: Iterable[str] = ()) -> None:
@@ -206,17 +238,19 @@ def fork_run(source: str | Path, recipe: Recipe, out: str | Path, until: int | N
         run.create(about | own | {"recipe": recipe.to_json()})
 
 
-def resume(out: str | Path, trust: Iterable[str] = ()) -> Ticket:
+def resume(out: str | Path, trust: Iterable[str] = (), *, verbose: bool = False) -> Ticket:
     """Go on with an interrupted run where its last checkpoint left it.
 
     Args:
         out: Run directory.
         trust: Modules of user code that the run may import: ``package.module``, or a package with all that is in it.
+        verbose: Whether to show progress on standard error; the logger "supertickets" has it anyway.
 
     Raises:
         UserError: There is no such run, it is in use, or it is finished; or it names code that is not trusted.
     """
-    ticket = _resume(out, trust)
+    with show_progress(verbose):
+        ticket = _resume(out, trust)
     if ticket is None:
         raise UserError(f"{out} is the shared prefix of a sweep, which has no ticket; its draws go on by themselves")
     return ticket

@@ -14,7 +14,7 @@ from ..models import Spec
 from ..plugins import recipe_trust
 from ..tasks import find_task
 from ..ticket import Ticket, check_classes
-from ..training import Reporter, RunDir, Runtime, Session
+from ..training import Reporter, RunDir, Runtime, Session, is_progress_shown
 from ..training.runtime import open_runtime
 from ..training.teacher import FixedTeacher, Teacher, fixed_teacher
 from .auto_settings import resolve_auto_settings
@@ -46,7 +46,8 @@ def open_session(recipe: Recipe, out: Path, init: ModelInit) -> Iterator[tuple[S
             supernet = first.spec if isinstance(first, Ticket) else first
             batches = Batches(splits, recipe.data, recipe.augment, recipe.seed, runtime.rank, runtime.world)
             metric = find_task(recipe.task).metric
-            with Reporter(recipe.epochs, batches.steps_per_epoch, quiet=not runtime.is_main, metric=metric) as reporter:
+            steps, quiet, verbose = batches.steps_per_epoch, not runtime.is_main, is_progress_shown()
+            with Reporter(recipe.epochs, steps, quiet=quiet, verbose=verbose, metric=metric) as reporter:
                 for line in (*splits.notes, *notes):
                     reporter.say(line)
                 task = make_task(recipe, splits).fit(splits.train, splits.preprocessing)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ..errors import UserError
-from ..training import Interrupted
+from ..training import Interrupted, show_progress
 from .sweep import Job
 from .work import read_log_since, run_job, start_log
 
@@ -26,7 +26,8 @@ def run_with_status(job: Job, root: Path) -> int:
         Exit status, as of the command line: 0 done, 2 it cannot work, 1 a defect, 130 stopped.
     """
     try:
-        run_job(job, root)
+        with show_progress():  # into the job's log
+            run_job(job, root)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -3,7 +3,7 @@
 from .algorithm import Algorithm, Outcome, Session
 from .evaluate import evaluate, recalibrate
 from .loop import Interrupted, build_eval_model, checkpoint, fit
-from .reporter import Reporter
+from .reporter import Reporter, is_progress_shown, show_progress
 from .run_dir import RunDir, read_events, write_json
 from .runtime import Runtime, digest
 from .state import Position, TrainState, initial_state, load_checkpoint, restore_state
@@ -24,9 +24,11 @@ __all__ = [
     "evaluate",
     "fit",
     "initial_state",
+    "is_progress_shown",
     "load_checkpoint",
     "read_events",
     "recalibrate",
     "restore_state",
+    "show_progress",
     "write_json",
 ]

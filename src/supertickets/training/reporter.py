@@ -1,9 +1,12 @@
-"""Display of a long run: a bar in a terminal, plain lines elsewhere."""
+"""Progress of a run: log records of the package, and if asked for a bar in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
@@ -12,24 +15,50 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..tasks import Metric, primary_metric
 
+LOG = logging.getLogger("supertickets")
+# Whether runs show their progress; a context's own value, so that threads do not disturb each other.
+_VERBOSE: ContextVar[bool] = ContextVar("supertickets_verbose", default=False)
+
+
+@contextlib.contextmanager
+def show_progress(verbose: bool = True) -> Iterator[None]:
+    """Let runs that begin meanwhile show their progress on standard error.
+
+    Args:
+        verbose: Whether they do; False leaves it to what surrounds this.
+    """
+    token = _VERBOSE.set(verbose or _VERBOSE.get())
+    try:
+        yield
+    finally:
+        _VERBOSE.reset(token)
+
+
+def is_progress_shown() -> bool:
+    """Return whether a run that begins now shows its progress."""
+    return _VERBOSE.get()
+
 
 class Reporter:
-    """The display of steps and finished epochs; use it as a context.
+    """Steps and finished epochs of a run, shown and logged; use it as a context.
 
     Args:
         epochs: Number of epochs of the run.
         steps: Number of steps per epoch.
-        quiet: Whether to show nothing (other processes than the first).
+        quiet: Whether to show and log nothing (other processes than the first).
+        verbose: Whether to show progress on standard error; it is logged anyway.
         metric: Figure of the task that is shown; None for the one that the name of a score tells.
     """
 
-    def __init__(self, epochs: int, steps: int, *, quiet: bool, metric: Metric | None = None) -> None:
+    def __init__(
+        self, epochs: int, steps: int, *, quiet: bool, verbose: bool = True, metric: Metric | None = None
+    ) -> None:
         self.metric = metric
         self.quiet = quiet
         self.epochs = epochs
         self.steps = steps
         # Standard error, so that the output of --json stays clean.
-        self.console = Console(file=sys.stderr, highlight=False, quiet=quiet)
+        self.console = Console(file=sys.stderr, highlight=False, quiet=quiet or not verbose)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -38,7 +67,7 @@ class Reporter:
             TimeRemainingColumn(),
             TextColumn("{task.fields[state]}"),
             console=self.console,
-            disable=quiet or not self.console.is_terminal,
+            disable=quiet or not verbose or not self.console.is_terminal,
         )
         self.task = self.bar.add_task("training", total=epochs * steps, state="")
 
@@ -77,5 +106,7 @@ class Reporter:
         self.say(f"epoch {number:3d}/{self.epochs}: loss {record['train_loss']:.4f}{score}, {state}")
 
     def say(self, line: str) -> None:
-        """Print a line above the bar."""
+        """Log a line, and show it above the bar."""
+        if not self.quiet:
+            LOG.info("%s", line)
         self.console.print(line, markup=False, soft_wrap=True)
