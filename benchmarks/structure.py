@@ -72,11 +72,10 @@ def parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
 
 def docstrings(tree: ast.Module) -> Iterator[tuple[ast.AST, str]]:
     """Yield every docstring with what it belongs to."""
-    for node in (tree, *ast.walk(tree)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or node is tree:
-            text = ast.get_docstring(node)  # type: ignore[arg-type]
-            if text:
-                yield node, text
+    for node in ast.walk(tree):
+        documented = isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        if documented and (text := ast.get_docstring(node)):
+            yield node, text
 
 
 def offences(package: Path) -> dict[str, list[str]]:
@@ -97,11 +96,7 @@ def offences(package: Path) -> dict[str, list[str]]:
                 by_rule[f"functions over {MAX_PARAMETERS} parameters"].append(
                     f"{place}:{node.lineno} {node.name} ({count})"
                 )
-        seen_docs = set()
         for node, doc in docstrings(tree):
-            if id(node) in seen_docs:
-                continue
-            seen_docs.add(id(node))
             if QUESTION.match(doc):
                 by_rule["docstrings that begin with a question word"].append(
                     f"{place}:{getattr(node, 'lineno', 1)} {doc[:50]!r}"
@@ -118,7 +113,7 @@ def offences(package: Path) -> dict[str, list[str]]:
         for number, line in enumerate(text.splitlines(), 1):
             if "picture" in line.lower():
                 by_rule["lines with `picture`"].append(f"{place}:{number}")
-    return by_rule
+    return dict(by_rule)
 
 
 def main() -> None:

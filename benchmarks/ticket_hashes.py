@@ -1,4 +1,4 @@
-"""Draw toy tickets of every algorithm and print hashes of their weights and masks, so that two versions can be compared.
+"""Draw toy tickets of every algorithm and print hashes of weights and masks, so that two versions can be compared.
 
     python benchmarks/ticket_hashes.py --out BEFORE.json            # on the old version
     python benchmarks/ticket_hashes.py --against BEFORE.json        # on the new one: exit status 1 if any differs
@@ -29,8 +29,8 @@ _HRNET = """
 """
 # Name of a run -> its command; {data} is the folder of generated data, other braces are names of runs before.
 COMMANDS = {
-    "tunas": f"""search digits {_SHORT} --epochs 4 --evaluate_every 2 --accumulate 2 --ema_decay 0.9 --data.validation 0.5
-        --data.batch 32 --data.limit 96 --supernet.name tunas_proxyless --supernet.settings.width 0.1
+    "tunas": f"""search digits {_SHORT} --epochs 4 --evaluate_every 2 --accumulate 2 --ema_decay 0.9
+        --data.validation 0.5 --data.batch 32 --data.limit 96 --supernet.name tunas_proxyless --supernet.settings.width 0.1
         --supernet.settings.strides [1,1,2,1,1,1,2,1,1] --policy.images 8 --policy.lr 0.3 --budget.macs 3e5""",
     "ean": f"""search digits {_SHORT} --epochs 2 --evaluate_every 2 --accumulate 2 --data.batch 32 --data.limit 96
         --supernet.name resnet38 --supernet.settings.attention se --supernet.settings.widths [4,4,8]
@@ -51,8 +51,8 @@ COMMANDS = {
 
 def generate(folder: Path) -> None:
     """Write the generated datasets that the commands take."""
-    from helpers.people import crowd
-    from helpers.streets import plain, street
+    from generate_people import crowd
+    from generate_streets import plain, street
 
     street(folder / "streets", {"train": 24, "val": 6, "test": 6})
     crowd(folder / "people", {"train2017": 80, "val2017": 16})
@@ -107,5 +107,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "helpers"))
     raise SystemExit(main())

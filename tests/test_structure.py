@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import structure
 import supertickets
 
 PACKAGE = Path(supertickets.__file__).parent
@@ -65,39 +66,6 @@ def modules() -> list[tuple[Path, str, tuple[str, ...]]]:
     return every
 
 
-def circles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """Returns the strongly connected components of more than one node, by mutual reachability."""
-
-    def reachable(start: str) -> set[str]:
-        seen: set[str] = set()
-        queue = [start]
-        while queue:
-            new = graph[queue.pop()] - seen
-            seen |= new
-            queue += new
-        return seen
-
-    reach = {name: reachable(name) for name in graph}
-    groups = {frozenset({name, *(other for other in reach[name] if name in reach[other])}) for name in graph}
-    return sorted(sorted(group) for group in groups if len(group) > 1)
-
-
-def import_graph() -> dict[str, set[str]]:
-    """Modules of the package and the modules that they import, inside functions too."""
-    names = {
-        ".".join((*package[1:], path.stem)).removesuffix(".__init__"): (path, package) for path, _, package in modules()
-    }
-    graph: dict[str, set[str]] = {}
-    for module, (path, package) in names.items():
-        targets = imports(path.read_text(), package)
-        both = {
-            f"{dotted}.{name}".strip(".") if f"{dotted}.{name}".strip(".") in names else dotted
-            for dotted, name in targets
-        }
-        graph[module] = (both & set(names)) - {module}
-    return graph
-
-
 @pytest.mark.parametrize(("path", "room", "package"), modules(), ids=lambda value: getattr(value, "stem", None))
 def test_imports_go_down(path: Path, room: str, package: tuple[str, ...]) -> None:
     assert violations(path.read_text(), room, package) == []
@@ -109,11 +77,36 @@ def test_every_room_has_its_place() -> None:
 
 
 def test_no_import_circle() -> None:
-    assert circles(import_graph()) == []
+    every = structure.modules(PACKAGE)
+    graph = {name: structure.imports(name, path, every) for name, path in every.items()}
+    assert sum(map(len, graph.values())) > 300  # the graph is there
+    assert structure.circles(graph) == []
 
 
-def test_circles_are_found() -> None:
-    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+def test_circles_are_detected() -> None:
+    assert structure.circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+
+
+def test_rules_of_form() -> None:
+    """Sizes of files and functions, and the vocabulary; see CONTRIBUTING.md."""
+    assert structure.offences(PACKAGE) == {}
+
+
+def test_offences_are_detected(tmp_path: Path) -> None:
+    body = "\n".join(f"    x{i} = {i}" for i in range(60))
+    (tmp_path / "bad.py").write_text(
+        f'"""What it is."""\n\n\ndef told(a, b, c, d, e, f, g):\n    """Return a picture."""\n{body}\n    found = 1\n'
+        + "\n" * 400
+    )
+    assert {rule: len(places) for rule, places in structure.offences(tmp_path).items()} == {
+        "files over 400 lines": 1,
+        "functions over 60 lines": 1,
+        "functions over 6 parameters": 1,
+        "docstrings that begin with a question word": 1,
+        "names `found`": 1,
+        "names `told`": 1,
+        "lines with `picture`": 1,
+    }
 
 
 @pytest.mark.parametrize(
