@@ -30,7 +30,8 @@ _HRNET = """
 # Name of a run -> its command; {data} is the folder of generated data, other braces are names of runs before.
 COMMANDS = {
     "tunas": f"""search digits {_SHORT} --epochs 4 --evaluate_every 2 --accumulate 2 --ema_decay 0.9
-        --data.validation 0.5 --data.batch 32 --data.limit 96 --supernet.name tunas_proxyless --supernet.settings.width 0.1
+        --data.validation 0.5 --data.batch 32 --data.limit 96
+        --supernet.name tunas_proxyless --supernet.settings.width 0.1
         --supernet.settings.strides [1,1,2,1,1,1,2,1,1] --policy.images 8 --policy.lr 0.3 --budget.macs 3e5""",
     "ean": f"""search digits {_SHORT} --epochs 2 --evaluate_every 2 --accumulate 2 --data.batch 32 --data.limit 96
         --supernet.name resnet38 --supernet.settings.attention se --supernet.settings.widths [4,4,8]
