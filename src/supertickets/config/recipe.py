@@ -146,7 +146,7 @@ class SupernetSettings:
 
     @property
     def has_units(self) -> bool:
-        """Whether the network has units that a search may remove."""
+        """Return whether the network has units that a search may remove."""
         return self.family.has_units
 
 
