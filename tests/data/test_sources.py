@@ -27,7 +27,7 @@ def test_every_source_has_its_loader(name: str) -> None:
     assert callable(getattr(importlib.import_module(f"supertickets.data.{module}"), function))
 
 
-@pytest.mark.parametrize("name", set(SOURCES) - {"digits"})
+@pytest.mark.parametrize("name", sorted(set(SOURCES) - {"digits"}))
 def test_every_source_but_the_digits_asks_for_its_folder(name: str) -> None:
     assert "--data DIR" in refusal(DataSettings(source=name, size=64))
 
