@@ -76,30 +76,30 @@ def test_features_of_scenes_learn_joints_under_a_fresh_head(
     cli: Cli, painted: Path, people: Path, tmp_path: Path
 ) -> None:
     words = ("--data", people, "--epochs", "6", "--out", tmp_path / "run", *PEOPLE, "--json")
-    found = cli("transfer", painted, "fashion_pose", *words)
-    assert found.status == 0, found.err
+    outcome = cli("transfer", painted, "fashion_pose", *words)
+    assert outcome.status == 0, outcome.err
     before, after = st.load(painted), st.load(tmp_path / "run")
     assert (after.spec.head, after.classes) == ("keypoints", NAMES)
     assert_equal(of_features(before.mask), of_features(after.mask))
     assert all(flags.all() for flags in of_features(after.mask, False).values())  # what is new stays dense
     assert all(not after.weights[name][~flags].any() for name, flags in after.mask.items())
-    assert json.loads(found.out)["test"]["ap"] > 20
-    told = "draw camvid (segmentation on masks), then transfer fashion_pose-from-camvid (pose on coco)"
-    assert f"| history | {told} |" in after.card()
+    assert json.loads(outcome.out)["test"]["ap"] > 20
+    history = "draw camvid (segmentation on masks), then transfer fashion_pose-from-camvid (pose on coco)"
+    assert f"| history | {history} |" in after.card()
 
 
 def test_features_of_scenes_learn_joints_under_a_head_of_people(
     cli: Cli, painted: Path, posed: Path, people: Path, tmp_path: Path
 ) -> None:
     words = ("--data", people, "--epochs", "1", "--out", tmp_path / "run", *PEOPLE, "--json")
-    found = cli("transfer", painted, "fashion_pose", "--head", posed, *words)
-    assert found.status == 0, found.err
+    outcome = cli("transfer", painted, "fashion_pose", "--head", posed, *words)
+    assert outcome.status == 0, outcome.err
     features, head, after = st.load(painted), st.load(posed), st.load(tmp_path / "run")
     assert_equal(of_features(features.mask), of_features(after.mask))
     assert_equal(of_features(head.mask, False), of_features(after.mask, False))
     assert all(not after.weights[name][~flags].any() for name, flags in after.mask.items())
     assert after.spec.units["head_transform"] == head.spec.units["head_transform"]
-    assert {"ap", "ar"} <= set(json.loads(found.out)["test"])
+    assert {"ap", "ar"} <= set(json.loads(outcome.out)["test"])
     assert "| head | inherited from draw fashion_pose (" in after.card()
 
 
@@ -113,13 +113,13 @@ def test_gradients_of_every_task_rank_its_weights(
 ) -> None:
     source: Path = request.getfixturevalue(run)
     words = ("--ratio", "0.8", "--batches", "2", "--prune.exempt_below", "0", "--out", tmp_path / "run", "--json")
-    found = cli("prune", source, "--criterion", criterion, *words)
-    assert found.status == 0, found.err
+    outcome = cli("prune", source, "--criterion", criterion, *words)
+    assert outcome.status == 0, outcome.err
     before, after = st.load(source), st.load(tmp_path / "run")
     total = sum(flags.numel() for flags in after.mask.values())
     assert sum(int((~flags).sum()) for flags in after.mask.values()) == round(0.8 * total)
     for name, flags in after.mask.items():
         assert torch.equal(after.weights[name], before.weights[name] * flags)  # nothing is trained
         assert not (flags & ~before.mask[name]).any()  # what was pruned stays so
-    assert {"loss", *figures} <= set(json.loads(found.out)["test"])
+    assert {"loss", *figures} <= set(json.loads(outcome.out)["test"])
     assert (after.about["criterion"], after.about["batches"]) == (criterion, 2)

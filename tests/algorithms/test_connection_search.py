@@ -52,25 +52,25 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_ticket_has_the_scheme_with_the_highest_reward(run: Path) -> None:
     ticket = st.load(run)
-    told = ticket.about["connection_search"]
+    summary = ticket.about["connection_search"]
     assert isinstance(ticket.spec, ResNetSpec)
-    assert ticket.spec.scheme == told["scheme"] == told["candidates"][0]["scheme"]
-    assert len(told["candidates"]) == 3
+    assert ticket.spec.scheme == summary["scheme"] == summary["candidates"][0]["scheme"]
+    assert len(summary["candidates"]) == 3
     with (run / "schemes.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 12 * 3
-    assert len({row["scheme"] for row in rows}) == told["judged"]
-    assert max(float(row["reward"]) for row in rows) == told["reward"]
+    assert len({row["scheme"] for row in rows}) == summary["judged"]
+    assert max(float(row["reward"]) for row in rows) == summary["reward"]
     for row in rows:
         share = row["scheme"].count("1") / M
         assert float(row["reward"]) == pytest.approx(0.02 * (1 - share) + float(row["quality"]))
         assert 0 <= float(row["quality"]) <= 1
         assert float(row["bonus"]) > 0
         assert 0.3 < float(row["probability"]) < 0.8
-    assert f"| connection scheme | {told['scheme']}, the best of {told['judged']} (policy) |" in ticket.card()
-    assert len(ticket.module.attention) == told["scheme"].count("1")
+    assert f"| connection scheme | {summary['scheme']}, the best of {summary['judged']} (policy) |" in ticket.card()
+    assert len(ticket.module.attention) == summary["scheme"].count("1")
     (event,) = (event for event in read_events(run / "events.jsonl") if event["event"] == "connect")
-    assert event["scheme"] == told["scheme"]
+    assert event["scheme"] == summary["scheme"]
 
 
 def test_every_step_has_schemes_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -141,13 +141,15 @@ def test_the_quality_is_that_of_the_network_alone(kind: str, tmp_path: Path) -> 
     state = load_checkpoint(tmp_path / "run" / "checkpoint.safetensors", made, torch.device("cpu"))
     splits = load_splits(made.data)
     batches = Batches(splits, made.data, made.augment, made.seed)
-    for told in ticket.about["connection_search"]["candidates"]:
-        spec = create_spec(**{**_named(state.spec), "attention": kind, "sharing": "stage", "scheme": told["scheme"]})
+    for candidate in ticket.about["connection_search"]["candidates"]:
+        spec = create_spec(
+            **{**_named(state.spec), "attention": kind, "sharing": "stage", "scheme": candidate["scheme"]}
+        )
         alone = spec.build()
         alone.load_state_dict({name: state.module.state_dict()[name] for name in alone.state_dict()})
         data = splits.validation
-        found = evaluate(alone, batches.evaluation(data), data, ticket.task, Runtime(torch.device("cpu")))
-        assert found["top1"] == pytest.approx(100 * told["quality"])
+        metrics = evaluate(alone, batches.evaluation(data), data, ticket.task, Runtime(torch.device("cpu")))
+        assert metrics["top1"] == pytest.approx(100 * candidate["quality"])
 
 
 def _named(spec: Spec) -> dict[str, Any]:
@@ -220,9 +222,9 @@ def test_all_schemes_are_judged_as_one_after_the_other(run: Path, everything: Pa
     one, every = shares(run), shares(everything)
     assert len(every) == 4096
     assert {scheme: every[scheme] for scheme in one} == pytest.approx(one)
-    told, other = st.load(run).about["connection_search"], st.load(everything).about["connection_search"]
+    summary, other = st.load(run).about["connection_search"], st.load(everything).about["connection_search"]
     assert other["by"] == "all"
-    assert other["reward"] >= told["reward"]
+    assert other["reward"] >= summary["reward"]
     assert all(event["event"] != "epoch" for event in read_events(everything / "events.jsonl"))
 
 
@@ -246,37 +248,37 @@ def test_other_ways_on_the_same_weights(
     shared = ("--shared", run, "--by", by, "--out", tmp_path / "run", *_SHORT.split(), *words)
     assert cli("search", "digits", *shared).status == 0
     with (tmp_path / "run/schemes.csv").open() as file:
-        found = list(csv.DictReader(file))
-    assert len(found) == rows
+        table = list(csv.DictReader(file))
+    assert len(table) == rows
     known = shares(everything)
-    assert {row["scheme"]: float(row["quality"]) for row in found} == pytest.approx(
-        {row["scheme"]: known[row["scheme"]] for row in found}
+    assert {row["scheme"]: float(row["quality"]) for row in table} == pytest.approx(
+        {row["scheme"]: known[row["scheme"]] for row in table}
     )
-    assert all((row["probability"] != "") == (by in ("enas", "darts")) for row in found)
+    assert all((row["probability"] != "") == (by in ("enas", "darts")) for row in table)
     assert (tmp_path / "run/figure.png").exists()
     if by in ("l1", "median"):
-        assert found[0]["scheme"].count("1") == 3
+        assert table[0]["scheme"].count("1") == 3
     if by == "enas":  # it sees accuracy only
-        assert all(row["reward"] == row["quality"] and float(row["bonus"]) == 0 for row in found)
+        assert all(row["reward"] == row["quality"] and float(row["bonus"]) == 0 for row in table)
 
 
 def test_what_a_search_says_of_schemes(run: Path, everything: Path, cli: Cli) -> None:
     """All schemes by their ratio; of a search that has not judged both ends there is nothing to say."""
-    found = cli("schemes", everything, "--times", "1", "--repeats", "2", "--batch", "1", "--json")
-    assert found.status == 0
-    told = json.loads(found.out)
+    outcome = cli("schemes", everything, "--times", "1", "--repeats", "2", "--batch", "1", "--json")
+    assert outcome.status == 0
+    summary = json.loads(outcome.out)
     known = shares(everything)
-    assert (told["full"], told["plain"]) == (known["1111|1111|1111"], known["0000|0000|0000"])
-    assert [row["schemes"] for row in told["ratios"]] == [math.comb(12, k) for k in range(13)]
-    assert [len(row["percent"]) for row in told["ratios"]] == [0] + [3] * 12
+    assert (summary["full"], summary["plain"]) == (known["1111|1111|1111"], known["0000|0000|0000"])
+    assert [row["schemes"] for row in summary["ratios"]] == [math.comb(12, k) for k in range(13)]
+    assert [len(row["percent"]) for row in summary["ratios"]] == [0] + [3] * 12
     assert (everything / "schemes.png").stat().st_size > 10_000
     assert "924" in cli("schemes", everything).out
-    found = cli("schemes", run)
-    assert found.status == 2
-    assert "--by ratios" in found.err
-    found = cli("schemes", everything, "--epochs", "3")
-    assert found.status == 2
-    assert "add --train" in found.err
+    outcome = cli("schemes", run)
+    assert outcome.status == 2
+    assert "--by ratios" in outcome.err
+    outcome = cli("schemes", everything, "--epochs", "3")
+    assert outcome.status == 2
+    assert "add --train" in outcome.err
 
 
 def test_what_was_found_is_explained_beside_other_networks(
@@ -285,9 +287,9 @@ def test_what_was_found_is_explained_beside_other_networks(
     """The networks of two schemes, and the one that all share (Fig. 6)."""
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8), np.uint8)).save(tmp_path / "digit.png")
     words = ("explain", run, tmp_path / "digit.png", "--beside", everything, everything / "shared")
-    found = cli(*words, "--save", tmp_path / "out", "--json")
-    assert found.status == 0
-    (row,) = json.loads(found.out)
+    outcome = cli(*words, "--save", tmp_path / "out", "--json")
+    assert outcome.status == 0
+    (row,) = json.loads(outcome.out)
     assert [one["ticket"] for one in row["explained"]] == [
         str(path) for path in (run, everything, everything / "shared")
     ]
@@ -297,20 +299,20 @@ def test_what_was_found_is_explained_beside_other_networks(
 def test_candidates_are_tried_alone(everything: Path, cli: Cli) -> None:
     """Each from fresh weights, once; the best on the validation split is held against all connected."""
     words = ("--train", "--epochs", "1", "--evaluate_every", "1", "--repeats", "2", "--batch", "1")
-    found = cli("schemes", everything, *words, "--json")
-    assert found.status == 0
-    told = json.loads(found.out)
-    rows = {row["scheme"]: row for row in told["networks"]}
+    outcome = cli("schemes", everything, *words, "--json")
+    assert outcome.status == 0
+    summary = json.loads(outcome.out)
+    rows = {row["scheme"]: row for row in summary["networks"]}
     assert [*rows][-2:] == ["1111|1111|1111", "0000|0000|0000"]
     candidates = [row["scheme"] for row in st.load(everything).about["connection_search"]["candidates"]]
     assert [*rows][:-2] == [scheme for scheme in candidates if scheme not in [*rows][-2:]]
-    assert told["chosen"] == max(candidates, key=lambda scheme: rows[scheme]["validation"])
+    assert summary["chosen"] == max(candidates, key=lambda scheme: rows[scheme]["validation"])
     for scheme, row in rows.items():
         alone = st.load(everything / "alone" / scheme.replace("|", "-"))
         assert alone.spec.scheme == scheme
         assert (row["test"], row["params"]) == (alone.about["test"]["top1"], alone.cost.params)
         assert alone.about["recipe"]["epochs"] == 1
-    assert told["verdict"]["as_accurate"] == (rows[told["chosen"]]["test"] >= rows["1111|1111|1111"]["test"])
+    assert summary["verdict"]["as_accurate"] == (rows[summary["chosen"]]["test"] >= rows["1111|1111|1111"]["test"])
     again = cli("schemes", everything, *words)
     assert again.status == 0
     assert "epoch" not in again.err  # nothing is trained twice
@@ -332,9 +334,9 @@ def test_candidates_are_tried_alone(everything: Path, cli: Cli) -> None:
     ],
 )
 def test_what_is_not_asked_of_schemes(everything: Path, cli: Cli, words: tuple[str, ...], said: str) -> None:
-    found = cli("schemes", everything, *words)
-    assert found.status == 2
-    assert said in found.err
+    outcome = cli("schemes", everything, *words)
+    assert outcome.status == 2
+    assert said in outcome.err
 
 
 def test_trials_can_be_stopped(everything: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,9 +345,9 @@ def test_trials_can_be_stopped(everything: Path, cli: Cli, monkeypatch: pytest.M
 
     monkeypatch.setattr(scheme_trial, "train", stopped)
     monkeypatch.setattr(scheme_trial, "ALONE", "new")
-    found = cli("schemes", everything, "--train")
-    assert found.status == 130
-    assert "the same command goes on" in found.err
+    outcome = cli("schemes", everything, "--train")
+    assert outcome.status == 130
+    assert "the same command goes on" in outcome.err
 
 
 def test_a_search_within_the_scheme_of_a_ticket(run: Path, tmp_path: Path, cli: Cli) -> None:
@@ -355,9 +357,9 @@ def test_a_search_within_the_scheme_of_a_ticket(run: Path, tmp_path: Path, cli: 
     within = st.load(run).about["connection_search"]["scheme"]
     by = ("--supernet.name", f"ticket:{run}", "--by", "ratios", "--connect.each", "2", "--out", out)
     assert cli("search", "digits", *words, *by).status == 0
-    found = cli("schemes", out, "--train", "--epochs", "1", "--evaluate_every", "1", "--repeats", "2", "--json")
-    assert found.status == 0
-    assert json.loads(found.out)["networks"][-2]["scheme"] == within
+    outcome = cli("schemes", out, "--train", "--epochs", "1", "--evaluate_every", "1", "--repeats", "2", "--json")
+    assert outcome.status == 0
+    assert json.loads(outcome.out)["networks"][-2]["scheme"] == within
 
 
 def test_relaxed_connections_lower_the_loss(run: Path, tmp_path: Path) -> None:
@@ -380,21 +382,23 @@ def test_relaxed_connections_lower_the_loss(run: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_shared_or_searched_so(run: Path, tmp_path: Path, cli: Cli) -> None:
     out = ("--out", tmp_path / "run")
-    found = cli("search", "digits", "--shared", tmp_path, *out, *_SHORT.split())
-    assert found.status == 2
-    assert "no search for connections" in found.err
-    found = cli("search", "digits", "--shared", run, *out, *_SHORT.split(), "--supernet.settings.ratio", "2")
-    assert found.status == 2
-    assert "the recipe asks for" in found.err
-    found = cli("search", "digits", "--by", "evolution", *out, *_SHORT.split())
-    assert found.status == 2
-    assert "--by evolution searches a space" in found.err
-    found = cli("search", "digits", "--by", "darts", "--supernet.name", "tunas_proxyless", "--budget.macs", "1e6", *out)
-    assert found.status == 2
-    assert "--by darts is for connections" in found.err
-    found = cli("search", "digits", "--shared", run, *out, *_SHORT.split(), "--data.validation", "0.3")
-    assert found.status == 2
-    assert "split otherwise" in found.err
+    outcome = cli("search", "digits", "--shared", tmp_path, *out, *_SHORT.split())
+    assert outcome.status == 2
+    assert "no search for connections" in outcome.err
+    outcome = cli("search", "digits", "--shared", run, *out, *_SHORT.split(), "--supernet.settings.ratio", "2")
+    assert outcome.status == 2
+    assert "the recipe asks for" in outcome.err
+    outcome = cli("search", "digits", "--by", "evolution", *out, *_SHORT.split())
+    assert outcome.status == 2
+    assert "--by evolution searches a space" in outcome.err
+    outcome = cli(
+        "search", "digits", "--by", "darts", "--supernet.name", "tunas_proxyless", "--budget.macs", "1e6", *out
+    )
+    assert outcome.status == 2
+    assert "--by darts is for connections" in outcome.err
+    outcome = cli("search", "digits", "--shared", run, *out, *_SHORT.split(), "--data.validation", "0.3")
+    assert outcome.status == 2
+    assert "split otherwise" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -418,7 +422,7 @@ def test_what_cannot_be_shared_or_searched_so(run: Path, tmp_path: Path, cli: Cl
 def test_what_cannot_work_is_refused_before_anything_trains(
     words: tuple[str, ...], said: str, tmp_path: Path, cli: Cli
 ) -> None:
-    found = cli("search", "digits", "--out", tmp_path / "run", *_SHORT.split(), *words)
-    assert found.status == 2
-    assert said in found.err
+    outcome = cli("search", "digits", "--out", tmp_path / "run", *_SHORT.split(), *words)
+    assert outcome.status == 2
+    assert said in outcome.err
     assert not (tmp_path / "run" / "run.json").exists()

@@ -217,20 +217,20 @@ def test_a_criterion_of_ones_own(searched: Path, tmp_path: Path, monkeypatch: py
     assert kept.max() <= gone.min()
     channels = pruned(searched, tmp_path / "channels", 0.5, "own_criteria:smallest_output_channels")
     assert any(not rows.any(1).all() for rows in (flags.flatten(1) for flags in channels.mask.values()))
-    for name, told in {
+    for name, message in {
         "forgetful": r"gives no score for stem\.0\.",
         "flat": r"gives \d+ scores for stem\.0\..* it has \(",
         "undefined": "no numbers",
     }.items():
-        with pytest.raises(st.UserError, match=told):
+        with pytest.raises(st.UserError, match=message):
             pruned(searched, tmp_path / name, 0.5, f"own_criteria:{name}")
-    for name, told in {
+    for name, message in {
         "own_criteria:Larget": "cannot be imported.*PYTHONPATH",
         "no_such_module:x": "cannot be imported",
         "own_criteria.Largest": r"unknown criterion .*; your own is written with a colon: own_criteria:Largest",
         "magnitud": "did you mean 'magnitude'",
     }.items():
-        with pytest.raises(st.UserError, match=told):
+        with pytest.raises(st.UserError, match=message):
             pruned(searched, tmp_path / "none", 0.5, name)
         assert not (tmp_path / "none").exists()
 
@@ -244,9 +244,9 @@ def test_what_is_pruned_already_stays_so(searched: Path, tmp_path: Path) -> None
 
 def test_the_command_and_what_follows(cli: Cli, searched: Path, tmp_path: Path) -> None:
     words = ("--ratio", "0.6", "--criterion", "snip", "--batches", "2", "--prune.layer_floor", "0", "--json")
-    found = cli("prune", searched, *words, "--out", tmp_path / "run")
-    assert found.status == 0, found.err
-    result = json.loads(found.out)
+    outcome = cli("prune", searched, *words, "--out", tmp_path / "run")
+    assert outcome.status == 0, outcome.err
+    result = json.loads(outcome.out)
     after = st.load(tmp_path / "run")
     assert result["sparsity"] == after.cost.sparsity == pytest.approx(0.6, abs=1e-3)
     assert Path(result["figure"]).is_file()

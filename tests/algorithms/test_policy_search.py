@@ -50,16 +50,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_ticket_is_the_most_probable_network(run: Path) -> None:
     ticket, space = st.load(run), Space(create_mobile("tunas_proxyless", width=0.1).decisions())
-    found = ticket.about["search"]
+    summary = ticket.about["search"]
     assert isinstance(ticket.spec, MobileSpec)
     assert not ticket.spec.is_search_space()
-    assert (found["budget"], found["target"], found["cost"]) == ("macs", 3e5, count(ticket.spec).macs)
-    assert space.indices(found["choices"]) == [
-        index if name in found["choices"] else 0 for name, index in zip(space.places, found["indices"], strict=True)
+    assert (summary["budget"], summary["target"], summary["cost"]) == ("macs", 3e5, count(ticket.spec).macs)
+    assert space.indices(summary["choices"]) == [
+        index if name in summary["choices"] else 0 for name, index in zip(space.places, summary["indices"], strict=True)
     ]
     card = ticket.card()
     assert "A small network that a search found" in card
-    assert f"| found for | 300,000 MACs; costs {found['cost']:,} MACs |" in card
+    assert f"| found for | 300,000 MACs; costs {summary['cost']:,} MACs |" in card
     assert "| network | tunas_proxyless |" in card
 
 
@@ -86,12 +86,12 @@ def test_it_goes_on_as_if_nothing_had_happened(stop: tuple[int, int], run: Path,
     with cut_at_step(*stop):
         search(recipe("--checkpoint_seconds", "0"), tmp_path / "run")
     st.resume(tmp_path / "run")
-    told = [
+    digests = [
         [event["sha256"] for event in read_events(folder / "events.jsonl") if event["event"] == "digest"]
         for folder in (run, tmp_path / "run")
     ]
-    assert told[0] == told[1]
-    assert len(told[0]) == EPOCHS
+    assert digests[0] == digests[1]
+    assert len(digests[0]) == EPOCHS
     records = [
         [
             {key: value for key, value in event.items() if key != "seconds"}
@@ -141,13 +141,13 @@ def test_the_command(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) 
     done = cli("search", "digits", *words, "--budget.latency_ms", "300", "--out", tmp_path / "run")
     assert "half of 50 other networks are predicted within 10.0%" in done.err
     assert (tmp_path / "run" / "figure.png").exists()
-    found = st.load(tmp_path / "run")
-    assert found.about["search"]["cost"] == pytest.approx(found.cost.macs / 1e3)
+    ticket = st.load(tmp_path / "run")
+    assert ticket.about["search"]["cost"] == pytest.approx(ticket.cost.macs / 1e3)
     table = tmp_path / "run" / "latency.json"
     given = ("--budget.latency_ms", "300", "--budget.table", table)
     monkeypatch.setattr("supertickets.deploy.measure_table", None)
     again = cli("search", "digits", *words, *given, "--out", tmp_path / "again", "--json")
-    assert json.loads(again.out)["macs"] == found.cost.macs
+    assert json.loads(again.out)["macs"] == ticket.cost.macs
     assert LatencyTable.load(tmp_path / "again" / "latency.json") == LatencyTable.load(table)
     other = cli("search", "digits", *words, *given, "--supernet.settings.width", "0.3", "--out", tmp_path / "other")
     assert other.status == 2
@@ -241,10 +241,10 @@ def shared(run: Path) -> dict[str, torch.Tensor]:
 def test_part_of_a_space(tmp_path: Path) -> None:
     """What is answered before the search is part of what it finds."""
     given = ("--supernet.settings.choices", '{"b2.0.kernel": 3, "b3.0.expansion": 3}')
-    found = search(recipe("--epochs", "2", *given), tmp_path / "run").about["search"]["choices"]
-    assert (found["b2.0.kernel"], found["b3.0.expansion"]) == (3, 3)
+    choices = search(recipe("--epochs", "2", *given), tmp_path / "run").about["search"]["choices"]
+    assert (choices["b2.0.kernel"], choices["b3.0.expansion"]) == (3, 3)
     whole = create_mobile("tunas_proxyless", width=0.1)
-    assert Space(whole.decisions()).outside(found) == []
+    assert Space(whole.decisions()).outside(choices) == []
     wrong = recipe("--supernet.settings.choices", '{"b2.1.skip": true}')
     with pytest.raises(st.UserError, match="may not leave layers out"):
         search(wrong, tmp_path / "other")
@@ -270,11 +270,11 @@ def test_broken_images_are_no_hindrance(tmp_path: Path) -> None:
         "--data.keep_gb",
         "0",
     )
-    found = search(
+    ticket = search(
         recipe(*words, "--epochs", "2", "--data.batch", "8", "--policy.images", "1", "--budget.macs", "5e5"),
         tmp_path / "run",
     )
-    assert found.about["samples"] > 0
+    assert ticket.about["samples"] > 0
 
 
 def test_a_policy_survives_a_checkpoint(run: Path) -> None:

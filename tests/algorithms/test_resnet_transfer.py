@@ -15,7 +15,7 @@ from PIL import Image
 
 import supertickets as st
 from cli_outcome import Cli
-from generate_streets import PICTURES, SCENES, plain, scene
+from generate_streets import IMAGES, SCENES, plain, scene
 from supertickets import Ticket, UserError
 from supertickets.algorithms.transfer import head_settings, join_specs, join_tickets
 from supertickets.config.recipe import Recipe, SupernetSettings
@@ -38,7 +38,7 @@ def named(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     words += ["--supernet.settings.scheme", SCHEME, "--data.dir", str(images), "--epochs", "3"]
     words += ["--prune.ratio", "0.6", "--prune.progressive", "false", "--prune.interval", "2"]
     words += ["--prune.layer_floor", "0.05", "--search.interval", "0"]
-    st.draw(st.load_recipe("images", [*words, *PICTURES]), out)
+    st.draw(st.load_recipe("images", [*words, *IMAGES]), out)
     return out
 
 
@@ -92,9 +92,9 @@ def test_source_and_network_are_told(named: Path, moved: Path) -> None:
     assert (source["command"], source["task"]) == ("draw", "classification")
     assert ticket.about["head"] == {"kind": "fresh"}
     own = st.load(named).about["recipe"]["supernet"]
-    told = ticket.about["recipe"]["supernet"]
-    assert told["name"] == "resnet38"
-    assert told["settings"] == own["settings"] | {"output_stride": 2}
+    supernet = ticket.about["recipe"]["supernet"]
+    assert supernet["name"] == "resnet38"
+    assert supernet["settings"] == own["settings"] | {"output_stride": 2}
     assert "| network | resnet38 |" in ticket.card()
     assert "| head | fresh, without a mask |" in ticket.card()
 
@@ -102,10 +102,10 @@ def test_source_and_network_are_told(named: Path, moved: Path) -> None:
 def test_it_comes_back_to_other_classes(cli: Cli, moved: Path, tmp_path: Path) -> None:
     """From maps to two classes of images, where the stride is the head's own again; then on, within the task."""
     data = plain(tmp_path / "data", ("sky", "road"), each=16)
-    words = ("--data", data, "--epochs", "1", *PICTURES, "--data.batch", "8", "--json")
-    found = cli("transfer", moved, "images", *words, "--out", tmp_path / "back")
-    assert found.status == 0, found.err
-    assert json.loads(found.out)["sparsity"] > 0
+    words = ("--data", data, "--epochs", "1", *IMAGES, "--data.batch", "8", "--json")
+    outcome = cli("transfer", moved, "images", *words, "--out", tmp_path / "back")
+    assert outcome.status == 0, outcome.err
+    assert json.loads(outcome.out)["sparsity"] > 0
     back = st.load(tmp_path / "back")
     assert_features_kept(st.load(moved), back)
     assert isinstance(back.spec, ResNetSpec)
@@ -135,12 +135,12 @@ def test_scenes_are_learned_and_pruned_from_fresh_weights(cli: Cli, scenes: Path
     words = ["--supernet.name", "resnet38", "--supernet.settings.attention", "sge", "--supernet.settings.head"]
     words += ["segmentation", "--supernet.settings.widths", "[4,8,8]", "--search.interval", "0", "--prune.ratio", "0.5"]
     words += ["--search.last_epoch", "null", "--prune.progressive", "false", "--prune.interval", "2", "--epochs", "4"]
-    found = cli("draw", "camvid", "--data", scenes, *SCENES, *words, "--out", tmp_path / "run", "--json")
-    assert found.status == 0, found.err
-    told = json.loads(found.out)
-    assert set(told["test"]) == {"loss", "miou", "macc", "aacc"}
-    assert told["test"]["miou"] > 35  # some 20 by chance
-    assert told["sparsity"] == pytest.approx(0.5, abs=1e-3)
+    outcome = cli("draw", "camvid", "--data", scenes, *SCENES, *words, "--out", tmp_path / "run", "--json")
+    assert outcome.status == 0, outcome.err
+    result = json.loads(outcome.out)
+    assert set(result["test"]) == {"loss", "miou", "macc", "aacc"}
+    assert result["test"]["miou"] > 35  # some 20 by chance
+    assert result["sparsity"] == pytest.approx(0.5, abs=1e-3)
 
 
 # The join itself -----------------------------------------------------------------------------------------------------
@@ -210,10 +210,10 @@ def test_a_large_stem_dilates_for_maps_unless_the_recipe_says_otherwise() -> Non
 
     def stride(wanted: Head, given: dict[str, Any]) -> int:
         recipe = Recipe(supernet=SupernetSettings(name="resnet50", settings={"widths": (8,) * 4, **given}))
-        found = join_specs(source, None, recipe, wanted, source.preprocessing)(num_classes=1)
-        assert isinstance(found, ResNetSpec)
-        assert (found.widths, found.attention) == ((1, 1, 1, 1), "se")  # the ticket's
-        return found.coarsest_stride
+        spec = join_specs(source, None, recipe, wanted, source.preprocessing)(num_classes=1)
+        assert isinstance(spec, ResNetSpec)
+        assert (spec.widths, spec.attention) == ((1, 1, 1, 1), "se")  # the ticket's
+        return spec.coarsest_stride
 
     assert stride("segmentation", {}) == 8
     assert stride("density", {"output_stride": 16}) == 16
@@ -246,17 +246,17 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("words", "told"), WRONG, ids=[words for words, _ in WRONG])
+@pytest.mark.parametrize(("words", "message"), WRONG, ids=[words for words, _ in WRONG])
 def test_wrong_input_is_refused_in_one_line(
-    cli: Cli, named: Path, moved: Path, quick_run: Path, scenes: Path, tmp_path: Path, words: str, told: str
+    cli: Cli, named: Path, moved: Path, quick_run: Path, scenes: Path, tmp_path: Path, words: str, message: str
 ) -> None:
     places = {"named": named, "moved": moved, "grey": quick_run, "scenes": scenes}
     parts: list[str] = ["--out", str(tmp_path / "x")]
     for word in words.split():
         parts += SCENES if word == "{fit}" else [word.format(**places)]
-    found = cli(*parts[2:], *parts[:2])
-    assert found.status == 2
-    *_, said = found.err.splitlines()  # behind notes on the data
-    assert said.startswith("error: "), found.err
-    assert told in said
+    outcome = cli(*parts[2:], *parts[:2])
+    assert outcome.status == 2
+    *_, said = outcome.err.splitlines()  # behind notes on the data
+    assert said.startswith("error: "), outcome.err
+    assert message in said
     assert not (tmp_path / "x" / "run.json").exists()

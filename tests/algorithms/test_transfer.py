@@ -16,7 +16,7 @@ from PIL import Image
 
 import supertickets as st
 from cli_outcome import Cli
-from generate_streets import PICTURES, SCENES, scene
+from generate_streets import IMAGES, SCENES, scene
 from simulate_powercut import cut_at_step
 from supertickets import Ticket, UserError
 from supertickets.algorithms.transfer import join_specs, join_tickets
@@ -52,7 +52,7 @@ def named(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ticket of a classification at 60%; tests must not write into it."""
     out = tmp_path_factory.mktemp("named") / "run"
     words = ["--data.dir", str(images), "--epochs", "3", *NAMING]
-    st.draw(st.load_recipe("images", [*words, *PICTURES, *STAGES, *DRAWN, "--prune.ratio", "0.6"]), out)
+    st.draw(st.load_recipe("images", [*words, *IMAGES, *STAGES, *DRAWN, "--prune.ratio", "0.6"]), out)
     return out
 
 
@@ -130,35 +130,35 @@ def test_source_target_and_head_are_told(named: Path, moved: Path) -> None:
     assert source["sparsity"] == pytest.approx(0.6, abs=1e-3)
     assert about["head"] == {"kind": "fresh"}
     assert (about["command"], about["recipe"]["name"]) == ("transfer", "camvid-from-images")
-    told = "draw images (classification on folders), then transfer camvid-from-images (segmentation on masks)"
-    assert f"| history | {told} |" in card
+    history = "draw images (classification on folders), then transfer camvid-from-images (segmentation on masks)"
+    assert f"| history | {history} |" in card
     assert "| head | fresh, without a mask |" in card
     assert "| task | segmentation, 3 classes |" in card
 
 
 def test_a_head_is_inherited_with_its_mask(cli: Cli, named: Path, painted: Path, scenes: Path, tmp_path: Path) -> None:
     words = ("--head", painted, "--data", scenes, "--out", tmp_path / "run", "--epochs", "2", *SCENES, "--json")
-    found = cli("transfer", named, "camvid", *words)
-    assert found.status == 0, found.err
+    outcome = cli("transfer", named, "camvid", *words)
+    assert outcome.status == 0, outcome.err
     features, head, after = st.load(named), st.load(painted), st.load(tmp_path / "run")
     behind = {name: flags for name, flags in head.mask.items() if not HRNet.is_feature(name)}
     assert_mask_kept(features_of(features) | behind, after)
     assert set(after.mask) == set(features_of(features)) | set(behind)
     assert after.spec.units["head_transform"] == head.spec.units["head_transform"]
-    assert json.loads(found.out)["sparsity"] == after.cost.sparsity
+    assert json.loads(outcome.out)["sparsity"] == after.cost.sparsity
     assert [step["task"] for step in after.about["head"]["lineage"]] == ["segmentation"]
     assert "| head | inherited from draw camvid (segmentation on masks) |" in after.card()
 
 
 def test_features_of_a_segmentation_learn_to_name(cli: Cli, painted: Path, images: Path, tmp_path: Path) -> None:
-    words = ("--data", images, "--epochs", "3", "--out", tmp_path / "run", *PICTURES, *NAMING)
-    found = cli("transfer", painted, "images", *words, "--supernet.settings.head_channels", "[8,12]", "--json")
-    assert found.status == 0, found.err
+    words = ("--data", images, "--epochs", "3", "--out", tmp_path / "run", *IMAGES, *NAMING)
+    outcome = cli("transfer", painted, "images", *words, "--supernet.settings.head_channels", "[8,12]", "--json")
+    assert outcome.status == 0, outcome.err
     after = st.load(tmp_path / "run")
     assert_mask_kept(features_of(st.load(painted)), after)
     assert after.spec.head_channels == (8, 12)
     assert after.spec.last_channels == 24
-    assert json.loads(found.out)["test"]["top1"] > 60  # a third by chance
+    assert json.loads(outcome.out)["test"]["top1"] > 60  # a third by chance
 
 
 def test_it_evaluates_exports_and_is_trained_further(cli: Cli, moved: Path, scenes: Path, tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("words", "told"), WRONG, ids=[words for words, _ in WRONG])
+@pytest.mark.parametrize(("words", "message"), WRONG, ids=[words for words, _ in WRONG])
 def test_wrong_input_is_refused_in_one_line(
     cli: Cli,
     named: Path,
@@ -270,7 +270,7 @@ def test_wrong_input_is_refused_in_one_line(
     scenes: Path,
     tmp_path: Path,
     words: str,
-    told: str,
+    message: str,
 ) -> None:
     places = {"named": named, "painted": painted, "grey": quick_run, "images": images, "scenes": scenes}
     known = {name: str(path) for name, path in (places | {"tmp": tmp_path}).items()}
@@ -279,13 +279,13 @@ def test_wrong_input_is_refused_in_one_line(
     parts: list[str] = []
     for word in words.split():
         parts += SCENES if word == "{fit}" else [word.format(**known)]
-    found = cli(*parts)
-    assert found.status == 2
-    assert found.out == ""
-    *notes, said = found.err.splitlines()  # on the data, before the network is looked at
-    assert said.startswith("error: "), found.err
+    outcome = cli(*parts)
+    assert outcome.status == 2
+    assert outcome.out == ""
+    *notes, said = outcome.err.splitlines()  # on the data, before the network is looked at
+    assert said.startswith("error: "), outcome.err
     assert not any("error" in note or "Traceback" in note for note in notes)
-    assert told.format(**known) in said
+    assert message.format(**known) in said
     assert not (tmp_path / "x" / "run.json").exists()  # nothing was begun
 
 
@@ -353,7 +353,7 @@ def test_every_tensor_comes_from_where_it_should(
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         ({"channels": ((4,), (4, 7))}, "channels of the last stage 4x7, theirs has 4x6"),
         ({"channels": ((4,), (4,)), "blocks": ((1,), (1,)), "head_channels": (6,)}, "branches 1, theirs has 2"),
@@ -364,20 +364,20 @@ def test_every_tensor_comes_from_where_it_should(
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_a_head_over_other_maps_is_refused(more: dict[str, Any], told: str) -> None:
+def test_a_head_over_other_maps_is_refused(more: dict[str, Any], message: str) -> None:
     features = toy("classification")
     check_join(features, toy("segmentation"))
     with pytest.raises(UserError) as error:
         check_join(
             features, toy("segmentation", last_channels=10, **{k: v for k, v in more.items() if k != "last_channels"})
         )
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_fresh_head_is_the_recipes_and_the_stages_are_the_tickets() -> None:
     recipe = Recipe(supernet=SupernetSettings(name="hrnet_cityscapes", settings={"last_channels": 7, "channels": 1}))
     source = made(toy("classification", bn_eps=0.25), 0, 0.5)
-    found = join_specs(source, None, recipe, "segmentation", source.preprocessing)(num_classes=3)
-    assert isinstance(found, HRNetSpec)
-    assert found.channels == ((4,), (4, 6))
-    assert (found.head, found.last_channels, found.style.bn_eps) == ("segmentation", 7, 0.25)
+    spec = join_specs(source, None, recipe, "segmentation", source.preprocessing)(num_classes=3)
+    assert isinstance(spec, HRNetSpec)
+    assert spec.channels == ((4,), (4, 6))
+    assert (spec.head, spec.last_channels, spec.style.bn_eps) == ("segmentation", 7, 0.25)

@@ -160,7 +160,7 @@ def check_aligned(state: TrainState, recipe: Recipe) -> None:
         kind, name = key.split("/")
         kinds.setdefault(kind, []).append(name)
         assert moment.ndim == 0 or layout(moment) == expected[name], key
-    assert all(found == list(expected) for found in kinds.values())
+    assert all(order == list(expected) for order in kinds.values())
 
     assert state.ema is not None
     assert {n: layout(t) for n, t in state.ema.tensors.items()} == expected
@@ -215,15 +215,15 @@ def check_cut(before: Rooms, after: Rooms, spec: HRNetSpec, keep: dict[str, Tens
     for room, values in before.items():
         left = {n: cut_by_hand(n, value, spec, keep) for n, value in values.items()}
         expected = {n: value for n, value in left.items() if value is not None}
-        found = after.get(room, {})
-        assert set(found) == set(expected), room
+        actual = after.get(room, {})
+        assert set(actual) == set(expected), room
         for name, value in expected.items():
             block = name.split(".")[1] if name.startswith("blocks.") else ""
             folded = (
                 name.endswith(f"{block}.bn.running_mean") and not keep.get(f"{block}.hidden", value.new_ones(1)).all()
             )
             if room != "weights" or not folded:
-                assert torch.equal(found[name], value), (room, name)
+                assert torch.equal(actual[name], value), (room, name)
 
 
 ACTIONS = st.lists(
@@ -408,11 +408,11 @@ def test_a_state_read_back_has_the_same_hash(optimizer: Optimizer, tmp_path: Pat
     save_checkpoint(session.run.checkpoint, state)
     again = load_checkpoint(session.run.checkpoint, recipe, CPU)
     # As `training.loop` logs it after every epoch.
-    found = [
+    digests = [
         digest((f"{room}|{n}", t) for room, values in s.tensors().items() for n, t in values.items())
         for s in (state, again)
     ]
-    assert found[0] == found[1]
+    assert digests[0] == digests[1]
 
 
 def test_zero_is_the_other_way_to_come_back(tmp_path: Path) -> None:
@@ -543,12 +543,12 @@ def warnings(tmp_path: Path) -> Iterator[tuple[float, str | None]]:
 
 def test_a_penalty_that_cannot_work_is_told(tmp_path: Path) -> None:
     """20 steps of lr 0.01 and momentum 0.9: 0.2 * rho * 10 * (largest p) < 1 unless rho is about 0.1 or more."""
-    found = dict(warnings(tmp_path))
-    assert found[1.0] is None
+    messages = dict(warnings(tmp_path))
+    assert messages[1.0] is None
     for rho in (1e-6, 1e-3):
-        told = found[rho]
-        assert told is not None
-        assert "try search.rho" in told
-        tried = float(told.split("try search.rho ")[1].split()[0])
+        message = messages[rho]
+        assert message is not None
+        assert "try search.rho" in message
+        tried = float(message.split("try search.rho ")[1].split()[0])
         recipe = make_recipe("sgd", epochs=10, search=SearchSettings(interval=1, rho=tried))
         assert search_warning(make_session(recipe, tmp_path, steps=2)) is None

@@ -61,9 +61,9 @@ def digit(tmp_path: Path) -> Path:
 
 
 def test_recipes(cli: Cli) -> None:
-    found = cli("recipes")
-    assert found.status == 0
-    assert [row.split()[0] for row in found.out.splitlines()] == list(st.list_recipes())
+    outcome = cli("recipes")
+    assert outcome.status == 0
+    assert [row.split()[0] for row in outcome.out.splitlines()] == list(st.list_recipes())
     assert printed(cli("recipes", "--json")) == st.list_recipes()
 
 
@@ -84,8 +84,8 @@ def test_show_tells_how_long_a_published_recipe_trains(cli: Cli) -> None:
     shown = printed(cli("show", "cityscapes", "--json"))
     epochs, scenes = st.load_recipe("cityscapes").epochs, 2975 - 60  # a fiftieth is held out
     assert shown["gpu_hours"] == pytest.approx(6 * shown["macs"] * epochs * scenes / 1e13 / 3600)
-    told = " ".join(cli("show", "cityscapes").out.split())
-    assert f"training {epochs} epochs of 2,915 samples: {shown['gpu_hours']:.2g} GPU-hours if a GPU sustains" in told
+    text = " ".join(cli("show", "cityscapes").out.split())
+    assert f"training {epochs} epochs of 2,915 samples: {shown['gpu_hours']:.2g} GPU-hours if a GPU sustains" in text
     assert "gpu_hours" not in printed(cli("show", "fashion_pose", "--json"))  # any people, not COCO's
 
 
@@ -128,8 +128,8 @@ def test_settings_may_stand_anywhere(cli: Cli) -> None:
         ("draw", "--epochs", "20", "digits", "--plan"),
         ("draw", "--epochs", "20", "--plan"),
     ):
-        found = cli(*words)
-        assert (words, found.out, found.err) == (words, expected, "")
+        outcome = cli(*words)
+        assert (words, outcome.out, outcome.err) == (words, expected, "")
 
 
 def test_evaluate(cli: Cli, toy_run: Path, ticket: Ticket) -> None:
@@ -145,9 +145,9 @@ def test_evaluate(cli: Cli, toy_run: Path, ticket: Ticket) -> None:
 
 def test_predict(cli: Cli, toy_run: Path, ticket: Ticket, digit: Path, tmp_path: Path) -> None:
     expected = ticket.predict([digit])[0]
-    found = printed(cli("predict", toy_run, digit, digit, "--json", "--save", tmp_path / "shown"))
-    assert [entry["image"] for entry in found] == [str(digit)] * 2
-    for entry in found:
+    entries = printed(cli("predict", toy_run, digit, digit, "--json", "--save", tmp_path / "shown"))
+    assert [entry["image"] for entry in entries] == [str(digit)] * 2
+    for entry in entries:
         assert [c["name"] for c in entry["classes"]] == [name for name, _ in expected]
         assert [c["probability"] for c in entry["classes"]] == pytest.approx([p for _, p in expected])
     assert (tmp_path / "shown" / "digit.png").is_file()
@@ -161,12 +161,12 @@ def test_predict_passes_over_what_it_cannot_read(cli: Cli, toy_run: Path, digit:
     for name, raw in (("a", whole), ("b", whole[:60]), ("c", whole), ("d", b"")):
         (tmp_path / "new" / f"{name}.png").write_bytes(raw)
     words = ("predict", toy_run, tmp_path / "new", "--save", tmp_path / "out")
-    found, plain = cli(*words, "--json"), cli(*words)
-    for outcome in (found, plain):
+    listed, plain = cli(*words, "--json"), cli(*words)
+    for outcome in (listed, plain):
         assert outcome.status == 2
         broken = outcome.err.splitlines()
         assert [row.split(" is not")[0] for row in broken] == [f"error: {tmp_path}/new/{n}.png" for n in ("b", "d")]
-    assert [Path(entry["image"]).name for entry in json.loads(found.out)] == ["a.png", "c.png"]
+    assert [Path(entry["image"]).name for entry in json.loads(listed.out)] == ["a.png", "c.png"]
     assert [row.split(": ")[0] for row in plain.out.splitlines()] == [f"{tmp_path}/new/{n}.png" for n in ("a", "c")]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
     none = cli("predict", toy_run, tmp_path / "new" / "d.png", "--json")
@@ -415,8 +415,8 @@ def test_a_refused_draw_leaves_the_run_as_it_was(cli: Cli, unfinished: Path) -> 
 
 def test_a_training_that_diverges_says_what_to_change(cli: Cli, quick_words: list[str], tmp_path: Path) -> None:
     words = ["--optimizer.lr", "1e12", "--optimizer.clip_norm", "null", "--lr.warmup_epochs", "0"]
-    found = cli("draw", "digits", "--out", tmp_path / "run", *quick_words, *words)
-    assert "optimizer.lr" in line(found)
+    outcome = cli("draw", "digits", "--out", tmp_path / "run", *quick_words, *words)
+    assert "optimizer.lr" in line(outcome)
     assert not (tmp_path / "run" / "ticket").exists()
 
 
@@ -455,5 +455,5 @@ def test_a_short_dense_training_needs_no_schedule_of_a_search(cli: Cli, tmp_path
 
 def test_tickets_may_be_called_ticket(cli: Cli, toy_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(toy_run)
-    found = printed(cli("bench", "ticket", "--against", "ticket", "--repeats", "2", "--json"))
-    assert len(found["latencies"]) == 4
+    result = printed(cli("bench", "ticket", "--against", "ticket", "--repeats", "2", "--json"))
+    assert len(result["latencies"]) == 4

@@ -56,8 +56,8 @@ def test_algorithm_1() -> None:
 def test_phases_in_which_the_paper_is_sparse() -> None:
     """25-30, 50-60, 75-80, 100-110 ...: as measured on the released code (facts 3)."""
     sparse, since, phases = False, 0, []
-    for t, found in plan_lines(paper()):
-        for event in found:
+    for t, row in plan_lines(paper()):
+        for event in row:
             if isinstance(event, Prune):
                 sparse, since = True, t
             elif event == BACK and sparse:
@@ -85,21 +85,21 @@ def test_no_reactivation() -> None:
 
 def test_one_shot_ratio() -> None:
     """Not progressive: the whole ratio from the first prune on, at the same epochs."""
-    found = dict(plan_lines(paper(progressive=False)))
-    prunes = {t: e.ratio for t, row in found.items() for e in row if isinstance(e, Prune)}
+    plan = dict(plan_lines(paper(progressive=False)))
+    prunes = {t: e.ratio for t, row in plan.items() for e in row if isinstance(e, Prune)}
     assert prunes == dict.fromkeys(PRUNES, 0.9)
-    assert found[50] == [SHRINK, BACK, Prune(0.9), CALIBRATE]
+    assert plan[50] == [SHRINK, BACK, Prune(0.9), CALIBRATE]
 
 
 def test_literal_else_if() -> None:
     """Where both are due only the search happens; the last epoch prunes all the same."""
-    found = dict(plan_lines(paper(on_conflict="search_only")))
-    assert all(found[t] == [SHRINK, BACK, CALIBRATE] for t in (50, 100, 150, 200, 250, 300))
-    assert found[225] == [Prune(0.9), CALIBRATE]
-    assert found[350] == [SHRINK, Prune(0.9), CALIBRATE]
-    untouched = {t for t in found if t not in (50, 100, 150, 200, 250, 300)}
+    plan = dict(plan_lines(paper(on_conflict="search_only")))
+    assert all(plan[t] == [SHRINK, BACK, CALIBRATE] for t in (50, 100, 150, 200, 250, 300))
+    assert plan[225] == [Prune(0.9), CALIBRATE]
+    assert plan[350] == [SHRINK, Prune(0.9), CALIBRATE]
+    untouched = {t for t in plan if t not in (50, 100, 150, 200, 250, 300)}
     full = dict(plan_lines(paper()))
-    assert {t: found[t] for t in untouched} == {t: full[t] for t in untouched}
+    assert {t: plan[t] for t in untouched} == {t: full[t] for t in untouched}
 
 
 def test_search_that_ends_early() -> None:
@@ -184,8 +184,8 @@ RECIPES = st.builds(
 def test_every_plan_ends_at_exactly_p(made: Recipe) -> None:
     """Whatever the settings: the last prune is to p, comes in the last epoch, and nothing is undone behind it."""
     table = plan_lines(made)
-    assert all(1 <= t <= made.epochs and found == events(t, made) for t, found in table)
-    sequence = [(t, e) for t, found in table for e in found]
+    assert all(1 <= t <= made.epochs and row == events(t, made) for t, row in table)
+    sequence = [(t, e) for t, row in table for e in row]
     ratios = [e.ratio for _, e in sequence if isinstance(e, Prune)]
     assert all(0 < ratio <= made.prune.ratio for ratio in ratios)
     if made.prune.ratio:
@@ -199,16 +199,16 @@ def test_every_plan_ends_at_exactly_p(made: Recipe) -> None:
     else:
         assert not ratios
         assert BACK not in [e for _, e in sequence]
-    for _, found in table:
-        assert found.count(CALIBRATE) == 1
-        assert found[-1] == CALIBRATE
-        assert SHRINK not in found or found[0] == SHRINK
+    for _, row in table:
+        assert row.count(CALIBRATE) == 1
+        assert row[-1] == CALIBRATE
+        assert SHRINK not in row or row[0] == SHRINK
     end = made.search.last_epoch
     assert all(end is None or t <= end for t, e in sequence if e in (SHRINK, BACK))
 
 
 @pytest.mark.parametrize(
-    ("made", "told"),
+    ("made", "message"),
     [
         (recipe(-1), "epochs is -1; the nearest possible is 1"),
         (recipe(8, ratio=0.9, interval=1), "the fewest are 9; set epochs to 9, or prune.progressive to false"),
@@ -227,10 +227,10 @@ def test_every_plan_ends_at_exactly_p(made: Recipe) -> None:
         (recipe(40, {"floor": 1.0}, ratio=0.0), "search.floor is 1"),
     ],
 )
-def test_impossible_schedules_name_the_nearest(made: Recipe, told: str) -> None:
+def test_impossible_schedules_name_the_nearest(made: Recipe, message: str) -> None:
     with pytest.raises(UserError) as caught:
         check_schedule(made)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(

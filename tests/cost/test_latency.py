@@ -16,8 +16,8 @@ def test_increments_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_calls_take_turns() -> None:
     seen: list[str] = []
-    found = latency.interleaved_rounds(
+    rounds = latency.interleaved_rounds(
         {"a": lambda: seen.append("a"), "b": lambda: seen.append("b")}, repeats=2, warmup=1
     )
     assert seen == ["a", "b"] * 3
-    assert {name: len(times) for name, times in found.items()} == {"a": 2, "b": 2}
+    assert {name: len(times) for name, times in rounds.items()} == {"a": 2, "b": 2}

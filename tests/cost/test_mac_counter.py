@@ -199,13 +199,13 @@ def test_dense_head_agrees_with_pytorchs_counter(head: str) -> None:
 def test_unit_macs_by_hand() -> None:
     """A channel of kernel k: (in + k * k + out) * 4 positions. A token: 16 + 8 for the projections, 192 for the linear
     layers and 80 for attention, which falls from 2 * 2 * 9 * 4 to 2 * 2 * 4 * 4."""
-    found = unit_macs(HAND)
-    assert {name: value.tolist() for name, value in found.items()} == {
+    macs = unit_macs(HAND)
+    assert {name: value.tolist() for name, value in macs.items()} == {
         "s0_fuse_0to0.hidden": [52.0, 52.0, 116.0, 116.0],
         "s0_fuse_0to0.tokens": [296.0] * 3,
         "head_raise_0.hidden": [60.0, 60.0, 124.0, 124.0],
     }
-    assert all(value.dtype == torch.float64 for value in found.values())
+    assert all(value.dtype == torch.float64 for value in macs.values())
 
 
 def total_macs(spec: HRNetSpec) -> int:

@@ -51,8 +51,8 @@ def test_operations_by_hand() -> None:
 
 def test_all_operations() -> None:
     """Stem 1; bottleneck 2 x 2 x 2 for both widths; residual layer for both widths; tail 2 x 2."""
-    found = list_operations(SPACE)
-    assert len(found) == len(set(map(str, found))) == 1 + 8 * 2 + 2 + 4
+    operations = list_operations(SPACE)
+    assert len(operations) == len(set(map(str, operations))) == 1 + 8 * 2 + 2 + 4
 
 
 @pytest.mark.parametrize("name", ["tunas_proxyless", "tunas_proxyless_enlarged"])

@@ -244,8 +244,8 @@ def test_onnx_says_what_the_ticket_says_at_any_batch(half_dead: Ticket, onnx_fil
         images = torch.randn(batch, 2, 8, 8, generator=torch.Generator().manual_seed(batch))
         with torch.no_grad():
             expected = half_dead.module(images).numpy()
-        found = session.run([got.name], {given.name: images.numpy()})[0]
-        assert np.abs(found - expected).max() < 1e-4
+        scores = session.run([got.name], {given.name: images.numpy()})[0]
+        assert np.abs(scores - expected).max() < 1e-4
         assert expected.std() > 0.05
 
 
@@ -273,10 +273,10 @@ def test_torch_export_says_what_the_ticket_says(
     half_dead: Ticket, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        found = export(half_dead, tmp_path / "model.pt2", "torch")
-    assert found.parity < 1e-4
+        exported = export(half_dead, tmp_path / "model.pt2", "torch")
+    assert exported.parity < 1e-4
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt2"]
-    module = torch.export.load(found.path).module()
+    module = torch.export.load(exported.path).module()
     for batch in (1, 5):
         images = torch.randn(batch, 2, 8, 8, generator=torch.Generator().manual_seed(batch))
         with torch.no_grad():
@@ -313,9 +313,9 @@ SCENES = create_spec("hrnet_tiny", head="segmentation", image_size=(32, 32), exp
 def test_scenes_of_any_size(tmp_path: Path) -> None:
     """Also where a map has the size of the tokens' grid; the coarser map has two cells from 5 pixels on."""
     ticket = made(lambda weights: None, SCENES)
-    found = export(ticket, tmp_path / "model.pt2", "torch")
-    assert found.parity < 1e-4
-    module = torch.export.load(found.path).module()
+    exported = export(ticket, tmp_path / "model.pt2", "torch")
+    assert exported.parity < 1e-4
+    module = torch.export.load(exported.path).module()
     for size in ((32, 32), (5, 5), (31, 50), (64, 33), (16, 14), (41, 8)):
         images = torch.randn(2, 2, *size, generator=torch.Generator().manual_seed(size[1]))
         with torch.no_grad():
@@ -350,15 +350,15 @@ def test_an_error_at_another_size_alone_is_found(tmp_path: Path, monkeypatch: py
 def test_bench_times_every_ticket_on_every_runtime() -> None:
     threads = torch.get_num_threads()
     sparse = made(lambda weights: no_column(weights, "s0_b0_0", 0), LEAST)
-    found = bench({"dense": dense_twin(sparse, sparse.spec.full()), "ticket": sparse}, batch=2, repeats=3)
-    assert set(found.latencies) == {f"{t}/{r}" for t in ("dense", "ticket") for r in ("torch", "onnxruntime")}
-    for latency in found.latencies.values():
+    result = bench({"dense": dense_twin(sparse, sparse.spec.full()), "ticket": sparse}, batch=2, repeats=3)
+    assert set(result.latencies) == {f"{t}/{r}" for t in ("dense", "ticket") for r in ("torch", "onnxruntime")}
+    for latency in result.latencies.values():
         assert 0 < latency.low_ms <= latency.median_ms <= latency.high_ms
-    assert (found.threads, found.batch) == (1, 2)
-    assert found.device
-    slow, fast = (found.latencies[f"{name}/torch"].median_ms for name in ("dense", "ticket"))
-    assert found.ratio("dense", "ticket", "torch") == pytest.approx(slow / fast)
-    assert json.loads(json.dumps(found.to_json()))["latencies"]["ticket/torch"]["median_ms"] == fast
+    assert (result.threads, result.batch) == (1, 2)
+    assert result.device
+    slow, fast = (result.latencies[f"{name}/torch"].median_ms for name in ("dense", "ticket"))
+    assert result.ratio("dense", "ticket", "torch") == pytest.approx(slow / fast)
+    assert json.loads(json.dumps(result.to_json()))["latencies"]["ticket/torch"]["median_ms"] == fast
     assert torch.get_num_threads() == threads
 
 
@@ -390,10 +390,10 @@ def test_the_example_script_agrees_with_predict_on_a_jpeg(tmp_path: Path) -> Non
     exif[0x0112] = 6
     image.save(tmp_path / "photo.JPG", exif=exif)
     exported = export(ticket, tmp_path / "model.onnx")
-    _, *found = onnx_predict(exported.path, tmp_path / "photo.JPG").out.strip().split("\t")
+    _, *entries = onnx_predict(exported.path, tmp_path / "photo.JPG").out.strip().split("\t")
     wanted = ticket.predict([tmp_path / "photo.JPG"])[0]
-    assert [text.rpartition(" ")[0] for text in found] == [name for name, _ in wanted]
-    assert [float(text.rpartition(" ")[2]) for text in found] == pytest.approx([p for _, p in wanted], abs=1e-4)
+    assert [text.rpartition(" ")[0] for text in entries] == [name for name, _ in wanted]
+    assert [float(text.rpartition(" ")[2]) for text in entries] == pytest.approx([p for _, p in wanted], abs=1e-4)
 
 
 @pytest.mark.long
@@ -409,17 +409,17 @@ def test_the_example_script_names_a_preprocessing_that_it_does_not_know(tmp_path
     about = {"classes": [], "preprocessing": {"fit": "fold", "size": [8, 8]}}
     onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in about.items()})
     onnx.save(model, tmp_path / "model.onnx")
-    found = onnx_predict(tmp_path / "model.onnx", tmp_path / "none.png")
-    assert (found.status, len(found.err.splitlines())) == (1, 1)
-    assert "'fold'" in found.err
+    outcome = onnx_predict(tmp_path / "model.onnx", tmp_path / "none.png")
+    assert (outcome.status, len(outcome.err.splitlines())) == (1, 1)
+    assert "'fold'" in outcome.err
 
 
 @pytest.mark.long
 def test_a_resnet_is_timed_beside_both_ends() -> None:
     spec = create_resnet("resnet38", attention="se", scheme="1010|0000|0001", widths=(4, 4, 4), image_size=(8, 8))
     prepare = Preprocessing(3, (8, 8), (0.5,) * 3, (0.3,) * 3)
-    found = reference_twins(Ticket(spec, spec.build().state_dict(), {}, ("a",), prepare, {}))
-    schemes = {name: getattr(other.spec, "scheme", "") for name, other in found.items()}
+    twins = reference_twins(Ticket(spec, spec.build().state_dict(), {}, ("a",), prepare, {}))
+    schemes = {name: getattr(other.spec, "scheme", "") for name, other in twins.items()}
     assert schemes == {"no connection": "0000|0000|0000", "all connected": "1111|1111|1111"}
 
 

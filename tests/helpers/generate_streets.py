@@ -33,7 +33,7 @@ SCENES = [
     *("--data.class_names", '["sky","road","tree"]', "--data.ignore", "[255]", "--optimizer.lr", "0.02"),
     *("--augment.photometric", "false", "--augment.class_share", "1"),
 ]
-PICTURES = [*QUICK, "--data.size", "16", "--data.batch", "16", "--augment.crop", "1", "--augment.jitter", "0"]
+IMAGES = [*QUICK, "--data.size", "16", "--data.batch", "16", "--augment.crop", "1", "--augment.jitter", "0"]
 IGNORED_ROWS = 2  # at the lower border of published scenes: the car with the camera
 
 

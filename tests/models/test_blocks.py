@@ -117,9 +117,9 @@ def forward_and_back(block: MixBlock, x: Tensor, weight: Tensor) -> dict[str, Te
     y = block(x)
     (y * weight).sum().backward()
     assert x.grad is not None
-    found = {"output": y.detach(), "input": x.grad}
-    found |= {f"grad {name}": p.grad for name, p in block.named_parameters() if p.grad is not None}
-    return found | {f"buffer {name}": b.clone() for name, b in block.named_buffers()}
+    tensors = {"output": y.detach(), "input": x.grad}
+    tensors |= {f"grad {name}": p.grad for name, p in block.named_parameters() if p.grad is not None}
+    return tensors | {f"buffer {name}": b.clone() for name, b in block.named_buffers()}
 
 
 @settings(max_examples=40, deadline=None)
@@ -147,13 +147,13 @@ def test_products_equal_convolutions(
         weight = torch.randn(3, widths[1], -(-height // stride), -(-width // stride))
         if channels_last:
             block, x = block.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
-        found = {}
+        tensors = {}
         for way in (True, False):
             with mock.patch.object(products, "fits_in_cache", return_value=way):
-                found[way] = forward_and_back(copy.deepcopy(block), x, weight)
-        assert found[True].keys() == found[False].keys()
-        assert sum(name.startswith("grad") for name in found[True]) == len(list(block.parameters()))
-        torch.testing.assert_close(found[True], found[False], rtol=1e-8, atol=1e-9)
+                tensors[way] = forward_and_back(copy.deepcopy(block), x, weight)
+        assert tensors[True].keys() == tensors[False].keys()
+        assert sum(name.startswith("grad") for name in tensors[True]) == len(list(block.parameters()))
+        torch.testing.assert_close(tensors[True], tensors[False], rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -80,9 +80,9 @@ def test_a_zero_stays_a_zero() -> None:
     network = trained(WHOLE)
     block = next(module for module in network.modules() if isinstance(module, MixBlock))
     block.project.weight.data.zero_()
-    found = fold_norms(network).state_dict()["blocks.s0_fuse_0to0.project.weight"]
-    assert len(found) == len(block.project.weight)
-    assert not found.any()
+    kernel = fold_norms(network).state_dict()["blocks.s0_fuse_0to0.project.weight"]
+    assert len(kernel) == len(block.project.weight)
+    assert not kernel.any()
 
 
 def test_chains_are_as_wide_as_runtimes_like() -> None:

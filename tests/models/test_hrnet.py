@@ -260,7 +260,7 @@ def test_a_network_without_units_still_answers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "message"),
     [
         (lambda: create_spec("hrnet_imagnet"), "did you mean 'hrnet_imagenet'"),
         (lambda: create_supernet("mobilenet"), "unknown supernet 'mobilenet'; did you mean 'mobilenet_v2'"),
@@ -272,11 +272,11 @@ def test_a_network_without_units_still_answers() -> None:
         (lambda: spec_from_json({"family": "hrnet", "channels": []}), "damaged"),
     ],
 )
-def test_errors_name_what_is_near(call: object, told: str) -> None:
+def test_errors_name_what_is_near(call: object, message: str) -> None:
     assert callable(call)
     with pytest.raises(UserError) as caught:
         call()
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -40,10 +40,10 @@ def known(name: str, **fields: Any) -> LibrarySpec:
 def test_costs_are_those_that_torchvision_publishes(name: str) -> None:
     """Attention included; the constructor of the last one reads numbers from tensors."""
     published = models.get_model_weights(name).DEFAULT.meta
-    found = count(known(f"torchvision:{name}"))
-    assert found.params == published["num_params"]
-    assert found.macs / 1e9 == pytest.approx(published["_ops"], abs=6e-4)
-    assert found.masked_macs == found.macs
+    cost = count(known(f"torchvision:{name}"))
+    assert cost.params == published["num_params"]
+    assert cost.macs / 1e9 == pytest.approx(published["_ops"], abs=6e-4)
+    assert cost.masked_macs == cost.macs
 
 
 @pytest.mark.parametrize("name", ["mobilenetv3_small_050", "vit_tiny_patch16_224", "nf_resnet26"])
@@ -53,11 +53,11 @@ def test_costs_agree_with_pytorchs_counter(name: str) -> None:
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         network(torch.zeros(1, *spec.input_shape))
-    found = count(network)
-    assert 2 * found.macs == counter.get_total_flops()
-    assert found.params == sum(p.numel() for p in network.parameters())
+    cost = count(network)
+    assert 2 * cost.macs == counter.get_total_flops()
+    assert cost.params == sum(p.numel() for p in network.parameters())
     named = dict(network.named_parameters())
-    assert all(row.uses * named[row.weight].numel() == row.macs for row in found.layers if row.weight)
+    assert all(row.uses * named[row.weight].numel() == row.macs for row in cost.layers if row.weight)
 
 
 def test_a_mask_counts_per_layer() -> None:

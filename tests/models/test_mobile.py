@@ -27,9 +27,9 @@ SPACES = ("tunas_proxyless", "tunas_proxyless_enlarged", "tunas_mobilenetv3")
 
 
 def spec(name: str, **overrides: object) -> MobileSpec:
-    found = create_spec(name, **overrides)
-    assert isinstance(found, MobileSpec)
-    return found
+    created = create_spec(name, **overrides)
+    assert isinstance(created, MobileSpec)
+    return created
 
 
 def small() -> MobileSpec:
@@ -231,12 +231,12 @@ def test_where_options_share_nothing_each_learns_alone() -> None:
     network = apart.build()
     expansions = [d for d in apart.decisions() if d.name.endswith("expansion")]
     assert {d.kind for d in expansions} == {"op"}
-    found = gradients(network, sampled(apart, 1)[0])
+    grads = gradients(network, sampled(apart, 1)[0])
     chosen = {
-        name.split(".options.")[0]: name.split(".")[4] for name, g in found.items() if ".options." in name and g.any()
+        name.split(".options.")[0]: name.split(".")[4] for name, g in grads.items() if ".options." in name and g.any()
     }
     others = [
-        g for n, g in found.items() if ".options." in n and chosen.get(n.split(".options.")[0]) != n.split(".")[4]
+        g for n, g in grads.items() if ".options." in n and chosen.get(n.split(".options.")[0]) != n.split(".")[4]
     ]
     assert chosen
     assert others
@@ -277,8 +277,8 @@ def warmed() -> Choices:
 
 def test_everything_learns_under_full_warmup() -> None:
     torch.manual_seed(0)
-    found = gradients(small().build(), warmed())
-    assert [name for name, gradient in found.items() if not gradient.any()] == []
+    grads = gradients(small().build(), warmed())
+    assert [name for name, gradient in grads.items() if not gradient.any()] == []
 
 
 def test_the_largest_space_learns_as_a_whole() -> None:
@@ -301,16 +301,16 @@ def test_a_sampled_step_touches_what_was_chosen() -> None:
         **{"b1.1.kernel": 3, "b1.1.expansion": 1, "b1.1.se": True, "b1.1.skip": False},
         **{"b1.2.skip": True, "b1.filters": 16, "head.filters": 16, "last.filters": 8},
     }
-    found = gradients(network, choices)
+    grads = gradients(network, choices)
     for name in ("stem.0.convs.k5.weight", "stem.1.project.weight", "b1.0.convs.k3.weight", "b1.2.expand.weight"):
-        assert not found[f"blocks.{name}"].any(), name
-    assert not any(gradient.any() for name, gradient in found.items() if name.startswith("blocks.b1.0.se"))
-    expand = found["blocks.b1.0.expand.weight"]
+        assert not grads[f"blocks.{name}"].any(), name
+    assert not any(gradient.any() for name, gradient in grads.items() if name.startswith("blocks.b1.0.se"))
+    expand = grads["blocks.b1.0.expand.weight"]
     assert expand[:16, :8].any()
     assert not expand[16:].any()
     assert not expand[:, 8:].any()
-    assert found["blocks.b1.1.se.squeeze.weight"][:8, :16].any()
-    assert found["blocks.b1.0.convs.k7.weight"][:16].any()
+    assert grads["blocks.b1.1.se.squeeze.weight"][:8, :16].any()
+    assert grads["blocks.b1.0.convs.k7.weight"][:16].any()
 
 
 def test_a_space_uses_the_statistics_of_the_batch() -> None:
@@ -427,12 +427,12 @@ def test_the_smallest_and_the_largest(name: str) -> None:
 
 
 def test_narrow() -> None:
-    told = {"b1.1.skip": True, "b1.0.kernel": 5, "b1.filters": 24}
-    found = small().select(told)
-    layers = found.blocks[1].layers
+    choices = {"b1.1.skip": True, "b1.0.kernel": 5, "b1.filters": 24}
+    space = small().select(choices)
+    layers = space.blocks[1].layers
     assert (len(layers), layers[0].kernels, layers[1].kernels) == (2, (5,), (3, 5, 7))
-    assert found.blocks[1].filters == (24,)
-    assert found.is_search_space()
+    assert space.blocks[1].filters == (24,)
+    assert space.is_search_space()
     assert not small().select(sampled(small(), 1)[0]).is_search_space()
 
 

@@ -92,9 +92,9 @@ def test_with_its_head_for_maps_it_is_torchvisions_dilated_network(size: tuple[i
     ours = create_supernet("resnet50", bias=False, head="segmentation", num_classes=5).eval()
     copy_all(theirs, ours)
     x = torch.randn(1, 3, *size)
-    found = ours(x)
-    assert found.shape == (1, 5, -(-size[0] // 8), -(-size[1] // 8))
-    torch.testing.assert_close(enlarge(found, size), theirs(x)["out"])
+    maps = ours(x)
+    assert maps.shape == (1, 5, -(-size[0] // 8), -(-size[1] // 8))
+    torch.testing.assert_close(enlarge(maps, size), theirs(x)["out"])
     assert [str(m) for m in (*ours.head, ours.classifier)] == [str(m) for m in theirs.classifier]
     with FlopCounterMode(display=False) as counter:
         theirs(x)
@@ -177,9 +177,9 @@ def test_a_module_scales_the_branch_behind_its_last_norm() -> None:
         branch, shortcut = block.branch(x), block.shortcut(x)
         gate: nn.Module = network.attention[name.replace(".", "_")]
         wanted = torch.relu((gate(branch)[0] if connected else branch) + shortcut)
-        found, _ = network.join(name, *network.run_branch(name, x), None, connected=connected)
-        torch.testing.assert_close(found, wanted)
-        x = found
+        joined, _ = network.join(name, *network.run_branch(name, x), None, connected=connected)
+        torch.testing.assert_close(joined, wanted)
+        x = joined
 
 
 @pytest.mark.parametrize(
@@ -263,11 +263,11 @@ def test_weights_begin_as_published() -> None:
 
 def test_what_pruning_covers() -> None:
     network = narrow(attention="se")
-    found = network.maskable_weights()
-    assert "attention.s1_b0.squeeze.weight" in found
-    assert "classifier.weight" not in found
-    assert {*network.maskable_weights(classifier=True)} - {*found} == {"classifier.weight"}
-    assert isinstance(network.get_parameter(found[-1]), Tensor)
+    weights = network.maskable_weights()
+    assert "attention.s1_b0.squeeze.weight" in weights
+    assert "classifier.weight" not in weights
+    assert {*network.maskable_weights(classifier=True)} - {*weights} == {"classifier.weight"}
+    assert isinstance(network.get_parameter(weights[-1]), Tensor)
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,13 @@ def network(**overrides: Any) -> ResNet:
 def test_equal_to_one_after_the_other(overrides: dict[str, Any]) -> None:
     made, x = network(**overrides), torch.randn(2, 3, 8, 8)
     names = [decision.name for decision in made.spec.decisions()]
-    found = dict(outputs_of_all(made, x))
+    outputs = dict(outputs_of_all(made, x))
     schemes = [tuple(row) for row in every_scheme(12).tolist()]
-    assert list(found) == schemes
+    assert list(outputs) == schemes
     for scheme in schemes[:: 4096 // 256]:
-        torch.testing.assert_close(found[scheme], made(x, dict(zip(names, scheme, strict=True))), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            outputs[scheme], made(x, dict(zip(names, scheme, strict=True))), rtol=1e-4, atol=1e-5
+        )
 
 
 @torch.no_grad()
@@ -60,9 +62,9 @@ def test_blocks_that_schemes_share_run_once(monkeypatch: pytest.MonkeyPatch) -> 
 @torch.no_grad()
 def test_blocks_that_are_not_connected_stay_so() -> None:
     made, x = network(attention="se", scheme="0110|0000|0001"), torch.randn(2, 3, 8, 8)
-    found = dict(outputs_of_all(made, x))
-    assert list(found) == [tuple(row) for row in every_scheme(3).tolist()]
-    for scheme, scores in found.items():
+    outputs = dict(outputs_of_all(made, x))
+    assert list(outputs) == [tuple(row) for row in every_scheme(3).tolist()]
+    for scheme, scores in outputs.items():
         choices = dict(zip(("s1.b1", "s1.b2", "s3.b3"), scheme, strict=True))
         torch.testing.assert_close(scores, made(x, choices), rtol=1e-4, atol=1e-5)
 
@@ -74,8 +76,8 @@ def test_a_connection_may_be_a_number() -> None:
     branch, shortcut = made.run_branch("s1.b1", x)
     plain, scaled = (made.join("s1.b1", branch, shortcut, None, connected=flag)[0] for flag in (False, True))
     for share, wanted in ((0.0, plain), (1.0, scaled)):
-        found, _ = made.join("s1.b1", branch, shortcut, None, connected=torch.tensor(share))
-        torch.testing.assert_close(found, wanted)
+        joined, _ = made.join("s1.b1", branch, shortcut, None, connected=torch.tensor(share))
+        torch.testing.assert_close(joined, wanted)
     gate = made.attention_of("s1.b1")(branch, None)[0]
-    found, _ = made.join("s1.b1", branch, shortcut, None, connected=torch.tensor(0.25))
-    torch.testing.assert_close(found, torch.relu(0.25 * gate + 0.75 * branch + shortcut))
+    joined, _ = made.join("s1.b1", branch, shortcut, None, connected=torch.tensor(0.25))
+    torch.testing.assert_close(joined, torch.relu(0.25 * gate + 0.75 * branch + shortcut))

@@ -48,29 +48,29 @@ def test_it_is_that_of_torchvision() -> None:
     with torch.no_grad():
         maps = list(model.backbone(images(2, 320)).values())
         wanted = model.head(maps)
-        found = ours(maps[0], maps[1])
+        predictions = ours(maps[0], maps[1])
     assert [x.shape[-1] for x in maps] == map_sides(20) == [20, 10, 5, 3, 2, 1]
-    torch.testing.assert_close(found[..., :6], wanted["cls_logits"])
-    torch.testing.assert_close(found[..., 6:], wanted["bbox_regression"])
+    torch.testing.assert_close(predictions[..., :6], wanted["cls_logits"])
+    torch.testing.assert_close(predictions[..., 6:], wanted["bbox_regression"])
     boxes = model.anchor_generator(ImageList(torch.empty(1, 3, 320, 320), [(320, 320)]), maps)[0]
-    torch.testing.assert_close(320 * anchors(found.shape[1], CPU), boxes)
+    torch.testing.assert_close(320 * anchors(predictions.shape[1], CPU), boxes)
 
 
 @pytest.mark.parametrize("size", [32, 40, 64, 100, 320])
 def test_anchors_of_any_size(size: int) -> None:
     network = create_supernet("mobilenet_v2", width=0.1, head="detection", num_classes=3, image_size=(size, size))
     out = network(images(2, size))
-    found = anchors(out.shape[1], CPU)
+    boxes = anchors(out.shape[1], CPU)
     assert out.shape == (2, 6 * sum(side**2 for side in map_sides(-(-size // 16))), 3 + 1 + 4)
-    assert found.shape == (out.shape[1], 4)
-    assert (found[:, 2:] > found[:, :2]).all()
+    assert boxes.shape == (out.shape[1], 4)
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
 
 
 def test_anchors_by_hand() -> None:
     """One cell per map: squares of the scales 0.2, 0.35 ..., and between; twice and three times as wide as high."""
-    found = anchors(36, CPU)
-    wide, high = (found[:, 2:] - found[:, :2]).T
-    torch.testing.assert_close((found[:, 2:] + found[:, :2]) / 2, torch.full((36, 2), 0.5))
+    boxes = anchors(36, CPU)
+    wide, high = (boxes[:, 2:] - boxes[:, :2]).T
+    torch.testing.assert_close((boxes[:, 2:] + boxes[:, :2]) / 2, torch.full((36, 2), 0.5))
     assert wide[::6].tolist() == pytest.approx([0.2, 0.35, 0.5, 0.65, 0.8, 0.95])
     assert (wide / high)[:6].tolist() == pytest.approx([1, 1, 2, 1 / 2, 3, 1 / 3])
     with pytest.raises(ValueError, match="37 anchors"):

@@ -89,11 +89,11 @@ def test_the_largest_stay(scores: list[int], share: float) -> None:
 
 @given(blocks=st.integers(1, 40), ratio=st.floats(0, 1), most=st.integers(1, 60))
 def test_schemes_of_a_ratio_differ(blocks: int, ratio: float, most: int) -> None:
-    found = schemes_with_ratio(blocks, ratio, most, torch.Generator().manual_seed(0))
+    schemes = schemes_with_ratio(blocks, ratio, most, torch.Generator().manual_seed(0))
     number = int(ratio * blocks + 1e-9)
-    assert len(found) == min(most, math.comb(blocks, number)) == len(found.unique(dim=0))
-    assert found.sum(1).tolist() == [number] * len(found)
-    assert found.shape[1] == blocks
+    assert len(schemes) == min(most, math.comb(blocks, number)) == len(schemes.unique(dim=0))
+    assert schemes.sum(1).tolist() == [number] * len(schemes)
+    assert schemes.shape[1] == blocks
 
 
 def test_ratios_stand_between_both_ends() -> None:

@@ -98,8 +98,8 @@ def test_rho_without_warmup_or_search() -> None:
 
 def test_weights_by_hand() -> None:
     """The mean of 52, 52, 116, 116, 60, 60, 124, 124 is 88."""
-    found = unit_weights(HAND, HAND)
-    assert {n: v.tolist() for n, v in found.items()} == {
+    weights = unit_weights(HAND, HAND)
+    assert {n: v.tolist() for n, v in weights.items()} == {
         FUSE: [52 / 88, 52 / 88, 116 / 88, 116 / 88],
         RAISE: [60 / 88, 60 / 88, 124 / 88, 124 / 88],
     }
@@ -110,8 +110,8 @@ def test_the_supernet_fixes_the_unit_of_measure() -> None:
         "s0_fuse_0to0.hidden": torch.tensor([False, True, False, False]),
         "head_raise_0.hidden": torch.tensor([False, False, False, False]),
     }
-    found = unit_weights(HAND.keep(flags), HAND)
-    assert {n: v.tolist() for n, v in found.items()} == {FUSE: [52 / 88]}
+    weights = unit_weights(HAND.keep(flags), HAND)
+    assert {n: v.tolist() for n, v in weights.items()} == {FUSE: [52 / 88]}
 
 
 def test_weights_of_tokens_by_hand() -> None:

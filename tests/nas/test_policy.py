@@ -47,8 +47,8 @@ def test_nested_decisions_count_where_they_mean_something() -> None:
     """The kernel means something in half of the networks."""
     policy = Policy(NESTED)
     assert policy.entropy() == pytest.approx(math.log(3) / 2 + math.log(2) + math.log(2))
-    found = policy.log_probabilities(draws(NESTED, [1, 0, 0], [1, 1, 0]))
-    assert found.tolist() == pytest.approx([-math.log(12), -math.log(4)])
+    logs = policy.log_probabilities(draws(NESTED, [1, 0, 0], [1, 1, 0]))
+    assert logs.tolist() == pytest.approx([-math.log(12), -math.log(4)])
 
 
 def test_entropy_is_that_of_the_networks() -> None:
@@ -72,8 +72,8 @@ def test_log_probability_under_warmup() -> None:
 def test_full_warmup() -> None:
     """All operations are averaged, all widths the largest, and what lies within an averaged answer means something."""
     policy = Policy(NESTED)
-    found = policy.sample(5, generator(), warmup=1.0)
-    assert policy.choices(found) == [{"kernel": None, "skip": None, "width": 16}] * 5
+    networks = policy.sample(5, generator(), warmup=1.0)
+    assert policy.choices(networks) == [{"kernel": None, "skip": None, "width": 16}] * 5
     alone = Policy(NESTED, PolicySettings(op_warmup=False))
     for choices in alone.choices(alone.sample(20, generator(), warmup=1.0)):
         assert choices["width"] == 16
@@ -90,9 +90,9 @@ def test_warmup_is_drawn_per_decision() -> None:
 def test_samples_follow_the_probabilities() -> None:
     policy = Policy(FLAT)
     policy.logits[0] = torch.tensor([0.2, 0.3, 0.5]).log()
-    found = policy.sample(20_000, generator()).indices
-    assert (torch.bincount(found[:, 0]) / 20_000).tolist() == pytest.approx([0.2, 0.3, 0.5], abs=0.02)
-    assert int(found[:, 1].max()) == 1
+    indices = policy.sample(20_000, generator()).indices
+    assert (torch.bincount(indices[:, 0]) / 20_000).tolist() == pytest.approx([0.2, 0.3, 0.5], abs=0.02)
+    assert int(indices[:, 1].max()) == 1
 
 
 # Learning -------------------------------------------------------------------------------------------------------------
@@ -158,16 +158,16 @@ def test_processes_learn_as_one() -> None:
     rewards = torch.rand(8, dtype=torch.float64, generator=generator(1))
     whole.update(drawn, rewards, lr=0.1)
     halves = [slice(0, 4), slice(4, 8)]
-    told: list[list[Tensor]] = [[], []]  # what each of the two would send
+    sent: list[list[Tensor]] = [[], []]  # what each of the two would send
 
     def run(half: int, others: list[Tensor] | None) -> Policy:
         policy, rows = Policy(FLAT), halves[half]
 
         def average(tensors: Sequence[Tensor]) -> None:
             for tensor in tensors:
-                told[half].append(tensor.clone())
+                sent[half].append(tensor.clone())
                 if others is not None:
-                    tensor.add_(others[len(told[half]) - 1]).div_(2)
+                    tensor.add_(others[len(sent[half]) - 1]).div_(2)
                 elif tensor.ndim == 0:
                     tensor.fill_(rewards.mean())
 
@@ -176,7 +176,7 @@ def test_processes_learn_as_one() -> None:
         return policy
 
     run(1, None)
-    torch.testing.assert_close(run(0, told[1]).logits, whole.logits)
+    torch.testing.assert_close(run(0, sent[1]).logits, whole.logits)
 
 
 def test_it_finds_the_best_of_few() -> None:

@@ -232,8 +232,8 @@ def test_slicing_leaves_scalars_and_unknown_names_alone() -> None:
     name, scale = "s0_b0_0.hidden", "blocks.s0_b0_0.unit_bn.weight"
     keep[name][1:] = False
     values = {scale: torch.arange(8.0), "blocks.s0_b0_0.unit_bn.bias": torch.tensor(7.0), "elsewhere": torch.ones(8)}
-    found = slice_tensors(values, SPEC.unit_groups(), keep, [scale, "blocks.s0_b0_0.unit_bn.bias"])
-    assert {n: v.tolist() for n, v in found.items()} == {scale: [0.0], "blocks.s0_b0_0.unit_bn.bias": 7.0}
+    sliced = slice_tensors(values, SPEC.unit_groups(), keep, [scale, "blocks.s0_b0_0.unit_bn.bias"])
+    assert {n: v.tolist() for n, v in sliced.items()} == {scale: [0.0], "blocks.s0_b0_0.unit_bn.bias": 7.0}
     assert values[scale].tolist() == list(range(8))
 
 

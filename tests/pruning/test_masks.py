@@ -136,14 +136,14 @@ def test_lamp_by_hand() -> None:
 @given(layers=LAYERS)
 def test_lamp_equals_sums_over_larger_weights(layers: list[list[float]]) -> None:
     scores = magnitudes(named(layers), PruneSettings(normalise="lamp"))
-    for values, found in zip(layers, scores.values(), strict=True):
+    for values, actual in zip(layers, scores.values(), strict=True):
         ranked = sorted(range(len(values)), key=lambda j: (-abs(values[j]), -j))
         expected = [0.0] * len(values)
         total = 0.0
         for j in ranked:
             total += values[j] ** 2
             expected[j] = abs(values[j]) / math.sqrt(total) if total else 0.0
-        assert found.flatten().tolist() == pytest.approx(expected)
+        assert actual.flatten().tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("normalise", ["rms", "lamp"])

@@ -52,8 +52,8 @@ def settled(samples: int, *words: str, side: int = 32) -> Recipe:
     ],
 )
 def test_batch_and_epochs_by_hand(samples: int, batch: int, epochs: int) -> None:
-    found = settled(samples)
-    assert (found.data.batch, found.epochs) == (batch, epochs)
+    resolved = settled(samples)
+    assert (resolved.data.batch, resolved.epochs) == (batch, epochs)
 
 
 @pytest.mark.parametrize(
@@ -69,10 +69,10 @@ def test_batch_and_epochs_by_hand(samples: int, batch: int, epochs: int) -> None
     ],
 )
 def test_intervals_by_hand(samples: int, epochs: int, interval: int, last: int, warmup: float) -> None:
-    found = settled(samples)
-    assert found.epochs == epochs
-    assert (found.search.interval, found.search.last_epoch, found.prune.interval) == (interval, last, interval)
-    assert found.search.warmup_epochs == pytest.approx(warmup)
+    resolved = settled(samples)
+    assert resolved.epochs == epochs
+    assert (resolved.search.interval, resolved.search.last_epoch, resolved.prune.interval) == (interval, last, interval)
+    assert resolved.search.warmup_epochs == pytest.approx(warmup)
 
 
 def plain(**search: object) -> Recipe:
@@ -100,9 +100,9 @@ def plain(**search: object) -> Recipe:
     ],
 )
 def test_the_penalty_by_hand(search: dict[str, object], rho: float) -> None:
-    found, said = resolve_auto_settings(plain(**search), 32, 8)
-    assert found.search.rho == pytest.approx(rho)
-    assert dataclasses.replace(found, search=dataclasses.replace(found.search, rho=None)) == plain(**search)
+    resolved, said = resolve_auto_settings(plain(**search), 32, 8)
+    assert resolved.search.rho == pytest.approx(rho)
+    assert dataclasses.replace(resolved, search=dataclasses.replace(resolved.search, rho=None)) == plain(**search)
     assert len(said) == 1
     assert "--search.rho" in said[0]
 
@@ -159,9 +159,9 @@ def test_what_is_settled_stays_so() -> None:
 
 
 def test_only_what_is_open_is_chosen() -> None:
-    found = settled(3000)
+    resolved = settled(3000)
     assert dataclasses.replace(
-        found, epochs=0, data=IMAGES.data, search=IMAGES.search, prune=IMAGES.prune
+        resolved, epochs=0, data=IMAGES.data, search=IMAGES.search, prune=IMAGES.prune
     ) == dataclasses.replace(IMAGES, epochs=0)
     given_epochs, said = resolve_auto_settings(st.load_recipe("images", ["--epochs", "12"]), 3000, 32)
     assert (given_epochs.epochs, given_epochs.data.batch, given_epochs.search.interval) == (12, 64, 3)
@@ -177,10 +177,10 @@ def test_the_side_of_folders_is_written_down() -> None:
 
 
 def test_no_search_and_no_pruning_stay_off() -> None:
-    found = settled(3000, "--search.interval", "0", "--prune.ratio", "0")
-    assert (found.search.interval, found.search.rho) == (0, 0)
-    assert found.prune.ratio == 0
-    assert not plan_lines(found)
+    resolved = settled(3000, "--search.interval", "0", "--prune.ratio", "0")
+    assert (resolved.search.interval, resolved.search.rho) == (0, 0)
+    assert resolved.prune.ratio == 0
+    assert not plan_lines(resolved)
 
 
 # For any data --------------------------------------------------------------------------------------------------------
@@ -189,22 +189,22 @@ def test_no_search_and_no_pruning_stay_off() -> None:
 @settings(max_examples=60, deadline=None)
 @given(samples=some.integers(24, 200_000))
 def test_any_number_of_samples_makes_a_run_that_works(samples: int) -> None:
-    found, _ = resolve_auto_settings(IMAGES, samples, 32)
-    check_schedule(found)
-    assert 20 <= found.epochs <= 120
-    assert 2 <= found.data.batch <= min(64, samples)
-    steps = samples // found.data.batch
+    resolved, _ = resolve_auto_settings(IMAGES, samples, 32)
+    check_schedule(resolved)
+    assert 20 <= resolved.epochs <= 120
+    assert 2 <= resolved.data.batch <= min(64, samples)
+    steps = samples // resolved.data.batch
     assert steps >= 3
     assert samples < 160 or steps >= 10
-    happens = plan_lines(found)
+    happens = plan_lines(resolved)
     shrinks = [t for t, events in happens if Shrink() in events]
     prunes = [t for t, events in happens if any(isinstance(event, Prune) for event in events)]
-    assert prunes[-1] == found.epochs
+    assert prunes[-1] == resolved.epochs
     assert shrinks
     assert shrinks[-1] < prunes[-1]
-    assert shrinks[-1] == found.search.last_epoch
-    assert found.search.rho is not None
-    assert 0 < found.search.rho < float("inf")
+    assert shrinks[-1] == resolved.search.last_epoch
+    assert resolved.search.rho is not None
+    assert 0 < resolved.search.rho < float("inf")
 
 
 @settings(max_examples=30, deadline=None)

@@ -32,19 +32,19 @@ def rows(folder: Path) -> list[dict[str, str]]:
 def test_the_best_of_some_random_networks(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     words = (*WORDS, "--by", "random", "--networks", "3", "--tolerance", "0.05", "--out", tmp_path / "run")
     done = cli("search", "digits", *words, "--json")
-    found, table = json.loads(done.out), rows(tmp_path / "run")
+    result, table = json.loads(done.out), rows(tmp_path / "run")
     assert len({row["network"] for row in table}) == 3
     assert all(abs(float(row["cost"]) / 2e5 - 1) <= 0.05 for row in table)
     best = max(table, key=lambda row: float(row["validation"]))
-    assert (found["by"], found["network"]) == ("random", best["network"])
-    assert found["samples"] == sum(int(row["samples"]) for row in table) == 3 * 64
+    assert (result["by"], result["network"]) == ("random", best["network"])
+    assert result["samples"] == sum(int(row["samples"]) for row in table) == 3 * 64
     ticket = st.load(tmp_path / "run")
     assert count(ticket.spec).macs == float(best["cost"])
     assert ticket.about["test"]["top1"] == float(best["test"])
 
     # Called again it trains nothing anew.
     monkeypatch.setattr(baseline_search, "train", lambda *_: pytest.fail("trained anew"))
-    assert json.loads(cli("search", "digits", *words, "--json").out) == found
+    assert json.loads(cli("search", "digits", *words, "--json").out) == result
 
 
 def test_evolution_goes_on_with_what_was_interrupted(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

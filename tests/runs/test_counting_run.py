@@ -63,16 +63,16 @@ def _blind_error(folder: Path) -> float:
 
 
 def test_evaluate_finds_the_figures_of_the_run(cli: Cli, run: Path, folder: Path) -> None:
-    found = json.loads(cli("evaluate", run, "--data", folder, "--json").out)
-    assert found == pytest.approx(json.loads((run / "result.json").read_text())["test"])
+    metrics = json.loads(cli("evaluate", run, "--data", folder, "--json").out)
+    assert metrics == pytest.approx(json.loads((run / "result.json").read_text())["test"])
 
 
 def test_predict_tells_counts_and_lays_heat_over_images(cli: Cli, run: Path, folder: Path, tmp_path: Path) -> None:
     image = folder / "test_data" / "images" / "IMG_1.jpg"
     said = cli("predict", run, image, "--save", tmp_path / "out")
-    (told,) = re.findall(r"IMG_1\.jpg: (-?\d+\.\d) counted", said.out)
+    (count,) = re.findall(r"IMG_1\.jpg: (-?\d+\.\d) counted", said.out)
     (row,) = json.loads(cli("predict", run, image, "--json").out)
-    assert row == {"image": str(image), "count": pytest.approx(float(told), abs=0.051)}
+    assert row == {"image": str(image), "count": pytest.approx(float(count), abs=0.051)}
     (density,) = st.load(run).predict([image])
     assert density.sum() == pytest.approx(row["count"])
     with Image.open(image) as plain, Image.open(tmp_path / "out" / "IMG_1.png") as page:
@@ -89,9 +89,9 @@ def test_the_exported_network_counts_alike(run: Path, tmp_path: Path) -> None:
     model = onnx_file(run, tmp_path)
     for i, (height, width) in enumerate(((48, 101), (75, 60))):
         Image.fromarray(dots(300 + i, height, width)[0]).save(tmp_path / "dots.png")
-        (told,) = re.findall(r"(-?\d+\.\d+) counted", onnx_predict(model, tmp_path / "dots.png").out)
+        (count,) = re.findall(r"(-?\d+\.\d+) counted", onnx_predict(model, tmp_path / "dots.png").out)
         (density,) = st.load(run).predict([tmp_path / "dots.png"])
-        assert float(told) == pytest.approx(float(density.sum()), abs=1e-3)
+        assert float(count) == pytest.approx(float(density.sum()), abs=1e-3)
 
 
 def test_show_bench_and_report_know_counts(cli: Cli, run: Path, tmp_path: Path) -> None:
@@ -155,9 +155,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("words", "told"), REFUSED)
-def test_what_cannot_work_is_told_in_one_line(cli: Cli, folder: Path, tmp_path: Path, words: str, told: str) -> None:
-    found = cli(*words.format(folder=folder, tmp=tmp_path).split(), "--out", tmp_path / "run")
-    assert found.status == 2
-    assert told in found.err
-    assert found.err.count("\n") == 1
+@pytest.mark.parametrize(("words", "message"), REFUSED)
+def test_what_cannot_work_is_told_in_one_line(cli: Cli, folder: Path, tmp_path: Path, words: str, message: str) -> None:
+    outcome = cli(*words.format(folder=folder, tmp=tmp_path).split(), "--out", tmp_path / "run")
+    assert outcome.status == 2
+    assert message in outcome.err
+    assert outcome.err.count("\n") == 1

@@ -43,8 +43,8 @@ SEARCH = """
 
 
 def words(root: Path, *more: str) -> list[str]:
-    told = [word for name, value in TOY.items() for word in (f"--{name}", json.dumps(value))]
-    return ["--data.dir", str(root), *told, "--supernet.settings.width", "0.2", *more]
+    toy = [word for name, value in TOY.items() for word in (f"--{name}", json.dumps(value))]
+    return ["--data.dir", str(root), *toy, "--supernet.settings.width", "0.2", *more]
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +78,8 @@ def test_objects_are_learned(run: Path) -> None:
 
 
 def test_evaluate_finds_the_figure_of_the_run(cli: Cli, run: Path, folder: Path) -> None:
-    found = json.loads(cli("evaluate", run, "--data", folder, "--json").out)
-    assert found == pytest.approx(json.loads((run / "result.json").read_text())["test"])
+    metrics = json.loads(cli("evaluate", run, "--data", folder, "--json").out)
+    assert metrics == pytest.approx(json.loads((run / "result.json").read_text())["test"])
 
 
 def test_predict_finds_objects_and_draws_them(cli: Cli, run: Path, tmp_path: Path) -> None:
@@ -87,8 +87,8 @@ def test_predict_finds_objects_and_draws_them(cli: Cli, run: Path, tmp_path: Pat
     hits = []
     for i in range(12):
         image_with_boxes(1000 + i)[0].save(tmp_path / "new" / f"{i:03}.png")
-    found = json.loads(cli("predict", run, tmp_path / "new", "--save", tmp_path / "out", "--json").out)
-    for i, row in enumerate(found):
+    rows = json.loads(cli("predict", run, tmp_path / "new", "--save", tmp_path / "out", "--json").out)
+    for i, row in enumerate(rows):
         scores = [entry["score"] for entry in row["objects"]]
         assert len(scores) <= 100
         assert scores == sorted(scores, reverse=True)
@@ -125,9 +125,9 @@ def test_the_example_script_finds_what_the_ticket_finds(run: Path, model: Path, 
     for i in range(4):
         image_with_boxes(3000 + i)[0].save(tmp_path / "image.png")
         wanted = [entry for entry in ticket.predict([tmp_path / "image.png"])[0] if entry[1] >= 0.3]
-        told = onnx_predict(model, tmp_path / "image.png").out.strip().split("\t")[1:]
-        assert [text.split()[0] for text in told] == [name for name, _, _ in wanted]
-        numbers = np.array([text.split()[1:] for text in told], float).reshape(-1, 5)
+        entries = onnx_predict(model, tmp_path / "image.png").out.strip().split("\t")[1:]
+        assert [text.split()[0] for text in entries] == [name for name, _, _ in wanted]
+        numbers = np.array([text.split()[1:] for text in entries], float).reshape(-1, 5)
         assert numbers == pytest.approx(np.array([[s, *box] for _, s, box in wanted]).reshape(-1, 5), abs=0.02)
 
 
@@ -143,7 +143,7 @@ def test_a_stopped_run_goes_on_to_the_same_ticket(folder: Path, tmp_path: Path) 
 
 
 @pytest.fixture(scope="module")
-def found(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def searched(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a policy search; it learns nothing, but everything happens to it."""
     out = tmp_path_factory.mktemp("search") / "run"
     more = [*SEARCH.split(), "--supernet.settings.width", "0.1", "--budget.macs", "2e6"]
@@ -151,28 +151,30 @@ def found(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_search_by_the_precision_of_boxes(found: Path) -> None:
-    ticket = st.load(found)
+def test_a_search_by_the_precision_of_boxes(searched: Path) -> None:
+    ticket = st.load(searched)
     assert isinstance(ticket.spec, MobileSpec)
     assert (ticket.spec.head, ticket.spec.is_search_space()) == ("detection", False)
     assert ticket.about["search"]["cost"] == count(ticket.spec).macs
     assert "last.filters" not in ticket.about["search"]["choices"]
-    epochs = [event for event in read_events(found / "events.jsonl") if event["event"] == "epoch"]
+    epochs = [event for event in read_events(searched / "events.jsonl") if event["event"] == "epoch"]
     assert all(0 <= event["sampled_quality"] <= 1 for event in epochs)
     assert "map" in ticket.about["test"]
 
 
-def test_what_was_found_is_trained_alone(found: Path, folder: Path, tmp_path: Path) -> None:
-    more = ["--supernet.name", f"ticket:{found}", "--epochs", "1", "--evaluate_every", "1", "--data.limit", "32"]
+def test_what_was_found_is_trained_alone(searched: Path, folder: Path, tmp_path: Path) -> None:
+    more = ["--supernet.name", f"ticket:{searched}", "--epochs", "1", "--evaluate_every", "1", "--data.limit", "32"]
     plain = [word for word in words(folder) if word not in ("--supernet.settings.width", "0.2")]
     ticket = train(st.load_recipe("coco_boxes", [*NO_SEARCH_NO_PRUNING, *plain, *more]), tmp_path / "run")
-    assert ticket.spec == dataclasses.replace(st.load(found).spec, bn_momentum=0.03)  # type: ignore[type-var]
+    assert ticket.spec == dataclasses.replace(st.load(searched).spec, bn_momentum=0.03)  # type: ignore[type-var]
 
 
 def test_a_search_measures_the_head(cli: Cli, tmp_path: Path) -> None:
-    told = ("--size", "64", "64", "--classes", "3", "--head", "detection", "--width", "0.1")
+    options = ("--size", "64", "64", "--classes", "3", "--head", "detection", "--width", "0.1")
     out = tmp_path / "table.json"
-    assert cli("latency-table", "tunas_proxyless", *told, "--repeats", "1", "--networks", "2", "--out", out).status == 0
+    assert (
+        cli("latency-table", "tunas_proxyless", *options, "--repeats", "1", "--networks", "2", "--out", out).status == 0
+    )
     table = LatencyTable.load(out)
     assert table.spec.head == "detection"
     [detector] = [name for name in table.ms if name.startswith("detector")]

@@ -135,14 +135,14 @@ def recipe(*words: str) -> Recipe:
 
 
 def test_the_search_of_a_recipe_is_left_out_and_said_so() -> None:
-    found, said = resolve_auto_settings(recipe("--epochs", "30"), 6400, 64)
+    resolved, said = resolve_auto_settings(recipe("--epochs", "30"), 6400, 64)
     assert said == ["timm:test_efficientnet has no search units: only weights are pruned"]
-    assert found.search.rho == 0
+    assert resolved.search.rho == 0
     assert resolve_auto_settings(recipe("--epochs", "30", "--search.interval", "0"), 6400, 64)[1] == []
     # Weights come back when a supernet's units would go: after epochs 3, 6 and 9.
-    assert events(3, found) == [Reactivate(), Prune(0.8), Recalibrate()]
-    assert events(12, found) == [Prune(0.8), Recalibrate()]
-    assert not any(isinstance(event, Shrink) for epoch in pruning_timeline(found) for event in epoch)
+    assert events(3, resolved) == [Reactivate(), Prune(0.8), Recalibrate()]
+    assert events(12, resolved) == [Prune(0.8), Recalibrate()]
+    assert not any(isinstance(event, Shrink) for epoch in pruning_timeline(resolved) for event in epoch)
 
 
 def test_settings_of_a_supernet_stay_with_it(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_sweep_has_supernets_and_known_networks(tmp_path: Path) -> None:
         *(("mobile", ratio) for ratio in (0.5, 0.8)),
     ]
     recipes = {job.key: job.recipe for job in plan.jobs}
-    settings = {p.method: told.supernet.settings for p in plan.points if (told := recipes[p.key]) is not None}
+    settings = {p.method: planned.supernet.settings for p in plan.points if (planned := recipes[p.key]) is not None}
     assert settings["shuffle"] == {}
     assert settings["mobile"] == {"drop_rate": 0.1}
     assert "channels" in settings["two-in-one"]
@@ -186,21 +186,21 @@ def test_a_sweep_has_supernets_and_known_networks(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_starts(cli: Cli, tmp_path: Path, words: str, said: str) -> None:
-    found = cli("draw", "digits", "--out", tmp_path / "run", *words.split())
-    assert found.status == 2
-    assert said in found.err
-    assert len(found.err.strip().splitlines()) == 1
+    outcome = cli("draw", "digits", "--out", tmp_path / "run", *words.split())
+    assert outcome.status == 2
+    assert said in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1
     assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_scenes_and_transfers_need_a_supernet(cli: Cli, tmp_path: Path, run: Path) -> None:
     data = street(tmp_path / "streets", {"train": 8, "val": 1, "test": 1})
     small = ("--data.size", "[32,32]", "--data.shorter", "32", "--data.batch", "4", *MOBILE)
-    found = cli("draw", "camvid", "--data", data, "--out", tmp_path / "run", *small)
-    assert found.status == 2
-    assert "has a head for classification, the data is for segmentation; take another supernet" in found.err
+    outcome = cli("draw", "camvid", "--data", data, "--out", tmp_path / "run", *small)
+    assert outcome.status == 2
+    assert "has a head for classification, the data is for segmentation; take another supernet" in outcome.err
     own = tmp_path / "own.yaml"
     own.write_text("supernet: {name: 'timm:test_efficientnet'}")
-    found = cli("transfer", run, own, "--out", tmp_path / "moved")
-    assert found.status == 2
-    assert "with a head, which timm:test_efficientnet has not" in found.err
+    outcome = cli("transfer", run, own, "--out", tmp_path / "moved")
+    assert outcome.status == 2
+    assert "with a head, which timm:test_efficientnet has not" in outcome.err

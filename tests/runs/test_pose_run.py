@@ -78,8 +78,8 @@ def test_a_stopped_run_goes_on_to_the_same_ticket(folder: Path, tmp_path: Path) 
 
 
 def test_evaluate_finds_the_figure_of_the_run(cli: Cli, run: Path, folder: Path) -> None:
-    found = json.loads(cli("evaluate", run, "--data", folder, "--json").out)
-    assert found == pytest.approx(json.loads((run / "result.json").read_text())["test"])
+    metrics = json.loads(cli("evaluate", run, "--data", folder, "--json").out)
+    assert metrics == pytest.approx(json.loads((run / "result.json").read_text())["test"])
 
 
 def test_evaluate_with_the_boxes_of_a_detector(cli: Cli, run: Path, folder: Path, tmp_path: Path) -> None:
@@ -90,15 +90,15 @@ def test_evaluate_with_the_boxes_of_a_detector(cli: Cli, run: Path, folder: Path
         for score in (0.9, 0.8)  # found twice: the poses are equal, so that one is left out
     ]
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
-    found = json.loads(cli("evaluate", run, "--data", folder, "--boxes", tmp_path / "boxes.json", "--json").out)
+    metrics = json.loads(cli("evaluate", run, "--data", folder, "--boxes", tmp_path / "boxes.json", "--json").out)
     plain = json.loads((run / "result.json").read_text())["test"]
-    assert "loss" not in found  # whose joints these are is not known
-    assert found == pytest.approx({name: plain[name] for name in found})
+    assert "loss" not in metrics  # whose joints these are is not known
+    assert metrics == pytest.approx({name: plain[name] for name in metrics})
     (folder / "person_detection_results").mkdir()
     shutil.move(tmp_path / "boxes.json", folder / "person_detection_results" / "val2017.json")
     again = json.loads(cli("evaluate", run, "--data", folder, "--boxes", "detected", "--json").out)
     shutil.rmtree(folder / "person_detection_results")
-    assert again == found
+    assert again == metrics
 
 
 def test_predict_finds_joints_and_draws_them(cli: Cli, run: Path, tmp_path: Path) -> None:
@@ -113,14 +113,14 @@ def test_predict_finds_joints_and_draws_them(cli: Cli, run: Path, tmp_path: Path
     del boxes[3]
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
     words = ("--boxes", tmp_path / "boxes.json", "--save", tmp_path / "out")
-    found = json.loads(cli("predict", run, tmp_path / "new", *words, "--json").out)
-    assert [(Path(row["image"]).name, len(row["people"])) for row in found] == [
+    rows = json.loads(cli("predict", run, tmp_path / "new", *words, "--json").out)
+    assert [(Path(row["image"]).name, len(row["people"])) for row in rows] == [
         *(("000.png", 1), ("001.png", 1), ("002.png", 1)),
         ("003.png", 0),
     ]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000.png", "001.png", "002.png", "003.png"]
     errors = []
-    for row, marks in zip(found[:3], wanted, strict=False):
+    for row, marks in zip(rows[:3], wanted, strict=False):
         joints = row["people"][0]["joints"]
         assert [joint["name"] for joint in joints] == list(NAMES)
         errors += [
@@ -175,9 +175,9 @@ def test_the_example_script_finds_the_joints_that_the_ticket_finds(
     ticket = st.load(run)
     task = Pose(ticket.classes, flip_test=False)
     (wanted,) = task.predict(ticket.module, ticket.preprocessing, Image.open(tmp_path / "person.png"))
-    found = onnx_predict(model, tmp_path / "person.png").out.strip().split("\t")[1:]
-    assert [text.split()[0] for text in found] == list(NAMES)
-    assert np.array([text.split()[1:] for text in found], float) == pytest.approx(wanted, abs=0.006)
+    entries = onnx_predict(model, tmp_path / "person.png").out.strip().split("\t")[1:]
+    assert [text.split()[0] for text in entries] == list(NAMES)
+    assert np.array([text.split()[1:] for text in entries], float) == pytest.approx(wanted, abs=0.006)
 
 
 def test_a_ticket_of_people_is_trained_further(cli: Cli, run: Path, folder: Path, tmp_path: Path) -> None:
@@ -216,9 +216,9 @@ def test_wrong_input_is_refused_in_one_line(
     cli: Cli, run: Path, folder: Path, tmp_path: Path, words: str, named: str
 ) -> None:
     end = ["--out", str(tmp_path / "run")] if words.startswith("draw") else []
-    found = cli(*words.format(folder=folder, run=run).split(), *end)
-    assert (found.status, len(found.err.splitlines())) == (2, 1), found.err
-    assert named in found.err
+    outcome = cli(*words.format(folder=folder, run=run).split(), *end)
+    assert (outcome.status, len(outcome.err.splitlines())) == (2, 1), outcome.err
+    assert named in outcome.err
     assert not (tmp_path / "run" / "run.json").exists()
 
 
@@ -226,6 +226,6 @@ def test_boxes_are_for_poses_only(cli: Cli, toy_run: Path, run: Path, tmp_path: 
     Image.new("RGB", (20, 20)).save(tmp_path / "1.png")
     (tmp_path / "boxes.json").write_text(json.dumps([{"image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}]))
     for words in (("predict", toy_run, tmp_path / "1.png"), ("evaluate", toy_run)):
-        found = cli(*words, "--boxes", tmp_path / "boxes.json")
-        assert (found.status, len(found.err.splitlines())) == (2, 1)
-        assert "boxes" in found.err
+        outcome = cli(*words, "--boxes", tmp_path / "boxes.json")
+        assert (outcome.status, len(outcome.err.splitlines())) == (2, 1)
+        assert "boxes" in outcome.err

@@ -72,8 +72,8 @@ def test_rare_classes_may_count_for_more(folder: Path, tmp_path: Path) -> None:
 
 
 def test_evaluate_finds_the_figure_of_the_run(cli: Cli, run: Path, folder: Path) -> None:
-    found = json.loads(cli("evaluate", run, "--data", folder, "--json").out)
-    assert found == pytest.approx(json.loads((run / "result.json").read_text())["test"])
+    metrics = json.loads(cli("evaluate", run, "--data", folder, "--json").out)
+    assert metrics == pytest.approx(json.loads((run / "result.json").read_text())["test"])
 
 
 def test_predictions_go_through_the_windows_of_the_evaluation(run: Path, folder: Path) -> None:
@@ -108,9 +108,9 @@ def test_predict_paints_a_folder_of_images(cli: Cli, run: Path, tmp_path: Path) 
         pixels, _ = scene(100 + i, height=60, width=90)
         (tmp_path / "new").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / "new" / f"{i}.png")
-    found = json.loads(cli("predict", run, tmp_path / "new", "--save", tmp_path / "out", "--json").out)
-    assert [Path(row["image"]).name for row in found] == ["0.png", "1.png"]
-    for row in found:
+    rows = json.loads(cli("predict", run, tmp_path / "new", "--save", tmp_path / "out", "--json").out)
+    assert [Path(row["image"]).name for row in rows] == ["0.png", "1.png"]
+    for row in rows:
         assert {entry["name"] for entry in row["classes"]} <= {"sky", "road", "tree"}
         assert sum(entry["share"] for entry in row["classes"]) == pytest.approx(1, abs=0.01)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
@@ -122,9 +122,9 @@ def test_predict_paints_a_folder_of_images(cli: Cli, run: Path, tmp_path: Path) 
 
 def test_a_folder_without_images_is_refused(cli: Cli, run: Path, tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
-    found = cli("predict", run, tmp_path / "none")
-    assert found.status == 2
-    assert "holds no images" in found.err
+    outcome = cli("predict", run, tmp_path / "none")
+    assert outcome.status == 2
+    assert "holds no images" in outcome.err
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +152,8 @@ def test_the_example_script_agrees_with_predict(run: Path, model: Path, tmp_path
     for i, (height, width) in enumerate(((48, 101), (75, 60))):
         pixels, _ = scene(200 + i, height, width)
         Image.fromarray(pixels).save(tmp_path / "street.png")
-        found = onnx_predict(model, tmp_path / "street.png")
-        shares = {text.split()[0]: float(text.split()[1]) for text in found.out.strip().split("\t")[1:]}
+        outcome = onnx_predict(model, tmp_path / "street.png")
+        shares = {text.split()[0]: float(text.split()[1]) for text in outcome.out.strip().split("\t")[1:]}
         said = ticket.predict([tmp_path / "street.png"])[0]
         wanted = {name: float((said == k).mean()) for k, name in enumerate(ticket.classes)}
         assert shares == pytest.approx({name: share for name, share in wanted.items() if share}, abs=0.005)

@@ -296,7 +296,7 @@ class FakeRay:
     def remote(self, **options: Any) -> Callable[..., Any]:
         self.options = options
         ref = Mock(future=lambda: self.ended)
-        return lambda function: Mock(remote=lambda *told: ref)
+        return lambda function: Mock(remote=lambda *arguments: ref)
 
     def shutdown(self) -> None:
         self.asked.append(("shutdown", None))

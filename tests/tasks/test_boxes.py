@@ -49,12 +49,12 @@ def detector(**settings: Any) -> SSD:
 @pytest.mark.parametrize("seed", range(20))
 def test_matching_is_that_of_torchvision(seed: int) -> None:
     objects = random_objects(seed)
-    found = match_anchors(objects, ANCHORS)
-    for own, row in zip(found, objects, strict=True):
+    matches = match_anchors(objects, ANCHORS)
+    for own, row in zip(matches, objects, strict=True):
         real = row[row[:, 0] >= 0]
         wanted = SSDMatcher(0.5)(box_iou(real[:, 1:], ANCHORS)) if len(real) else torch.full((len(ANCHORS),), -1)
         assert torch.equal(own, wanted)
-    assert ((found >= 0).sum(1)[[0, 1, 3]] > 0).all()
+    assert ((matches >= 0).sum(1)[[0, 1, 3]] > 0).all()
 
 
 def test_matching_by_hand() -> None:
@@ -113,20 +113,20 @@ def test_what_is_found_is_what_torchvision_finds(seed: int) -> None:
     settings = {"score_thresh": 0.001, "nms_thresh": 0.55, "topk_candidates": 300, "detections_per_img": boxes.MOST}
     outputs = {"bbox_regression": predictions[..., -4:], "cls_logits": predictions[..., :-4]}
     [wanted] = detector(**settings).postprocess_detections(outputs, [64 * ANCHORS], [(64, 64)])
-    found = decode_detections(predictions[0], ANCHORS)
-    assert 20 < len(found) <= boxes.MOST
-    assert torch.equal(found[:, 0].long() + 1, wanted["labels"])
-    torch.testing.assert_close(found[:, 1], wanted["scores"])
-    torch.testing.assert_close(64 * found[:, 2:], wanted["boxes"])
+    detections = decode_detections(predictions[0], ANCHORS)
+    assert 20 < len(detections) <= boxes.MOST
+    assert torch.equal(detections[:, 0].long() + 1, wanted["labels"])
+    torch.testing.assert_close(detections[:, 1], wanted["scores"])
+    torch.testing.assert_close(64 * detections[:, 2:], wanted["boxes"])
 
 
 def test_a_diverged_network_finds_nothing() -> None:
     assert decode_detections(torch.full((len(ANCHORS), KINDS + 5), math.nan), ANCHORS).shape == (0, 6)
     predictions = torch.zeros(len(ANCHORS), KINDS + 5)
     predictions[0, -1] = math.nan
-    found = decode_detections(predictions, ANCHORS)
-    assert len(found) > 0
-    assert found.isfinite().all()
+    detections = decode_detections(predictions, ANCHORS)
+    assert len(detections) > 0
+    assert detections.isfinite().all()
 
 
 def made_up(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -153,7 +153,7 @@ def made_up(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 @pytest.mark.parametrize("seed", range(6))
 def test_figures_are_those_of_pycocotools(seed: int) -> None:
     truth, detections = made_up(seed)
-    found = box_metrics(truth, detections)
+    metrics = box_metrics(truth, detections)
     with contextlib.redirect_stdout(io.StringIO()):
         oracle = COCO()
         oracle.dataset = {
@@ -166,9 +166,9 @@ def test_figures_are_those_of_pycocotools(seed: int) -> None:
         run.accumulate()
         run.summarize()
     wanted = 100 * run.stats[[0, 1, 2, 3, 4, 5, 8]]
-    assert list(found) == ["map", "ap50", "ap75", "ap_s", "ap_m", "ap_l", "ar"]
-    assert list(found.values()) == pytest.approx(wanted.tolist(), abs=1e-6)
-    assert 5 < found["map"] < 95
+    assert list(metrics) == ["map", "ap50", "ap75", "ap_s", "ap_m", "ap_l", "ar"]
+    assert list(metrics.values()) == pytest.approx(wanted.tolist(), abs=1e-6)
+    assert 5 < metrics["map"] < 95
 
 
 def test_figures_of_nothing() -> None:

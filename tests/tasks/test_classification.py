@@ -41,13 +41,13 @@ def test_metrics_are_those_of_a_computation_by_ranks(scored: tuple[Tensor, Tenso
     scores, labels = scored
     task = Classification(NAMES, label_smoothing=0.1)  # smoothing is for training alone
     batches = [(scores[i : i + 20], labels[i : i + 20]) for i in range(0, 53, 20)]
-    found = task.metrics(task.totals(nn.Identity(), batches, NONE, torch.device("cpu")), NONE)
+    metrics = task.metrics(task.totals(nn.Identity(), batches, NONE, torch.device("cpu")), NONE)
     own = scores.numpy()[np.arange(53), labels.numpy()]
     rank = (scores.numpy() > own[:, None]).sum(1)
-    assert found["top1"] == pytest.approx(100 * float((rank == 0).mean()))
-    assert found["top5"] == pytest.approx(100 * float((rank < 5).mean()))
-    assert 0 < found["top1"] < found["top5"] < 100
-    assert found["loss"] == pytest.approx(-np.log(probabilities(scores)[np.arange(53), labels.numpy()]).mean())
+    assert metrics["top1"] == pytest.approx(100 * float((rank == 0).mean()))
+    assert metrics["top5"] == pytest.approx(100 * float((rank < 5).mean()))
+    assert 0 < metrics["top1"] < metrics["top5"] < 100
+    assert metrics["loss"] == pytest.approx(-np.log(probabilities(scores)[np.arange(53), labels.numpy()]).mean())
 
 
 def test_totals_add_up_over_any_partition(scored: tuple[Tensor, Tensor]) -> None:
@@ -72,9 +72,9 @@ def test_totals_of_nothing_are_no_division_by_zero() -> None:
 def test_three_classes_have_a_top_five() -> None:
     task = Classification(("x", "y", "z"))
     scores, labels = torch.eye(3), torch.tensor([0, 2, 2])
-    found = task.metrics(task.totals(nn.Identity(), [(scores, labels)], NONE, torch.device("cpu")), NONE)
-    assert found["top1"] == pytest.approx(200 / 3)
-    assert found["top5"] == 100
+    metrics = task.metrics(task.totals(nn.Identity(), [(scores, labels)], NONE, torch.device("cpu")), NONE)
+    assert metrics["top1"] == pytest.approx(200 / 3)
+    assert metrics["top5"] == 100
 
 
 class Says(nn.Module):

@@ -78,16 +78,16 @@ def test_the_loss_is_the_mean_square_of_scaled_maps() -> None:
 
 def test_errors_of_counts_by_hand() -> None:
     """Counts 3, 0 and 2; said are 1, 2 and 2: errors -2, 2 and 0."""
-    told = [1.0, 2.0, 2.0]
+    counts = [1.0, 2.0, 2.0]
     points = [torch.tensor([[0.5, 0.5, 0.1, 0.1]] * n).reshape(-1, 4) for n in (3, 0, 2)]
-    batches = [(torch.full((1, 3, 8, 8), TASK.scale * say), [some]) for say, some in zip(told, points, strict=True)]
+    batches = [(torch.full((1, 3, 8, 8), TASK.scale * say), [some]) for say, some in zip(counts, points, strict=True)]
     nothing: Any = None
     halves = [TASK.totals(Says(), part, nothing, torch.device("cpu")) for part in (batches[:1], batches[1:])]
-    found = TASK.metrics(halves[0] + halves[1], nothing)
-    assert found["mae"] == pytest.approx(4 / 3)
-    assert found["rmse"] == pytest.approx(math.sqrt(8 / 3))
-    assert found["count"] == pytest.approx(5 / 3)
-    assert found["loss"] == pytest.approx((200**2 + 200**2) / 3)
+    metrics = TASK.metrics(halves[0] + halves[1], nothing)
+    assert metrics["mae"] == pytest.approx(4 / 3)
+    assert metrics["rmse"] == pytest.approx(math.sqrt(8 / 3))
+    assert metrics["count"] == pytest.approx(5 / 3)
+    assert metrics["loss"] == pytest.approx((200**2 + 200**2) / 3)
 
 
 def test_the_mean_error_is_shown_first_and_less_is_better() -> None:
@@ -104,9 +104,9 @@ def test_the_mean_error_is_shown_first_and_less_is_better() -> None:
 
 def test_a_prediction_is_a_density_of_any_image() -> None:
     prepare = Preprocessing(3, (8, 8), (0.0,) * 3, (1.0,) * 3, "shorter")
-    found = Counting(("density",), 0.5).predict(Says(), prepare, Image.new("RGB", (30, 20), (255, 255, 255)))
-    assert found.dtype == np.float32
-    assert found.tolist() == [[2.0]]
+    density = Counting(("density",), 0.5).predict(Says(), prepare, Image.new("RGB", (30, 20), (255, 255, 255)))
+    assert density.dtype == np.float32
+    assert density.tolist() == [[2.0]]
 
 
 def test_a_ticket_knows_its_scale() -> None:

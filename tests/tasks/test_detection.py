@@ -71,13 +71,13 @@ def test_the_loss_is_divided_by_what_answers() -> None:
 
 
 def test_a_network_that_knows_scores_everything(made: Batches) -> None:
-    found = TASK.metrics(measured(made), made.splits.test)
-    assert found["map"] == pytest.approx(100)
-    assert found["ar"] == pytest.approx(100)
-    assert found["loss"] < 1e-3
-    metric = primary_metric(found)
+    metrics = TASK.metrics(measured(made), made.splits.test)
+    assert metrics["map"] == pytest.approx(100)
+    assert metrics["ar"] == pytest.approx(100)
+    assert metrics["loss"] < 1e-3
+    metric = primary_metric(metrics)
     assert metric is not None
-    assert (metric.display_name, metric.text(found)) == ("mAP", f"{found['map']:.2f}%")
+    assert (metric.display_name, metric.text(metrics)) == ("mAP", f"{metrics['map']:.2f}%")
 
 
 def test_what_is_worse_scores_less(made: Batches) -> None:
@@ -125,14 +125,14 @@ class Sure(nn.Module):
 
 
 def test_predictions_are_in_pixels_of_the_image(made: Batches) -> None:
-    found = TASK.predict(Sure(), made.splits.preprocessing, Image.new("RGB", (200, 100)))
-    assert len(found) == 1
-    name, score, box = found[0]
+    detections = TASK.predict(Sure(), made.splits.preprocessing, Image.new("RGB", (200, 100)))
+    assert len(detections) == 1
+    name, score, box = detections[0]
     assert (name, score) == ("sky", pytest.approx(1, abs=1e-6))
     left, top, right, low = (anchors(COUNT, CPU)[5].clamp(0, 1).numpy() * np.array([200, 100, 200, 100])).tolist()
     assert box == pytest.approx((left, top, right - left, low - top), abs=1e-4)
 
 
 def test_the_task_of_a_head() -> None:
-    found: Any = find_task("detection").from_recipe(NAMES, {})
-    assert found == TASK
+    task: Any = find_task("detection").from_recipe(NAMES, {})
+    assert task == TASK

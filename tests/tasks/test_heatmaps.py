@@ -67,9 +67,9 @@ def test_weights(joint: tuple[float, float, float], weight: int) -> None:
 @given(st.floats(0, 47), st.floats(0, 63), st.sampled_from([1.5, 2.0, 3.0]))
 def test_what_is_decoded_is_near_what_was_drawn(x: float, y: float, sigma: float) -> None:
     maps, _ = drawn(np.array([[(x + 0.5) * 4 - 0.5, (y + 0.5) * 4 - 0.5, 2]]), (64, 48), sigma)
-    found, score = kp.decode(torch.from_numpy(maps)[None])
-    assert found.shape == (1, 1, 2)
-    error = (found[0, 0] - torch.tensor([x, y])).abs()
+    joints, score = kp.decode(torch.from_numpy(maps)[None])
+    assert joints.shape == (1, 1, 2)
+    error = (joints[0, 0] - torch.tensor([x, y])).abs()
     assert float(error.max()) <= 0.5 + 1e-4
     if 0.5 < x < 46.5 and 0.5 < y < 62.5:
         assert float(error.max()) <= 0.25 + 1e-3
@@ -147,9 +147,9 @@ def test_flipping_back_by_hand() -> None:
 def test_similarity_by_hand() -> None:
     joints = np.array([[10, 10, 2], [20, 10, 1], [0, 0, 0.0]])
     others = np.array([[[10, 10], [20, 10], [99, 99]], [[13, 14], [20, 10], [0, 0.0]]])
-    found = kp.oks(joints, others, 100.0, (0.1, 0.2, 0.1))
+    similarity = kp.oks(joints, others, 100.0, (0.1, 0.2, 0.1))
     # Joint 0 is 5 pixels off: 25 / (2 * 100 * 0.2^2).
-    assert found == pytest.approx([1, (1 + math.exp(-25 / 8)) / 2])
+    assert similarity == pytest.approx([1, (1 + math.exp(-25 / 8)) / 2])
     each = kp.oks(joints, others, np.array([100.0, 400.0]), (0.1, 0.2, 0.1))
     assert each == pytest.approx([1, (1 + math.exp(-25 / 32)) / 2])
     assert kp.oks(joints * [1, 1, 0], others, 100.0, (0.1, 0.2, 0.1)).tolist() == [0, 0]
@@ -168,14 +168,14 @@ def test_nearly_equal_poses_are_left_out() -> None:
 
 
 def test_scores_of_people() -> None:
-    found = kp.pose_scores(np.array([1, 0.5, 0.9]), np.array([[0.8, 0.4, 0.2], [0.9, 0.1, 0], [0.1, 0.2, 0]]))
-    assert found == pytest.approx([0.6, 0.45, 0])
+    scores = kp.pose_scores(np.array([1, 0.5, 0.9]), np.array([[0.8, 0.4, 0.2], [0.9, 0.1, 0], [0.1, 0.2, 0]]))
+    assert scores == pytest.approx([0.6, 0.45, 0])
 
 
 # Metrics -------------------------------------------------------------------------------------------------------------
 
 
-def oracle(truth: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, float]:
+def oracle(truth: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, float]:
     """What pycocotools says."""
     pytest.importorskip("pycocotools")
     from pycocotools.coco import COCO
@@ -184,16 +184,16 @@ def oracle(truth: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, floa
     reference = COCO()
     reference.dataset = copy.deepcopy(truth)
     reference.createIndex()
-    run = COCOeval(reference, reference.loadRes(copy.deepcopy(found)), "keypoints")
+    run = COCOeval(reference, reference.loadRes(copy.deepcopy(results)), "keypoints")
     run.evaluate()
     run.accumulate()
     run.summarize()
     return dict(zip(("ap", "ap50", "ap75", "ap_m", "ap_l", "ar"), (100 * run.stats).tolist(), strict=False))
 
 
-def assert_equal_metrics(truth: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, float]:
-    wanted = oracle(truth, found)
-    metrics = kp.pose_metrics(truth, found, COCO_SIGMAS)
+def assert_equal_metrics(truth: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, float]:
+    wanted = oracle(truth, results)
+    metrics = kp.pose_metrics(truth, results, COCO_SIGMAS)
     assert list(metrics) == list(wanted)
     for name, value in wanted.items():
         assert metrics[name] == pytest.approx(value if value >= 0 else math.nan, abs=1e-6, nan_ok=True)
@@ -211,7 +211,7 @@ def samples(name: str) -> dict[str, Any]:
 def perturbed(truth: dict[str, Any], seed: int, spread: float = 0.08) -> list[dict[str, Any]]:
     """Results: moved joints, some people twice, some missed, some where nobody is."""
     generator = np.random.default_rng(seed)
-    found = []
+    results = []
     for person in truth["annotations"]:
         x, y, width, height = person["bbox"]
         for _ in range(generator.choice([0, 1, 1, 1, 2])):
@@ -220,10 +220,10 @@ def perturbed(truth: dict[str, Any], seed: int, spread: float = 0.08) -> list[di
             joints[blank, :2] = generator.uniform((x, y), (x + width, y + height), (blank.sum(), 2))
             joints[:, :2] += generator.normal(0, spread * generator.uniform() * math.sqrt(person["area"]), (17, 2))
             score = float(generator.integers(1, 9) / 8)  # with ties
-            found.append(result(person["image_id"], joints, score))
+            results.append(result(person["image_id"], joints, score))
     for image in truth["images"][::3]:
-        found.append(result(image["id"], generator.uniform(0, 300, (17, 3)), float(generator.uniform())))
-    return found
+        results.append(result(image["id"], generator.uniform(0, 300, (17, 3)), float(generator.uniform())))
+    return results
 
 
 def result(image_id: int, joints: np.ndarray[Any, np.dtype[np.float64]], score: float) -> dict[str, Any]:
@@ -242,14 +242,14 @@ def result(image_id: int, joints: np.ndarray[Any, np.dtype[np.float64]], score: 
 def test_metrics_equal_those_of_pycocotools(name: str, seed: int, capfd: pytest.CaptureFixture[str]) -> None:
     truth = samples(name)
     before = copy.deepcopy(truth)
-    found = perturbed(truth, seed)
-    given_results = copy.deepcopy(found)
-    metrics = assert_equal_metrics(truth, found)
+    results = perturbed(truth, seed)
+    given_results = copy.deepcopy(results)
+    metrics = assert_equal_metrics(truth, results)
     assert 5 < metrics["ap"] < 95
     assert truth == before
-    assert found == given_results
+    assert results == given_results
     capfd.readouterr()
-    kp.pose_metrics(truth, found, COCO_SIGMAS)
+    kp.pose_metrics(truth, results, COCO_SIGMAS)
     assert capfd.readouterr() == ("", "")
 
 
@@ -314,13 +314,13 @@ def test_nothing_to_find_is_not_a_number() -> None:
 def test_ids_from_zero_and_gaps_do_not_matter() -> None:
     """pycocotools takes an id of 0 for no match, and needs the fields that may be absent."""
     truth = generated([someone(1, 1, 200), someone(2, 2, 200)])
-    found = perturbed(truth, 1)
-    wanted = kp.pose_metrics(truth, found, COCO_SIGMAS)
+    results = perturbed(truth, 1)
+    wanted = kp.pose_metrics(truth, results, COCO_SIGMAS)
     for number, annotation in enumerate(truth["annotations"]):
         annotation["id"] = number
         del annotation["iscrowd"], annotation["num_keypoints"]
     truth["annotations"].append({"id": 2, "image_id": 3, "category_id": 1, "bbox": [0, 0, 9, 9]})
-    assert kp.pose_metrics(truth, found, COCO_SIGMAS) == pytest.approx(wanted, nan_ok=True)
+    assert kp.pose_metrics(truth, results, COCO_SIGMAS) == pytest.approx(wanted, nan_ok=True)
 
 
 def test_other_sigmas_are_used() -> None:

@@ -41,12 +41,12 @@ class Knows(nn.Module):
 
 
 def measured(data: PersonDataset, batches: Batches, task: Pose, knows: Knows) -> Tensor:
-    def told() -> Any:
+    def labelled_batches() -> Any:
         for images, regions in batches.evaluation(data):
             knows.joints = regions.joints
             yield images, regions
 
-    return task.totals(knows, told(), data, CPU)
+    return task.totals(knows, labelled_batches(), data, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +81,9 @@ def test_a_network_that_knows_scores_everything(root: Path, flip_test: bool) -> 
     knows = Knows(data.joints.flip if flip_test else None)
     totals = measured(data, made, task, knows)
     assert knows.calls == (2 if flip_test else 1)
-    found = task.metrics(totals, data)
-    assert found["loss"] == pytest.approx(0, abs=1e-12)
-    assert (found["ap50"], found["ar"] > 90) == (pytest.approx(100), True)
+    metrics = task.metrics(totals, data)
+    assert metrics["loss"] == pytest.approx(0, abs=1e-12)
+    assert (metrics["ap50"], metrics["ar"] > 90) == (pytest.approx(100), True)
     # A quarter of a cell is one pixel of the input.
     xy, marks = totals[:, 3:].reshape(7, 5, 3)[..., :2].numpy(), np.stack([p.joints[:, :2] for p in data.samples])
     widths = np.array([p.box[2] for p in data.samples])
@@ -139,9 +139,9 @@ def test_one_person_found_twice_counts_once(root: Path, tmp_path: Path) -> None:
     totals = torch.zeros(14, 3 + 15, dtype=torch.float64)
     totals[:, 0] = 1
     totals[:, 3:] = torch.from_numpy(np.stack([p.joints for p in true.samples])).repeat_interleave(2, 0).flatten(1)
-    found = TASK.metrics(totals, data)
-    assert found["ap"] == pytest.approx(100)
-    assert "loss" not in found
+    metrics = TASK.metrics(totals, data)
+    assert metrics["ap"] == pytest.approx(100)
+    assert "loss" not in metrics
 
 
 @pytest.mark.parametrize("name", ["coco_mini", "fashion_pose_coco"])
@@ -169,7 +169,7 @@ def test_figures_equal_those_of_the_whole_file(name: str) -> None:
         ],
         COCO_SIGMAS,
     )
-    found = Pose(made.splits.classes).metrics(torch.from_numpy(totals), data)
-    assert 20 < found["ap"] < 95
+    metrics = Pose(made.splits.classes).metrics(torch.from_numpy(totals), data)
+    assert 20 < metrics["ap"] < 95
     for key, value in wanted.items():
-        assert found.get(key, np.nan) == pytest.approx(value, abs=1e-6, nan_ok=True)
+        assert metrics.get(key, np.nan) == pytest.approx(value, abs=1e-6, nan_ok=True)

@@ -48,8 +48,8 @@ def measured(scores: list[Tensor], masks: list[Tensor], task: Segmentation = TAS
     return task.metrics(task.totals(Says(*scores), batches, NONE, CPU), NONE)
 
 
-def one_hot(found: list[list[int]]) -> Tensor:
-    return F.one_hot(torch.tensor(found), 3).permute(2, 0, 1)[None].float() * 5
+def one_hot(classes: list[list[int]]) -> Tensor:
+    return F.one_hot(torch.tensor(classes), 3).permute(2, 0, 1)[None].float() * 5
 
 
 def test_loss_is_the_mean_over_labelled_pixels() -> None:
@@ -120,16 +120,16 @@ def test_scores_are_made_as_large_as_the_labels() -> None:
 
 def test_metrics_by_hand() -> None:
     """Labels 0 0 1 1 (and one ignored), found 0 1 1 1: IoU 1/2 and 2/3, recall 1/2 and 1, tree in neither."""
-    found = measured([one_hot([[0, 1, 1, 1, 2]])], [torch.tensor([[0, 0, 1, 1, 255]])])
-    assert found["miou"] == pytest.approx(100 * (1 / 2 + 2 / 3) / 2)
-    assert found["macc"] == pytest.approx(75)
-    assert found["aacc"] == pytest.approx(75)
+    metrics = measured([one_hot([[0, 1, 1, 1, 2]])], [torch.tensor([[0, 0, 1, 1, 255]])])
+    assert metrics["miou"] == pytest.approx(100 * (1 / 2 + 2 / 3) / 2)
+    assert metrics["macc"] == pytest.approx(75)
+    assert metrics["aacc"] == pytest.approx(75)
 
 
 def test_a_class_that_is_only_said_counts_for_miou_alone() -> None:
-    found = measured([one_hot([[0, 2]])], [torch.tensor([[0, 0]])])
-    assert found["miou"] == pytest.approx(100 * (1 / 2 + 0) / 2)
-    assert found["macc"] == pytest.approx(50)
+    metrics = measured([one_hot([[0, 2]])], [torch.tensor([[0, 0]])])
+    assert metrics["miou"] == pytest.approx(100 * (1 / 2 + 0) / 2)
+    assert metrics["macc"] == pytest.approx(50)
 
 
 @given(seed=st.integers(0, 10**6), ignored=st.floats(0, 0.9))
@@ -144,17 +144,17 @@ def test_metrics_are_those_of_another_library(seed: int, ignored: float) -> None
         mask[0, 0] = 1
         masks.append(mask)
     labels = torch.cat([mask.flatten() for mask in masks])
-    found = torch.cat([s[0].argmax(0).flatten() for s in scores])[labels != IGNORED].numpy()
+    predicted = torch.cat([s[0].argmax(0).flatten() for s in scores])[labels != IGNORED].numpy()
     labels = labels[labels != IGNORED].numpy()
-    either, labelled = sorted(set(labels) | set(found)), sorted(set(labels))
+    either, labelled = sorted(set(labels) | set(predicted)), sorted(set(labels))
     got = measured([s.clone() for s in scores], masks)
-    assert got["miou"] == pytest.approx(100 * jaccard_score(labels, found, labels=either, average="macro"))
+    assert got["miou"] == pytest.approx(100 * jaccard_score(labels, predicted, labels=either, average="macro"))
     assert got["macc"] == pytest.approx(
-        100 * recall_score(labels, found, labels=labelled, average="macro", zero_division=0)
+        100 * recall_score(labels, predicted, labels=labelled, average="macro", zero_division=0)
     )
-    assert got["aacc"] == pytest.approx(100 * (labels == found).mean())
+    assert got["aacc"] == pytest.approx(100 * (labels == predicted).mean())
     totals = TASK.totals(Says(*scores), [(torch.zeros(1, 3, *m.shape), [m]) for m in masks], NONE, CPU)
-    assert totals[1:].view(3, 3).tolist() == confusion_matrix(labels, found, labels=[0, 1, 2]).tolist()
+    assert totals[1:].view(3, 3).tolist() == confusion_matrix(labels, predicted, labels=[0, 1, 2]).tolist()
 
 
 def test_totals_add_up_over_processes() -> None:
@@ -190,10 +190,10 @@ def test_windows_see_only_themselves() -> None:
 def test_a_prediction_has_the_size_of_the_image() -> None:
     prepare = Preprocessing(3, (6, 8), (0.0,) * 3, (1.0,) * 3, "shorter", shorter=6)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (12, 18, 3)).astype(np.uint8))
-    found = TASK.predict(nn.Conv2d(3, 3, 3, 2, 1), prepare, image)
-    assert found.shape == (12, 18)
-    assert found.dtype == np.uint8
-    assert found.max() < 3
+    classes = TASK.predict(nn.Conv2d(3, 3, 3, 2, 1), prepare, image)
+    assert classes.shape == (12, 18)
+    assert classes.dtype == np.uint8
+    assert classes.max() < 3
 
 
 def test_enlarge_keeps_what_fits() -> None:

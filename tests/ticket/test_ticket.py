@@ -289,7 +289,7 @@ def _truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:2000])
 
 
-NO_PICTURES: dict[str, Callable[[Path], object]] = {
+NOT_IMAGES: dict[str, Callable[[Path], object]] = {
     "missing": lambda path: None,
     "text": lambda path: path.write_text("not an image"),
     "empty": lambda path: path.write_bytes(b""),
@@ -299,10 +299,10 @@ NO_PICTURES: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("what", NO_PICTURES)
+@pytest.mark.parametrize("what", NOT_IMAGES)
 def test_what_is_no_image_is_named(ticket: Ticket, tmp_path: Path, what: str) -> None:
     path = tmp_path / "image.png"
-    NO_PICTURES[what](path)
+    NOT_IMAGES[what](path)
     with pytest.raises(UserError) as error:
         ticket.predict([path])
     assert str(path) in str(error.value)

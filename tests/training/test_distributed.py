@@ -68,8 +68,8 @@ def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
 
 
 def events(run: Path, kind: str) -> list[dict[str, object]]:
-    found = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    return [event for event in found if event["event"] == kind]
+    records = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    return [event for event in records if event["event"] == kind]
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +99,9 @@ def test_two_processes_make_one_run(pair: tuple[Path, str, str]) -> None:
 
 
 def test_the_states_were_compared_after_every_epoch(pair: tuple[Path, str, str]) -> None:
-    found = events(pair[0], "digest")
-    assert [event["epoch"] for event in found] == [1, 2, 3, 4]
-    assert len({event["sha256"] for event in found}) == 4
+    digests = events(pair[0], "digest")
+    assert [event["epoch"] for event in digests] == [1, 2, 3, 4]
+    assert len({event["sha256"] for event in digests}) == 4
 
 
 def test_only_the_first_process_talks(pair: tuple[Path, str, str]) -> None:

@@ -65,12 +65,12 @@ def test_evaluate_is_accuracy_and_loss_in_eval_mode(net: Net, batches: list[Batc
         scores = net.eval()(images).double().numpy()
     net.train(training)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    found = evaluate(net, batches, NONE, Classification(tuple("abcdef")), HERE)
+    metrics = evaluate(net, batches, NONE, Classification(tuple("abcdef")), HERE)
     own = scores[np.arange(len(labels)), labels.numpy()]
     rank = (scores > own[:, None]).sum(1)
-    assert found["top1"] == pytest.approx(100 * (rank < 1).mean())
-    assert found["top5"] == pytest.approx(100 * (rank < 5).mean())
-    assert found["loss"] == pytest.approx((np.log(np.exp(scores).sum(1)) - own).mean(), rel=1e-5)
+    assert metrics["top1"] == pytest.approx(100 * (rank < 1).mean())
+    assert metrics["top5"] == pytest.approx(100 * (rank < 5).mean())
+    assert metrics["loss"] == pytest.approx((np.log(np.exp(scores).sum(1)) - own).mean(), rel=1e-5)
     assert net.training is training
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
@@ -114,9 +114,9 @@ def test_recalibrate_leaves_everything_else(net: Net, batches: list[Batch], trai
 
 
 def test_recalibrate_does_not_depend_on_random_numbers(net: Net, batches: list[Batch]) -> None:
-    found = []
+    states = []
     for seed in (0, 1):
         torch.manual_seed(seed)  # dropout, were it on, would differ
         recalibrate(net.train(), batches, HERE)
-        found.append({name: value.clone() for name, value in net.state_dict().items()})
-    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+        states.append({name: value.clone() for name, value in net.state_dict().items()})
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

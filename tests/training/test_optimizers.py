@@ -141,8 +141,8 @@ def test_weight_decay_is_for_weights_alone(name: Literal["sgd", "rmsprop", "adam
     net = Net()
     optimizer = make_optimizer(net, OptimizerSettings(name=name, weight_decay=0.25, lr=0.5))
     names = {p: n for n, p in net.named_parameters()}
-    found = {g["weight_decay"]: [names[p] for p in g["params"]] for g in optimizer.param_groups}
-    assert found == {
+    decays = {g["weight_decay"]: [names[p] for p in g["params"]] for g in optimizer.param_groups}
+    assert decays == {
         0.25: ["conv.weight", "head.weight"],
         0.0: ["conv.bias", "bn.weight", "bn.bias", "head.bias"],
     }
@@ -302,7 +302,7 @@ def test_exponential_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "lr", "told"),
+    ("optimizer", "lr", "message"),
     [
         ({"lr": 0.0}, {}, "optimizer.lr=0.0 is out of range"),
         ({"momentum": 1.0}, {}, "optimizer.momentum=1.0 is out"),
@@ -310,8 +310,8 @@ def test_exponential_by_hand() -> None:
         ({}, {"shape": "step"}, "lr.milestones is empty"),
     ],
 )
-def test_impossible_settings(optimizer: dict[str, Any], lr: dict[str, Any], told: str) -> None:
+def test_impossible_settings(optimizer: dict[str, Any], lr: dict[str, Any], message: str) -> None:
     recipe = Recipe(prune=PruneSettings(ratio=0.0))
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         check_recipe(dataclasses.replace(recipe, optimizer=OptimizerSettings(**optimizer), lr=LrSettings(**lr)))
     check_recipe(recipe)

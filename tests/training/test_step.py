@@ -49,9 +49,9 @@ def test_a_compiled_network_is_compiled_anew_after_a_rebuild_and_only_then(
 def test_bfloat16_trains_and_keeps_weights_in_float32(quick_words: list[str], quick_run: Path, tmp_path: Path) -> None:
     ticket = st.draw(st.load_recipe("digits", [*quick_words, "--precision", "bf16"]), tmp_path / "run")
     assert {w.dtype for w in ticket.weights.values() if w.is_floating_point()} == {torch.float32}
-    found, wanted = losses(tmp_path / "run"), losses(quick_run)
-    assert found[0] == pytest.approx(wanted[0], rel=0.05)
-    assert found[0] != wanted[0]  # it was really computed in another precision
+    actual, wanted = losses(tmp_path / "run"), losses(quick_run)
+    assert actual[0] == pytest.approx(wanted[0], rel=0.05)
+    assert actual[0] != wanted[0]  # it was really computed in another precision
 
 
 def test_a_batch_in_parts_is_the_same_number_of_steps_and_samples(

@@ -71,9 +71,9 @@ def test_without_a_share_the_loss_is_that_of_the_labels() -> None:
 def test_with_the_whole_share_labels_do_not_count() -> None:
     scores, teacher = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
     settings = DistillSettings(share=1, temperature=3.0)
-    found = [distillation_loss(torch.tensor(loss), scores, teacher, settings).item() for loss in (0.0, 100.0)]
+    losses = [distillation_loss(torch.tensor(loss), scores, teacher, settings).item() for loss in (0.0, 100.0)]
     p, q = (torch.softmax(x.double() / 3, 1) for x in (teacher, scores))
-    assert found[0] == found[1] == pytest.approx(float(9 * (p * (p / q).log()).sum() / 4), rel=1e-5)
+    assert losses[0] == losses[1] == pytest.approx(float(9 * (p * (p / q).log()).sum() / 4), rel=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
@@ -122,17 +122,17 @@ def test_the_average_teaches_what_would_be_evaluated(quick_words: list[str], mas
     take = stepper(recipe, state)
     assert isinstance(take.teacher, EmaTeacher)
     images, _ = batch(99)
-    found = [take.teacher(images)]
-    torch.testing.assert_close(found[0], judged(state, recipe, images))
+    scores = [take.teacher(images)]
+    torch.testing.assert_close(scores[0], judged(state, recipe, images))
     for step in range(3):
         take(batch(step), 0, step)
         state.position = dataclasses.replace(state.position, total_steps=step + 1)
-        found.append(take.teacher(images))
-        torch.testing.assert_close(found[-1], judged(state, recipe, images))
+        scores.append(take.teacher(images))
+        torch.testing.assert_close(scores[-1], judged(state, recipe, images))
         # Kernels may round differently by where a tensor lies in memory; what they compute with is equal to the bit.
         wanted = state.deployable().weights
         assert all(torch.equal(value, wanted[name]) for name, value in take.teacher.module.state_dict().items())
-        assert not torch.equal(found[-1], found[-2])
+        assert not torch.equal(scores[-1], scores[-2])
     if masked:  # averages of pruned weights are kept, and must not be seen
         assert state.ema is not None
         hidden = [state.ema.tensors[name][~flags].abs().max() for name, flags in state.sparse.mask.items()]
@@ -160,17 +160,17 @@ def test_the_average_is_read_and_not_touched(quick_words: list[str]) -> None:
 def test_a_teacher_sees_its_own_normalisation() -> None:
     wants = Preprocessing(3, (16, 16), (0.1, 0.2, 0.9), (0.5, 0.1, 0.3))
     pixels = torch.randint(0, 256, (2, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    found = FixedTeacher(nn.Identity(), RGB, wants, CPU)(RGB(pixels))
-    torch.testing.assert_close(found, wants(pixels), rtol=1e-5, atol=1e-5)
+    scores = FixedTeacher(nn.Identity(), RGB, wants, CPU)(RGB(pixels))
+    torch.testing.assert_close(scores, wants(pixels), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (32, 32), (24, 10)])
 def test_a_teacher_sees_its_own_size(size: tuple[int, int]) -> None:
     pixels = torch.randint(0, 256, (2, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    found = FixedTeacher(nn.Identity(), RGB, dataclasses.replace(IMAGENET, size=size), CPU)(RGB(pixels))
+    scores = FixedTeacher(nn.Identity(), RGB, dataclasses.replace(IMAGENET, size=size), CPU)(RGB(pixels))
     resized = TF.resize(pixels.to(torch.float32), list(size), antialias=True) / 255
     wanted = (resized - torch.tensor(IMAGENET.mean).view(3, 1, 1)) / torch.tensor(IMAGENET.std).view(3, 1, 1)
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(scores, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_a_teacher_is_in_eval_mode_and_learns_nothing() -> None:
@@ -336,10 +336,10 @@ def test_the_loss_of_a_step_asks_the_teacher(quick_words: list[str]) -> None:
     prepared = Preprocessing(1, (8, 8), (0.5,), (0.5,))
     teacher = FixedTeacher(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), prepared, prepared, CPU)
     images, labels = batch(0)
-    found, _ = gradients(stepper(recipe, state, teacher), state, (images, labels))
+    loss, _ = gradients(stepper(recipe, state, teacher), state, (images, labels))
     with torch.no_grad():
         scores = state.module(images)
         plain = nn.functional.cross_entropy(scores, labels, label_smoothing=recipe.label_smoothing)
         wanted = distillation_loss(plain, scores, teacher(images), recipe.distill)
-    assert found == pytest.approx(float(wanted), rel=1e-5)
-    assert found != pytest.approx(float(plain), rel=1e-3)
+    assert loss == pytest.approx(float(wanted), rel=1e-5)
+    assert loss != pytest.approx(float(plain), rel=1e-3)
