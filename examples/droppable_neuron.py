@@ -1,4 +1,4 @@
-"""How wide a network must be until a neuron can go: Theorem 1 of LTH4SA, its bound and what random networks say.
+"""Compute the width from which a neuron can be dropped: Theorem 1 of LTH4SA, its bound and random networks.
 
 Example: python examples/droppable_neuron.py [probabilities.png]
 

@@ -239,7 +239,7 @@ def shared(run: Path) -> dict[str, torch.Tensor]:
 
 
 def test_part_of_a_space(tmp_path: Path) -> None:
-    """What is answered before the search is part of what it finds."""
+    """Choices fixed before the search are part of its result."""
     given = ("--supernet.settings.choices", '{"b2.0.kernel": 3, "b3.0.expansion": 3}')
     choices = search(recipe("--epochs", "2", *given), tmp_path / "run").about["search"]["choices"]
     assert (choices["b2.0.kernel"], choices["b3.0.expansion"]) == (3, 3)

@@ -185,7 +185,7 @@ def check_aligned(state: TrainState, recipe: Recipe) -> None:
 
 
 def cut_by_hand(name: str, value: Tensor, spec: HRNetSpec, keep: dict[str, Tensor]) -> Tensor | None:
-    """What is left of a tensor, read off its name alone; None if its part of the network is gone."""
+    """Return the rest of a tensor, read off its name alone; None if its part of the network is gone."""
     if not name.startswith("blocks."):
         return value
     _, block, part, *rest = name.split(".")
@@ -359,7 +359,7 @@ def test_the_mask_holds_whatever_the_optimizer_does(optimizer: Optimizer, tmp_pa
 
 @pytest.mark.parametrize("criterion", ["snip", "grasp", "random"])
 def test_any_criterion_prunes_while_searching(criterion: str, tmp_path: Path) -> None:
-    """What is pruned stays so as the ratio grows; nothing else of the network is touched."""
+    """Pruned weights stay pruned as the ratio grows; nothing else of the network is touched."""
     recipe = make_recipe("sgd", prune={"criterion": criterion, "batches": 2})
     session = make_session(recipe, tmp_path, steps=2)
     state = train_one_epoch(session, initial_state(SPEC, recipe, CPU))
@@ -535,7 +535,7 @@ def test_an_epoch_does_what_the_plan_says(tmp_path: Path) -> None:
 
 
 def warnings(tmp_path: Path) -> Iterator[tuple[float, str | None]]:
-    """What is told at several strengths of the penalty, for SGD."""
+    """Yield the warnings at several strengths of the penalty, for SGD."""
     for rho in (1e-6, 1e-3, 1.0):
         recipe = make_recipe("sgd", epochs=10, search=SearchSettings(interval=1, rho=rho))
         yield rho, search_warning(make_session(recipe, tmp_path, steps=2))

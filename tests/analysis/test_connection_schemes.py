@@ -1,4 +1,4 @@
-"""What is said of the schemes of a search for connections: by hand, and against networks."""
+"""Statistics of the schemes of a search for connections: by hand, and against networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the study of connections works out, by hand."""
+"""Statistics of the study of connections, by hand."""
 
 from __future__ import annotations
 

@@ -360,7 +360,7 @@ WRONG = [
 
 @pytest.fixture
 def places(toy_run: Path, unfinished: Path, idx_folder: Path, digit: Path, tmp_path: Path) -> dict[str, Path]:
-    """Where wrong things are."""
+    """Write wrong inputs of every kind and return their paths by name."""
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
     (tmp_path / "misspelt.yaml").write_text("prune:\n  rato: 0.5\n")

@@ -1,4 +1,4 @@
-"""What needs no network starts without PyTorch."""
+"""Commands that need no network start without PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens when: tables written by hand from Algorithm 1 and its variants."""
+"""The events of every epoch: tables written by hand from Algorithm 1 and its variants."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_one_shot_ratio() -> None:
 
 
 def test_literal_else_if() -> None:
-    """Where both are due only the search happens; the last epoch prunes all the same."""
+    """Only the search happens where both are due; the last epoch prunes all the same."""
     plan = dict(plan_lines(paper(on_conflict="search_only")))
     assert all(plan[t] == [SHRINK, BACK, CALIBRATE] for t in (50, 100, 150, 200, 250, 300))
     assert plan[225] == [Prune(0.9), CALIBRATE]

@@ -30,7 +30,7 @@ def batch(count: int, classes: int, seed: int, key: str) -> Entries:
 
 
 def python2_pickle(values: Entries) -> bytes:
-    """What cPickle of Python 2 wrote: all texts, the pixels among them, are bytes (opcodes SHORT_BINSTRING, BINSTRING).
+    """Return a pickle as Python 2 wrote it: all texts and pixels are bytes (opcodes SHORT_BINSTRING, BINSTRING).
 
     Python 3 writes no such opcodes, so the few that are needed are put together here.
     """

@@ -188,7 +188,7 @@ def test_products_follow_the_type_of_the_weights() -> None:
 
 
 def test_products_train_after_inference_mode() -> None:
-    """What `products` remembers from a forward without autograd must serve one with it."""
+    """The tensors that `products` caches in a forward without autograd must serve one with it."""
     products._made_taps.cache_clear()
     block = make(BlockShape(4, 4), (2, 2, 2)).train()
     x = torch.randn(2, 4, 5, 5)

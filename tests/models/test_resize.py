@@ -34,6 +34,6 @@ def test_a_trace_is_not_tied_to_equal_sizes() -> None:
 
 @pytest.mark.parametrize("size", [(3, 3), (7, 12), (64, 1)])
 def test_resizing_to_its_own_size_changes_nothing(size: tuple[int, int]) -> None:
-    """What a trace with free sizes does where the network itself leaves a map alone."""
+    """A trace with free sizes interpolates where the network itself leaves a map alone."""
     maps = torch.randn(2, 3, *size)
     assert torch.equal(nn.functional.interpolate(maps, size=size, mode="bilinear", align_corners=False), maps)

@@ -44,7 +44,7 @@ def test_the_error_of_a_trend_is_that_of_textbooks() -> None:
 
 
 def test_a_steeper_trend_than_beta_leads_past_the_target() -> None:
-    """Why the slope must be less than -beta: here quality gains 0.15 per target."""
+    """The slope must be less than -beta: here quality gains 0.15 per target."""
     cost = torch.linspace(10, 100, 91)
     rewards = [REWARDS["absolute"].weigh(0.5 + 0.003 * cost, cost, 50.0, beta) for beta in (-0.1, -0.2)]
     best = [float(cost[reward.argmax()]) for reward in rewards]

@@ -1,4 +1,4 @@
-"""What happens to weights and moments when a mask comes, changes and goes; worked out by hand."""
+"""Weights and moments when a mask is set, changed and removed; worked out by hand."""
 
 from __future__ import annotations
 

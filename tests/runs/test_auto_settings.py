@@ -1,4 +1,4 @@
-"""What is chosen for a recipe that leaves it to the data, by hand and for any number of samples."""
+"""Settings chosen for a recipe that leaves them to the data, by hand and for any number of samples."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("slurm")
 def test_slurm_cancels_with_a_checkpoint(plan: Plan, expected: list[dict[str, Any]], tmp_path: Path) -> None:
-    """What sbatch is told; closing in mid-run makes the job save a checkpoint and end; the next engine goes on."""
+    """Options of sbatch; closing in mid-run makes the job save a checkpoint and end; the next engine goes on."""
 
     def close(folder: Path, pid: int) -> None:
         os.kill(pid, signal.SIGSTOP)  # it must not end meanwhile
@@ -263,7 +263,7 @@ def test_parameters_of_slurm() -> None:
 
 @pytest.fixture
 def own_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where Ray writes, so that no other cluster of this machine is seen; its sockets need a short path."""
+    """Give Ray a folder of its own, so that no other cluster of this machine is seen; its sockets need a short path."""
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
     monkeypatch.setenv("RAY_TMPDIR", folder)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -279,7 +279,7 @@ def test_ray_on_this_machine(plan: Plan, expected: list[dict[str, Any]], tmp_pat
 
 
 class FakeRay:
-    """What the engine needs of Ray, for options and ends that a real one shows only with effort."""
+    """The part of Ray that the engine needs, for options and ends that a real one shows only with effort."""
 
     exceptions = ray.exceptions
 

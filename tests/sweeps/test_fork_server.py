@@ -62,7 +62,7 @@ def process(log: Path) -> int:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended, within a minute: it may be importing on a busy machine."""
+    """Wait up to a minute for a process to end and return if it did: it may be importing on a busy machine."""
     for _ in range(6000):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -117,7 +117,7 @@ def test_a_stopped_job_saves_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_starter_that_was_killed_alone(tmp_path: Path) -> None:
-    """Whoever waits is told at once, and the job saves a checkpoint and ends."""
+    """A waiting caller is notified at once, and the job saves a checkpoint and ends."""
     server = ForkServer({})
     log = begun(server, job("--epochs", "500"), tmp_path)
     pid = process(log)
@@ -166,7 +166,7 @@ def test_a_job_ends_with_whoever_wanted_it(tmp_path: Path) -> None:
 
 
 def test_without_forks(tmp_path: Path) -> None:
-    """Where a process cannot be forked, a job is a fresh one, which is told the same."""
+    """A job is a fresh process where none can be forked, and gets the same request."""
     wanted = job("--device", "cuda:99")
     log, _ = start_log(tmp_path, wanted)
     request = {"job": wanted.to_json(), "root": str(tmp_path), "directory": "none", "threads": 1, "environment": {}}

@@ -197,7 +197,7 @@ def _without_clock(log: str) -> str:
 
 
 class Fake:
-    """Workers whose jobs end as told: None, or an exception for each attempt."""
+    """Workers whose jobs end as planned: None, or an exception for each attempt."""
 
     def __init__(self, root: Path, **ends: list[BaseException | None]) -> None:
         self.root, self.ends, self.shown_region = root, ends, []  # type: ignore[var-annotated]

@@ -176,7 +176,7 @@ def test_scores_of_people() -> None:
 
 
 def oracle(truth: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, float]:
-    """What pycocotools says."""
+    """Return the metrics that pycocotools computes."""
     pytest.importorskip("pycocotools")
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval

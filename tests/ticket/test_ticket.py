@@ -121,7 +121,7 @@ def test_exactly_the_asked_share_of_weights_is_zero(ticket: Ticket) -> None:
 
 
 def test_the_run_removed_units_of_both_kinds(ticket: Ticket, toy_run: Path) -> None:
-    """What the other tests rely on: the toy ticket is smaller than its supernet, in channels and tokens."""
+    """The other tests rely on this: the toy ticket is smaller than its supernet, in channels and tokens."""
     events = [json.loads(line) for line in (toy_run / "events.jsonl").read_text().splitlines()]
     removed = [e for e in events if e["event"] == "shrink"]
     for kind, left in (("channel", "channels"), ("token", "tokens")):

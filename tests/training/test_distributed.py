@@ -111,7 +111,7 @@ def test_only_the_first_process_talks(pair: tuple[Path, str, str]) -> None:
 
 
 def test_every_sample_is_counted_once(pair: tuple[Path, str, str]) -> None:
-    """What two processes summed up is what one process finds."""
+    """Two processes sum up the metrics that one process computes."""
     ticket = st.load(pair[0])
     splits = load_splits(recipe_from_json(ticket.about["recipe"]).data)
     for split, data in (("test", splits.test), ("validation", splits.validation)):

@@ -61,7 +61,7 @@ def helped_reference(quick_words: list[str], tmp_path_factory: pytest.TempPathFa
 
 
 def test_everything_happened_to_the_reference(reference: Path) -> None:
-    """What the other tests rely on."""
+    """The other tests rely on every kind of event."""
     events = lasting_events(reference)
     for epoch in (1, 2):
         (shrink,) = (e for e in events if e["event"] == "shrink" and e["epoch"] == epoch)
