@@ -103,7 +103,7 @@ def test_it_goes_on_as_if_nothing_had_happened(cut: object, run: Path, tmp_path:
         assert (tmp_path / "run" / name).read_bytes() == (run / name).read_bytes()
 
 
-def test_what_is_done_with_what_was_found(run: Path, tmp_path: Path, cli: Cli) -> None:
+def test_the_searched_network_is_exported_trained_pruned_and_shown(run: Path, tmp_path: Path, cli: Cli) -> None:
     """It is exported, trained from fresh weights, drawn (pruned) and shown."""
     assert onnx_file(run, tmp_path).exists()
     assert "attention.s" in cli("show", run).out
@@ -189,7 +189,7 @@ def test_equals_are_ranked_by_sparsity() -> None:
         (["--compile", "true"], "compile cannot serve a search"),
     ],
 )
-def test_what_cannot_be_searched(words: list[str], named: str, tmp_path: Path) -> None:
+def test_impossible_searches_are_refused(words: list[str], named: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=named):
         search(recipe(*words), tmp_path / "run")
     assert not (tmp_path / "run" / "run.json").exists()
@@ -262,7 +262,7 @@ def test_other_ways_on_the_same_weights(
         assert all(row["reward"] == row["quality"] and float(row["bonus"]) == 0 for row in table)
 
 
-def test_what_a_search_says_of_schemes(run: Path, everything: Path, cli: Cli) -> None:
+def test_schemes_of_a_search_are_summarised_by_ratio(run: Path, everything: Path, cli: Cli) -> None:
     """All schemes by their ratio; of a search that has not judged both ends there is nothing to say."""
     outcome = cli("schemes", everything, "--times", "1", "--repeats", "2", "--batch", "1", "--json")
     assert outcome.status == 0
@@ -281,9 +281,7 @@ def test_what_a_search_says_of_schemes(run: Path, everything: Path, cli: Cli) ->
     assert "add --train" in outcome.err
 
 
-def test_what_was_found_is_explained_beside_other_networks(
-    run: Path, everything: Path, tmp_path: Path, cli: Cli
-) -> None:
+def test_the_searched_network_is_explained_beside_others(run: Path, everything: Path, tmp_path: Path, cli: Cli) -> None:
     """The networks of two schemes, and the one that all share (Fig. 6)."""
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 8), np.uint8)).save(tmp_path / "digit.png")
     words = ("explain", run, tmp_path / "digit.png", "--beside", everything, everything / "shared")
@@ -333,7 +331,7 @@ def test_candidates_are_tried_alone(everything: Path, cli: Cli) -> None:
         (("--threads", "0"), "--threads is 0; the nearest possible is 1"),
     ],
 )
-def test_what_is_not_asked_of_schemes(everything: Path, cli: Cli, words: tuple[str, ...], said: str) -> None:
+def test_wrong_options_of_schemes_are_refused(everything: Path, cli: Cli, words: tuple[str, ...], said: str) -> None:
     outcome = cli("schemes", everything, *words)
     assert outcome.status == 2
     assert said in outcome.err
@@ -380,7 +378,7 @@ def test_relaxed_connections_lower_the_loss(run: Path, tmp_path: Path) -> None:
     assert losses[0] < losses[1]
 
 
-def test_what_cannot_be_shared_or_searched_so(run: Path, tmp_path: Path, cli: Cli) -> None:
+def test_other_shared_weights_and_search_spaces_are_refused(run: Path, tmp_path: Path, cli: Cli) -> None:
     out = ("--out", tmp_path / "run")
     outcome = cli("search", "digits", "--shared", tmp_path, *out, *_SHORT.split())
     assert outcome.status == 2
@@ -419,7 +417,7 @@ def test_what_cannot_be_shared_or_searched_so(run: Path, tmp_path: Path, cli: Cl
         (("--by", "every", "--connect.period", "0"), "connect.period=0 is out of range"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_trains(
+def test_impossible_settings_are_refused_before_anything_trains(
     words: tuple[str, ...], said: str, tmp_path: Path, cli: Cli
 ) -> None:
     outcome = cli("search", "digits", "--out", tmp_path / "run", *_SHORT.split(), *words)

@@ -235,14 +235,14 @@ def test_a_criterion_of_ones_own(searched: Path, tmp_path: Path, monkeypatch: py
         assert not (tmp_path / "none").exists()
 
 
-def test_what_is_pruned_already_stays_so(searched: Path, tmp_path: Path) -> None:
+def test_pruned_weights_stay_pruned(searched: Path, tmp_path: Path) -> None:
     first = pruned(searched, tmp_path / "first", 0.4, "snip", batches=1)
     second = pruned(tmp_path / "first", tmp_path / "second", 0.7, "magnitude")
     assert all(not (second.mask[name] & ~flags).any() for name, flags in first.mask.items())
     assert [step.get("criterion") for step in second.about["lineage"]] == [None, "snip"]
 
 
-def test_the_command_and_what_follows(cli: Cli, searched: Path, tmp_path: Path) -> None:
+def test_the_command_and_its_followers(cli: Cli, searched: Path, tmp_path: Path) -> None:
     words = ("--ratio", "0.6", "--criterion", "snip", "--batches", "2", "--prune.layer_floor", "0", "--json")
     outcome = cli("prune", searched, *words, "--out", tmp_path / "run")
     assert outcome.status == 0, outcome.err

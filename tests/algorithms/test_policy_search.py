@@ -63,7 +63,7 @@ def test_the_ticket_is_the_most_probable_network(run: Path) -> None:
     assert "| network | tunas_proxyless |" in card
 
 
-def test_what_epochs_tell(run: Path) -> None:
+def test_epoch_events_hold_rewards_and_warmup(run: Path) -> None:
     epochs = [event for event in read_events(run / "events.jsonl") if event["event"] == "epoch"]
     assert [event["epoch"] for event in epochs] == [1, 2, 3, 4]
     assert [event["lr"] > 0 for event in epochs] == [False, True, True, True]  # a quarter of the steps without
@@ -106,7 +106,7 @@ def test_it_goes_on_as_if_nothing_had_happened(stop: tuple[int, int], run: Path,
     assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
 
 
-def test_what_is_done_with_a_found_network(run: Path, tmp_path: Path, cli: Cli) -> None:
+def test_the_searched_network_is_exported_trained_pruned_and_shown(run: Path, tmp_path: Path, cli: Cli) -> None:
     """It is exported as it is, trained from fresh weights, drawn (pruned), trained further and shown."""
     assert onnx_file(run, tmp_path).exists()
     assert cli("show", run).status == 0
@@ -183,7 +183,7 @@ def test_the_command(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) 
         ),
     ],
 )
-def test_what_cannot_be_searched(words: list[str], named: str, tmp_path: Path, cli: Cli) -> None:
+def test_impossible_searches_are_refused(words: list[str], named: str, tmp_path: Path, cli: Cli) -> None:
     refused = cli("search", "digits", *_SHORT.split(), *words, "--out", tmp_path / "run")
     assert refused.status == 2
     assert named in refused.err

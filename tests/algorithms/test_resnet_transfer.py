@@ -86,7 +86,7 @@ def test_features_of_a_classification_learn_to_paint(named: Path, moved: Path) -
     assert after.cost.sparsity == zeros / sum(flags.numel() for flags in after.mask.values()) < 0.6
 
 
-def test_source_and_network_are_told(named: Path, moved: Path) -> None:
+def test_the_ticket_records_source_and_network(named: Path, moved: Path) -> None:
     ticket = st.load(moved)
     (source,) = ticket.about["lineage"]
     assert (source["command"], source["task"]) == ("draw", "classification")

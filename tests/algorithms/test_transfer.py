@@ -122,7 +122,7 @@ def test_a_fresh_head_is_dense_and_counts(named: Path, moved: Path) -> None:
     assert after.cost.sparsity == zeros / sum(after.weights[name].numel() for name in maskable)
 
 
-def test_source_target_and_head_are_told(named: Path, moved: Path) -> None:
+def test_the_ticket_records_source_target_and_head(named: Path, moved: Path) -> None:
     about, card = config(moved)["about"], (moved / "ticket" / "README.md").read_text()
     (source,) = about["lineage"]
     assert (source["command"], source["task"], source["data"]) == ("draw", "classification", "folders")

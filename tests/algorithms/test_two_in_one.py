@@ -486,7 +486,7 @@ def test_the_floor_keeps_the_strongest(tmp_path: Path) -> None:
     assert 5.0 in state.module.get_parameter(strong).tolist()
 
 
-def test_empty_layers_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_layers_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = make_recipe("sgd")
     session = dataclasses.replace(make_session(recipe, tmp_path, steps=1), reporter=Reporter(1, 1, quiet=False))
     state = initial_state(SPEC, recipe, CPU)
@@ -541,7 +541,7 @@ def warnings(tmp_path: Path) -> Iterator[tuple[float, str | None]]:
         yield rho, search_warning(make_session(recipe, tmp_path, steps=2))
 
 
-def test_a_penalty_that_cannot_work_is_told(tmp_path: Path) -> None:
+def test_a_penalty_that_cannot_work_is_reported(tmp_path: Path) -> None:
     """20 steps of lr 0.01 and momentum 0.9: 0.2 * rho * 10 * (largest p) < 1 unless rho is about 0.1 or more."""
     messages = dict(warnings(tmp_path))
     assert messages[1.0] is None

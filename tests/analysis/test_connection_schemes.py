@@ -96,7 +96,7 @@ def test_ends_must_have_been_judged(tmp_path: Path) -> None:
         room.read_scheme_search(tmp_path)
 
 
-def test_who_is_a_ticket() -> None:
+def test_a_scheme_is_a_ticket_if_faster_and_as_accurate() -> None:
     full = TrainedScheme("11|11", 60.0, 61.0, 120, 20.0)
     good = TrainedScheme("10|01", 59.0, 61.0, 110, 10.0)
     assert all(ticket_verdict(good, full, shared=False).values())

@@ -32,6 +32,6 @@ def test_progress_by_hand() -> None:
     assert statistics.progress([one, other], torch.tensor([0.0, 1.0, 2.0])) == pytest.approx([0.5, 1.0])
 
 
-def test_who_is_in_the_top() -> None:
+def test_the_level_of_the_top_share() -> None:
     assert statistics.level_of_top([*range(100)], 0.05) == 95
     assert statistics.level_of_top([3.0, 1.0, 2.0], 0.05) == 3.0

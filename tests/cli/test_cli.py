@@ -80,7 +80,7 @@ def test_show_a_recipe(cli: Cli) -> None:
     assert f"{shown['macs']:,} dense" in text.out
 
 
-def test_show_tells_how_long_a_published_recipe_trains(cli: Cli) -> None:
+def test_show_estimates_the_time_of_a_published_recipe(cli: Cli) -> None:
     shown = printed(cli("show", "cityscapes", "--json"))
     epochs, scenes = st.load_recipe("cityscapes").epochs, 2975 - 60  # a fiftieth is held out
     assert shown["gpu_hours"] == pytest.approx(6 * shown["macs"] * epochs * scenes / 1e13 / 3600)
@@ -433,7 +433,7 @@ def test_resume_emits_the_ticket_of_a_run_that_was_stopped_before(cli: Cli, unfi
     assert (unfinished / "events.jsonl").read_bytes() == (toy_run / "events.jsonl").read_bytes()
 
 
-def test_data_that_changed_ends_a_resumed_run_and_is_told_of_a_ticket(
+def test_data_that_changed_ends_a_resumed_run_and_is_noted_for_a_ticket(
     cli: Cli, unfinished: Path, toy_run: Path
 ) -> None:
     shutil.copytree(toy_run / "ticket", unfinished / "other")

@@ -34,7 +34,7 @@ def test_a_range_holds_its_numbers(allowed: Range, inside: list[float], outside:
     assert str(allowed) == text
 
 
-def test_the_range_of_a_type_is_found_inside_it() -> None:
+def test_the_range_of_a_type_is_read_inside_it() -> None:
     assert find_range(Annotated[int, Range(least=1)]) == Range(least=1)
     assert find_range(tuple[PositiveInt, PositiveInt] | None) == Range(least=1)
     assert find_range(int | None) is None

@@ -117,7 +117,7 @@ def test_overrides_win_over_the_file(words: list[str], setting: str, value: Any)
         ("--lr 0.1", "'lr' is a group of settings: lr.shape, "),
     ],
 )
-def test_values_of_another_kind_are_told_in_words(words: str, said: str) -> None:
+def test_values_of_another_kind_are_named_in_words(words: str, said: str) -> None:
     with pytest.raises(UserError, match=re.escape(said)):
         load_recipe("digits", words.split())
 

@@ -93,7 +93,7 @@ def test_a_detector_is_the_last_operation() -> None:
             assert tuple(map(sum, zip(*sizes, strict=True))) == (cost.params, cost.macs)
 
 
-def test_what_adds_up_is_asked_once() -> None:
+def test_an_additive_cost_measures_every_operation_once() -> None:
     asked = []
 
     def figure(operation: object) -> float:

@@ -254,7 +254,7 @@ def test_a_batch_that_claims_to_be_huge_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"<html>not found</html>", b"\x80\x02K\x07.", b"\x80\x02]."])
-def test_what_is_no_dictionary_is_named(tmp_path: Path, raw: bytes) -> None:
+def test_a_file_without_a_dictionary_is_named(tmp_path: Path, raw: bytes) -> None:
     cifar10(tmp_path)
     (tmp_path / "test_batch").write_bytes(raw)
     refusal(tmp_path, tmp_path / "test_batch", "not a CIFAR file")

@@ -76,7 +76,7 @@ def test_of_two_parts_the_second_is_the_test_split(tmp_path: Path) -> None:
     assert len(load_splits(DataSettings(source="coco_boxes", dir=str(root), size=32, limit=3)).train) == 3
 
 
-def test_what_neither_teaches_nor_counts(tmp_path: Path) -> None:
+def test_crowds_and_empty_boxes_neither_train_nor_count(tmp_path: Path) -> None:
     root = market(tmp_path, {"train": 8, "val": 2, "test": 2})
 
     def more(data: Data) -> None:

@@ -231,7 +231,7 @@ def test_boxes_of_a_detector_in_the_test_split(tmp_path: Path) -> None:
         ("missing image", "lacks 1 of 3 images"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, what: str, named: str) -> None:
+def test_a_wrong_folder_is_refused_in_one_line(tmp_path: Path, what: str, named: str) -> None:
     root = crowd(tmp_path, {"train2017": 6, "val2017": 3})
     path = root / "annotations" / "person_keypoints_val2017.json"
     if what == "no folder":

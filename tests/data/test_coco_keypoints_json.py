@@ -84,7 +84,7 @@ def test_people_are_read(root: Path, data: dict[str, Any]) -> None:
     assert notes == []
 
 
-def test_what_nobody_can_learn_from_is_left_out_and_noted(root: Path, data: dict[str, Any]) -> None:
+def test_annotations_without_joints_are_left_out_and_noted(root: Path, data: dict[str, Any]) -> None:
     data["annotations"] += [
         person(3, iscrowd=1, keypoints=[]),
         person(4, num_keypoints=0),
@@ -175,7 +175,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_what_is_wrong_is_said_in_one_line(root: Path, data: dict[str, Any], what: str) -> None:
+def test_wrong_annotations_are_refused_in_one_line(root: Path, data: dict[str, Any], what: str) -> None:
     change, named = CHANGES[what]
     change(data)
     assert named in refusal(root, data)

@@ -592,7 +592,7 @@ def test_an_image_of_another_size_in_tiny_imagenet_is_named(tiny: Path) -> None:
 # A whole run ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_plan_tells_what_was_chosen(tmp_path: Path, cli: Cli) -> None:
+def test_the_plan_names_the_chosen_settings(tmp_path: Path, cli: Cli) -> None:
     results = cli("draw", "images", "--data", tree(tmp_path, ["cat", "dog"], 12), "--plan")
     assert results.status == 0, results.err
     assert "2 classes" in results.err
@@ -636,7 +636,7 @@ def test_a_ticket_is_drawn_from_folders_and_used(tmp_path: Path, cli: Cli) -> No
     assert "3" in other.err
 
 
-def test_the_digest_tells_samples_and_splits_apart_but_not_places(tmp_path: Path) -> None:
+def test_the_digest_differs_with_samples_and_splits_but_not_places(tmp_path: Path) -> None:
     tree(tmp_path / "a", ["cat", "dog"])
     one = load(tmp_path / "a").digest()
     shutil.copytree(tmp_path / "a", tmp_path / "b")

@@ -68,7 +68,7 @@ def test_a_batch_of_matrices() -> None:
 
 
 @pytest.mark.parametrize("turns", range(4))
-def test_what_is_cut_out_is_where_the_matrix_says(turns: int) -> None:
+def test_a_crop_is_the_region_of_its_matrix(turns: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (9, 9, 3)).astype(np.uint8)
     # A region of whole pixels, turned by right angles, is these pixels.
     matrix = regions.region_matrix((3.5, 4.5), (4, 4), 90 * turns, (4, 4))

@@ -201,7 +201,7 @@ def test_scenes_go_through_the_dataset_of_segmentation(load: Any) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"keep_gb": 0}])
-def test_the_digest_tells_samples_classes_and_their_own_digest_apart(load: Any, settings: dict[str, Any]) -> None:
+def test_the_digest_differs_with_samples_classes_and_their_own_digest(load: Any, settings: dict[str, Any]) -> None:
     plain = load(Photos, size=16, **settings).digest()
     assert load(Photos, size=16, **settings).digest() == plain
     others = (
@@ -277,7 +277,7 @@ GREY = np.zeros((10, 12), np.uint8)
         ({"task": "pose"}, "task of mine:Data is 'pose'; a dataset of your own is for classification or segmentation"),
     ],
 )
-def test_what_is_wrong_in_a_class_is_said_in_one_line(load: Any, attributes: dict[str, Any], words: str) -> None:
+def test_a_wrong_class_is_refused_in_one_line(load: Any, attributes: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError) as error:
         load(changed(Squares, **attributes))
     assert words in str(error.value)
@@ -312,7 +312,7 @@ PHOTO = np.zeros((24, 32, 3), np.uint8)
         (np.full((24, 32), 7, np.uint8), "holds label 7 in 768 pixels; known are 0-1, 255"),
     ],
 )
-def test_what_is_wrong_in_a_mask_is_said_in_one_line(load: Any, target: Any, words: str) -> None:
+def test_a_wrong_mask_is_refused_in_one_line(load: Any, target: Any, words: str) -> None:
     with pytest.raises(UserError) as error:
         load(scenes(__getitem__=returning((PHOTO, target))), size=16)
     assert words in str(error.value)

@@ -196,7 +196,7 @@ def test_other_truncated_images_are_named(tmp_path: Path, ending: str) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"I am a text, not an image.\n", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_image_is_named(tmp_path: Path, raw: bytes) -> None:
+def test_an_unreadable_image_is_named(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "text.jpg"
     path.write_bytes(raw)
     assert "not a readable image" in refusal(path)

@@ -13,7 +13,7 @@ def test_mix_is_splitmix64() -> None:
     assert mix_seed(0) == 0xE220A8397B1DCDAF >> 1
 
 
-def test_mix_tells_every_key_and_their_order_apart() -> None:
+def test_mix_differs_with_every_key_and_their_order() -> None:
     seeds = {mix_seed(a, b, c) for a in range(12) for b in range(12) for c in range(12)}
     assert len(seeds) == 12**3
     assert mix_seed(1, 2) != mix_seed(2, 1)

@@ -64,7 +64,7 @@ def test_validation_is_held_out_from_train(truth: str, tmp_path: Path) -> None:
     assert splits.digest() != load_splits(settings(tmp_path, split_seed=1)).digest()
 
 
-def test_the_part_is_found_in_a_folder_with_one_part(tmp_path: Path) -> None:
+def test_a_folder_with_one_part_is_read_as_that_part(tmp_path: Path) -> None:
     crowds(tmp_path / "ShanghaiTech" / "part_A", {"train": 4, "test": 1})
     for root in (tmp_path, tmp_path / "ShanghaiTech", tmp_path / "ShanghaiTech" / "part_A"):
         assert len(load_splits(settings(root)).test) == 1
@@ -73,7 +73,7 @@ def test_the_part_is_found_in_a_folder_with_one_part(tmp_path: Path) -> None:
     assert "several parts, part_A, part_B" in said
 
 
-def test_what_is_no_such_layout_is_refused(tmp_path: Path) -> None:
+def test_another_layout_is_refused(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     assert "folder train_data is missing" in refused(tmp_path)
     (tmp_path / "train_data").mkdir()

@@ -262,7 +262,7 @@ _METADATA = ("classes", "preprocessing")
 
 
 @pytest.mark.long
-def test_export_tells_what_it_did(half_dead: Ticket, onnx_file: Exported) -> None:
+def test_an_export_reports_parity_and_removed_channels(half_dead: Ticket, onnx_file: Exported) -> None:
     assert onnx_file.parity < 1e-4
     assert onnx_file.channels_removed == sum(removed(half_dead, compact(half_dead)).values()) == 10
     assert [path.name for path in onnx_file.path.parent.iterdir()] == ["model.onnx"]

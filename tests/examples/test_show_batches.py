@@ -57,7 +57,7 @@ def test_boxes_are_drawn_in_their_places() -> None:
     assert (page[100:] == 100).all()
 
 
-def test_labels_are_told_with_their_shares() -> None:
+def test_labels_are_printed_with_their_shares() -> None:
     assert SHOW["label"](("cat", "dog"), torch.tensor(1)) == "dog"
     assert SHOW["label"](("cat", "dog", "cow"), torch.tensor([0.3, 0.7, 0.0])) == "dog 70%, cat 30%"
 

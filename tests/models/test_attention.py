@@ -123,6 +123,6 @@ def test_a_module_of_ones_own() -> None:
         ("dia", 0, 4, "ratio is 0; with 64 channels take 1 to 64"),
     ],
 )
-def test_what_cannot_be_made(kind: str, ratio: int, groups: int, named: str) -> None:
+def test_impossible_attention_is_refused(kind: str, ratio: int, groups: int, named: str) -> None:
     with pytest.raises(UserError, match=named):
         make_attention(kind, 64, ratio, groups)

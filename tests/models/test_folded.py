@@ -69,7 +69,7 @@ def test_outputs_stay(spec: HRNetSpec) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
-def test_what_is_saved() -> None:
+def test_folding_saves_three_norms_per_block() -> None:
     network, form = (list(n.modules()) for n in (WHOLE.build(), fold_norms(WHOLE.build())))
     blocks = sum(1 for shape in WHOLE.shapes().values())
     count = sum(isinstance(m, nn.BatchNorm2d) for m in network) - sum(isinstance(m, nn.BatchNorm2d) for m in form)

@@ -176,7 +176,7 @@ def test_torchvision_sees_grey_three_times() -> None:
         (lambda: create_spec("timm:resnet18", features_only=True), "list in training"),
     ],
 )
-def test_one_line_tells_what_is_wrong(make: Callable[[], Spec], said: str) -> None:
+def test_errors_name_the_cause_in_one_line(make: Callable[[], Spec], said: str) -> None:
     with pytest.raises(UserError) as error:
         make()
     assert said in str(error.value)

@@ -225,7 +225,7 @@ def test_a_network_cut_out_where_options_share_nothing(place: int) -> None:
     torch.testing.assert_close(own.train()(images()), shared(images(), choices), rtol=0, atol=1e-5)
 
 
-def test_where_options_share_nothing_each_learns_alone() -> None:
+def test_options_that_share_nothing_learn_alone() -> None:
     torch.manual_seed(0)
     apart = dataclasses.replace(small(), collapsed=False)
     network = apart.build()

@@ -84,7 +84,7 @@ def test_only_building_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("make_network", {}, "unknown supernet 'make_network'"),
     ],
 )
-def test_what_cannot_work(name: str, settings: dict[str, object], named: str) -> None:
+def test_impossible_settings_are_refused(name: str, settings: dict[str, object], named: str) -> None:
     with pytest.raises(UserError, match=named):
         create_spec(name, **settings, **FITTED)
 

@@ -213,7 +213,7 @@ def narrow_without(network: ResNet) -> ResNet:
     return plain
 
 
-def test_what_dia_remembers_goes_from_connected_block_to_connected_block() -> None:
+def test_the_state_of_dia_goes_from_connected_block_to_connected_block() -> None:
     """And begins anew in every stage: the second stage's output does not depend on the first's module."""
     network, x = narrow(**{**SHARED, "attention": "dia"}), torch.randn(2, 4, 8, 8)
     _, first = network.join("s1.b0", *network.run_branch("s1.b0", x), None, connected=True)
@@ -261,7 +261,7 @@ def test_weights_begin_as_published() -> None:
     assert gate.weight.abs().max().item() <= 1 / 16**0.5  # as PyTorch begins: within one over the root of the inputs
 
 
-def test_what_pruning_covers() -> None:
+def test_pruning_covers_attention_and_leaves_the_classifier() -> None:
     network = narrow(attention="se")
     weights = network.maskable_weights()
     assert "attention.s1_b0.squeeze.weight" in weights
@@ -287,7 +287,7 @@ def test_what_pruning_covers() -> None:
         ({"width": 0.5}, "unknown supernet setting 'width'"),
     ],
 )
-def test_what_cannot_be_made(overrides: dict[str, Any], named: str) -> None:
+def test_impossible_settings_are_refused(overrides: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError, match=named):
         create_spec("resnet38", **overrides)
 

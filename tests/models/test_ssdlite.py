@@ -77,7 +77,7 @@ def test_anchors_by_hand() -> None:
         anchors(37, CPU)
 
 
-def test_where_the_maps_come_from() -> None:
+def test_maps_come_from_stride_16_and_the_last_block() -> None:
     """The last of stride 16, whose width may be open, and the last one."""
     for name in ("tunas_mobilenetv3", "mobilenet_v3_large"):
         spec = create_spec(name, head="detection")
@@ -133,8 +133,8 @@ def test_everything_learns() -> None:
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-def test_what_is_pruned() -> None:
-    """The rest of the head like any layer; what makes predictions as the classifier."""
+def test_prediction_layers_are_pruned_like_a_classifier() -> None:
+    """The rest of the head is pruned like any layer."""
     network = DETECTOR.build()
     plain, all_of_them = network.maskable_weights(), network.maskable_weights(classifier=True)
     assert {"detector.extra.0.0.0.weight", "detector.head.regression_head.module_list.5.0.0.weight"} <= set(plain)
@@ -172,6 +172,6 @@ def test_specs_in_json() -> None:
         ("hrnet_coco", {"head": "detection"}, "take a mobile network"),
     ],
 )
-def test_what_cannot_be(name: str, settings: dict[str, object], named: str) -> None:
+def test_impossible_heads_are_refused(name: str, settings: dict[str, object], named: str) -> None:
     with pytest.raises(UserError, match=named):
         create_spec(name, **settings)

@@ -69,7 +69,7 @@ def test_the_oldest_goes_however_good_it_is() -> None:
     assert int(changed[10:].max()) > 1
 
 
-def test_what_means_nothing_is_not_changed() -> None:
+def test_inactive_decisions_are_not_mutated() -> None:
     """In a network that leaves the layer out, all that can change is that."""
     space = Space((Decision("kernel", (3, 5), within=("skip", False)), Decision("skip", (False, True))))
     for seed in range(10):

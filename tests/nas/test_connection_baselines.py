@@ -104,7 +104,7 @@ def test_ratios_stand_between_both_ends() -> None:
     assert steps[0].quality.tolist() == [0.0, 1.0]
 
 
-def test_what_cannot_be_ranked() -> None:
+def test_equal_scores_cannot_be_ranked() -> None:
     with pytest.raises(UserError, match="same score"):
         keep_largest(torch.ones(4), 0.5)
 

@@ -48,7 +48,7 @@ def test_only_biases_and_the_second_layer_learn() -> None:
     torch.testing.assert_close(controller().detach(), torch.log_softmax(logits / 5, dim=1).detach())
 
 
-def test_what_was_seen_is_less_curious() -> None:
+def test_the_curiosity_bonus_of_a_seen_scheme_falls() -> None:
     torch.manual_seed(0)
     curiosity = Curiosity(6, SETTINGS)
     seen = torch.tensor([[True, False, True, False, True, False]])
@@ -76,7 +76,9 @@ def test_reuse_by_hand() -> None:
 
 
 @pytest.mark.parametrize("reuse", ["paper", "clipped"])
-def test_what_was_new_counts_again_in_the_paper_alone(reuse: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reused_rewards_hold_the_curiosity_bonus_in_the_paper_alone(
+    reuse: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rewards that are learned from again hold the curiosity of their step (Eq. 30 and 31), or not (released code)."""
     again: list[Tensor] = []
 

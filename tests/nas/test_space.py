@@ -117,7 +117,7 @@ def test_all_three_lie_in_the_enlarged_space(genotype: dict[str, bool | int | fl
     assert [i for i, d in zip(indices, space.decisions, strict=True) if d.name.endswith("filters")] == filters
 
 
-def test_what_lies_outside() -> None:
+def test_choices_outside_a_space_are_listed() -> None:
     spec = create_spec("tunas_proxyless")
     assert isinstance(spec, MobileSpec)
     space = Space(spec.decisions())

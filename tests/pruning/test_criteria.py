@@ -207,7 +207,7 @@ def test_a_criterion_of_ones_own_declares_what_it_needs(tmp_path: Path, monkeypa
         find_criterion("declared_criteria:nothing")
 
 
-def test_what_shipped_criteria_need() -> None:
+def test_shipped_criteria_declare_data_rounds_and_magnitudes() -> None:
     assert [name for name, criterion in CRITERIA.items() if criterion.needs_data] == ["snip", "grasp"]
     assert {name: c.default_rounds for name, c in CRITERIA.items() if c.default_rounds > 1} == {"synflow": 100}
     assert [name for name, criterion in CRITERIA.items() if criterion.uses_magnitudes] == ["magnitude"]

@@ -34,7 +34,7 @@ def named(layers: list[list[float]]) -> dict[str, Tensor]:
 
 
 def by_sorting(layers: list[list[float]], ratio: float, floor: float, exempt: int) -> list[list[bool]]:
-    """Return masks by the documented order, weight by weight: unprotected before protected, small before large, early first."""
+    """Return masks by the documented order: unprotected before protected, small before large, early first."""
     ranked = []
     for i, values in enumerate(layers):
         order = sorted(range(len(values)), key=lambda j: (-abs(values[j]), j))

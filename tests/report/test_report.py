@@ -122,7 +122,9 @@ def compared(tmp_path: Path) -> Comparison:
         ),
     ],
 )
-def test_what_a_run_is_called_and_is(tmp_path: Path, settings: dict[str, Any], name: str, way: str) -> None:
+def test_a_run_has_the_method_and_role_of_its_settings(
+    tmp_path: Path, settings: dict[str, Any], name: str, way: str
+) -> None:
     about = record(tmp_path / "run", **settings)
     assert (method_name(about), role_of(about).way) == (name, way)
     assert role_of(about).retrained == name.endswith("retrain")
@@ -219,7 +221,7 @@ def test_methods_of_two_sweeps_that_only_share_a_name(tmp_path: Path) -> None:
     assert [run.method for run in collect([tmp_path / "one", tmp_path / "two"]).runs] == ["ours (one)", "ours (two)"]
 
 
-def test_what_is_given_twice_counts_once(tmp_path: Path) -> None:
+def test_a_run_given_twice_counts_once(tmp_path: Path) -> None:
     first, second = write_run(tmp_path / "first"), write_run(tmp_path / "second")
     study = collect([first, first, second])
     assert [run.folder for run in study.runs] == [first]
@@ -262,7 +264,7 @@ def test_many_unfinished_results_are_counted(tmp_path: Path) -> None:
     assert left_out[5] == f"4 more results of {root} are not finished"
 
 
-def test_what_is_no_run_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     broken, other = write_run(tmp_path / "broken"), write_run(tmp_path / "other")
     (broken / "result.json").write_text("{")
@@ -284,7 +286,7 @@ def test_what_is_no_run_is_told_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_the_way_to_a_single_ticket_is_told_by_its_lineage(tmp_path: Path) -> None:
+def test_the_way_to_a_single_ticket_is_read_off_its_lineage(tmp_path: Path) -> None:
     """100 image passes of search and 50 of retraining; nobody recorded how long the search took."""
     write_run(tmp_path / "run", "retrain", lineage=[SEARCH, PRUNED], settings={"prune.ratio": 0.0}, samples=50)
     (run,) = collect([tmp_path / "run"]).runs
@@ -307,7 +309,7 @@ def test_a_pair_by_hand(compared: Comparison) -> None:
     assert reference_method(compared) == "S+P"
 
 
-def test_claims_are_found_by_what_methods_are(compared: Comparison) -> None:
+def test_claims_are_matched_by_the_role_of_methods(compared: Comparison) -> None:
     claimed = [(claim.text.split()[0], [(p.ours, p.theirs) for p in claim.pairs]) for claim in check_claims(compared)]
     assert claimed == [
         ("Two-in-one", [("two-in-one", "S+P")]),
@@ -412,7 +414,7 @@ def test_units_by_place_add_up() -> None:
 # Latency --------------------------------------------------------------------------------------------------------------
 
 
-def test_latencies_are_kept_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latencies_are_stored_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two runs have the same weights, a third has others; a ticket that is drawn anew has no latency any more."""
     root = write_points(tmp_path / "sweep", [("a", 0.5, seed, f"k{seed}") for seed in range(3)])
     for seed, sha in enumerate(("one", "one", "two")):

@@ -152,7 +152,7 @@ def test_the_rate_of_a_policy_follows_the_steps() -> None:
     assert resolve_auto_settings(own, 32, 8)[0].policy.lr == 0.5
 
 
-def test_what_is_settled_stays_so() -> None:
+def test_resolved_settings_stay_as_they_are() -> None:
     once, said = resolve_auto_settings(IMAGES, 3000, 32)
     assert len(said) == 2
     assert resolve_auto_settings(once, 3000, 32) == (once, [])

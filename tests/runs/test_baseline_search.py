@@ -100,7 +100,7 @@ def run_of_two(tmp_path: Path, cli: Cli) -> Path:
         (["--budget.macs", "1e9"], "budget.macs is 1000000000, but networks of tunas_proxyless have"),
     ],
 )
-def test_what_cannot_be_done(words: list[str], named: str, tmp_path: Path, cli: Cli) -> None:
+def test_impossible_searches_are_refused(words: list[str], named: str, tmp_path: Path, cli: Cli) -> None:
     refused = cli("search", "digits", *WORDS, "--by", "random", *words, "--out", tmp_path / "run")
     assert refused.status == 2
     assert named in refused.err

@@ -67,7 +67,7 @@ def test_evaluate_finds_the_figures_of_the_run(cli: Cli, run: Path, folder: Path
     assert metrics == pytest.approx(json.loads((run / "result.json").read_text())["test"])
 
 
-def test_predict_tells_counts_and_lays_heat_over_images(cli: Cli, run: Path, folder: Path, tmp_path: Path) -> None:
+def test_predict_prints_counts_and_draws_density_over_images(cli: Cli, run: Path, folder: Path, tmp_path: Path) -> None:
     image = folder / "test_data" / "images" / "IMG_1.jpg"
     said = cli("predict", run, image, "--save", tmp_path / "out")
     (count,) = re.findall(r"IMG_1\.jpg: (-?\d+\.\d) counted", said.out)
@@ -156,7 +156,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("words", "message"), REFUSED)
-def test_what_cannot_work_is_told_in_one_line(cli: Cli, folder: Path, tmp_path: Path, words: str, message: str) -> None:
+def test_impossible_settings_are_refused_in_one_line(
+    cli: Cli, folder: Path, tmp_path: Path, words: str, message: str
+) -> None:
     outcome = cli(*words.format(folder=folder, tmp=tmp_path).split(), "--out", tmp_path / "run")
     assert outcome.status == 2
     assert message in outcome.err

@@ -162,7 +162,7 @@ def test_a_search_by_the_precision_of_boxes(searched: Path) -> None:
     assert "map" in ticket.about["test"]
 
 
-def test_what_was_found_is_trained_alone(searched: Path, folder: Path, tmp_path: Path) -> None:
+def test_the_searched_network_is_trained_alone(searched: Path, folder: Path, tmp_path: Path) -> None:
     more = ["--supernet.name", f"ticket:{searched}", "--epochs", "1", "--evaluate_every", "1", "--data.limit", "32"]
     plain = [word for word in words(folder) if word not in ("--supernet.settings.width", "0.2")]
     ticket = train(st.load_recipe("coco_boxes", [*NO_SEARCH_NO_PRUNING, *plain, *more]), tmp_path / "run")

@@ -85,7 +85,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(words: list[str], run: Path, 
     assert digests[0] == digests[1]
 
 
-def test_what_is_done_with_a_ticket(run: Path, tmp_path: Path, cli: Cli) -> None:
+def test_a_ticket_is_pruned_retrained_shown_and_exported(run: Path, tmp_path: Path, cli: Cli) -> None:
     """Pruned further, trained further, shown, measured and exported."""
     before = st.load(run)
     in_one_shot = ("--ratio", "0.8", "--criterion", "snip", "--batches", "1")
@@ -185,7 +185,9 @@ def test_a_sweep_has_supernets_and_known_networks(tmp_path: Path) -> None:
         ("--supernet.name timm:resnet18 --supernet.settings.num_classes 3", "num_classes follows from the data"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_starts(cli: Cli, tmp_path: Path, words: str, said: str) -> None:
+def test_impossible_settings_are_refused_before_anything_starts(
+    cli: Cli, tmp_path: Path, words: str, said: str
+) -> None:
     outcome = cli("draw", "digits", "--out", tmp_path / "run", *words.split())
     assert outcome.status == 2
     assert said in outcome.err

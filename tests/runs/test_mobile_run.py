@@ -36,7 +36,7 @@ def test_a_draw_prunes(run: Path) -> None:
     assert "A small network, pruned in one training run." in ticket.card()
 
 
-def test_what_is_done_with_a_ticket(run: Path, tmp_path: Path, cli: Cli) -> None:
+def test_a_ticket_is_retrained_shown_and_exported(run: Path, tmp_path: Path, cli: Cli) -> None:
     assert cli("retrain", run, "--epochs", "1", "--out", tmp_path / "r").status == 0
     assert st.load(tmp_path / "r").cost.sparsity == st.load(run).cost.sparsity
     assert cli("show", run).status == 0

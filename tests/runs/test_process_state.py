@@ -67,7 +67,7 @@ def test_a_refused_run_leaves_nothing_behind_either(quick_words: list[str], tmp_
     assert process_state() == before
 
 
-def test_what_the_caller_had_set_stays_set() -> None:
+def test_settings_of_the_caller_are_restored() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
         torch.use_deterministic_algorithms(True, warn_only=True)

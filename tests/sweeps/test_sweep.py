@@ -163,7 +163,7 @@ def test_whatever_a_draw_begins_from_did_what_it_does(prunes: list[dict[str, Any
         ({"methods": {"a": {"settings": {"prune": {"ratio": 0.5}}}}}, "takes no prune.ratio: ratios"),
     ],
 )
-def test_a_wrong_file_is_told_in_one_line(file: Callable[..., Path], change: dict[str, Any], named: str) -> None:
+def test_a_wrong_file_is_refused_in_one_line(file: Callable[..., Path], change: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError, match=named) as caught:
         read_sweep(file(**{"ratios": [0.5], "methods": {"a": {}}} | change))
     assert "\n" not in str(caught.value)
@@ -268,7 +268,7 @@ def test_the_end_of_a_worker() -> None:
         check_end(1, "")
 
 
-def test_ratios_are_told_to_the_digit() -> None:
+def test_ratios_are_written_to_the_digit() -> None:
     assert [format_ratio(ratio) for ratio in (0, 0.5, 0.975, 0.995)] == ["unpruned", "50%", "97.5%", "99.5%"]
 
 
@@ -295,7 +295,7 @@ def test_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert progress.eta == 22 / 11 * (11 + 3)
 
 
-def test_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_shows_jobs_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.monotonic", lambda: 352.0)
     search, prune, retrain = chain().jobs
     other = drawing(ratio=0.1)
@@ -363,7 +363,7 @@ def test_a_shipped_sweep_takes_recipe_ratios_and_settings() -> None:
     ("source", "message"),
     [("ablaton", "did you mean 'ablation'"), ("no.yaml", "no.yaml does not exist"), ("ablation", "--recipe")],
 )
-def test_sweeps_that_are_not_there_are_told(source: str, message: str) -> None:
+def test_a_missing_sweep_is_refused(source: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_sweep(source)
 

@@ -107,7 +107,7 @@ def test_a_image_without_objects_teaches_nothing() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_what_is_found_is_what_torchvision_finds(seed: int) -> None:
+def test_detections_are_those_of_torchvision(seed: int) -> None:
     torch.manual_seed(seed)
     predictions = 2 * torch.randn(1, len(ANCHORS), KINDS + 5)
     settings = {"score_thresh": 0.001, "nms_thresh": 0.55, "topk_candidates": 300, "detections_per_img": boxes.MOST}

@@ -80,7 +80,7 @@ def test_a_network_that_knows_scores_everything(made: Batches) -> None:
     assert (metric.display_name, metric.text(metrics)) == ("mAP", f"{metrics['map']:.2f}%")
 
 
-def test_what_is_worse_scores_less(made: Batches) -> None:
+def test_worse_boxes_score_less(made: Batches) -> None:
     figures = [TASK.metrics(measured(made, moved), made.splits.test) for moved in (0.0, 0.1, 0.2, 0.6)]
     assert [f["map"] for f in figures] == sorted((f["map"] for f in figures), reverse=True)
     assert figures[2]["ap50"] > 50 > figures[2]["ap75"]

@@ -65,7 +65,7 @@ def test_weights(joint: tuple[float, float, float], weight: int) -> None:
 
 @settings(deadline=None)
 @given(st.floats(0, 47), st.floats(0, 63), st.sampled_from([1.5, 2.0, 3.0]))
-def test_what_is_decoded_is_near_what_was_drawn(x: float, y: float, sigma: float) -> None:
+def test_decoded_joints_are_near_those_drawn(x: float, y: float, sigma: float) -> None:
     maps, _ = drawn(np.array([[(x + 0.5) * 4 - 0.5, (y + 0.5) * 4 - 0.5, 2]]), (64, 48), sigma)
     joints, score = kp.decode(torch.from_numpy(maps)[None])
     assert joints.shape == (1, 1, 2)

@@ -90,7 +90,7 @@ def test_a_network_that_knows_scores_everything(root: Path, flip_test: bool) -> 
     assert np.abs(xy - marks).max() <= 1.1 * max(widths) / 72 / 0.8 * 1.5
 
 
-def test_what_is_worse_scores_less(root: Path) -> None:
+def test_worse_joints_score_less(root: Path) -> None:
     made = batches(root)
     data = made.splits.test
     assert isinstance(data, PersonDataset)
@@ -124,7 +124,7 @@ def test_images_that_nobody_could_read_do_not_count(root: Path) -> None:
     assert not TASK.metrics(torch.zeros_like(totals), data).get("ap", 0)
 
 
-def test_one_person_found_twice_counts_once(root: Path, tmp_path: Path) -> None:
+def test_one_person_detected_twice_counts_once(root: Path, tmp_path: Path) -> None:
     truth = json.loads((root / "annotations" / "person_keypoints_val.json").read_text())
     entries = [
         {"image_id": a["image_id"], "category_id": 1, "bbox": a["bbox"], "score": score}

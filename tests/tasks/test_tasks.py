@@ -107,7 +107,7 @@ CASES: list[tuple[Task, Any, dict[str, Any], list[str]]] = [
 
 
 @pytest.mark.parametrize(("task", "prediction", "description", "lines"), CASES)
-def test_a_prediction_is_told_as_json_as_text_and_as_an_image(
+def test_a_prediction_is_written_as_json_as_text_and_as_an_image(
     task: Task, prediction: Any, description: dict[str, Any], lines: list[str]
 ) -> None:
     answer = task.describe(prediction)
@@ -128,7 +128,7 @@ def test_the_table_of_tasks_agrees_with_the_rules_of_recipes() -> None:
         assert task_name_of_head(task.head) == name
 
 
-def test_what_a_file_needs_beside_its_classes() -> None:
+def test_an_exported_file_holds_the_metadata_of_its_task() -> None:
     scores = torch.zeros(1, 36, 7)
     assert Classification(NAMES).export_metadata(scores) == {}
     assert Counting(("density",), 50.0).export_metadata(scores) == {"scale": 50.0}

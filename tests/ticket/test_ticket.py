@@ -300,7 +300,7 @@ NOT_IMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("what", NOT_IMAGES)
-def test_what_is_no_image_is_named(ticket: Ticket, tmp_path: Path, what: str) -> None:
+def test_an_unreadable_image_is_named(ticket: Ticket, tmp_path: Path, what: str) -> None:
     path = tmp_path / "image.png"
     NOT_IMAGES[what](path)
     with pytest.raises(UserError) as error:

@@ -184,7 +184,7 @@ def test_a_draw_that_was_killed_before_its_first_checkpoint_starts_again(
 
 
 def test_resuming_does_not_depend_on_the_threads_of_the_process(quick_words: list[str], tmp_path: Path) -> None:
-    """Whoever gave no number of threads gets the same one again, and the recipe in the ticket stays as it was."""
+    """A run without a number of threads gets the same one again, and the recipe in the ticket stays as it was."""
     words = [*quick_words, "--threads", "null"]
     whole = st.draw(load_recipe("digits", words), tmp_path / "whole")
     with cut_at_step(1, 2):

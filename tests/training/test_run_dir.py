@@ -59,7 +59,7 @@ def test_a_process_that_only_reads_takes_no_lock_and_writes_nothing(tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
-def test_what_lies_below_a_file_cannot_be_a_run(tmp_path: Path) -> None:
+def test_a_path_below_a_file_cannot_be_a_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(UserError, match="cannot be written") as error, RunDir(path):

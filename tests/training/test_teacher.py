@@ -297,7 +297,7 @@ def test_a_published_network_of_other_classes_is_refused(monkeypatch: pytest.Mon
     assert "--distill.weights" in text
 
 
-def test_published_weights_that_cannot_be_fetched_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_weights_that_cannot_be_fetched_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def get_model(name: str, **settings: object) -> nn.Module:
         raise OSError("no route\nto host")
 

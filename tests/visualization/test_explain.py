@@ -28,7 +28,7 @@ def digits(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def test_what_speaks_for_a_class_is_red_and_what_does_not_is_blue() -> None:
+def test_regions_that_support_a_class_are_red_and_others_blue() -> None:
     shown = np.asarray(heatmap_overlay(GREY, np.array([[0, 0.002], [0, 0.002]], np.float32))).astype(int)
     assert shown.shape == (40, 80, 3)
     red, blue = shown[:, -1], shown[:, 0]
@@ -52,7 +52,7 @@ def test_a_page_has_a_column_for_each_ticket() -> None:
 
 
 @pytest.mark.long
-def test_what_a_ticket_says_and_sees(ticket: Ticket, digits: list[Path]) -> None:
+def test_an_explanation_holds_prediction_and_heatmap(ticket: Ticket, digits: list[Path]) -> None:
     for path in digits:
         with Image.open(path) as image:
             explanation = explain("a", ticket, ticket.module, image)
