@@ -14,7 +14,7 @@ from ..models import ResNet, outputs_of_all
 from ..nas import every_scheme
 from ..tasks import primary_metric
 from ..training import Session, digest, evaluate, recalibrate
-from ..training.evaluate import BatchNorm
+from ..training.batch_norm import BatchNorm
 from .policy_search import SubnetView
 
 _PER_LINE = 100  # schemes that are evaluated between two lines of progress

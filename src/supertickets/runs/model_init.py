@@ -53,7 +53,7 @@ def space_for(recipe: Recipe, splits: Splits) -> MobileSpec:
 
 
 def searches_connections(recipe: Recipe) -> bool:
-    """Whether a search of the recipe's network is one for connections: that of a ResNet, by name or as a ticket."""
+    """Return whether a search of the network is one for connections: that of a ResNet, by name or as a ticket."""
     if (folder := recipe.supernet.ticket) is None:
         return recipe.supernet.family.search == "connections"
     return Ticket.from_pretrained(folder, recipe_trust(recipe.to_json())).spec.search == "connections"
@@ -110,7 +110,7 @@ def _network(recipe: Recipe, splits: Splits) -> Spec:
 
 
 def _fitted_to_data(splits: Splits) -> dict[str, Any]:
-    """What follows from the data."""
+    """Return the settings that follow from the data."""
     shape = splits.preprocessing
     return {"in_channels": shape.channels, "image_size": shape.size, "num_classes": len(splits.classes)}
 

@@ -1,7 +1,8 @@
 """Training: one loop, optimizers, averaging, the distributed runtime, checkpoints."""
 
 from .algorithm import Algorithm, Outcome, Session
-from .evaluate import evaluate, recalibrate
+from .batch_norm import recalibrate
+from .evaluate import evaluate
 from .loop import Interrupted, build_eval_model, checkpoint, fit
 from .reporter import Reporter, is_progress_shown, show_progress
 from .run_dir import RunDir, read_events, write_json

@@ -17,7 +17,8 @@ from torch import nn
 from ..cost import count
 from ..errors import UserError
 from .algorithm import Algorithm, Session
-from .evaluate import average_statistics, evaluate, recalibrate
+from .batch_norm import average_statistics, recalibrate
+from .evaluate import evaluate
 from .runtime import Runtime, digest
 from .state import DeployableModel, TrainState, all_tensors, build_module, save_checkpoint
 from .step import Stepper
