@@ -21,8 +21,10 @@ class Recipes(Command):
         if options.json:
             print_json(list_recipes())
             return
-        for name, description in list_recipes().items():
-            print(f"{name:12}  {description}")
+        recipes = list_recipes()
+        width = max(map(len, recipes))
+        for name, description in recipes.items():
+            print(f"{name:{width}}  {description}")
 
 
 class Show(Command):
