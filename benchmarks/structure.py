@@ -78,24 +78,12 @@ def docstrings(tree: ast.Module) -> Iterator[tuple[ast.AST, str]]:
             yield node, text
 
 
-def offences(package: Path) -> dict[str, list[str]]:
-    """Return what breaks a rule of form, by rule."""
+def vocabulary_offences(folder: Path) -> dict[str, list[str]]:
+    """Return the names, docstrings and lines of a folder of modules that `CONTRIBUTING.md` asks to avoid, by rule."""
     by_rule: dict[str, list[str]] = collections.defaultdict(list)
-    for path in sorted(modules(package).values()):
+    for path in sorted(modules(folder).values()):
         text = path.read_text()
-        tree, place = ast.parse(text), str(path.relative_to(package))
-        if len(text.splitlines()) > MAX_FILE_LINES:
-            by_rule[f"files over {MAX_FILE_LINES} lines"].append(f"{place} ({len(text.splitlines())})")
-        for node in functions(tree):
-            length = (node.end_lineno or 0) - node.lineno + 1
-            if length > MAX_FUNCTION_LINES:
-                by_rule[f"functions over {MAX_FUNCTION_LINES} lines"].append(
-                    f"{place}:{node.lineno} {node.name} ({length})"
-                )
-            if (count := len(parameters(node))) > MAX_PARAMETERS:
-                by_rule[f"functions over {MAX_PARAMETERS} parameters"].append(
-                    f"{place}:{node.lineno} {node.name} ({count})"
-                )
+        tree, place = ast.parse(text), str(path.relative_to(folder))
         for node, doc in docstrings(tree):
             if QUESTION.match(doc):
                 by_rule["docstrings that begin with a question word"].append(
@@ -113,6 +101,27 @@ def offences(package: Path) -> dict[str, list[str]]:
         for number, line in enumerate(text.splitlines(), 1):
             if "picture" in line.lower():
                 by_rule["lines with `picture`"].append(f"{place}:{number}")
+    return dict(by_rule)
+
+
+def offences(package: Path) -> dict[str, list[str]]:
+    """Return what breaks a rule of form, by rule."""
+    by_rule: dict[str, list[str]] = collections.defaultdict(list, vocabulary_offences(package))
+    for path in sorted(modules(package).values()):
+        text = path.read_text()
+        tree, place = ast.parse(text), str(path.relative_to(package))
+        if len(text.splitlines()) > MAX_FILE_LINES:
+            by_rule[f"files over {MAX_FILE_LINES} lines"].append(f"{place} ({len(text.splitlines())})")
+        for node in functions(tree):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            if length > MAX_FUNCTION_LINES:
+                by_rule[f"functions over {MAX_FUNCTION_LINES} lines"].append(
+                    f"{place}:{node.lineno} {node.name} ({length})"
+                )
+            if (count := len(parameters(node))) > MAX_PARAMETERS:
+                by_rule[f"functions over {MAX_PARAMETERS} parameters"].append(
+                    f"{place}:{node.lineno} {node.name} ({count})"
+                )
     return dict(by_rule)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import structure
 import supertickets
 
 PACKAGE = Path(supertickets.__file__).parent
+ROOT = Path(__file__).parents[1]
 # Rooms from the bottom up; a room imports from itself and from rooms before it.
 ORDER = (
     *("errors", "plugins", "config", "device"),
@@ -90,6 +92,14 @@ def test_circles_are_detected() -> None:
 def test_rules_of_form() -> None:
     """Sizes of files and functions, and the vocabulary; see CONTRIBUTING.md."""
     assert structure.offences(PACKAGE) == {}
+
+
+@pytest.mark.parametrize("folder", ["tests", "benchmarks", "examples"])
+def test_vocabulary_outside_the_package(folder: str) -> None:
+    by_rule = structure.vocabulary_offences(ROOT / folder)
+    # The check itself and its test write the word that they look for.
+    lines = [p for p in by_rule.pop("lines with `picture`", []) if not re.match(r"(test_)?structure\.py:", p)]
+    assert (by_rule, lines) == ({}, [])
 
 
 def test_offences_are_detected(tmp_path: Path) -> None:

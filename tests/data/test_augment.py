@@ -154,9 +154,9 @@ def test_no_settings_change_nothing() -> None:
 def test_a_flip_mirrors_about_half_of_the_images(data: Samples) -> None:
     ((plain, _),) = make(data, AugmentSettings()).evaluation(data)
     mirrored = {image.flip(-1).contiguous().numpy().tobytes() for image in plain}
-    results = sets(make(data, AugmentSettings(flip=True)).train(0))
-    assert results <= mirrored | {image.numpy().tobytes() for image in plain}
-    assert COUNT // 4 <= len(results & mirrored) <= COUNT - COUNT // 4
+    images = sets(make(data, AugmentSettings(flip=True)).train(0))
+    assert images <= mirrored | {image.numpy().tobytes() for image in plain}
+    assert COUNT // 4 <= len(images & mirrored) <= COUNT - COUNT // 4
 
 
 def test_a_crop_is_part_of_the_image_at_the_size_of_the_network() -> None:
@@ -180,9 +180,9 @@ def test_jitter_is_bounded() -> None:
     augmentation = photo_transform(AugmentSettings(jitter=0.2), (4, 4))
     assert augmentation is not None
     torch.manual_seed(0)
-    results = [int(np.asarray(augmentation(Image.new("RGB", (4, 4), (100, 100, 100)))).max()) for _ in range(40)]
-    assert 79 <= min(results) < 90
-    assert 110 < max(results) <= 121
+    levels = [int(np.asarray(augmentation(Image.new("RGB", (4, 4), (100, 100, 100)))).max()) for _ in range(40)]
+    assert 79 <= min(levels) < 90
+    assert 110 < max(levels) <= 121
 
 
 def test_a_wide_image_is_cropped_before_it_is_cut_to_shape(in_files: ImageFiles) -> None:
@@ -200,8 +200,8 @@ def test_a_wide_image_is_cropped_before_it_is_cut_to_shape(in_files: ImageFiles)
 def test_grey_images_vary_too(augmentation: AugmentSettings) -> None:
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (COUNT, 1, 12, 12)).astype(np.uint8))
     grey = Splits(*(InMemoryImages(images, LABELS),) * 3, tuple("abc"), Preprocessing(1, (12, 12), (0.5,), (0.5,)))
-    results = list(Batches(grey, DataSettings(batch=6), augmentation, 0).train(0))
-    assert all(tuple(batch.shape) == (6, 1, 12, 12) for batch, _ in results)
+    batches = list(Batches(grey, DataSettings(batch=6), augmentation, 0).train(0))
+    assert all(tuple(batch.shape) == (6, 1, 12, 12) for batch, _ in batches)
 
 
 # Mixing --------------------------------------------------------------------------------------------------------------
@@ -212,13 +212,13 @@ IDS = ["mixup", "cutmix", "both"]
 
 @pytest.mark.parametrize("augmentation", MIXES, ids=IDS)
 def test_mixed_labels_are_shares(data: Samples, augmentation: AugmentSettings) -> None:
-    results = list(make(data, augmentation).train(0))
-    for images, labels in results:
+    batches = list(make(data, augmentation).train(0))
+    for images, labels in batches:
         assert tuple(images.shape) == (6, 3, 12, 12)
         assert tuple(labels.shape) == (6, CLASSES)
         torch.testing.assert_close(labels.sum(1), torch.ones(6))
         assert float(labels.min()) >= 0
-    assert any(0.01 < float(labels.max(1).values.min()) < 0.99 for _, labels in results)
+    assert any(0.01 < float(labels.max(1).values.min()) < 0.99 for _, labels in batches)
 
 
 @pytest.mark.parametrize("augmentation", MIXES, ids=IDS)
@@ -265,10 +265,10 @@ def test_both_ways_of_mixing_take_turns() -> None:
 def test_nothing_is_mixed_for_calibration_and_evaluation(data: Samples, augmentation: AugmentSettings) -> None:
     batches = make(data, augmentation)
     plain = sets(make(data, AugmentSettings()).evaluation(data))
-    for results in (list(batches.calibration(0, 2)), list(batches.evaluation(data))):
-        assert results
-        assert all(labels.dtype == torch.int64 and labels.ndim == 1 for _, labels in results)
-        assert sets(iter(results)) <= plain
+    for drawn in (list(batches.calibration(0, 2)), list(batches.evaluation(data))):
+        assert drawn
+        assert all(labels.dtype == torch.int64 and labels.ndim == 1 for _, labels in drawn)
+        assert sets(iter(drawn)) <= plain
 
 
 # Beside the point ----------------------------------------------------------------------------------------------------

@@ -114,11 +114,11 @@ def refusal(folder: Path, *named: object) -> str:
 
 
 def samples(*parts: object) -> dict[bytes, int]:
-    results = {}
+    labels = {}
     for part in parts:
         assert isinstance(part, InMemoryImages)
-        results |= {image.numpy().tobytes(): int(label) for image, label in zip(part.images, part.labels, strict=True)}
-    return results
+        labels |= {image.numpy().tobytes(): int(label) for image, label in zip(part.images, part.labels, strict=True)}
+    return labels
 
 
 def stored(values: Entries, key: str) -> dict[bytes, int]:

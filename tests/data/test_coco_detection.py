@@ -168,20 +168,20 @@ def test_changes_reach_their_limits_and_no_farther() -> None:
     sides, gone, left = [], 0, []
     for seed in range(300):
         torch.manual_seed(seed)
-        _, results = random_zoom(image, whole, PLAIN, VARIED)
-        sides.append(results[0, 3] - results[0, 1])
+        _, rows = random_zoom(image, whole, PLAIN, VARIED)
+        sides.append(rows[0, 3] - rows[0, 1])
         torch.manual_seed(seed)
-        _, results = random_zoom(image, small, PLAIN, VARIED)
-        gone += not len(results)
-        left += results[:, 1].tolist()
+        _, rows = random_zoom(image, small, PLAIN, VARIED)
+        gone += not len(rows)
+        left += rows[:, 1].tolist()
     assert 1 / 1.5 <= min(sides) < 0.7
     assert max(sides) == 1
     assert gone == 0  # the middle is in all views
     assert max(left) - min(left) > 0.5
     torch.manual_seed(0)
-    same, results = random_zoom(image, small, PLAIN, AugmentSettings())
+    same, rows = random_zoom(image, small, PLAIN, AugmentSettings())
     assert np.array_equal(np.asarray(same), np.asarray(PLAIN.fit_image(image)))
-    assert np.array_equal(results, small)
+    assert np.array_equal(rows, small)
 
 
 def test_half_of_the_images_are_mirrored() -> None:
@@ -189,10 +189,10 @@ def test_half_of_the_images_are_mirrored() -> None:
     boxes, flipped = np.array([[2, 0.1, 0.2, 0.4, 0.9]], np.float32), 0
     for seed in range(200):
         torch.manual_seed(seed)
-        image, results = random_zoom(pil_image, boxes, PLAIN, AugmentSettings(flip=True))
+        image, rows = random_zoom(pil_image, boxes, PLAIN, AugmentSettings(flip=True))
         plain = np.asarray(PLAIN.fit_image(pil_image))
         is_flipped = np.array_equal(np.asarray(image), plain[:, ::-1])
-        assert results[0] == pytest.approx([2, 0.6, 0.2, 0.9, 0.9] if is_flipped else boxes[0])
+        assert rows[0] == pytest.approx([2, 0.6, 0.2, 0.9, 0.9] if is_flipped else boxes[0])
         flipped += is_flipped
     assert 70 < flipped < 130
 

@@ -150,8 +150,8 @@ def test_changes_reach_their_limits_and_no_farther() -> None:
     line = plain[3, :2] - plain[0, :2]
     for seed in range(200):
         torch.manual_seed(seed)
-        results = random_region(someone, image, JOINTS, PLAIN, AugmentSettings(rotate=30, scale=0.25))[1]
-        moved = results[3, :2] - results[0, :2]
+        joints = random_region(someone, image, JOINTS, PLAIN, AugmentSettings(rotate=30, scale=0.25))[1]
+        moved = joints[3, :2] - joints[0, :2]
         turn = np.arctan2(moved[1], moved[0]) - np.arctan2(line[1], line[0])
         angles.append(np.degrees(turn))
         lengths.append(np.linalg.norm(line) / np.linalg.norm(moved))  # of the region
@@ -196,9 +196,9 @@ def test_broken_images(tmp_path: Path, keep_gb: float) -> None:
     with pytest.warns(UserWarning, match=r"000000000002|left out") if not keep_gb else pytest.MonkeyPatch.context():
         splits = read(root, keep_gb=keep_gb, validation=0.2)
         images, _ = splits.train.batch(np.arange(len(splits.train)), splits.preprocessing, AugmentContext(VARIED, 0, 0))
-        results, regions = splits.test.batch(np.arange(len(splits.test)), splits.preprocessing, None)
+        pixels, regions = splits.test.batch(np.arange(len(splits.test)), splits.preprocessing, None)
     assert len(images) == len(splits.train)
-    assert len(results) == len(regions.positions) == 2
+    assert len(pixels) == len(regions.positions) == 2
     assert isinstance(splits.test, PersonDataset)
     assert len(splits.test.truth["images"]) == (2 if keep_gb else 3)
     assert (sum("000000000008" in note for note in splits.notes) == 1) == bool(keep_gb)
@@ -288,9 +288,9 @@ def test_a_limit_leaves_what_is_true_of_the_rest(tmp_path: Path) -> None:
 def test_boxes_for_predictions(tmp_path: Path) -> None:
     root = crowd(tmp_path, {"train": 3})
     images = [root / "train" / f"{i:012}.png" for i in (3, 1)]
-    results = read_boxes(root / "annotations" / "person_keypoints_train.json", images)
-    assert [len(boxes) for boxes in results] == [1, 1]
-    assert results[0][0] == pytest.approx(person(3)[2])
+    boxes_by_image = read_boxes(root / "annotations" / "person_keypoints_train.json", images)
+    assert [len(boxes) for boxes in boxes_by_image] == [1, 1]
+    assert boxes_by_image[0][0] == pytest.approx(person(3)[2])
     entries = [
         {"image_id": 3, "category_id": category, "bbox": [1, 2, 3, 4], "score": score}
         for category, score in ((1, 0.9), (2, 0.9), (1, 0.4))
@@ -348,8 +348,8 @@ def test_real_data(name: str, counts: tuple[int, ...], outside: int) -> None:
     if not (SHARED / name).is_dir():
         pytest.skip(f"{name} is not here")
     splits = load_coco_keypoints(DataSettings(source="coco", dir=str(SHARED / name), size=(128, 96)))
-    results = [len(part) for part in (splits.train, splits.validation, splits.test)]
-    assert (results[2], sum(results)) == (counts[2], sum(counts))
+    sizes = [len(part) for part in (splits.train, splits.validation, splits.test)]
+    assert (sizes[2], sum(sizes)) == (counts[2], sum(counts))
     assert splits.classes == COCO_NAMES
     assert splits.train.joints.sigmas == COCO_SIGMAS  # type: ignore[attr-defined]
     assert sum("9007880" in note for note in splits.notes) == outside

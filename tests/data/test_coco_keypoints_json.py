@@ -96,7 +96,7 @@ def test_annotations_without_joints_are_left_out_and_noted(root: Path, data: dic
     ]
     notes: list[str] = []
     _, people = read_people(written(root, data), root, notes)
-    assert [results.annotation_id for results in people] == [1, 2]
+    assert [sample.annotation_id for sample in people] == [1, 2]
     assert [note.split()[0] + note.rsplit("json", 1)[1] for note in notes] == [
         "1 are crowds; they are left out",
         "3 have no marked joint; they are left out",
@@ -108,7 +108,7 @@ def test_annotations_without_joints_are_left_out_and_noted(root: Path, data: dic
 def test_boxes_end_at_the_border_of_the_image(root: Path, data: dict[str, Any]) -> None:
     data["annotations"] = [person(1, bbox=[-2, -1, 30, 6.5]), person(2, bbox=[15, 8, 5, 2])]
     _, people = read_people(written(root, data), root, [])
-    assert [results.box for results in people] == [(0, 0, 20, 5.5), (15, 8, 5, 2)]
+    assert [sample.box for sample in people] == [(0, 0, 20, 5.5), (15, 8, 5, 2)]
 
 
 def test_fields_that_may_be_absent(root: Path, data: dict[str, Any]) -> None:
@@ -117,10 +117,10 @@ def test_fields_that_may_be_absent(root: Path, data: dict[str, Any]) -> None:
         del bare[key]
     del data["categories"][0]["skeleton"]
     data["annotations"] = [bare]
-    joints, (results,) = read_people(written(root, data), root, [])
+    joints, (sample,) = read_people(written(root, data), root, [])
     assert joints.limbs == ()
-    assert results.area == pytest.approx(0.53 * 8 * 6)
-    assert results.joints[1].tolist() == [0, 0, 0]  # where an unmarked joint is says nothing
+    assert sample.area == pytest.approx(0.53 * 8 * 6)
+    assert sample.joints[1].tolist() == [0, 0, 0]  # where an unmarked joint is says nothing
 
 
 @pytest.mark.parametrize(
@@ -279,20 +279,20 @@ def real(name: str, split: str) -> tuple[Path, Path]:
 )
 def test_counts_of_real_data(name: str, split: str, people: int, images: int, crowds: int) -> None:
     notes: list[str] = []
-    joints, results = read_people(*real(name, split), notes, broken="refuse")
-    assert (len(results), len({person.image for person in results})) == (people, images)
+    joints, samples = read_people(*real(name, split), notes, broken="refuse")
+    assert (len(samples), len({person.image for person in samples})) == (people, images)
     assert joints.names == COCO_NAMES
     assert len(joints.limbs) == 19
     assert sum(int(note.split()[0]) for note in notes if "are crowds" in note) == crowds
-    assert all(person.box[2] > 0 and person.box[3] > 0 for person in results)
+    assert all(person.box[2] > 0 and person.box[3] > 0 for person in samples)
 
 
 def test_one_person_of_real_data_has_joints_outside() -> None:
     notes: list[str] = []
     path, images = real("fashion_pose_coco", "train2017")
-    _, results = read_people(path, images, notes)
-    assert len(results) == 846
-    (someone,) = (person for person in results if person.annotation_id == 9007880)
+    _, samples = read_people(path, images, notes)
+    assert len(samples) == 846
+    (someone,) = (person for person in samples if person.annotation_id == 9007880)
     assert int((someone.joints[:, 2] > 0).sum()) == 15  # both ears are 1.46 pixels above the image
     assert len(notes) == 1
     assert "9007880" in notes[0]
@@ -310,12 +310,12 @@ def test_samples_with_detections() -> None:
     folder = SHARED / "coco_pose_samples" / "coco"
     if not folder.is_dir():
         pytest.skip("coco_pose_samples is not here")
-    _, results = read_people(folder / "test_coco.json", folder, [])
+    _, samples = read_people(folder / "test_coco.json", folder, [])
     raw = json.loads((folder / "test_coco.json").read_text())
     kept = [a for a in raw["annotations"] if a["num_keypoints"]]
     assert len(raw["images"]) == 4
-    assert [person.annotation_id for person in results] == [a["id"] for a in kept]
-    for person, annotation in zip(results, kept, strict=True):
+    assert [person.annotation_id for person in samples] == [a["id"] for a in kept]
+    for person, annotation in zip(samples, kept, strict=True):
         assert person.joints.reshape(-1).tolist() == annotation["keypoints"]
         assert person.box == pytest.approx(annotation["bbox"])
     images = read_images(folder / "test_coco.json", folder)
@@ -331,12 +331,12 @@ def test_samples_with_more_than_bodies() -> None:
     if not folder.is_dir():
         pytest.skip("coco_pose_samples is not here")
     notes: list[str] = []
-    joints, results = read_people(folder / "test_coco_wholebody.json", folder, notes)
+    joints, samples = read_people(folder / "test_coco_wholebody.json", folder, notes)
     raw = json.loads((folder / "test_coco_wholebody.json").read_text())["annotations"]
-    assert (joints.names, len(raw), len(results)) == (COCO_NAMES, 14, 12)
+    assert (joints.names, len(raw), len(samples)) == (COCO_NAMES, 14, 12)
     assert [note.split(" of ")[0] for note in notes] == ["2"]  # have no marked joint
     by_id = {annotation["id"]: annotation["keypoints"] for annotation in raw}  # feet, hands and faces stand elsewhere
-    assert all(person.joints.reshape(-1).tolist() == by_id[person.annotation_id] for person in results)
+    assert all(person.joints.reshape(-1).tolist() == by_id[person.annotation_id] for person in samples)
 
 
 def test_reading_leaves_its_input_alone(root: Path, data: dict[str, Any]) -> None:

@@ -112,8 +112,8 @@ def test_the_leaves_are_the_classes_if_asked_for(tmp_path: Path) -> None:
     splits = load(tmp_path, class_level="leaf")
     assert splits.classes == ("cat/old", "cat/young", "dog/old")
     for part in (splits.train, splits.validation, splits.test):
-        results = [str(path.parent.relative_to(tmp_path)) for path in paths(part)]
-        assert [splits.classes[int(label)] for label in part.labels] == results
+        names = [str(path.parent.relative_to(tmp_path)) for path in paths(part)]
+        assert [splits.classes[int(label)] for label in part.labels] == names
 
 
 def test_an_empty_folder_is_noted_and_left_out(tmp_path: Path) -> None:
@@ -377,11 +377,11 @@ def test_a_share_that_makes_everything_the_test_split_is_refused(tmp_path: Path)
 
 
 def inputs(splits: Splits) -> dict[Path, np.ndarray]:  # type: ignore[type-arg]
-    results = {}
+    pixels = {}
     for part in (splits.train, splits.validation, splits.test):
         for i, path in enumerate(paths(part)):
-            results[path] = splits.preprocessing.pixels(part.image(i)).numpy().astype(int)
-    return results
+            pixels[path] = splits.preprocessing.pixels(part.image(i)).numpy().astype(int)
+    return pixels
 
 
 def test_images_that_are_not_kept_are_the_same(tmp_path: Path) -> None:
@@ -395,8 +395,8 @@ def test_images_that_are_not_kept_are_the_same(tmp_path: Path) -> None:
     kept, fresh = load(tmp_path, size=16), load(tmp_path, size=16, keep_gb=0)
     assert isinstance(kept.train, ImageFiles)
     assert isinstance(fresh.train, ImageFiles)
-    assert all(results is not None for results in kept.train.kept)
-    assert all(results is None for results in fresh.train.kept)
+    assert all(image is not None for image in kept.train.kept)
+    assert all(image is None for image in fresh.train.kept)
     assert [min(kept.train.image(i).size) for i in range(len(kept.train))] == [24] * len(kept.train)
     assert every_path(kept) == every_path(fresh)
     before, after = inputs(kept), inputs(fresh)
@@ -466,8 +466,8 @@ def test_the_share_held_out_does_not_touch_the_test_split_of_folders(tmp_path: P
 
 
 def test_splits_do_not_depend_on_where_the_folder_is(tmp_path: Path) -> None:
-    results = [load(tree(tmp_path / name, ["cat", "dog"], 10)) for name in ("here", "there")]
-    names = [[path.relative_to(path.parents[1]) for path in paths(splits.test)] for splits in results]
+    both = [load(tree(tmp_path / name, ["cat", "dog"], 10)) for name in ("here", "there")]
+    names = [[path.relative_to(path.parents[1]) for path in paths(splits.test)] for splits in both]
     assert names[0] == names[1]
 
 
@@ -593,12 +593,12 @@ def test_an_image_of_another_size_in_tiny_imagenet_is_named(tiny: Path) -> None:
 
 
 def test_the_plan_names_the_chosen_settings(tmp_path: Path, cli: Cli) -> None:
-    results = cli("draw", "images", "--data", tree(tmp_path, ["cat", "dog"], 12), "--plan")
-    assert results.status == 0, results.err
-    assert "2 classes" in results.err
-    assert "chosen: 120 epochs" in results.err
-    assert "chosen: penalty" in results.err
-    lines = results.out.splitlines()
+    outcome = cli("draw", "images", "--data", tree(tmp_path, ["cat", "dog"], 12), "--plan")
+    assert outcome.status == 0, outcome.err
+    assert "2 classes" in outcome.err
+    assert "chosen: 120 epochs" in outcome.err
+    assert "chosen: penalty" in outcome.err
+    lines = outcome.out.splitlines()
     assert any("shrink" in line for line in lines)
     assert any("prune to 80%" in line for line in lines)
     assert lines[-1].split(":")[0] == "after epoch  120"
@@ -621,9 +621,9 @@ def test_a_ticket_is_drawn_from_folders_and_used(tmp_path: Path, cli: Cli) -> No
     drawn = cli("draw", "images", "--data", data, "--out", out, "--json", *TINY.split())
     assert drawn.status == 0, drawn.err
     assert "broken.png" in drawn.err
-    results = cli("predict", out, data / "eel" / "00.png", "--json")
-    assert results.status == 0, results.err
-    (answer,) = json.loads(results.out)
+    outcome = cli("predict", out, data / "eel" / "00.png", "--json")
+    assert outcome.status == 0, outcome.err
+    (answer,) = json.loads(outcome.out)
     assert {entry["name"] for entry in answer["classes"]} == {"cat", "dog", "eel"}
     assert sum(entry["probability"] for entry in answer["classes"]) == pytest.approx(1, abs=1e-4)
     scores = json.loads(cli("evaluate", out, "--json").out)

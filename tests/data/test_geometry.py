@@ -19,9 +19,9 @@ length = st.floats(5, 800)
     [((10, 20, 30, 40), (37.5, 50)), ((10, 20, 60, 40), (75, 100)), ((10, 20, 3, 40), (37.5, 50))],
 )
 def test_a_region_holds_its_box_in_the_shape_of_the_input(box: regions.Box, size: tuple[float, float]) -> None:
-    center, results = regions.box_region(box, (256, 192))
+    center, region_size = regions.box_region(box, (256, 192))
     assert center.tolist() == [box[0] + (box[2] - 1) / 2, box[1] + (box[3] - 1) / 2]
-    assert results.tolist() == pytest.approx(size)
+    assert region_size.tolist() == pytest.approx(size)
 
 
 def test_the_box_of_a_whole_image_is_the_image() -> None:
@@ -72,18 +72,18 @@ def test_a_crop_is_the_region_of_its_matrix(turns: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (9, 9, 3)).astype(np.uint8)
     # A region of whole pixels, turned by right angles, is these pixels.
     matrix = regions.region_matrix((3.5, 4.5), (4, 4), 90 * turns, (4, 4))
-    results = np.asarray(regions.warp_image(Image.fromarray(pixels), matrix, (4, 4))).astype(int)
+    warped = np.asarray(regions.warp_image(Image.fromarray(pixels), matrix, (4, 4))).astype(int)
     # Pillow rounds down, so that the smallest error of the angle may cost 1.
-    assert np.abs(results - np.rot90(pixels[3:7, 2:6], -turns)).max() <= 1
+    assert np.abs(warped - np.rot90(pixels[3:7, 2:6], -turns)).max() <= 1
 
 
 def test_a_bright_spot_is_where_its_point_goes() -> None:
     y, x = np.mgrid[0:120, 0:160]
     spot = 255 * np.exp(-((x - 70) ** 2 + (y - 50) ** 2) / 50)
     matrix = regions.region_matrix((60, 55), (60, 80), 25, (128, 96))
-    results = np.asarray(regions.warp_image(Image.fromarray(spot.astype(np.uint8)), matrix, (128, 96))).astype(float)
+    warped = np.asarray(regions.warp_image(Image.fromarray(spot.astype(np.uint8)), matrix, (128, 96))).astype(float)
     rows, columns = np.mgrid[0:128, 0:96]
-    middle = [(columns * results).sum() / results.sum(), (rows * results).sum() / results.sum()]
+    middle = [(columns * warped).sum() / warped.sum(), (rows * warped).sum() / warped.sum()]
     assert middle == pytest.approx(regions.transform(np.array([[70.0, 50]]), matrix)[0], abs=0.1)
 
 
@@ -92,10 +92,10 @@ def test_an_image_made_much_smaller_stays_in_place(factor: float) -> None:
     y, x = np.mgrid[0:480, 0:640]
     spot = 255 * np.exp(-((x - 300) ** 2 + (y - 210) ** 2) / 2 / 40**2)
     matrix = regions.region_matrix((310, 220), (96 * factor, 128 * factor), 15, (128, 96))
-    results = np.asarray(regions.warp_image(Image.fromarray(spot.astype(np.uint8)), matrix, (128, 96))).astype(float)
-    results[results < 128] = 0  # what is left is round, wherever the input ends
+    warped = np.asarray(regions.warp_image(Image.fromarray(spot.astype(np.uint8)), matrix, (128, 96))).astype(float)
+    warped[warped < 128] = 0  # what is left is round, wherever the input ends
     rows, columns = np.mgrid[0:128, 0:96]
-    middle = [(columns * results).sum() / results.sum(), (rows * results).sum() / results.sum()]
+    middle = [(columns * warped).sum() / warped.sum(), (rows * warped).sum() / warped.sum()]
     assert middle == pytest.approx(regions.transform(np.array([[300.0, 210]]), matrix)[0], abs=0.15)
 
 
@@ -107,13 +107,13 @@ def test_an_image_made_much_smaller_is_averaged() -> None:
 
 
 def test_shares_end_at_the_borders() -> None:
-    results = regions.to_unit_square(np.array([[-0.5, -0.5, 2], [191.5, 255.5, 1], [95.5, 63.5, 0]]), (256, 192))
-    assert results.dtype == np.float32
-    assert results.tolist() == [[0, 0, 2], [1, 1, 1], [0.5, 0.25, 0]]
+    unit_points = regions.to_unit_square(np.array([[-0.5, -0.5, 2], [191.5, 255.5, 1], [95.5, 63.5, 0]]), (256, 192))
+    assert unit_points.dtype == np.float32
+    assert unit_points.tolist() == [[0, 0, 2], [1, 1, 1], [0.5, 0.25, 0]]
 
 
 def test_outside_the_image_is_black() -> None:
     matrix = regions.region_matrix((-0.5, 4.5), (10, 10), 0, (10, 10))
-    results = np.asarray(regions.warp_image(Image.new("L", (10, 10), 200), matrix, (10, 10)))
-    assert set(results[:, :5].flat) == {0}
-    assert set(results[:, 5:].flat) == {200}
+    warped = np.asarray(regions.warp_image(Image.new("L", (10, 10), 200), matrix, (10, 10)))
+    assert set(warped[:, :5].flat) == {0}
+    assert set(warped[:, 5:].flat) == {200}

@@ -168,7 +168,7 @@ def test_idx_files_without_samples_are_named(idx_folder: Path, write_idx: IdxWri
 @pytest.mark.skipif(not MNIST.is_dir(), reason="MNIST is not in ../shared/data")
 def test_real_mnist_has_the_class_counts_of_its_readme() -> None:
     readme = (MNIST / "README.md").read_text()
-    train, test = ([int(n) for n in results.split(",")] for results in re.findall(r"\[([\d, ]+)\]", readme))
+    train, test = ([int(n) for n in row.split(",")] for row in re.findall(r"\[([\d, ]+)\]", readme))
     assert train == [1968, 2261, 1980, 2019, 1930, 1830, 2031, 2070, 1896, 2015]
     assert test == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     splits = load_splits(DataSettings(source="idx", dir=str(MNIST), validation=0.1))

@@ -60,9 +60,9 @@ def test_an_image_is_turned_upright(tmp_path: Path, orientation: int) -> None:
     exif[0x0112] = orientation
     path = tmp_path / "turned.png"
     Image.fromarray(stored).save(path, exif=exif)
-    results = open_image(path)
-    assert np.array_equal(np.asarray(results), UNDO[orientation](stored))
-    assert results.getexif().get(0x0112, 1) == 1  # so that nothing turns it once more
+    image = open_image(path)
+    assert np.array_equal(np.asarray(image), UNDO[orientation](stored))
+    assert image.getexif().get(0x0112, 1) == 1  # so that nothing turns it once more
 
 
 def test_a_jpeg_decoded_small_is_turned_upright_too(tmp_path: Path) -> None:
@@ -219,9 +219,9 @@ def test_100_megapixels_open_without_a_warning(tmp_path: Path) -> None:
     Image.new("1", (10_000, 10_000), 1).save(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        results = open_image(path)
-    assert results.size == (10_000, 10_000)
-    assert results.getpixel((9_999, 9_999)) == 255
+        image = open_image(path)
+    assert image.size == (10_000, 10_000)
+    assert image.getpixel((9_999, 9_999)) == 255
 
 
 def test_too_large_an_image_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,13 +242,13 @@ def test_a_jpeg_decoded_small_has_at_least_the_asked_shorter_side(
 ) -> None:
     path = tmp_path / "photo.jpg"
     Image.fromarray(smooth(size[1], size[0])).save(path, quality=95)
-    results = open_image(path, asked)
-    assert min(results.size) >= min(asked, *size)
+    decoded = open_image(path, asked)
+    assert min(decoded.size) >= min(asked, *size)
     # The decoder halves at most three times; what it can leave out it does.
-    assert min(results.size) < 2 * asked or results.size == size or min(results.size) == -(-min(size) // 8)
-    assert results.width / results.height == pytest.approx(size[0] / size[1], rel=0.03)
+    assert min(decoded.size) < 2 * asked or decoded.size == size or min(decoded.size) == -(-min(size) // 8)
+    assert decoded.width / decoded.height == pytest.approx(size[0] / size[1], rel=0.03)
     whole = open_image(path).resize((16, 16), Image.Resampling.BOX)
-    small = results.resize((16, 16), Image.Resampling.BOX)
+    small = decoded.resize((16, 16), Image.Resampling.BOX)
     assert np.abs(np.asarray(whole).astype(int) - np.asarray(small)).max() <= 8
 
 
@@ -266,18 +266,18 @@ def test_shrinking_keeps_the_shape_and_never_enlarges() -> None:
 @pytest.mark.parametrize(("resample", "filter_"), [("bilinear", 2), ("bicubic", 3)])
 def test_stretching_is_a_resize_to_the_size(resample: str, filter_: int) -> None:
     values = noise(30, 50, 3)
-    results = Preprocessing(3, (12, 20), *PLAIN, "stretch", 1.0, resample).pixels(Image.fromarray(values))  # type: ignore[arg-type]
+    pixels = Preprocessing(3, (12, 20), *PLAIN, "stretch", 1.0, resample).pixels(Image.fromarray(values))  # type: ignore[arg-type]
     wanted = Image.fromarray(values).resize((20, 12), Image.Resampling(filter_))
-    assert results.dtype == torch.uint8
-    assert tuple(results.shape) == (3, 12, 20)
-    assert np.array_equal(results.permute(1, 2, 0).numpy(), np.asarray(wanted))
+    assert pixels.dtype == torch.uint8
+    assert tuple(pixels.shape) == (3, 12, 20)
+    assert np.array_equal(pixels.permute(1, 2, 0).numpy(), np.asarray(wanted))
 
 
 def test_an_image_of_the_right_size_stays_as_it_is() -> None:
     values = noise(12, 20, 3)
     for fit in ("stretch", "crop"):
-        results = Preprocessing(3, (12, 20), *PLAIN, fit).pixels(Image.fromarray(values))  # type: ignore[arg-type]
-        assert np.array_equal(results.permute(1, 2, 0).numpy(), values)
+        pixels = Preprocessing(3, (12, 20), *PLAIN, fit).pixels(Image.fromarray(values))  # type: ignore[arg-type]
+        assert np.array_equal(pixels.permute(1, 2, 0).numpy(), values)
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -285,33 +285,33 @@ def test_cropping_takes_the_middle(turned: bool) -> None:
     """An image of three squares side by side: the middle one is what is left."""
     values = np.concatenate([np.full((16, 16, 3), 10), noise(16, 16, 3), np.full((16, 16, 3), 200)], 1).astype(np.uint8)
     values = values.transpose(1, 0, 2) if turned else values
-    results = Preprocessing(3, (16, 16), *PLAIN, "crop").pixels(Image.fromarray(values))
+    pixels = Preprocessing(3, (16, 16), *PLAIN, "crop").pixels(Image.fromarray(values))
     middle = values[16:32] if turned else values[:, 16:32]
-    assert np.array_equal(results.permute(1, 2, 0).numpy(), middle)
+    assert np.array_equal(pixels.permute(1, 2, 0).numpy(), middle)
 
 
 def test_the_share_is_that_of_the_shorter_side() -> None:
     """Of 40 x 60 pixels a share of 0.5 is the middle 20 x 20; resized to its own size, it is those pixels."""
     values = noise(40, 60, 3)
-    results = Preprocessing(3, (20, 20), *PLAIN, "crop", 0.5, "bicubic").pixels(Image.fromarray(values))
-    assert np.array_equal(results.permute(1, 2, 0).numpy(), values[10:30, 20:40])
+    pixels = Preprocessing(3, (20, 20), *PLAIN, "crop", 0.5, "bicubic").pixels(Image.fromarray(values))
+    assert np.array_equal(pixels.permute(1, 2, 0).numpy(), values[10:30, 20:40])
 
 
 def test_crop_and_resize_are_one_step() -> None:
     values = noise(40, 60, 3)
     prepare = Preprocessing(3, (14, 14), *PLAIN, "crop", 0.875, "bicubic")
-    results = prepare.pixels(Image.fromarray(values))
+    pixels = prepare.pixels(Image.fromarray(values))
     assert prepare.shown_region(Image.fromarray(values)) == (12.5, 2.5, 47.5, 37.5)
     # 0.875 * 40 = 35 pixels, from 2.5 on above and from 12.5 on at the left.
     wanted = Image.fromarray(values).resize((14, 14), Image.Resampling.BICUBIC, box=(12.5, 2.5, 47.5, 37.5))
-    assert np.array_equal(results.permute(1, 2, 0).numpy(), np.asarray(wanted))
+    assert np.array_equal(pixels.permute(1, 2, 0).numpy(), np.asarray(wanted))
 
 
 def test_a_crop_that_is_not_square_covers_as_much_as_it_can() -> None:
     values = noise(40, 40, 3)
-    results = Preprocessing(3, (10, 20), *PLAIN, "crop").pixels(Image.fromarray(values))
+    pixels = Preprocessing(3, (10, 20), *PLAIN, "crop").pixels(Image.fromarray(values))
     wanted = Image.fromarray(values).resize((20, 10), Image.Resampling.BILINEAR, box=(0, 10, 40, 30))
-    assert np.array_equal(results.permute(1, 2, 0).numpy(), np.asarray(wanted))
+    assert np.array_equal(pixels.permute(1, 2, 0).numpy(), np.asarray(wanted))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -319,8 +319,8 @@ def test_a_crop_that_is_not_square_covers_as_much_as_it_can() -> None:
 def test_an_image_of_any_mode_becomes_an_input(mode: str, channels: int) -> None:
     image = Image.new(mode, (9, 7))
     prepare = Preprocessing(channels, (8, 8), (0.5,) * channels, (0.5,) * channels, "crop", 0.875)
-    results = prepare.pixels(image)
-    assert (results.dtype, tuple(results.shape)) == (torch.uint8, (channels, 8, 8))
+    pixels = prepare.pixels(image)
+    assert (pixels.dtype, tuple(pixels.shape)) == (torch.uint8, (channels, 8, 8))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -334,9 +334,9 @@ def test_a_tiff_in_lab_becomes_an_input(tmp_path: Path, channels: int) -> None:
 
 def test_values_are_normalised_per_channel() -> None:
     prepare = Preprocessing(3, (1, 1), (0.0, 0.5, 0.2), (1.0, 0.25, 0.1))
-    results = prepare(torch.tensor([255, 0, 51], dtype=torch.uint8).view(1, 3, 1, 1))
-    assert results.dtype == torch.float32
-    torch.testing.assert_close(results.flatten(), torch.tensor([1.0, -2.0, 0.0]))
+    normalised = prepare(torch.tensor([255, 0, 51], dtype=torch.uint8).view(1, 3, 1, 1))
+    assert normalised.dtype == torch.float32
+    torch.testing.assert_close(normalised.flatten(), torch.tensor([1.0, -2.0, 0.0]))
 
 
 def test_pixels_are_in_the_order_of_the_network() -> None:

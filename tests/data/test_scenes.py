@@ -479,9 +479,9 @@ def test_masks_come_back_as_stored(tmp_path: Path) -> None:
         "palette": mask(tmp_path / "palette.png", values, [9, 9, 9] * 256),
         "16 bits": mask(tmp_path / "deep.png", values.astype(np.uint16)),
     }.items():
-        results = read_mask(path, *everything())
-        assert results.dtype == np.uint8, name
-        assert (results == values).all(), name
+        ids = read_mask(path, *everything())
+        assert ids.dtype == np.uint8, name
+        assert (ids == values).all(), name
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
@@ -502,8 +502,8 @@ def test_labels_become_classes(tmp_path: Path) -> None:
     layout = read_cityscapes(tmp_path)
     values: Values = np.arange(34, dtype=np.uint8)[None].repeat(2, 0)
     for kind in (np.uint8, np.uint16):
-        results = read_mask(mask(tmp_path / "mask.png", values.astype(kind)), layout.lookup, layout.known)
-        assert results[1].tolist() == TRAIN_IDS
+        ids = read_mask(mask(tmp_path / "mask.png", values.astype(kind)), layout.lookup, layout.known)
+        assert ids[1].tolist() == TRAIN_IDS
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])

@@ -105,9 +105,9 @@ def test_batches_of_training(tmp_path: Path, keep_gb: float) -> None:
 def test_batches_of_an_evaluation_have_masks_of_their_files(tmp_path: Path) -> None:
     given = settings(street(tmp_path, {"train": 4, "val": 1, "test": 3}), shorter=24)
     splits = load_splits(given)
-    results = list(Batches(splits, given, ALL, seed=0).evaluation(splits.test))
-    assert [tuple(images.shape) for images, _ in results] == [(1, 3, 24, 32)] * 3
-    for number, (_, masks) in enumerate(results):
+    batches = list(Batches(splits, given, ALL, seed=0).evaluation(splits.test))
+    assert [tuple(images.shape) for images, _ in batches] == [(1, 3, 24, 32)] * 3
+    for number, (_, masks) in enumerate(batches):
         assert torch.equal(masks[0], torch.from_numpy(scene(4 + 1 + number + 1)[1]).long())
 
 
@@ -166,8 +166,8 @@ def test_crops_of_one_class_are_drawn_again() -> None:
     def share(limit: float) -> float:
         torch.manual_seed(0)
         augment = AugmentSettings(class_share=limit)
-        results = [random_crop(image, tv_tensors.Mask(mask), prepare, augment)[1] for _ in range(200)]
-        return sum(largest_share(m) <= 0.75 for m in results) / len(results)
+        masks = [random_crop(image, tv_tensors.Mask(mask), prepare, augment)[1] for _ in range(200)]
+        return sum(largest_share(m) <= 0.75 for m in masks) / len(masks)
 
     assert 0 < share(1.0) < 0.2
     assert share(0.75) > 4 * share(1.0)
@@ -187,13 +187,13 @@ def test_distortion_keeps_colours_in_their_places() -> None:
     """A pure red stays redder than green and blue, whatever happens; and nothing happens to one image in sixteen."""
     red = torch.tensor([200, 60, 60], dtype=torch.uint8).view(3, 1, 1).expand(3, 2, 2).clone()
     torch.manual_seed(0)
-    results = torch.stack([photometric_distortion(red)[:, 0, 0] for _ in range(500)]).int()
-    assert (results[:, 0] >= results[:, 1:].amax(1)).all()
-    same = float((results == red[:, 0, 0].int()).all(1).float().mean())
+    colours = torch.stack([photometric_distortion(red)[:, 0, 0] for _ in range(500)]).int()
+    assert (colours[:, 0] >= colours[:, 1:].amax(1)).all()
+    same = float((colours == red[:, 0, 0].int()).all(1).float().mean())
     assert 0.5**4 / 2 < same < 0.5**4 * 2
     # Offsets by up to 32, then factors of 0.5 to 1.5: red is within (200 - 32) * 0.5 to 255.
-    assert results[:, 0].min() >= 70
-    assert results[:, 0].min() < 120
+    assert colours[:, 0].min() >= 70
+    assert colours[:, 0].min() < 120
     assert (red[:, 0, 0] == torch.tensor([200, 60, 60])).all()  # not in place
 
 
@@ -201,10 +201,10 @@ def test_distortion_of_grey_by_hand() -> None:
     """Saturation and hue do nothing to grey: it is offset by up to 32, and multiplied by 0.5 to 1.5."""
     grey = torch.full((3, 1, 1), 100, dtype=torch.uint8)
     torch.manual_seed(0)
-    results = torch.stack([photometric_distortion(grey)[:, 0, 0] for _ in range(2000)]).int()
-    assert (results.amax(1) - results.amin(1) <= 1).all()
-    assert 32 <= int(results.min()) < 50  # (100 - 32) * 0.5 = 34
-    assert 180 < int(results.max()) <= 199  # (100 + 32) * 1.5 = 198
+    colours = torch.stack([photometric_distortion(grey)[:, 0, 0] for _ in range(2000)]).int()
+    assert (colours.amax(1) - colours.amin(1) <= 1).all()
+    assert 32 <= int(colours.min()) < 50  # (100 - 32) * 0.5 = 34
+    assert 180 < int(colours.max()) <= 199  # (100 + 32) * 1.5 = 198
 
 
 @pytest.mark.parametrize("keep_gb", [0.0, 1.0])

@@ -49,9 +49,9 @@ def refused(root: Path, **more: object) -> str:
 @pytest.mark.parametrize("points", [[[3.5, 7.0], [0.25, 60.0]], [[1, 2]], []])
 def test_points_are_read_as_written(points: list[list[float]], tmp_path: Path) -> None:
     write_mat(tmp_path / "GT_IMG_1.mat", points)
-    results = read_points(tmp_path / "GT_IMG_1.mat")
-    assert results.shape == (len(points), 2)
-    assert results.tolist() == points
+    array = read_points(tmp_path / "GT_IMG_1.mat")
+    assert array.shape == (len(points), 2)
+    assert array.tolist() == points
 
 
 @pytest.mark.parametrize("truth", ["ground-truth", "ground_truth"])
@@ -107,9 +107,9 @@ def test_damaged_files_are_named_and_left_out_or_refused(tmp_path: Path) -> None
     write_mat(truth / "GT_IMG_4.mat", [[np.nan, 2]])
     write_mat(truth / "GT_IMG_5.mat", [[500.0, 2], [3, 4]])
     (images / "IMG_6.jpg").write_bytes(b"no image")
-    results = load_splits(settings(tmp_path))
-    assert len(results.train) + len(results.validation) == 3
-    message = [note for note in results.notes if note.startswith("left out")]
+    splits = load_splits(settings(tmp_path))
+    assert len(splits.train) + len(splits.validation) == 3
+    message = [note for note in splits.notes if note.startswith("left out")]
     assert len(message) == 6
     for name, why in (
         ("GT_IMG_2.mat", "holds no points"),
@@ -176,17 +176,17 @@ def test_points_move_with_their_pixels() -> None:
     seen = flipped = 0
     for seed in range(60):
         torch.manual_seed(seed)
-        crop, results = random_crop(image, points, PLAIN, AugmentSettings(resize=(1.0, 2.0), flip=True))
+        crop, heads = random_crop(image, points, PLAIN, AugmentSettings(resize=(1.0, 2.0), flip=True))
         assert crop.shape == (3, 32, 40)
         red = crop[0].double()
-        if len(results) and red[1:-1, 1:-1].sum() == red.sum() > 0:
+        if len(heads) and red[1:-1, 1:-1].sum() == red.sum() > 0:
             rows, columns = np.mgrid[:32, :40] + 0.5
             weights = red.numpy() / red.sum().item()
-            assert results[0, :2] == pytest.approx([(columns * weights).sum(), (rows * weights).sum()], abs=0.15)
-            assert 3.9 < results[0, 2] < 8.2
+            assert heads[0, :2] == pytest.approx([(columns * weights).sum(), (rows * weights).sum()], abs=0.15)
+            assert 3.9 < heads[0, 2] < 8.2
             seen += 1
-            flipped += results[0, 0] < 20
-        if not len(results):
+            flipped += heads[0, 0] < 20
+        if not len(heads):
             assert red.sum() < 255 * 16 * 4 * 0.8  # its centre is not in it
     assert seen > 10
     assert 0 < flipped < seen
@@ -195,9 +195,9 @@ def test_points_move_with_their_pixels() -> None:
 def test_a_crop_of_all_keeps_every_point() -> None:
     image, points = torch.zeros(3, 32, 40, dtype=torch.uint8), np.array([[0, 0, 4, 4], [40, 32, 4, 4], [7, 9, 4, 4]])
     torch.manual_seed(0)
-    crop, results = random_crop(image, points.astype(float), PLAIN, AugmentSettings())
+    crop, heads = random_crop(image, points.astype(float), PLAIN, AugmentSettings())
     assert crop.shape == image.shape
-    assert results.tolist() == points.tolist()
+    assert heads.tolist() == points.tolist()
 
 
 def test_small_images_are_filled_up_without_points(tmp_path: Path) -> None:
