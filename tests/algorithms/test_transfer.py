@@ -249,7 +249,7 @@ WRONG = [
     ("prune {named} --ratio 1", "--ratio is 1"),
     ("prune {named} --ratio many", "many"),
     ("prune {named} --ratio 0.7 --criterion gasp", "grasp"),
-    ("prune {named} --ratio 0.7 --criterion snip --batches 0 --out {tmp}/x", "--batches is 0"),
+    ("prune {named} --ratio 0.7 --criterion snip --batches 0 --out {tmp}/x", "prune.batches=0 is out of range"),
     ("prune {named} --ratio 0.7 --criterion snip --prune.normalise rms --out {tmp}/x", "prune.normalise"),
     ("prune {named} --ratio 0.7 --prune.ratio 0.8", "prune takes no prune.ratio"),
     ("prune {named} --ratio 0.7 --epochs 3", "prune takes no epochs: nothing is trained"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from supertickets.data import Preprocessing
 from supertickets.models.factory import create_spec
 from supertickets.pruning import SparseState
 from supertickets.tasks import Classification
-from supertickets.training import Runtime, TrainState, initial_state
+from supertickets.training import Reporter, RunDir, Runtime, Session, TrainState, initial_state
 from supertickets.training.state import build_module
 from supertickets.training.step import Stepper
 from supertickets.training.teacher import EmaTeacher, FixedTeacher, distillation_loss, fixed_teacher
@@ -43,7 +44,9 @@ def make(words: list[str], *more: str) -> tuple[Recipe, TrainState]:
 
 def stepper(recipe: Recipe, state: TrainState, teacher: FixedTeacher | None = None) -> Stepper:
     task = Classification(tuple("0123456789"), recipe.label_smoothing)
-    return Stepper(recipe, state, state.spec, task, Runtime(CPU), 5, teacher)
+    batches, run = SimpleNamespace(steps_per_epoch=5), RunDir(Path("unused"), writes=False)
+    parts = (recipe, state.spec, batches, task, Runtime(CPU), run, Reporter(1, 5, quiet=True))
+    return Stepper(Session(*parts, teacher=teacher), state)  # type: ignore[arg-type]
 
 
 def batch(seed: int, count: int = 8) -> tuple[Tensor, Tensor]:
