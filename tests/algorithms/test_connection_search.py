@@ -404,7 +404,7 @@ def test_other_shared_weights_and_search_spaces_are_refused(run: Path, tmp_path:
     [
         (("--by", "l1", "--supernet.settings.sharing", "stage"), "share one"),
         (("--by", "median", "--supernet.settings.attention", "sge"), "sge has none"),
-        (("--by", "l1", "--supernet.settings.attention", "torch.nn.BatchNorm2d"), "torch.nn.BatchNorm2d has none"),
+        (("--by", "l1", "--supernet.settings.attention", "torch.nn:BatchNorm2d"), "torch.nn:BatchNorm2d has none"),
         (("--by", "all", "--supernet.name", "resnet164"), "2^54"),
         (
             ("--by", "ratios", "--connect.ratios", "[0.5,1.5]"),

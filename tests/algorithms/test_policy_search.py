@@ -16,7 +16,7 @@ from cli_outcome import Cli, onnx_file
 from simulate_powercut import cut_at_step
 from supertickets.algorithms.policy_search import PolicySearch, SampledEval
 from supertickets.cost import count
-from supertickets.cost.latency_table import LatencyTable
+from supertickets.cost.latency_table import LatencyTable, TableSettings
 from supertickets.cost.operations import list_operations, network_size
 from supertickets.models import MobileSpec, create_mobile
 from supertickets.models.factory import spec_from_json
@@ -58,8 +58,8 @@ def test_the_ticket_is_the_most_probable_network(run: Path) -> None:
         index if name in summary["choices"] else 0 for name, index in zip(space.places, summary["indices"], strict=True)
     ]
     card = ticket.card()
-    assert "A small network that a search found" in card
-    assert f"| found for | 300,000 MACs; costs {summary['cost']:,} MACs |" in card
+    assert "A small network from a search" in card
+    assert f"| searched for | 300,000 MACs; costs {summary['cost']:,} MACs |" in card
     assert "| network | tunas_proxyless |" in card
 
 
@@ -124,16 +124,18 @@ def test_the_searched_network_is_exported_trained_pruned_and_shown(run: Path, tm
     assert cli("retrain", run, "--epochs", "1", "--out", tmp_path / "further").status == 0
 
 
-def by_macs(spec: MobileSpec, *, runtime: str, threads: int, say: object) -> LatencyTable:
+def by_macs(spec: MobileSpec, settings: TableSettings, say: object) -> LatencyTable:
     """A latency table by whose clock an operation takes its MACs, in thousands."""
     ms = {str(operation): network_size(operation, spec).macs / 1e3 for operation in list_operations(spec)}
     check = {"networks": 50, "median_error": 0.1}
-    return LatencyTable(spec=spec, device="a clock", runtime=runtime, threads=threads, ms=ms, check=check)
+    return LatencyTable(
+        spec=spec, device="a clock", runtime=settings.runtime, threads=settings.threads, ms=ms, check=check
+    )
 
 
 def test_the_command(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a latency table that it measures itself and keeps, and with one that is given."""
-    monkeypatch.setattr("supertickets.deploy.measure_table", by_macs)
+    monkeypatch.setattr("supertickets.deploy.measure_latency_table", by_macs)
     words = [*_SHORT.split()[:-2], "--epochs", "1", "--policy.warmup", "0", "--policy.delay", "0"]
     refused = cli("search", "digits", *words, "--out", tmp_path / "run")
     assert refused.status == 2
@@ -145,7 +147,7 @@ def test_the_command(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) 
     assert ticket.about["search"]["cost"] == pytest.approx(ticket.cost.macs / 1e3)
     table = tmp_path / "run" / "latency.json"
     given = ("--budget.latency_ms", "300", "--budget.table", table)
-    monkeypatch.setattr("supertickets.deploy.measure_table", None)
+    monkeypatch.setattr("supertickets.deploy.measure_latency_table", None)
     again = cli("search", "digits", *words, *given, "--out", tmp_path / "again", "--json")
     assert json.loads(again.out)["macs"] == ticket.cost.macs
     assert LatencyTable.load(tmp_path / "again" / "latency.json") == LatencyTable.load(table)
