@@ -428,7 +428,7 @@ def test_latencies_are_stored_and_read_back(tmp_path: Path, monkeypatch: pytest.
         return Bench("a processor", 1, 1, latencies)
 
     monkeypatch.setattr(latency, "bench", timed)
-    monkeypatch.setattr(latency, "load", lambda folder: folder)
+    monkeypatch.setattr(latency, "load", lambda folder, trust: folder)
     study = collect([root])
     path = tmp_path / "latency.json"
     assert latency.load_latencies(path) is None

@@ -9,6 +9,8 @@ import random
 import signal
 import threading
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,15 @@ import torch
 
 import supertickets as st
 from supertickets import load_recipe
+from supertickets.analysis.connection_schemes import count_parameters, time_networks
+from supertickets.analysis.description import describe
+from supertickets.cost.latency_table import TableSettings
+from supertickets.deploy import export, measure_latency_table
+from supertickets.deploy.benchmark import bench, reference_twins
 from supertickets.device import keep_freed_memory, on_threads, preserve_random_state, use_deterministic_algorithms
+from supertickets.models.factory import create_spec
+from supertickets.runs.evaluate import evaluate_ticket
+from toy_mobile import SPACE
 
 
 def process_state() -> dict[str, Any]:
@@ -65,6 +75,48 @@ def test_a_refused_run_leaves_nothing_behind_either(quick_words: list[str], tmp_
     with pytest.raises(st.UserError, match="batch is 5000"):
         st.draw(load_recipe("digits", words), tmp_path / "run")
     assert process_state() == before
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda ticket, folder: ticket.predict(np.zeros((8, 8), np.uint8)),
+        lambda ticket, folder: evaluate_ticket(ticket),
+        lambda ticket, folder: export(ticket, folder / "model.onnx"),
+        lambda ticket, folder: bench(reference_twins(ticket), threads=2, repeats=2),
+        lambda ticket, folder: describe("digits"),
+        lambda ticket, folder: measure_latency_table(SPACE, TableSettings(threads=2, repeats=2, networks=6)),
+        lambda ticket, folder: time_networks({"plain": create_spec("resnet38", image_size=(8, 8))}, 1, 2, threads=2),
+        lambda ticket, folder: count_parameters(
+            create_spec("resnet38", attention="se"), torch.ones(1, 12, dtype=torch.bool)
+        ),
+    ],
+    ids=["predict", "evaluate", "export", "bench", "describe", "latency table", "time networks", "count parameters"],
+)
+def test_calls_on_a_ticket_leave_nothing_behind(
+    call: Callable[[st.Ticket, Path], object], toy_run: Path, tmp_path: Path
+) -> None:
+    """Fresh weights are made in all of these, and threads set in some."""
+    ticket = st.load(toy_run)
+    (tmp_path / "first").mkdir()
+    call(st.load(toy_run), tmp_path / "first")  # whatever libraries set up once is set up
+    with on_threads(1):
+        for seed in (random.seed, np.random.seed, torch.manual_seed):
+            seed(7)
+        before = process_state()
+        call(ticket, tmp_path)
+        after = process_state()
+    assert {name for name in before if before[name] != after[name]} == set()
+
+
+def test_progress_of_a_run_is_shown_if_asked_for(
+    quick_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin = partial(st.draw, st.load_recipe("digits", [*quick_words, "--epochs", "1", "--search.last_epoch", "1"]))
+    st.load_or_run(tmp_path / "quiet", begin)
+    assert "epoch" not in capsys.readouterr().err
+    st.load_or_run(tmp_path / "shown", begin, verbose=True)
+    assert "epoch   1/1" in capsys.readouterr().err
 
 
 def test_settings_of_the_caller_are_restored() -> None:

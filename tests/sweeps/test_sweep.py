@@ -47,10 +47,10 @@ def drawing(**prune: Any) -> Job:
 
 def list_jobs(plan: Plan) -> list[tuple[str, float | None, int | None, str | None]]:
     """Jobs as (command, ratio of its recipe, until, command of its parent and where that ends)."""
-    jobs = {job.key: job for job in plan.jobs}
+    by_key = {job.key: job for job in plan.jobs}
     jobs = []
     for job in plan.jobs:
-        parent = None if job.parent is None else jobs[job.parent]
+        parent = None if job.parent is None else by_key[job.parent]
         from_ = None if parent is None else f"{parent.command} {parent.options.get('until', '')}".strip()
         ratio = job.options.get("ratio") if job.recipe is None else job.recipe.prune.ratio
         jobs.append((job.command, ratio, job.options.get("until"), from_))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from ..data import Batch
 from ..models import ResNet, outputs_of_all
 from ..nas import every_scheme
-from ..tasks import primary_metric
+from ..tasks import Task
 from ..training import Session, digest, evaluate, recalibrate
 from ..training.batch_norm import BatchNorm
 from .policy_search import SubnetView
@@ -58,7 +57,7 @@ class SchemeEvaluator:
                 totals = counts if totals is None else [a + b for a, b in zip(totals, counts, strict=True)]
         assert totals is not None
         for flags, counted in zip(schemes.tolist(), session.runtime.sum(torch.stack(totals)), strict=True):
-            self.known[tuple(flags)] = _as_quality(session.task.metrics(counted, data))
+            self.known[tuple(flags)] = _as_quality(session.task.metrics(counted, data), session.task)
 
     def _quality(self, flags: tuple[bool, ...]) -> float:
         if flags not in self.known:
@@ -69,7 +68,7 @@ class SchemeEvaluator:
             data = session.batches.splits.validation
             with self._statistics():
                 scores = evaluate(network, self._batches(), data, session.task, session.runtime)
-            self.known[flags] = _as_quality(scores)
+            self.known[flags] = _as_quality(scores, session.task)
         return self.known[flags]
 
     def _batches(self) -> Sequence[Batch] | Iterator[Batch]:
@@ -107,6 +106,5 @@ def batch_statistics(module: nn.Module) -> Iterator[None]:
             norm.running_mean, norm.running_var = mean, variance
 
 
-def _as_quality(scores: dict[str, Any]) -> float:
-    metric = primary_metric(scores)
-    return metric.quality(scores) if metric else 0.0
+def _as_quality(scores: Mapping[str, float], task: Task) -> float:
+    return task.metric.quality(scores) if task.metric.name in scores else 0.0

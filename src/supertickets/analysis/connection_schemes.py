@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..algorithms.connection_search import SCHEMES_FILE, SHARED_DIR
 from ..cost.latency import TimeIncrement, time_increments
-from ..device import on_threads
+from ..device import on_threads, preserve_random_state
 from ..errors import UserError
 from ..models import ResNetSpec, require_resnet
 from ..ticket import Ticket
@@ -84,15 +84,19 @@ class FittedLine:
     p: float
 
 
-def read_scheme_search(run: Path) -> JudgedSchemes:
+def read_scheme_search(run: Path, trust: Iterable[str] = ()) -> JudgedSchemes:
     """Read the schemes that a connection search judged.
 
+    Args:
+        run: Directory of the search.
+        trust: Modules that may be imported if its network names them.
+
     Raises:
-        UserError: There is no such search, or it has not judged the two ends.
+        UserError: There is no such search, it has not judged the two ends, or it names code that is not trusted.
     """
     if not (run / SCHEMES_FILE).is_file():
         raise UserError(f"{run} is no finished search for connections: it has no {SCHEMES_FILE}")
-    spec = require_resnet(Ticket.from_pretrained(run / SHARED_DIR).spec)
+    spec = require_resnet(Ticket.from_pretrained(run / SHARED_DIR, trust).spec)
     with (run / SCHEMES_FILE).open() as file:
         qualities = {row["scheme"]: float(row["quality"]) for row in csv.DictReader(file)}
     if {without_connections(spec).scheme, spec.scheme} - set(qualities):
@@ -104,6 +108,7 @@ def read_scheme_search(run: Path) -> JudgedSchemes:
     return sort_schemes(spec, schemes, torch.tensor([*qualities.values()], dtype=torch.float64))
 
 
+@preserve_random_state(torch.device("cpu"))
 def count_parameters(spec: ResNetSpec, schemes: Tensor) -> Tensor:
     """Return the parameters of the networks of schemes (S, M) as (S,).
 
@@ -229,6 +234,7 @@ def time_schemes(
     return {int(name): increment for name, increment in time_networks(specs, batch, repeats, threads).items()}
 
 
+@preserve_random_state(torch.device("cpu"))
 def time_networks(specs: dict[str, ResNetSpec], batch: int, repeats: int, threads: int = 1) -> dict[str, TimeIncrement]:
     """Measure how much longer than the first network all others take, with fresh weights, on the CPU."""
     images = torch.randn(batch, *next(iter(specs.values())).input_shape).to(memory_format=torch.channels_last)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,18 +47,19 @@ class Description:
         return 3 * 2 * self.cost.macs * self.samples * self.epochs / (TERA_FLOPS * 1e12) / 3600
 
 
-def describe(what: str, data_dir: str | None = None) -> Description:
+def describe(what: str, data_dir: str | None = None, trust: Iterable[str] = ()) -> Description:
     """Describe a ticket, or the full supernet of a recipe.
 
     Args:
         what: Folder of a ticket, name or file of a recipe.
         data_dir: Folder of data whose size, channels and classes a recipe's supernet takes; None: published ones.
+        trust: Modules that may be imported if the ticket names them.
 
     Raises:
-        UserError: It is neither.
+        UserError: It is neither, or the ticket names code that is not trusted.
     """
     if Path(what).is_dir():
-        ticket = load(what)
+        ticket = load(what, trust)
         return Description(ticket.spec, ticket.mask, ticket.cost)
     if what not in list_recipes() and not what.endswith((".yaml", ".yml")):
         raise UserError(f"'{what}' is neither the folder of a ticket nor a recipe; see: supertickets recipes")

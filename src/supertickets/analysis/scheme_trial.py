@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,9 @@ from ..config.loading import override_settings
 from ..config.recipe import Recipe, flatten
 from ..errors import UserError
 from ..models import ResNetSpec, require_resnet
+from ..plugins import recipe_trust
 from ..runs.api import load_or_run, train
 from ..runs.derive import recipe_of, reject_settings, scheme_recipe
-from ..tasks import primary_metric
 from ..ticket import Ticket, load
 from .connection_schemes import time_networks, without_connections
 
@@ -69,7 +69,12 @@ def resnet_spec(ticket: Ticket) -> ResNetSpec:
 
 
 def train_candidates(
-    run: Path, words: Sequence[str] = (), batch: int = 10, repeats: int = 30, threads: int = 1
+    run: Path,
+    words: Sequence[str] = (),
+    batch: int = 10,
+    repeats: int = 30,
+    threads: int = 1,
+    trust: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Train the candidates of a search, and the networks with all and without connections, each from fresh weights.
 
@@ -81,15 +86,17 @@ def train_candidates(
         batch: Images per call, where times are measured.
         repeats: Timing repetitions.
         threads: CPU threads, where times are measured.
+        trust: Modules that may be imported if the search names them; those that ``words`` name are trusted.
 
     Returns:
         ``networks`` as in `TrainedScheme`, the last two with all and without connections; ``chosen``, the scheme
         that is best on the validation split; its `ticket_verdict` as ``verdict``; and the ``metric``.
 
     Raises:
-        UserError: The run is no search for connections, or a setting cannot work.
+        UserError: The run is no search for connections, it names code that is not trusted, or a setting cannot work.
     """
-    searched = load(run)
+    trust = tuple(trust)
+    searched = load(run, trust)
     connected = searched.about.get("connection_search")
     if connected is None:
         raise UserError(f"{run} is no search for connections; begin with supertickets search")
@@ -97,7 +104,7 @@ def train_candidates(
         words, ("search.", "prune.", "connect.", "supernet."), "schemes --train", "it trains what was found"
     )
     recipe = override_settings(recipe_of(searched), words)
-    space = resnet_spec(Ticket.from_pretrained(run / SHARED_DIR))
+    space = resnet_spec(Ticket.from_pretrained(run / SHARED_DIR, trust))
     ends = (space.scheme, without_connections(space).scheme)
     candidates = [row["scheme"] for row in connected["candidates"]]
     schemes = [*(scheme for scheme in candidates if scheme not in ends), *ends]
@@ -107,8 +114,7 @@ def train_candidates(
     }
     specs = {scheme: resnet_spec(made[scheme]) for scheme in (ends[1], *schemes)}
     longer = time_networks(specs, batch, repeats, threads)
-    metric = primary_metric(searched.about["test"])
-    assert metric is not None
+    metric = searched.task.metric
 
     def tried(scheme: str) -> TrainedScheme:
         ticket = made[scheme]
@@ -128,7 +134,7 @@ def train_candidates(
 
 def _train_alone(out: Path, recipe: Recipe) -> Ticket:
     """Train a network by a recipe; a finished run is taken if it was trained so."""
-    ticket = load_or_run(out, partial(train, recipe))
+    ticket = load_or_run(out, partial(train, recipe), recipe_trust(recipe.to_json()))
     made = flatten(recipe_of(ticket).to_json())
     for name, value in flatten(recipe.to_json()).items():
         if value is not None and made[name] != value:  # null was left to the run

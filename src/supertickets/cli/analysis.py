@@ -106,7 +106,7 @@ class Schemes(Command):
         from ..analysis.scheme_trial import train_candidates, trial_table
 
         with repeatable():
-            trial = train_candidates(Path(options.run_dir), recipe_words(options), **timing)
+            trial = train_candidates(Path(options.run_dir), recipe_words(options), **timing, trust=options.trust)
         if options.json:
             print_json(trial)
             return
@@ -117,7 +117,7 @@ class Schemes(Command):
         from ..visualization.scheme_figure import draw_scheme_figure
 
         run = Path(options.run_dir)
-        search = read_scheme_search(run)
+        search = read_scheme_search(run, options.trust)
         times = time_schemes(search, options.times, **timing) if options.times else {}
         summary = summarize_schemes(search, times)
         draw_scheme_figure(run / "schemes.png", search, summary, times)

@@ -64,7 +64,7 @@ class Sweep(Command):
         if options.json:
             print_json(rows)
             return
-        print_table(results_table(rows))
+        print_table(results_table(rows, plan.metrics()))
         print(f"results  {root / 'results.csv'}")
 
     def _print_plan(self, plan: Any, as_json: bool) -> None:
@@ -93,7 +93,7 @@ class Report(Command):
     def run(self, options: argparse.Namespace) -> None:
         from ..report import write_report
 
-        report = write_report(options.runs, options.out, latency=options.latency)
+        report = write_report(options.runs, options.out, latency=options.latency, trust=options.trust)
         for line in report.left_out:
             print(f"left out: {line}", file=sys.stderr)
         if options.json:

@@ -43,7 +43,7 @@ class Show(Command):
         from ..analysis.description import describe
         from .tables import architecture_table, cost_lines, training_line
 
-        description = describe(options.what, options.data)
+        description = describe(options.what, options.data, options.trust)
         spec, cost, hours = description.spec, description.cost, description.gpu_hours
         if options.json:
             print_json(cost.to_json() | {"spec": spec.to_json()} | ({} if hours is None else {"gpu_hours": hours}))

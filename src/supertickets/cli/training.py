@@ -92,7 +92,6 @@ class Search(Command):
     def _search_by_training(self, options: argparse.Namespace, recipe: Any, by: Any) -> None:
         from ..deploy import measure_latency_table
         from ..runs.baseline_search import BaselineSettings, baseline_search
-        from ..tasks import primary_metric
         from .tables import cost_lines
 
         if options.shared is not None:
@@ -107,7 +106,8 @@ class Search(Command):
             return
         print(f"\nticket   {out / 'ticket'}\nnetworks {out / 'networks.csv'}")
         scores = {split: ticket.about[split] for split in ("validation", "test")}
-        best = [f"{split} {m.text(one)}" for split, one in scores.items() if (m := primary_metric(one)) is not None]
+        metric = ticket.task.metric
+        best = [f"{split} {metric.text(one)}" for split, one in scores.items() if metric.name in one]
         print(f"best     {', '.join(best)}")
         for line in cost_lines(ticket.cost):
             print(line)

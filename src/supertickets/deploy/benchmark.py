@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..cost.latency import Latency, device_name, time_interleaved
-from ..device import on_threads
+from ..device import on_threads, preserve_random_state
 from ..errors import UserError
 from ..models import Spec
 from ..ticket import Ticket
@@ -45,6 +45,7 @@ class Bench:
         return self.latencies[f"{slow}/{runtime}"].median_ms / self.latencies[f"{fast}/{runtime}"].median_ms
 
 
+@preserve_random_state(torch.device("cpu"))
 def bench(tickets: Mapping[str, Ticket], *, batch: int = 1, threads: int = 1, repeats: int = 50) -> Bench:
     """Time tickets in PyTorch and in onnxruntime, dead channels removed, all rounds interleaved.
 
@@ -67,6 +68,7 @@ def bench(tickets: Mapping[str, Ticket], *, batch: int = 1, threads: int = 1, re
         return Bench(device_name(), threads, batch, time_interleaved(calls, repeats))
 
 
+@preserve_random_state(torch.device("cpu"))
 def dense_twin(ticket: Ticket, supernet: Spec) -> Ticket:
     """Return an untrained ticket of the full supernet: as slow as a trained one."""
     torch.manual_seed(0)

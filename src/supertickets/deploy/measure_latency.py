@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..cost.latency import Latency, device_name, time_interleaved
 from ..cost.latency_table import LatencyTable, TableSettings
 from ..cost.operations import build_operation, list_operations
-from ..device import on_threads
+from ..device import on_threads, preserve_random_state
 from ..errors import UserError
 from ..models import MobileSpec
 from ..nas import Space
@@ -27,6 +27,7 @@ _LARGEST = 4096  # pixels of a side
 _TOGETHER = 256
 
 
+@preserve_random_state(torch.device("cpu"))
 def measure_latency_table(
     spec: MobileSpec, settings: TableSettings | None = None, say: Callable[[str], None] | None = None
 ) -> LatencyTable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +35,11 @@ class WrittenReport:
 
 
 def write_report(
-    sources: Sequence[str | Path], out: str | Path | None = None, *, latency: bool = False
+    sources: Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    latency: bool = False,
+    trust: Iterable[str] = (),
 ) -> WrittenReport:
     """Write a report.
 
@@ -44,23 +48,27 @@ def write_report(
         out: Folder of the report; default ``report`` in the first of them.
         latency: Whether every ticket is timed on this device; times are kept in ``latency.json`` beside the report,
             and read from there the next time.
+        trust: Modules of user code that may be imported if a run or a ticket names them. A run whose task is not
+            trusted is left out; a ticket whose network is not is not shown.
 
     Raises:
         UserError: A directory is neither run nor sweep, nothing is finished, or the report cannot be written.
     """
-    study = collect([Path(source) for source in sources])
+    trust = tuple(trust)
+    study = collect([Path(source) for source in sources], trust)
     folder = Path(out) if out is not None else Path(sources[0]) / "report"
     try:
         (folder / _FIGURES).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder} cannot be made ({error.strerror}); choose another --out") from None
     if latency:
-        measure_latencies(study.runs, folder / _LATENCY)
+        measure_latencies(study.runs, folder / _LATENCY, trust)
     measured = load_latencies(folder / _LATENCY)
     if measured is not None:
         study = with_latency(study, measured)
     words = ["supertickets", "report", *map(str, sources), *(["--out", str(out)] if out is not None else [])]
-    title, blocks = build_page(study, shlex.join([*words, *(["--latency"] if latency else [])]), measured)
+    words += [*(["--latency"] if latency else []), *(word for module in trust for word in ("--trust", module))]
+    title, blocks = build_page(study, shlex.join(words), measured, trust)
     try:
         for drawing in list_figures(blocks):
             drawing.write_png(folder / _FIGURES / f"{drawing.name}.png")

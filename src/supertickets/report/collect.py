@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..plugins import check_trust, is_plugin
 from ..sweeps.results import format_ratio, result_rows
 from ..sweeps.sweep import Point
-from ..tasks import Metric, primary_metric
+from ..tasks import Metric, find_task, primary_metric
 from ..training.run_dir import check_format
 from .roles import Role, chosen_settings, command_of, identity, method_name, recipe_name, role_of
 
@@ -46,6 +47,7 @@ class Run:
         steps: Steps to its ticket, the oldest first.
         commands: (directory, command) of every step whose directory is known, its own last.
         in_sweep: Whether it is part of a sweep, which then chose its name.
+        metric: Metric of its task.
     """
 
     folder: Path
@@ -55,6 +57,7 @@ class Run:
     steps: tuple[Step, ...]
     commands: tuple[tuple[str, str], ...]
     in_sweep: bool
+    metric: Metric
 
     @property
     def method(self) -> str:
@@ -131,11 +134,12 @@ class Study:
         return [run for comparison in self.comparisons for run in comparison.runs]
 
 
-def collect(sources: Sequence[Path]) -> Study:
+def collect(sources: Sequence[Path], trust: Sequence[str] = ()) -> Study:
     """Read runs and sweeps.
 
     Args:
         sources: Directories of runs and sweeps.
+        trust: Modules that may be imported if a run's task is in them; other runs of own tasks are left out.
 
     Raises:
         UserError: One is neither, is damaged, or nothing is finished.
@@ -151,7 +155,7 @@ def collect(sources: Sequence[Path]) -> Study:
             raise UserError(f"{source} is neither a run nor a sweep (no run.json, no points.json); give its --out")
         else:
             raise UserError(f"{source} does not exist; give the --out of a draw, a training or a sweep")
-    runs = _drop_duplicates(_with_unique_names(entries), left_out)
+    runs = _drop_duplicates(_with_unique_names(_with_metrics(entries, trust, left_out)), left_out)
     if not runs:
         raise UserError(f"nothing to report: {left_out[0] if left_out else 'there is no run'}")
     return Study(tuple(_comparisons(runs)), tuple(left_out))
@@ -203,7 +207,8 @@ def _run(folder: Path, point: Point, in_sweep: bool) -> Run:
         seconds = [step.seconds for step in steps]
         row["samples"] = sum(step.samples for step in steps)
         row["seconds"] = None if None in seconds else round(sum(s for s in seconds if s is not None), 3)
-        return Run(folder, row, about, _origin(folder), tuple(steps), tuple(_commands(folder)), in_sweep)
+        metric = primary_metric(name.removeprefix("test_") for name in row) or Metric("", "")
+        return Run(folder, row, about, _origin(folder), tuple(steps), tuple(_commands(folder)), in_sweep, metric)
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise UserError(f"{folder} is damaged or of another version ({error!r}); leave it out") from None
 
@@ -236,6 +241,24 @@ def _origin(folder: Path) -> Mapping[str, Any] | None:
 def _parent(folder: Path) -> Path | None:
     path = folder / "parent.json"
     return folder.parent / _read(path) if path.exists() else None
+
+
+def _with_metrics(
+    entries: Sequence[tuple[Path, Run]], trust: Sequence[str], left_out: list[str]
+) -> list[tuple[Path, Run]]:
+    """Give runs of a user's own task its metric; without trust, or the code, they are left out."""
+    known = []
+    for source, run in entries:
+        task = run.about["recipe"].get("task")
+        if is_plugin(task):
+            try:
+                check_trust([task], trust, f"run {run.folder}")
+                run = dataclasses.replace(run, metric=find_task(task).metric)
+            except UserError as error:
+                left_out.append(str(error))
+                continue
+        known.append((source, run))
+    return known
 
 
 def _with_unique_names(entries: Sequence[tuple[Path, Run]]) -> list[Run]:
@@ -276,9 +299,8 @@ def _comparisons(runs: Sequence[Run]) -> list[Comparison]:
     """Separate runs that cannot be compared: other recipes, metrics or data."""
     groups: dict[tuple[str, Metric, str], list[Run]] = {}
     for run in runs:
-        metric = primary_metric(name.removeprefix("test_") for name in run.row) or Metric("", "")
         data = str(run.about.get("data"))
-        groups.setdefault((run.row["recipe"], metric, data), []).append(run)
+        groups.setdefault((run.row["recipe"], run.metric, data), []).append(run)
     names = [recipe for recipe, *_ in groups]
     return [
         Comparison(f"{recipe} (data {data[:8]})" if names.count(recipe) > 1 else recipe, metric, tuple(some))

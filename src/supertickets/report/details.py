@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import UserError
@@ -46,7 +46,7 @@ def example_runs(comparison: Comparison) -> list[Run]:
     return chosen[:MOST]
 
 
-def describe_run(run: Run, comparison: Comparison, name: str, alone: bool) -> list[Block]:
+def describe_run(run: Run, comparison: Comparison, name: str, alone: bool, trust: Sequence[str] = ()) -> list[Block]:
     """Return all that is known of a run, as blocks of the page.
 
     Args:
@@ -54,17 +54,18 @@ def describe_run(run: Run, comparison: Comparison, name: str, alone: bool) -> li
         comparison: Comparison that it belongs to.
         name: Prefix of the names of its files.
         alone: Whether it is the only one, and is shown unfolded.
+        trust: Modules that may be imported if its ticket names them.
     """
     blocks: list[Block] = [_metrics(run.row), _costs(run.row)]
     epochs = _epochs(run)
     if not epochs:
         blocks.append(Text("Nothing was trained in this step, so there are no curves."))
     try:
-        ticket = load(run.folder)
+        ticket = load(run.folder, trust)
     except UserError as error:
         blocks.append(Text(f"Its ticket cannot be shown: {error}"))
     else:
-        blocks.append(Figures(draw_run_figures(name, ticket, epochs, comparison.metric.name)))
+        blocks.append(Figures(draw_run_figures(name, ticket, epochs, comparison.metric)))
         if (units := ticket.spec.unit_table()) is not None:
             blocks.append(Fold("Units as a table", [_units(units)]))
         if ticket.mask:

@@ -12,13 +12,14 @@ from matplotlib.patches import Rectangle
 
 from ..cost import count
 from ..models.base import UnitTable
+from ..tasks import Metric
 from ..ticket import Ticket
 from ..visualization.curves import draw_density, draw_score, draw_size
 from ..visualization.style import BLUE, GRID, MUTED, ORANGE, style_axes
 from .svg_figure import FIGURE_STYLE, WIDTH, Figure, new_figure, show_plain_numbers
 
 
-def draw_run_figures(name: str, ticket: Ticket, epochs: Sequence[Mapping[str, Any]], metric: str) -> list[Figure]:
+def draw_run_figures(name: str, ticket: Ticket, epochs: Sequence[Mapping[str, Any]], metric: Metric) -> list[Figure]:
     """Draw a run: epochs, layers and search units.
 
     Args:
@@ -36,11 +37,11 @@ def draw_run_figures(name: str, ticket: Ticket, epochs: Sequence[Mapping[str, An
     return drawings
 
 
-def _over_epochs(name: str, ticket: Ticket, epochs: Sequence[Mapping[str, Any]], metric: str) -> list[Figure]:
+def _over_epochs(name: str, ticket: Ticket, epochs: Sequence[Mapping[str, Any]], metric: Metric) -> list[Figure]:
     drawings = []
-    if any(metric in record for record in epochs):
+    if any(metric.name in record for record in epochs):
         figure, plot = new_figure(3.1)
-        draw_score(plot, epochs)
+        draw_score(plot, epochs, metric)
         drawings.append(Figure(f"{name}-score", "Validation score and sparsity over epochs", figure))
     figure, plot = new_figure(3.1)
     plot.set_title("Loss", loc="left")

@@ -54,13 +54,16 @@ _MACS = (
 )
 
 
-def build_page(study: Study, said: str, measured: MeasuredLatencies | None) -> tuple[str, list[Block]]:
+def build_page(
+    study: Study, said: str, measured: MeasuredLatencies | None, trust: Sequence[str] = ()
+) -> tuple[str, list[Block]]:
     """Return the whole report.
 
     Args:
         study: Runs and comparisons.
         said: Command that makes this report.
         measured: Latencies, which the rows have already.
+        trust: Modules that may be imported if a ticket names them.
 
     Returns:
         Title and blocks.
@@ -73,7 +76,7 @@ def build_page(study: Study, said: str, measured: MeasuredLatencies | None) -> t
         lines = [Text(line) for line in study.left_out]
         blocks.append(Fold(f"Left out: {len(lines)}", lines, is_open=len(lines) < _MANY))
     for i, comparison in enumerate(study.comparisons):
-        blocks += _comparison(comparison, f"r{i + 1}", anchors, measured)
+        blocks += _comparison(comparison, f"r{i + 1}", anchors, measured, trust)
     blocks.append(Heading("Commands"))
     blocks.append(Text(_COMMANDS))
     commands = [Command(anchor, label, text) for anchor, label, text in anchors.values()]
@@ -98,7 +101,11 @@ def _anchors(study: Study) -> dict[str, tuple[str, str, str]]:
 
 
 def _comparison(
-    comparison: Comparison, name: str, anchors: Mapping[str, tuple[str, str, str]], measured: MeasuredLatencies | None
+    comparison: Comparison,
+    name: str,
+    anchors: Mapping[str, tuple[str, str, str]],
+    measured: MeasuredLatencies | None,
+    trust: Sequence[str],
 ) -> list[Block]:
     methods, runs = comparison.methods, comparison.runs
     blocks: list[Block] = [Heading(f"{comparison.title}: {comparison.metric.display_name}")]
@@ -117,7 +124,7 @@ def _comparison(
     if len(runs) > 1:
         blocks += [Heading("Single runs", 3), Text(_describe_selection(comparison, picked))]
     for i, run in enumerate(picked):
-        blocks += describe_run(run, comparison, f"{name}-{i + 1}", alone=len(picked) == 1)
+        blocks += describe_run(run, comparison, f"{name}-{i + 1}", alone=len(picked) == 1, trust=trust)
     blocks.append(_all_results(comparison, anchors))
     return blocks
 

@@ -32,14 +32,19 @@ class MeasuredLatencies:
     tickets: dict[str, dict[str, float]]
 
 
-def measure_latencies(runs: Sequence[Run], path: Path) -> None:
+def measure_latencies(runs: Sequence[Run], path: Path, trust: Sequence[str] = ()) -> None:
     """Time all tickets in turn, dead channels removed, and write the file.
 
+    Args:
+        runs: Runs whose tickets are timed.
+        path: File to write.
+        trust: Modules that may be imported if a ticket names them.
+
     Raises:
-        UserError: A ticket is missing or damaged.
+        UserError: A ticket is missing or damaged, or names code that is not trusted.
     """
     folders = {weights_hash(run): run for run in reversed(runs)}
-    results = bench({key: load(run.folder) for key, run in folders.items() if key}, repeats=_REPEATS)
+    results = bench({key: load(run.folder, trust) for key, run in folders.items() if key}, repeats=_REPEATS)
     tickets: dict[str, dict[str, Any]] = {key: {"run": str(run.folder)} for key, run in folders.items() if key}
     for name, latency in results.latencies.items():
         key, runtime = name.rsplit("/", 1)

@@ -256,13 +256,16 @@ def resume(out: str | Path, trust: Iterable[str] = (), *, verbose: bool = False)
     return ticket
 
 
-def load_or_run(out: str | Path, begin: Callable[[Path], Ticket], trust: Iterable[str] = ()) -> Ticket:
+def load_or_run(
+    out: str | Path, begin: Callable[[Path], Ticket], trust: Iterable[str] = (), *, verbose: bool = False
+) -> Ticket:
     """Return the ticket of a run that is done, or go on with it, or begin it: a script started again repeats nothing.
 
     Args:
         out: Run directory.
         begin: Function that makes the run, if there is none.
         trust: Modules that the run may import when it is taken up again.
+        verbose: Whether to show progress on standard error; the logger "supertickets" has it anyway.
 
     Raises:
         UserError: As `resume` and what begins the run.
@@ -270,7 +273,8 @@ def load_or_run(out: str | Path, begin: Callable[[Path], Ticket], trust: Iterabl
     run = RunDir(Path(out))
     if run.result.exists():
         return load(run.ticket, trust)
-    return resume(out, trust) if run.is_unfinished() else begin(run.path)
+    with show_progress(verbose):
+        return resume(out, trust) if run.is_unfinished() else begin(run.path)
 
 
 def _make_ticket(

@@ -28,7 +28,6 @@ from ..errors import UserError
 from ..models import MobileSpec
 from ..nas import CostRange, Evolution, Space, evolve, random_networks
 from ..plugins import recipe_trust
-from ..tasks import primary_metric
 from ..ticket import Ticket, load
 from ..training import RunDir, write_json
 from .api import load_or_run, train
@@ -131,10 +130,10 @@ def _search(recipe: Recipe, spec: MobileSpec, run: RunDir, about: dict[str, Any]
             begin = partial(train, subnet_recipe(recipe, choices))
             ticket = load_or_run(out / name, begin, recipe_trust(recipe.to_json()))
             scores = {split: ticket.about[split] for split in ("validation", "test")}
-            metrics = {name: row[m.name] for name, row in scores.items() if (m := primary_metric(row)) is not None}
+            metric = ticket.task.metric
+            metrics = {split: row[metric.name] for split, row in scores.items() if metric.name in row}
             rows.append({"network": name, "cost": budget.cost(choices), **metrics, "samples": ticket.about["samples"]})
-            metric = primary_metric(scores["validation"])
-            qualities.append(metric.quality(scores["validation"]) if metric else 0.0)
+            qualities.append(metric.quality(scores["validation"]) if "validation" in metrics else 0.0)
         return torch.tensor(qualities[-len(indices) :])
 
     window = CostRange((1 - tolerance) * budget.target, (1 + tolerance) * budget.target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from ..data import Batches, Samples, load_splits
-from ..device import find_device
+from ..device import find_device, preserve_random_state
 from ..errors import UserError
 from ..ticket import Ticket, check_data
 from ..training import Runtime, evaluate
@@ -44,4 +44,5 @@ def evaluate_ticket(
     batches = Batches(splits, data, recipe.augment, recipe.seed)
     samples: Samples = getattr(splits, split)
     module = ticket.module_on(runtime.device)
-    return evaluate(module, batches.evaluation(samples), samples, ticket.task, runtime)
+    with preserve_random_state(runtime.device):
+        return evaluate(module, batches.evaluation(samples), samples, ticket.task, runtime)

@@ -62,14 +62,19 @@ def format_ratio(ratio: float) -> str:
     return f"{100 * ratio:.3g}%" if ratio else "unpruned"
 
 
-def results_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return a table: a row per recipe and method, a column per ratio; mean and deviation over seeds, test split."""
+def results_table(rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, Metric] | None = None) -> Table:
+    """Return a table: a row per recipe and method, a column per ratio; mean and deviation over seeds, test split.
+
+    Args:
+        rows: Results as of `result_rows`.
+        metrics: Metrics by recipe, where the names of scores do not tell them.
+    """
     table = Table(box=box.SIMPLE_HEAD)
     figures: dict[tuple[str, str], dict[float, list[float]]] = {}
     metric = Metric("", "")
     for row in rows:
         scores = {name.removeprefix("test_"): value for name, value in row.items() if name.startswith("test_")}
-        metric = primary_metric(scores) or metric
+        metric = (metrics or {}).get(row["recipe"]) or primary_metric(scores) or metric
         figures.setdefault((row["recipe"], row["method"]), {}).setdefault(row["ratio"], []).append(
             scores.get(metric.name, 0.0)
         )

@@ -21,6 +21,7 @@ from ..config.shipped import list_sweeps
 from ..errors import UserError, suggest
 from ..pruning import find_criterion
 from ..runs.derive import NO_SEARCH_NO_PRUNING, fixed_network, reject_settings
+from ..tasks import Metric, find_task
 
 _KEYS = ("description", "recipe", "settings", "methods", "ratios", "seeds")
 _METHOD_KEYS = ("search", "train", "prune", "batches", "rounds", "settings", "retrain")
@@ -120,6 +121,17 @@ class Plan:
 
     points: tuple[Point, ...]
     jobs: tuple[Job, ...]
+
+    def metrics(self) -> dict[str, Metric]:
+        """Return the metric of every recipe's task, by the recipe's name."""
+        jobs, metrics = {job.key: job for job in self.jobs}, dict[str, Metric]()
+        for point in self.points:
+            job = jobs[point.key]
+            while job.recipe is None and job.parent is not None:
+                job = jobs[job.parent]
+            if job.recipe is not None:
+                metrics[point.recipe] = find_task(job.recipe.task).metric
+        return metrics
 
 
 def read_sweep(source: str | Path, changes: Mapping[str, Any] | None = None, words: Sequence[str] = ()) -> Plan:

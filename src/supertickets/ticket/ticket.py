@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..cost import Cost, count
 from ..data import Box, Preprocessing, open_image
-from ..device import find_device
+from ..device import find_device, preserve_random_state
 from ..errors import UserError
 from ..models import Network, Spec, as_tuples
 from ..models.factory import spec_from_json
@@ -86,7 +86,8 @@ class Ticket:
     @cached_property
     def module(self) -> Network:
         """The network, in eval mode on the CPU."""
-        module = self.spec.build()
+        with preserve_random_state(torch.device("cpu")):  # fresh weights, which are replaced at once
+            module = self.spec.build()
         module.load_state_dict(dict(self.weights))
         return module.eval()
 

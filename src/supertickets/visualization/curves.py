@@ -9,17 +9,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from ..tasks import primary_metric
+from ..tasks import Metric
 from .style import BLUE, GREEN, GRID, MUTED, ORANGE, PURPLE, style_axes
 
 
-def draw_score(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
-    """Draw the primary metric on the validation split, and the sparsity."""
-    measured = [(record, metric) for record in epochs if (metric := primary_metric(record)) is not None]
-    metric = measured[-1][1]
+def draw_score(axis: Axes, epochs: Sequence[Mapping[str, Any]], metric: Metric) -> None:
+    """Draw the task's metric on the validation split, and the sparsity."""
+    measured = [record for record in epochs if metric.name in record]
     called = metric.display_name[0].upper() + metric.display_name[1:]
     axis.set_title(f"{called} on the validation split, and sparsity", loc="left")
-    x, y = [record["epoch"] for record, _ in measured], [record[metric.name] for record, _ in measured]
+    x, y = [record["epoch"] for record in measured], [record[metric.name] for record in measured]
     axis.plot(x, y, color=BLUE, marker="o", ms=3)
     axis.set(ylim=(0, None if metric.is_error else 103), ylabel=f"{metric.display_name}{metric.unit}", xlabel="epoch")
     axis.yaxis.label.set_color(BLUE)

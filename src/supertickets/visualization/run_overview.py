@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ..algorithms.connection_search import SCHEMES_FILE
 from ..cost import LayerCost, count
 from ..models.base import LayerRow, UnitTable
-from ..tasks import primary_metric
+from ..tasks import Metric
 from ..ticket import Ticket
 from ..training import read_events
 from .curves import draw_density, draw_score, draw_size
@@ -42,8 +42,8 @@ def draw_run_overview(run: Path, ticket: Ticket) -> Path:
         (top_left, top_right), (low_left, low_right) = figure.subplots(2, 2, height_ratios=(1, 1.25))
         recipe = ticket.about["recipe"]
         scores = ticket.about["test"]
-        metric = primary_metric(scores)
-        score = f"{metric.display_name} {metric.text(scores)}" if metric else "-"
+        metric = ticket.task.metric
+        score = f"{metric.display_name} {metric.text(scores)}" if metric.name in scores else "-"
         cost = ticket.cost
         figure.suptitle(
             f"{recipe['name']}, seed {recipe['seed']}: test {score} with "
@@ -55,11 +55,11 @@ def draw_run_overview(run: Path, ticket: Ticket) -> Path:
         )
         if search := ticket.about.get("search"):
             _cost_over_epochs(top_left, epochs, search)
-            _quality_over_epochs(top_right, epochs)
+            _quality_over_epochs(top_right, epochs, metric)
             _certainty_over_epochs(low_left, epochs)
         else:
             if epochs:
-                draw_score(top_left, epochs)
+                draw_score(top_left, epochs, metric)
             else:  # a pruning in one shot, or a search with weights of another one
                 top_left.set_axis_off()
             if connected := ticket.about.get("connection_search"):
@@ -102,12 +102,12 @@ def _cost_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]], search: M
     style_axes(axis)
 
 
-def _quality_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]]) -> None:
+def _quality_over_epochs(axis: Axes, epochs: Sequence[Mapping[str, Any]], metric: Metric) -> None:
     axis.set_title("Quality with shared weights, and reward", loc="left")
     x = [r["epoch"] for r in epochs]
     axis.plot(x, [100 * r["sampled_quality"] for r in epochs], color=BLUE, label="sampled networks")
     axis.plot(x, [100 * r["sampled_reward"] for r in epochs], color=GREEN, label="their reward")
-    measured = [(r["epoch"], 100 * metric.quality(r)) for r in epochs if (metric := primary_metric(r)) is not None]
+    measured = [(r["epoch"], 100 * metric.quality(r)) for r in epochs if metric.name in r]
     axis.plot(*zip(*measured, strict=True), color=ORANGE, marker="o", ms=3, label="most probable, validation split")
     axis.set(xlabel="epoch", ylabel="%")
     axis.legend(frameon=False)
