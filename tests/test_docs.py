@@ -19,7 +19,7 @@ from supertickets.config.recipe import setting_names
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "benchmarks/README.md"))
-WRAPPED = sorted(page for page in ROOT.glob("docs/*.md") if page.name != "architecture.md")
+WRAPPED = sorted(ROOT.glob("docs/*.md"))
 LINE_LENGTH = 130
 CODE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -127,6 +127,14 @@ def test_python_code_and_names_of_the_package_are_right(page: Path) -> None:
             importlib.import_module(name)
         except ModuleNotFoundError:
             assert hasattr(importlib.import_module(parent), last), name
+
+
+def test_files_that_the_architecture_names_exist() -> None:
+    package = ROOT / "src" / "supertickets"
+    for page in (ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"):
+        named = re.findall(r"`((?:\w+/)+\w+\.py)`", page.read_text())
+        assert named
+        assert [file for file in named if not ((package / file).is_file() or (ROOT / file).is_file())] == []
 
 
 def test_the_checks_see_what_they_check(tmp_path: Path) -> None:

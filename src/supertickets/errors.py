@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable
-from typing import Any
 
 
 class UserError(ValueError):
@@ -22,25 +21,6 @@ def suggest(word: str, known: Iterable[str], otherwise: str | None = None) -> st
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; known: {', '.join(words)}" if otherwise is None else otherwise
-
-
-def import_by_name(name: str, what: str) -> Any:
-    """Import what a user's own dotted name stands for.
-
-    Args:
-        name: ``package.module.name`` of something on the Python path.
-        what: Noun for the message, e.g. "criterion".
-
-    Raises:
-        UserError: There is no such thing.
-    """
-    place, _, attribute = name.rpartition(".")
-    try:
-        return getattr(importlib.import_module(place), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"{what} {name} cannot be imported ({error}); add its folder to PYTHONPATH, or check the name"
-        ) from None
 
 
 # Libraries that only some uses need -> the extra of this package that installs them.

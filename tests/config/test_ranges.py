@@ -56,6 +56,11 @@ def test_a_number_out_of_range_is_named_with_its_range() -> None:
     ("setting", "value", "text"),
     [
         ("prune.ratio", 1.2, "prune.ratio=1.2 is out of range; use a value from 0 to below 1."),
+        ("prune.ratio", 1.0, "prune.ratio=1.0 is out of range; use a value from 0 to below 1."),
+        ("prune.interval", 0, "prune.interval=0 is out of range; use a value of at least 1."),
+        ("search.interval", -1, "search.interval=-1 is out of range; use a value of at least 0."),
+        ("search.last_epoch", -1, "search.last_epoch=-1 is out of range; use a value of at least 0."),
+        ("search.floor", 1.0, "search.floor=1.0 is out of range; use a value from 0 to below 1."),
         ("epochs", -1, "epochs=-1 is out of range; use a value of at least 0."),
         ("optimizer.lr", 0.0, "optimizer.lr=0.0 is out of range; use a value above 0."),
         ("augment.crop", 0.0, "augment.crop=0.0 is out of range; use a value above 0 and at most 1."),

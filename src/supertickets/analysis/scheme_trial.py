@@ -100,18 +100,15 @@ def train_candidates(
     connected = searched.about.get("connection_search")
     if connected is None:
         raise UserError(f"{run} is no search for connections; begin with supertickets search")
-    reject_settings(
-        words, ("search.", "prune.", "connect.", "supernet."), "schemes --train", "it trains what was found"
-    )
+    kept = ("search.", "prune.", "connect.", "supernet.")
+    reject_settings(words, kept, "schemes --train", "it trains what was found")
     recipe = override_settings(recipe_of(searched), words)
     space = resnet_spec(Ticket.from_pretrained(run / SHARED_DIR, trust))
     ends = (space.scheme, without_connections(space).scheme)
     candidates = [row["scheme"] for row in connected["candidates"]]
     schemes = [*(scheme for scheme in candidates if scheme not in ends), *ends]
-    made = {
-        scheme: _train_alone(run / ALONE / scheme.replace("|", "-"), scheme_recipe(recipe, scheme))
-        for scheme in schemes
-    }
+    folder = run / ALONE
+    made = {s: _train_alone(folder / s.replace("|", "-"), scheme_recipe(recipe, s)) for s in schemes}
     specs = {scheme: resnet_spec(made[scheme]) for scheme in (ends[1], *schemes)}
     longer = time_networks(specs, batch, repeats, threads)
     metric = searched.task.metric

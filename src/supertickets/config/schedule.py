@@ -111,31 +111,18 @@ def pruning_timeline(recipe: Recipe) -> list[tuple[object, ...]]:
 
 
 def check_schedule(recipe: Recipe) -> None:
-    """Check that a schedule can work.
+    """Check that a schedule can work; ranges of single settings are checked with the recipe.
 
     Raises:
-        UserError: A ratio, interval or number of epochs is impossible; names the nearest that is possible.
+        UserError: The search ends behind the run, or its epochs cannot reach the ratio; names what is possible.
     """
     search, prune = recipe.search, recipe.prune
-    if recipe.epochs < 0:
-        raise UserError(f"epochs is {recipe.epochs}; the nearest possible is 1 (0 leaves the choice to the data)")
-    if not 0 <= prune.ratio < 1:
-        raise UserError(
-            f"prune.ratio is {prune.ratio:g}; it is a share of the weights, so the nearest possible is "
-            f"{'0 (no pruning)' if prune.ratio < 0 else '0.99'}"
-        )
-    if prune.ratio and prune.interval < 1:
-        raise UserError(f"prune.interval is {prune.interval}; the nearest possible is 1 (epoch)")
-    if search.interval < 0:
-        raise UserError(f"search.interval is {search.interval}; the nearest possible is 0 (no search)")
-    if not 0 <= search.floor < 1:
-        raise UserError(f"search.floor is {search.floor:g}; it is a share of the units: set it to 0.01")
     if recipe.epochs == 0:
         return  # what follows depends on the epochs that will be chosen
-    if search.interval and search.last_epoch is not None and not 0 <= search.last_epoch <= recipe.epochs:
+    if search.interval and search.last_epoch is not None and search.last_epoch > recipe.epochs:
         raise UserError(
-            f"search.last_epoch is {search.last_epoch} but the run has {recipe.epochs} epochs; "
-            f"set it to at most {recipe.epochs}, or to null for the whole run"
+            f"search.last_epoch={search.last_epoch} lies behind the run's {recipe.epochs} epochs; "
+            f"use a value of at most {recipe.epochs}, or null for the whole run."
         )
     if prune.ratio and prune.progressive:
         needed = prune.interval * math.ceil(round(prune.ratio * 10, 9))
@@ -143,8 +130,8 @@ def check_schedule(recipe: Recipe) -> None:
             most = recipe.epochs // math.ceil(round(prune.ratio * 10, 9))
             faster = f", or prune.interval to {most}" if most else ""
             raise UserError(
-                f"{recipe.epochs} epochs cannot reach prune.ratio {prune.ratio:g}: at 10% per {prune.interval} epochs "
-                f"the fewest are {needed}; set epochs to {needed}{faster}, or prune.progressive to false"
+                f"{recipe.epochs} epochs cannot reach prune.ratio={prune.ratio:g}: at 10% per {prune.interval} epochs "
+                f"the fewest are {needed}; set epochs to {needed}{faster}, or prune.progressive to false."
             )
 
 

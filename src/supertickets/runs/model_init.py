@@ -69,11 +69,11 @@ def connection_supernet(recipe: Recipe, splits: Splits) -> ResNetSpec:
             f"supernet.name {recipe.supernet.name} has no attention module to connect; set "
             "supernet.settings.attention, e.g. to se"
         )
-    check_search_method(spec, recipe)
+    check_search_method(spec, recipe, make_task(recipe, splits))
     return spec
 
 
-def check_search_method(spec: ResNetSpec, recipe: Recipe) -> None:
+def check_search_method(spec: ResNetSpec, recipe: Recipe, task: Task) -> None:
     """Refuses a way to find connections that cannot work, before anything trains.
 
     Raises:
@@ -82,7 +82,7 @@ def check_search_method(spec: ResNetSpec, recipe: Recipe) -> None:
     by, blocks, settings = recipe.connect.by, sum(spec.connected), recipe.connect
     if by == "all" and blocks > MOST_BLOCKS:
         raise UserError(f"--by all judges 2^{blocks} schemes; with more than {MOST_BLOCKS} blocks take another --by")
-    if by == "all" and recipe.task == "segmentation" and recipe.segmentation.window is not None:
+    if by == "all" and not task.sees_whole_images:
         raise UserError("--by all judges whole images; set segmentation.window to null")
     if by in ("all", "darts") and settings.statistics == "recalibrated":
         raise UserError(f"--by {by} cannot measure batch norms for every scheme; set connect.statistics to running")

@@ -47,6 +47,11 @@ class Task(ABC):
     outputs: ClassVar[str] = "classes"
     any_size: ClassVar[bool] = False
 
+    @property
+    def sees_whole_images(self) -> bool:
+        """Return whether an evaluated image goes through the network at once, not in windows."""
+        return True
+
     @classmethod
     def from_recipe(
         cls, classes: tuple[str, ...], recipe: Mapping[str, Any], limbs: Sequence[tuple[int, int]] = ()

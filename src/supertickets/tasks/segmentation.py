@@ -47,6 +47,11 @@ class Segmentation(Task):
     hub_tag = "image-segmentation"
     any_size = True
 
+    @property
+    def sees_whole_images(self) -> bool:
+        """Return whether an evaluated image goes through the network at once, not in windows."""
+        return self.window is None
+
     def fit(self, data: Samples, prepare: Preprocessing) -> Self:
         """Return the task with weights of classes by their share of the training pixels, if it balances them."""
         if not self.balance:
