@@ -13,12 +13,21 @@ from ..errors import UserError
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML with floats as in YAML 1.2, so that 1e-3 is a number and not a text."""
+    """YAML with numbers as in YAML 1.2, so that 1e-3 is a number and not a text, and 010 is ten and not eight."""
 
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
+
+
+def _read_integer(loader: Any, node: Any) -> int:
+    text = str(node.value)
+    return int(text) if re.fullmatch(r"[-+]?[0-9]+", text) else int(loader.construct_yaml_int(node))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _read_integer)
+_NULLS = ("~", "null", "Null", "NULL")  # words for no value, where a type takes none
 
 
 def read_yaml(text: str) -> Any:
@@ -51,11 +60,14 @@ def read_word(word: str, hint: Any, name: str) -> Any:
     Raises:
         UserError: The type takes no such value.
     """
+    if _takes_text(hint):
+        means_null = word in _NULLS and _takes_null(hint)
+        return convert(None if means_null else word, hint, name)
     try:
-        value = read_yaml(word)
+        value = read_yaml(word) if word.strip() else word  # an empty word is none, not null
     except yaml.YAMLError:
         value = word
-    return convert(word if value is not None and _takes_text(hint) else value, hint, name)
+    return convert(value, hint, name)
 
 
 def convert(value: Any, hint: Any, name: str) -> Any:
@@ -136,6 +148,10 @@ def _convert_tuple(value: Any, parts: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _takes_text(hint: Any) -> bool:
     return hint is str or get_origin(hint) is Literal or (_is_union(hint) and any(map(_takes_text, get_args(hint))))
+
+
+def _takes_null(hint: Any) -> bool:
+    return _is_union(hint) and types.NoneType in get_args(hint)
 
 
 def _is_union(hint: Any) -> bool:
