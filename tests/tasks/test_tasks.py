@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from torch import Tensor, nn
 
 import supertickets as st
 from supertickets import UserError
+from supertickets.config.data_sources import SOURCES
+from supertickets.config.recipe import Recipe
 from supertickets.config.task_settings import TASK_RULES
+from supertickets.config.validation import check_task_settings
 from supertickets.data import Preprocessing
 from supertickets.tasks import (
     TASKS,
@@ -125,7 +129,24 @@ def test_the_table_of_tasks_agrees_with_the_rules_of_recipes() -> None:
         assert task.name == name
         assert task.rules is TASK_RULES[name]
         assert find_task(name) is task
-        assert task_name_of_head(task.head) == name
+        assert TASKS[task_name_of_head(task.head)].head == task.head  # two tasks may share a head
+
+
+@pytest.mark.parametrize("name", [name for name, rules in TASK_RULES.items() if not rules.label_smoothing])
+def test_label_smoothing_is_refused_by_tasks_that_do_not_learn_with_it(name: str) -> None:
+    recipe = Recipe(task=name, label_smoothing=0.1)
+    sources = {source.task: key for key, source in SOURCES.items()}
+    recipe = replace(recipe, data=replace(recipe.data, source=sources[name], dir="x"))
+    with pytest.raises(UserError, match=rf"^label_smoothing=0\.1 is not for {name}; set it to 0$"):
+        check_task_settings(recipe, TASK_RULES[name])
+    check_task_settings(replace(recipe, label_smoothing=0.0), TASK_RULES[name])
+
+
+def test_label_smoothing_is_for_tasks_of_ones_own_whose_rules_say_so(own: str) -> None:
+    recipe = Recipe(task=f"{own}:Mine", label_smoothing=0.1)
+    check_task_settings(recipe, find_task(recipe.task).rules)  # those of classification, which it derives from
+    with pytest.raises(UserError, match=r"label_smoothing=0\.1 is not for module_with_a_task:Mine; set it to 0"):
+        check_task_settings(recipe, Task.rules)
 
 
 def test_an_exported_file_holds_the_metadata_of_its_task() -> None:

@@ -12,7 +12,6 @@ from PIL import Image
 
 from cli_outcome import Cli
 from supertickets import Ticket, UserError
-from supertickets.models import HRNetSpec
 from supertickets.visualization.explain import Explanation, compose_page, explain, explain_images, heatmap_overlay
 from supertickets.visualization.grad_cam import grad_cam
 
@@ -82,11 +81,58 @@ def test_other_tasks_and_classes_are_refused(ticket: Ticket, tmp_path: Path, dig
             list(explain_images([("x", ticket), ("y", other)], digits, tmp_path / "out", name))
         return str(error.value)
 
-    assert isinstance(ticket.spec, HRNetSpec)
-    assert "ticket y is for segmentation" in error_of(replace(ticket, spec=replace(ticket.spec, head="segmentation")))
+    scenes = replace(ticket, about={"recipe": {"task": "segmentation"}})
+    assert "ticket y is for segmentation; explain takes tickets that name a class" in error_of(scenes)
     assert "ticket y has no class '3'; did you mean '33'" in error_of(
         replace(ticket, classes=("33", "44", *"56789abc")), "3"
     )
+    assert not (tmp_path / "out").exists()
+
+
+OWN = """
+from supertickets.tasks import Classification
+
+class Flags(Classification):  # every class by itself
+    def class_probabilities(self, scores):
+        return scores.sigmoid()
+
+class Unlikely(Classification):  # the class with the lowest score is the most likely one
+    def class_probabilities(self, scores):
+        return (-scores).softmax(0)
+
+class Rank(Classification):
+    explainable = False
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module with tasks of a user."""
+    (tmp_path / "explained_tasks.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "explained_tasks"
+
+
+@pytest.mark.parametrize("name", ["Flags", "Unlikely"])
+def test_a_task_of_ones_own_is_explained_by_its_own_probabilities(
+    ticket: Ticket, digits: list[Path], own: str, name: str
+) -> None:
+    mine = replace(ticket, about={"recipe": {"task": f"{own}:{name}"}})
+    with Image.open(digits[0]) as image:
+        explanation, said = explain("a", mine, mine.module, image), mine.predict(image)
+    scores, heat = grad_cam(mine.module, mine.prepare(digits[0]), mine.classes.index(said[0][0]))
+    assert (explanation.name, explanation.predicted) == (said[0][0], said[0][0])
+    assert explanation.probability == pytest.approx(said[0][1], rel=1e-5)
+    assert explanation.probability != pytest.approx(float(scores.softmax(0).max()), rel=1e-3)
+    assert np.array_equal(explanation.heat, heat.numpy())
+
+
+def test_a_task_of_ones_own_that_names_no_class_is_refused(
+    ticket: Ticket, digits: list[Path], own: str, tmp_path: Path
+) -> None:
+    mine = replace(ticket, about={"recipe": {"task": f"{own}:Rank"}})
+    with pytest.raises(UserError, match=f"ticket x is for {own}:Rank; explain takes tickets that name a class"):
+        list(explain_images([("x", mine)], digits, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 

@@ -221,9 +221,9 @@ class Prune(Command):
         parser.add_argument("--ratio", type=float, required=True, help="Share of zeros among maskable weights")
         parser.add_argument(
             "--criterion",
-            metavar="magnitude|snip|grasp|synflow|random|package.module:name",
+            metavar="NAME",
             default="magnitude",
-            help="Ranking of weights (default: magnitude)",
+            help="Ranking of weights: one of docs/pruning.md, or package.module:name of your own (default: magnitude)",
         )
         parser.add_argument(
             "--scope",

@@ -247,8 +247,9 @@ class PruneSettings:
     """Weight pruning, while searching (Sec. 3.1, 3.2) or in one shot.
 
     Attributes:
-        criterion: Name of the scores by which weights are ranked: "magnitude" (the paper), "snip", "grasp", "synflow",
-            "random", or a user's own, ``package.module:name``.
+        criterion: Name of the scores by which weights are ranked: "magnitude" (the paper), or another one of
+            `pruning.criteria.CRITERIA` (docs/pruning.md); or a user's own, ``package.module:name``
+            (docs/adding-a-criterion.md).
         batches: Number of training batches that the criterion looks at in each prune, if it looks at any.
         rounds: Number of steps in which one prune takes weights out, ranked anew in each; null is what the criterion
             was published with (100 for "synflow", else 1).
@@ -321,7 +322,7 @@ class Recipe:
         epochs: Passes over the training data; 0 chooses them by the number of samples, and scales the intervals of
             search and pruning, which are then those of 30 epochs.
         seed: Seed of weights, data order, augmentation and dropout.
-        label_smoothing: Share of the target that is spread over all classes.
+        label_smoothing: Share of the target that is spread over all classes, for classification.
         ema_decay: Decay of the averaged weights that are evaluated; 0 evaluates the weights themselves.
         recalibrate_batches: Training batches over which BN statistics are measured anew.
         evaluate_every: Epochs between two evaluations on the validation split (the last one always is).

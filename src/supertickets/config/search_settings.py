@@ -23,8 +23,9 @@ class PolicySettings:
     """The controller of a policy search.
 
     Attributes:
-        reward: Name of the reward: "absolute" leads to the target; "soft" and "hard" weigh quality by a power of the
-            cost; or a user's own, ``package.module:name``.
+        reward: Name of the reward: "absolute", which leads to the target, or another one of `nas.rewards.REWARDS`, e.g.
+            "soft", which weighs quality by a power of the cost; or a user's own, ``package.module:name``
+            (docs/adding-a-reward.md).
         beta: Exponent, or slope, of the cost in the reward; negative. For the absolute reward it must be steeper than
             what quality gains where the cost rises by one target, which every epoch reports.
         images: Number of held-out images that measure the quality of a sampled network, in every step.

@@ -17,18 +17,22 @@ class TaskRules:
         samples: Task whose data sources it learns from.
         augmentations: Fields of ``augment`` that fit its targets.
         distillation: Whether a teacher's answers can be learned: scores of classes.
+        label_smoothing: Whether the loss takes ``label_smoothing``.
         boxes: Whether it looks at the boxes of people: ``data.boxes``, and boxes beside images.
     """
 
     samples: str = "classification"
     augmentations: frozenset[str] = frozenset()
     distillation: bool = False
+    label_smoothing: bool = False
     boxes: bool = False
 
 
 _OF_IMAGES = {"crop", "flip", "jitter", "randaugment", "mixup", "cutmix", "shift", "rotate", "scale"}
 TASK_RULES: Mapping[str, TaskRules] = {
-    "classification": TaskRules(samples="classification", augmentations=frozenset(_OF_IMAGES), distillation=True),
+    "classification": TaskRules(
+        samples="classification", augmentations=frozenset(_OF_IMAGES), distillation=True, label_smoothing=True
+    ),
     "segmentation": TaskRules(
         samples="segmentation",
         augmentations=frozenset({"resize", "class_share", "photometric", "flip"}),

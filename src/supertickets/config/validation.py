@@ -89,5 +89,7 @@ def check_task_settings(recipe: Recipe, rules: TaskRules) -> None:
             raise UserError(f"augment.{name} is not for {task}; leave it out ({task} {takes})")
     if recipe.distill.teacher is not None and not rules.distillation:
         raise UserError(f"distill.teacher needs classes of images or pixels, which {task} has not; leave it out")
+    if recipe.label_smoothing and not rules.label_smoothing:
+        raise UserError(f"label_smoothing={recipe.label_smoothing:g} is not for {task}; set it to 0")
     if recipe.data.boxes != "truth" and not rules.boxes:
         raise UserError(f"data.boxes is not for {task}; leave it out")

@@ -129,6 +129,8 @@ def fitted_spec(make: Callable[..., Spec], recipe: Recipe, splits: Splits) -> Sp
     try:
         spec = make(**_fitted_to_data(splits))
         count(spec)
+    except UserError:  # it names the setting itself
+        raise
     except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
         why = " ".join(str(error).split())
         raise UserError(f"the settings supernet.settings {recipe.supernet.settings} make no network ({why})") from None

@@ -35,6 +35,8 @@ class Task(ABC):
         hub_tag: Name of the task on the Hugging Face hub.
         outputs: Noun for the network's outputs.
         any_size: Whether a network for the task takes images of any size, as for scenes.
+        explainable: Whether a prediction is a class with its probability, so that ``explain`` shows where the network
+            saw it.
     """
 
     classes: tuple[str, ...]
@@ -46,6 +48,7 @@ class Task(ABC):
     hub_tag: ClassVar[str] = "other"
     outputs: ClassVar[str] = "classes"
     any_size: ClassVar[bool] = False
+    explainable: ClassVar[bool] = False
 
     @property
     def sees_whole_images(self) -> bool:
@@ -106,6 +109,14 @@ class Task(ABC):
 
         If ``rules.boxes``, it also takes ``boxes``, or None.
         """
+
+    def class_probabilities(self, scores_K: Tensor) -> Tensor:
+        """Return the probabilities of the classes (K,), as `predict` gives them; only for explainable tasks.
+
+        Args:
+            scores_K: Output of the network for one image.
+        """
+        raise NotImplementedError
 
     def describe(self, prediction: Any) -> dict[str, Any]:
         """Return a prediction as plain JSON."""

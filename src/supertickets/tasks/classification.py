@@ -34,6 +34,7 @@ class Classification(Task):
     rules = TASK_RULES["classification"]
     metric = Metric("top1", "accuracy")
     hub_tag = "image-classification"
+    explainable = True
 
     @classmethod
     def settings_of(cls, recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,9 +71,13 @@ class Classification(Task):
         self, module: nn.Module, prepare: Preprocessing, image: Image.Image, *, device: torch.device | str = "cpu"
     ) -> list[tuple[str, float]]:
         """Return (class, probability) from likely to unlikely, five at most."""
-        probabilities = module(prepare(prepare.pixels(image)[None]).to(device))[0].softmax(dim=0)
+        probabilities = self.class_probabilities(module(prepare(prepare.pixels(image)[None]).to(device))[0])
         values, index = probabilities.topk(min(5, len(self.classes)))
         return [(self.classes[i], p) for i, p in zip(index.tolist(), values.tolist(), strict=True)]
+
+    def class_probabilities(self, scores_K: Tensor) -> Tensor:
+        """Return the softmax of the scores."""
+        return scores_K.softmax(dim=0)
 
     def describe(self, prediction: Any) -> dict[str, Any]:
         """Return the classes and their probabilities."""

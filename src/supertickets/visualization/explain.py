@@ -82,8 +82,9 @@ def explain_images(
     """
     place = find_device(device)
     for called, ticket in tickets:
-        if ticket.spec.head != "classification":
-            raise UserError(f"ticket {called} is for {ticket.spec.head}; explain takes tickets that name a class")
+        if not (task := ticket.task).explainable:
+            name_of_task = ticket.about.get("recipe", {}).get("task") or task.name
+            raise UserError(f"ticket {called} is for {name_of_task}; explain takes tickets that name a class")
         if name is not None and name not in ticket.classes:
             hint = suggest(name, ticket.classes, f"; it knows {', '.join(ticket.classes[:5])} ...")
             raise UserError(f"ticket {called} has no class '{name}'{hint}")
@@ -107,7 +108,7 @@ def explain(called: str, ticket: Ticket, module: Network, image: Image.Image, na
 
     Args:
         called: Name of the ticket.
-        ticket: Classifier.
+        ticket: A ticket for an explainable task.
         module: Network of the ticket, on any device.
         image: Any image.
         name: Class to be explained; None for the predicted class.
@@ -117,13 +118,17 @@ def explain(called: str, ticket: Ticket, module: Network, image: Image.Image, na
     """
     at = next(module.parameters()).device
     k = None if name is None else ticket.classes.index(name)
+    x_1CHW = ticket.prepare(image).to(at)
     try:
-        scores_K, heat_HW = grad_cam(module, ticket.prepare(image).to(at), k)
+        scores_K, heat_HW = grad_cam(module, x_1CHW, k)
     except UserError as error:
         raise UserError(f"ticket {called} cannot be explained: {error}") from None
-    best = int(scores_K.argmax())
+    probabilities_K = ticket.task.class_probabilities(scores_K)
+    best = int(probabilities_K.argmax())
     shown = best if k is None else k
-    probability = float(scores_K.softmax(dim=0)[shown])
+    if k is None and best != int(scores_K.argmax()):  # a user's task may rank classes otherwise than their scores do
+        _, heat_HW = grad_cam(module, x_1CHW, best)
+    probability = float(probabilities_K[shown])
     rgb = to_channels(image, 3)
     box = ticket.preprocessing.shown_region(rgb)
     width, height = _tile_size(box[2] - box[0], box[3] - box[1])
