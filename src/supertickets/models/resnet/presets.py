@@ -6,6 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
+from ...device import preserve_random_state
 from ...errors import UserError, suggest
 from ..base import as_tuples
 from .attention import make_attention
@@ -70,6 +73,7 @@ def create_resnet(name: str, *, scheme: str | int | None = None, **overrides: An
         if scheme is not None:
             raise UserError("supernet.settings.scheme connects attention modules; set supernet.settings.attention too")
         return dataclasses.replace(spec, connected=(False,) * sum(spec.blocks))
-    for width in spec.widths:
-        make_attention(spec.attention, EXPANSION * width, spec.ratio, spec.groups)
+    with preserve_random_state(torch.device("cpu")):  # made to see whether they can be
+        for width in spec.widths:
+            make_attention(spec.attention, EXPANSION * width, spec.ratio, spec.groups)
     return dataclasses.replace(spec, connected=read_scheme(scheme, spec))
