@@ -52,7 +52,7 @@ def test_dots_are_counted_by_a_searched_and_pruned_network(run: Path, folder: Pa
     ticket = st.load(run)
     assert ticket.cost.sparsity == pytest.approx(0.3, abs=1e-3)
     assert sum(map(len, ticket.spec.unit_groups())) < sum(map(len, ticket.spec.full().unit_groups()))
-    assert "| task | density, 1 map |" in ticket.card()
+    assert "| task | counting, 1 map |" in ticket.card()
     assert f"| test mae | {result['test']['mae']:.4g} |" in ticket.card()
 
 

@@ -59,7 +59,7 @@ def test_joints_are_learned_searched_and_pruned(run: Path) -> None:
     assert ticket.cost.sparsity == pytest.approx(0.5, abs=1e-3)
     full = sum(map(len, ticket.spec.full().unit_groups()))
     assert sum(map(len, ticket.spec.unit_groups())) < full
-    assert "| task | keypoints, 5 joints |" in ticket.card()
+    assert "| task | pose, 5 joints |" in ticket.card()
 
 
 def test_a_stopped_run_goes_on_to_the_same_ticket(folder: Path, tmp_path: Path) -> None:
