@@ -78,7 +78,7 @@ def main() -> None:
     for what, path in (
         ("the ticket", OUT / "ticket-run" / "ticket"),
         (f"its ONNX file (within {made.parity:.0e} of the ticket)", made.path),
-        ("an image of the run", draw_run_overview(OUT / "ticket-run", ticket)),
+        ("a figure of the run", draw_run_overview(OUT / "ticket-run", ticket)),
         ("the ten digits", OUT / "digits.png"),
     ):
         console.print(f"  {path}  {what}")
