@@ -224,7 +224,7 @@ def test_there_is_no_head_for_joints_and_no_part_of_other_families() -> None:
     source = made(toy("classification", "se", 3), None)
     with pytest.raises(UserError, match="ResNets have no head for keypoints"):
         join_specs(source, None, Recipe(), "keypoints", source.preprocessing)(num_classes=3)
-    with pytest.raises(UserError, match="transfer joins features of a supernet or a ResNet with a head"):
+    with pytest.raises(UserError, match="transfer parts a network into features and head, which it cannot do with"):
         head_settings(replace(source, spec=create_spec("mobilenet_v2")))
 
 

@@ -103,9 +103,21 @@ def test_a_ticket_is_pruned_retrained_shown_and_exported(run: Path, tmp_path: Pa
     assert scores["top1"] == pytest.approx(after.about["test"]["top1"])
     assert compact(after) is after
     assert onnx_file(tmp_path / "r", tmp_path).exists()
-    refused = cli("transfer", tmp_path / "r", "digits", "--out", tmp_path / "t")
-    assert refused.status == 2
-    assert "timm:test_efficientnet has not" in refused.err
+
+
+def test_its_features_move_to_other_classes(run: Path, tmp_path: Path, cli: Cli) -> None:
+    """Architecture and mask stay, the classifier is fresh, whatever network the recipe names."""
+    words = ("--epochs", "1", *_QUICK.split(), "--data.class_names", "[A,B,C,D,E,F,G,H,I,J]")
+    outcome = cli("transfer", run, "digits", "--out", tmp_path / "t", *words)
+    assert outcome.status == 0, outcome.err
+    before, after = st.load(run), st.load(tmp_path / "t")
+    assert after.classes == tuple("ABCDEFGHIJ")
+    assert after.about["recipe"]["supernet"]["name"] == "timm:test_efficientnet"
+    assert after.spec == before.spec
+    assert after.about["head"] == {"kind": "kept"}
+    assert after.mask.keys() == before.mask.keys()
+    assert all(torch.equal(after.mask[name], flags) for name, flags in before.mask.items())
+    assert all(not after.weights[name][~flags].any() for name, flags in after.mask.items())
 
 
 def test_the_table_has_a_row_per_layer(run: Path) -> None:
@@ -195,14 +207,9 @@ def test_impossible_settings_are_refused_before_anything_starts(
     assert not (tmp_path / "run" / "run.json").exists()
 
 
-def test_scenes_and_transfers_need_a_supernet(cli: Cli, tmp_path: Path, run: Path) -> None:
+def test_scenes_need_a_supernet(cli: Cli, tmp_path: Path) -> None:
     data = street(tmp_path / "streets", {"train": 8, "val": 1, "test": 1})
     small = ("--data.size", "[32,32]", "--data.shorter", "32", "--data.batch", "4", *MOBILE)
     outcome = cli("draw", "camvid", "--data", data, "--out", tmp_path / "run", *small)
     assert outcome.status == 2
     assert "has a head for classification, the data is for segmentation; take another supernet" in outcome.err
-    own = tmp_path / "own.yaml"
-    own.write_text("supernet: {name: 'timm:test_efficientnet'}")
-    outcome = cli("transfer", run, own, "--out", tmp_path / "moved")
-    assert outcome.status == 2
-    assert "with a head, which timm:test_efficientnet has not" in outcome.err

@@ -1,7 +1,7 @@
 """Transfer: the features of one ticket under the head of another task or data set (Sec. 3.3, Table 2).
 
 The features of a multi-resolution supernet are its stem and stages; those of a ResNet are its stem and blocks with
-their attention modules.
+their attention modules; those of a network of other code are all but its classifier.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from ..config.recipe import Recipe
 from ..data import Preprocessing
 from ..errors import UserError
-from ..models import Head, Spec, TransferTarget
+from ..models import Head, Network, Spec, TransferTarget
 from ..models.factory import create_spec
 from ..ticket import Ticket
 
@@ -28,8 +28,8 @@ def head_settings(ticket: Ticket) -> tuple[str, ...]:
     settings = ticket.spec.head_settings
     if settings is None:
         raise UserError(
-            f"transfer joins features of a supernet or a ResNet with a head, which {ticket.spec} has not; "
-            "take a ticket of such a network, or train it further with retrain"
+            f"transfer parts a network into features and head, which it cannot do with {ticket.spec}; "
+            "take a ticket of another network, or train it further with retrain"
         )
     return settings
 
@@ -109,24 +109,40 @@ def join_tickets(
     spec = full.join_units(features.spec, behind.spec if behind else full)
     torch.manual_seed(seed)
     module = spec.build()
+    layers = _classifier_layers(module)
+
+    def is_classifier(name: str) -> bool:
+        return name.startswith(layers) and not module.is_feature(name)
 
     def giver(name: str) -> Ticket | None:
         if module.is_feature(name):
             return features
-        return head if name.startswith("classifier.") else behind
+        return head if is_classifier(name) else behind
 
     weights: dict[str, Tensor] = {}
     for name, fresh in module.state_dict().items():
         ticket = giver(name)
         weights[name] = fresh if ticket is None else ticket.weights[name]
+        if weights[name].shape != fresh.shape:
+            raise UserError(
+                f"the ticket's {name} {tuple(weights[name].shape)} does not fit images of "
+                "{1} x {2} pixels, which make it".format(*spec.input_shape)
+                + f" {tuple(fresh.shape)}; set data.size to the ticket's {features.spec.image_size[0]}"
+            )
     givers = [ticket for ticket in (features, behind) if ticket is not None]
     masks = [ticket.mask for ticket in givers if ticket.mask]
     mask: dict[str, Tensor] = {}
     if masks:
         masked = [name for names in masks for name in names]
-        transformer, classifier = any(".tokens." in name for name in masked), "classifier.weight" in masked
+        transformer, classifier = any(".tokens." in name for name in masked), any(map(is_classifier, masked))
         for name in module.maskable_weights(transformer=transformer, classifier=classifier):
             ticket = giver(name)
             known: Mapping[str, Tensor] = {} if ticket is None else ticket.mask
             mask[name] = known[name] if name in known else torch.ones_like(weights[name], dtype=torch.bool)
     return Ticket(spec, weights, mask, classes, preprocessing, {})
+
+
+def _classifier_layers(module: Network) -> tuple[str, ...]:
+    """Return the prefixes of the names of what makes the scores: the layers that pruning spares unless it is told."""
+    names = set(module.maskable_weights(classifier=True)) - set(module.maskable_weights())
+    return tuple(f"{name.rpartition('.')[0]}." for name in names)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .base import Head, Network, Spec, as_tuples
+from .base import Head, Network, Spec, TransferTarget, as_tuples
 from .op_counter import count_operations
 
 
@@ -35,6 +35,8 @@ class ExternalSpec(Spec):
     image_size: tuple[int, int] = (224, 224)
     settings: Mapping[str, Any] = field(default_factory=dict)
     taken: ClassVar[Mapping[str, str]] = {}
+    head_settings: ClassVar[tuple[str, ...]] = ()
+    transfers_network: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for word in self.settings:  # also of a file from elsewhere, which must not make a library load anything
@@ -70,6 +72,15 @@ class ExternalSpec(Spec):
     def refit(self, settings: Mapping[str, Any], fitted: Mapping[str, Any]) -> ExternalSpec:
         """Refuse: the name of such a network says all of its architecture."""
         raise UserError(f"supernet.name is a ticket of {self}, which other code makes; give its own name")
+
+    def check_transfer(self, head: Spec | None, network: str) -> None:
+        """Refuse an inherited head."""
+        if head is not None:
+            raise UserError(f"--head is for tickets of a supernet; the head of {self} is fresh, leave --head out")
+
+    def join_head(self, head: Spec | None, target: TransferTarget) -> Callable[..., Spec]:
+        """Return what makes this network with another classifier."""
+        return partial(replace, self)
 
     @cached_property
     def weights(self) -> tuple[str, ...]:
@@ -126,17 +137,26 @@ class ExternalNetwork(Network):
         """
         names = set(self.spec.weights)
         if not classifier:
-            names -= self._classifier()
+            names -= self.classifier_tensors
         return [name for name, _ in self.named_parameters() if name in names]
 
-    def _classifier(self) -> set[str]:
-        """Return the weights that timm calls so; elsewhere the last weight that is used."""
+    def is_feature(self, name: str) -> bool:  # type: ignore[override]
+        """Return whether a parameter or buffer of that name belongs to the features, not to the classifier."""
+        return name not in self.classifier_tensors
+
+    @cached_property
+    def classifier_tensors(self) -> frozenset[str]:
+        """Names of the parameters and buffers of what timm calls the classifier; elsewhere of the last layer in use."""
+        last = self.spec.weights[-1]
         find: Callable[[], Any] | None = getattr(self.network, "get_classifier", None)
-        if find is None:
-            return {self.spec.weights[-1]}
-        heads = find()
-        own = {id(p) for head in (heads if isinstance(heads, tuple) else (heads,)) for p in head.parameters()}
-        return {name for name, p in self.named_parameters() if id(p) in own}
+        if find is not None:
+            layers = find()
+            heads = set(layers if isinstance(layers, tuple) else (layers,))
+        else:
+            layer = self.get_submodule(last.rpartition(".")[0])
+            heads = set() if any(layer.children()) else {layer}  # a parameter of a larger part stands for itself
+        prefixes = tuple(f"{name}." for name, module in self.named_modules() if module in heads)
+        return frozenset(name for name in self.state_dict() if name.startswith(prefixes)) or frozenset((last,))
 
 
 def _first_line(error: Exception) -> str:
