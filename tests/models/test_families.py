@@ -10,12 +10,13 @@ from supertickets.config.network_families import FAMILIES, find_family
 from supertickets.models import Spec, create_spec, list_supernets
 from supertickets.models.hrnet.presets import _SUPERNETS
 from supertickets.models.mobile.spaces import MOBILE
+from supertickets.models.plain.presets import PLAIN
 from supertickets.models.resnet.presets import RESNETS
 from supertickets.plugins import LIBRARIES
 
 
 def test_the_table_names_every_network_once() -> None:
-    assert list_supernets() == sorted((*_SUPERNETS, *MOBILE, *RESNETS))
+    assert list_supernets() == sorted((*_SUPERNETS, *MOBILE, *RESNETS, *PLAIN))
 
 
 @pytest.mark.parametrize("name", list_supernets())
@@ -39,6 +40,7 @@ def test_prefixes_of_the_table_are_no_modules() -> None:
         ("hrnet_tiny", "hrnet"),
         ("mnasnet_b1", "mobile"),
         ("resnet38", "resnet"),
+        ("resnet18", "plain"),
         ("timm:resnet18", "timm"),
         ("torchvision:resnet18.x", "torchvision"),
         ("ticket:runs/x", "ticket"),
@@ -50,7 +52,7 @@ def test_names_tell_the_family(name: str, family: str) -> None:
     assert find_family(name).name == family
 
 
-@pytest.mark.parametrize("name", ["hrnet_small", "resnet", "resnet18", "a/b:c", ""])
+@pytest.mark.parametrize("name", ["hrnet_small", "resnet", "resnet19", "a/b:c", ""])
 def test_nothing_is_guessed_by_prefix(name: str) -> None:
     with pytest.raises(UserError, match=f"unknown supernet '{name}'"):
         find_family(name)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from supertickets.models.hrnet.resize import resize
+from supertickets.models.resize import resize
 
 
 def test_a_map_of_the_size_stays() -> None:

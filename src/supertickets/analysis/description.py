@@ -15,7 +15,7 @@ from ..data import load_splits, published_samples, published_shape
 from ..errors import UserError
 from ..models import Spec
 from ..models.factory import create_spec
-from ..runs.model_init import supernet_for
+from ..runs.model_init import network_settings, supernet_for
 from ..ticket import load
 
 TERA_FLOPS = 10  # that a large GPU sustains in the training of small networks; assumed
@@ -70,6 +70,6 @@ def describe(what: str, data_dir: str | None = None, trust: Iterable[str] = ()) 
     else:
         settings, samples = recipe.supernet, published_samples(recipe.name, recipe.data)
         spec = create_spec(
-            settings.name, transformer=settings.transformer, **published_shape(recipe.data) | settings.settings
+            settings.name, transformer=settings.transformer, **published_shape(recipe.data) | network_settings(recipe)
         )
     return Description(spec, {}, count(spec), recipe.epochs or None, samples)

@@ -24,6 +24,7 @@ class NetworkFamily:
         create: Function that makes the spec of a network by name, written likewise.
         has_units: Whether its networks have units that a search may remove.
         search: Method by which ``supertickets search`` searches its networks; None if it does not.
+        head_by_task: Whether the task of a recipe chooses the head of its networks, unless the settings do.
         shares_settings: Whether its networks know the same settings, so that a recipe keeps them when one network of
             the family takes the place of another.
     """
@@ -34,6 +35,7 @@ class NetworkFamily:
     create: str | None = None
     has_units: bool = False
     search: Literal["policy", "connections"] | None = None
+    head_by_task: bool = False
     shares_settings: bool = False
 
 
@@ -64,6 +66,14 @@ _EVERY = (
         spec="resnet.network:ResNetSpec",
         create="resnet.presets:create_resnet",
         search="connections",
+        shares_settings=True,
+    ),
+    NetworkFamily(
+        name="plain",
+        networks=("resnet8", "resnet14", "resnet18", "resnet20"),
+        spec="plain.network:PlainSpec",
+        create="plain.presets:create_plain",
+        head_by_task=True,
         shares_settings=True,
     ),
     NetworkFamily(name="timm", spec="library:LibrarySpec", create="library:create_library_spec"),

@@ -11,6 +11,7 @@ from .mobile.layers import Choices
 from .mobile.network import MobileNetwork, MobileSpec, require_mobile, slice_state_dict
 from .mobile.spaces import create_mobile
 from .own_network import ModuleSpec
+from .plain.network import PlainNetwork, PlainSpec
 from .resnet.network import ResNet, ResNetSpec, require_resnet
 from .resnet.presets import create_resnet
 from .resnet.scheme_tree import outputs_of_all
@@ -30,6 +31,8 @@ __all__ = [
     "MobileSpec",
     "ModuleSpec",
     "Network",
+    "PlainNetwork",
+    "PlainSpec",
     "ResNet",
     "ResNetSpec",
     "Slice",

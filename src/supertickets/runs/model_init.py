@@ -99,7 +99,7 @@ def check_search_method(spec: ResNetSpec, recipe: Recipe, task: Task) -> None:
 
 
 def _network(recipe: Recipe, splits: Splits) -> Spec:
-    name, settings = recipe.supernet.name, recipe.supernet.settings
+    name, settings = recipe.supernet.name, network_settings(recipe)
     for key, value in _fitted_to_data(splits).items():
         if key in settings:
             raise UserError(f"supernet.settings.{key} follows from the data ({value}); leave it out{_INSTEAD[key]}")
@@ -107,6 +107,12 @@ def _network(recipe: Recipe, splits: Splits) -> Spec:
         architecture = Ticket.from_pretrained(folder, recipe_trust(recipe.to_json())).spec
         return fitted_spec(lambda **fitted: architecture.refit(settings, fitted), recipe, splits)
     return fitted_spec(partial(create_spec, name, transformer=recipe.supernet.transformer, **settings), recipe, splits)
+
+
+def network_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings of a recipe's network, with the head that its task needs where the family leaves it open."""
+    chosen = {"head": find_task(recipe.task).head} if recipe.supernet.family.head_by_task else {}
+    return chosen | recipe.supernet.settings
 
 
 def _fitted_to_data(splits: Splits) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from torch.nn import functional as F
 from ...config.network_families import find_family
 from ...errors import UserError
 from ..base import DeadChannels, Head, Network, Spec, TransferTarget, UnitGroup, UnitRow, Units, UnitTable, as_tuples
+from ..resize import resize
 from .blocks import BlockShape, BlockStyle, MixBlock, block_groups
 from .dead_channels import find_dead_channels
 from .folded import fold_norms
-from .resize import resize
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .resize import resize
+from ..resize import resize
 
 
 class Attention(nn.Module):
