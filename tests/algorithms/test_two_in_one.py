@@ -22,10 +22,9 @@ from supertickets.algorithms.two_in_one import (
     search_warning,
     shrink,
 )
+from supertickets.config.optimizer_settings import LrSettings, OptimizerSettings
 from supertickets.config.recipe import (
     DataSettings,
-    LrSettings,
-    OptimizerSettings,
     PruneSettings,
     Recipe,
     SearchSettings,

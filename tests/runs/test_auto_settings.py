@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 import supertickets as st
+from supertickets.config.optimizer_settings import LrSettings, OptimizerSettings
 from supertickets.config.recipe import (
     DataSettings,
-    LrSettings,
-    OptimizerSettings,
     PruneSettings,
     Recipe,
     SearchSettings,

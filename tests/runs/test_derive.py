@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from supertickets.config.lr_schedule import lr_factor
-from supertickets.config.recipe import LrSettings
+from supertickets.config.optimizer_settings import LrSettings
 from supertickets.runs.derive import stretch_schedule
 
 

@@ -16,7 +16,8 @@ from torch.optim import Optimizer
 
 from supertickets import Recipe, UserError
 from supertickets.config.lr_schedule import lr_factor, momentum_at
-from supertickets.config.recipe import LrSettings, OptimizerSettings, PruneSettings
+from supertickets.config.optimizer_settings import LrSettings, OptimizerSettings
+from supertickets.config.recipe import PruneSettings
 from supertickets.config.validation import check_recipe
 from supertickets.training.optimizers import (
     RMSprop,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .recipe import LrSettings
+from .optimizer_settings import LrSettings
 
 
 def lr_factor(step: int, total: int, steps_per_epoch: int, settings: LrSettings) -> float:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from ..errors import UserError, suggest
 from ..plugins import is_plugin
 from .data_sources import check_source, published_source
+from .optimizer_settings import LrSettings
 from .ranges import check_ranges
-from .recipe import AugmentSettings, LrSettings, Recipe
+from .recipe import AugmentSettings, Recipe
 from .schedule import check_schedule
 from .search_settings import BudgetSettings, PolicySettings
 from .task_settings import TASK_RULES, TaskRules

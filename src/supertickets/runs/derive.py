@@ -9,7 +9,8 @@ from typing import Any, cast, get_args
 
 from ..algorithms.transfer import head_settings
 from ..config.loading import load_recipe, override_settings, recipe_from_json
-from ..config.recipe import LrSettings, PruneSettings, Recipe
+from ..config.optimizer_settings import LrSettings
+from ..config.recipe import PruneSettings, Recipe
 from ..config.search_settings import BudgetSettings, ConnectBy
 from ..errors import UserError
 from ..pruning import find_criterion

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from ..config.recipe import OptimizerSettings
+from ..config.optimizer_settings import OptimizerSettings
 from .chunks import foreach_chunks
 
 # State that must come back unchanged when a weight is reactivated (first moments start from zero instead).
