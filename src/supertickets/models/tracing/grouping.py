@@ -1,0 +1,111 @@
+"""Groups of units as data, from what a trace learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ..units import STAYS, Axis, UnitGroup
+from .labels import AxisKey, UnitRecord
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Units that cannot be removed exactly.
+
+    Attributes:
+        name: Name that the group would have.
+        size: Number of its units.
+        reason: Why they stay.
+    """
+
+    name: str
+    size: int
+    reason: str
+
+
+def make_groups(record: UnitRecord, aliases: Mapping[str, list[str]]) -> tuple[list[UnitGroup], list[LeftOut]]:
+    """Return the groups of a trace, in the order in which their units came forth.
+
+    Units that one operation brought forth are of one group, and so are those that were united with any of them.
+
+    Args:
+        record: Record of a trace.
+        aliases: Further names of tied tensors by the first.
+
+    Returns:
+        The groups, and those that cannot be removed.
+    """
+    members = _group_members(record)
+    group_of = {unit: first for first, units in members.items() for unit in units}
+    reasons: dict[int, str] = {}
+    for unit, reason in record.fixed.items():
+        reasons.setdefault(group_of[record.root(unit)], reason)
+    gates: dict[int, set[AxisKey]] = {first: set() for first in members}
+    for unit, keys in record.gates.items():
+        gates[group_of[record.root(unit)]] |= keys
+    axes = _group_axes(record, members, group_of)
+    groups: list[UnitGroup] = []
+    left_out: list[LeftOut] = []
+    names: set[str] = set()
+    for first, units in members.items():
+        if not axes[first]:
+            continue
+        name = _unique_name(axes[first], names)
+        reason = reasons.get(first) or ("it is a single unit" if len(units) == 1 else "")
+        own = _with_aliases(axes[first].values(), aliases)
+        silencing = _with_aliases((axis for key, axis in axes[first].items() if key in gates[first]), aliases)
+        if reason or not silencing:
+            left_out.append(LeftOut(name, len(units), reason or "nothing reads it"))
+        else:
+            groups.append(UnitGroup(name, "channel", len(units), own, silencing))
+    return groups, left_out
+
+
+def _group_members(record: UnitRecord) -> dict[int, dict[int, int]]:
+    """Return the units of every group: lowest root of the group -> root -> index of the unit in the group."""
+    group = {record.root(unit): record.root(unit) for family in record.families for unit in family}
+
+    def lowest(root: int) -> int:
+        while group[root] != root:
+            group[root] = group[group[root]]
+            root = group[root]
+        return root
+
+    for family in record.families:
+        for unit in family:
+            a, b = lowest(record.root(unit)), lowest(record.root(family[0]))
+            group[max(a, b)] = min(a, b)
+    members: dict[int, dict[int, int]] = {}
+    for root in sorted(group):
+        units = members.setdefault(lowest(root), {})
+        units[root] = len(units)
+    return members
+
+
+def _group_axes(
+    record: UnitRecord, members: Mapping[int, Mapping[int, int]], group_of: Mapping[int, int]
+) -> dict[int, dict[AxisKey, Axis]]:
+    axes: dict[int, dict[AxisKey, Axis]] = {first: {} for first in members}
+    for key, owners in record.owners.items():
+        roots = [record.root(unit) if unit > 0 else STAYS for unit in owners.tolist()]
+        for first in dict.fromkeys(group_of[root] for root in roots if root != STAYS):
+            axes[first][key] = Axis(*key, tuple(members[first].get(root, STAYS) for root in roots))
+    return axes
+
+
+def _with_aliases(axes: Iterable[Axis], aliases: Mapping[str, list[str]]) -> tuple[Axis, ...]:
+    """Return axes, with the same ones of tied tensors under their other names."""
+    return tuple(
+        Axis(name, axis.dim, axis.owners) for axis in axes for name in (axis.tensor, *aliases.get(axis.tensor, ()))
+    )
+
+
+def _unique_name(axes: Mapping[AxisKey, Axis], names: set[str]) -> str:
+    """Return the module that brings the units forth, with a number if another group has the name."""
+    weights = [tensor for tensor, dim in axes if dim == 0 and tensor.endswith("weight")]
+    tensor = next(iter(weights), next(iter(axes))[0])
+    stem = tensor.rpartition(".")[0] or tensor
+    name = stem if stem not in names else next(n for i in range(2, 10**6) if (n := f"{stem}.{i}") not in names)
+    names.add(name)
+    return name

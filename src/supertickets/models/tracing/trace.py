@@ -1,0 +1,74 @@
+"""Search units of any module, found by tracing and checked by numbers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ...device import preserve_random_state
+from ..units import UnitGroup
+from .grouping import LeftOut, make_groups
+from .labels import UnitRecord
+from .selfcheck import SelfCheck, enliven, to_meta
+from .tracer import follow_forward
+
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class TracedUnits:
+    """Search units of a module.
+
+    Attributes:
+        groups: Groups of units that can be removed exactly; all were checked.
+        left_out: Groups that cannot, and why.
+    """
+
+    groups: tuple[UnitGroup, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def trace_units(make: Callable[[], nn.Module], input_shape: tuple[int, int, int]) -> TracedUnits:
+    """Find the search units of a module: vectors of channels that can be removed, and every entry they own.
+
+    A forward without data says which entries belong together (in eval mode and in train mode, where branches may
+    differ). Then random units are removed: the narrowed network must give what the whole one gives with them silent.
+    Groups for which it does not are left out. Random numbers of the process stay as they are.
+
+    Args:
+        make: Function that makes the module, with any weights.
+        input_shape: Channels, height and width of the images to trace with; small ones will do.
+    """
+    with preserve_random_state(torch.device("cpu")), torch.device("cpu"):
+        torch.random.default_generator.manual_seed(_SEED)
+        generator = torch.Generator().manual_seed(_SEED)
+        module = make().eval()
+        record = UnitRecord()
+        _follow(module, input_shape, record)
+        groups, left_out = make_groups(record, _aliases(module))
+        with torch.no_grad():
+            enliven(module, generator)
+        accepted, faults = SelfCheck(module, input_shape, generator).split(groups)
+    sizes = {group.name: len(group) for group in groups}
+    left_out += [LeftOut(name, sizes[name], fault) for name, fault in faults.items()]
+    return TracedUnits(tuple(accepted), tuple(left_out))
+
+
+def _follow(module: nn.Module, input_shape: tuple[int, int, int], record: UnitRecord) -> None:
+    without_data = to_meta(module)
+    images = torch.empty(2, *input_shape, device="meta")
+    follow_forward(without_data, images, record)
+    with contextlib.suppress(Exception):  # some modules need targets in training; then eval mode says all there is
+        follow_forward(without_data.train(), images, record)
+
+
+def _aliases(module: nn.Module) -> dict[str, list[str]]:
+    """Return the further names of tied tensors by the first."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        names.setdefault(id(tensor), []).append(name)
+    return {first: others for first, *others in names.values() if others}
