@@ -182,8 +182,8 @@ def _sum(trace: Trace, op: Operation) -> None:
     if varying:
         raise NotImplementedError
     for out in op.outputs:
-        kept = labels.move(lambda array: drop(array, *dims))
-        trace.set_labels(out, kept.move(lambda array, shape=out.shape: array.reshape(shape)))
+        kept = Labels(*(drop(array, *dims).reshape(out.shape) for array in (labels.units, labels.writers)))
+        trace.set_labels(out, kept)
 
 
 def _reduced_dims(op: Operation, ndim: int) -> list[int]:

@@ -64,7 +64,7 @@ class Operation:
 
 
 class Trace:
-    """What is known of the tensors of a forward.
+    """Knowledge of the tensors of a forward: their units, or the parameter that they view.
 
     Attributes:
         record: What was learnt about units.

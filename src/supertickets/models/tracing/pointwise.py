@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -84,11 +87,14 @@ def _is_zero(op: Operation, zero: list[bool]) -> bool:
         zero: Whether each operand is zero.
     """
     for probe in _PROBES:
-        values = iter([0.0 if is_zero else probe for is_zero in zero])
-        out = op.call(lambda tensor, values=values: torch.full((1,), next(values)).to(tensor.dtype))
+        out = op.call(partial(_next_value, iter([0.0 if is_zero else probe for is_zero in zero])))
         if bool(((out[0] if isinstance(out, tuple) else out) != 0).any()):
             return False
     return True
+
+
+def _next_value(values: Iterator[float], like: Tensor) -> Tensor:
+    return torch.full((1,), next(values)).to(like.dtype)
 
 
 HANDLERS = dict.fromkeys(_UNTAGGED, Handler(follow_pointwise))

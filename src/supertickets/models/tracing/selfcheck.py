@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -39,9 +40,9 @@ class SelfCheck:
             The groups that are right, and the fault of each other group by its name.
         """
         keeps = [{group.name: choose(group) for group in groups} for choose in (self._half, self._inner)]
-        runnable, faults = split_by_fault(groups, lambda some: self._fault_in_shapes(some, keeps[0]))
+        runnable, faults = split_by_fault(groups, partial(self._fault_in_shapes, keeps=keeps[0]))
         for keep in keeps:
-            runnable, more = split_by_fault(runnable, lambda some, keep=keep: self._fault(some, keep))
+            runnable, more = split_by_fault(runnable, partial(self._fault, keeps=keep))
             faults |= more
         return runnable, faults
 
@@ -82,8 +83,8 @@ class SelfCheck:
         whole = self._outputs(silent)
         if [out.shape for out in narrow] != [out.shape for out in whole]:
             return "the outputs have other shapes when narrowed"
-        error = max((_difference(a, b) for a, b in zip(narrow, whole, strict=True)), default=0.0)
-        return None if error <= TOLERANCE else f"outputs differ by {error:.0e} when narrowed"
+        difference = max((_difference(a, b) for a, b in zip(narrow, whole, strict=True)), default=0.0)
+        return None if difference <= TOLERANCE else f"outputs differ by {difference:.0e} when narrowed"
 
     def _outputs(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
         module = share_tensors(self._module)

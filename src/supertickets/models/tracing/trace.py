@@ -44,7 +44,7 @@ def trace_units(make: Callable[[], nn.Module], input_shape: tuple[int, int, int]
         input_shape: Channels, height and width of the images to trace with; small ones will do.
     """
     with preserve_random_state(torch.device("cpu")), torch.device("cpu"):
-        torch.random.default_generator.manual_seed(_SEED)
+        torch.default_generator.manual_seed(_SEED)
         generator = torch.Generator().manual_seed(_SEED)
         module = make().eval()
         record = UnitRecord()
