@@ -18,11 +18,10 @@ from supertickets.algorithms.two_in_one import (
     TwoInOne,
     prune_weights,
     reactivate_weights,
-    remove_units,
     search_warning,
-    shrink,
 )
 from supertickets.config.optimizer_settings import LrSettings, OptimizerSettings
+from supertickets.algorithms.unit_removal import choose_units, remove_units, shrink
 from supertickets.config.recipe import (
     DataSettings,
     PruneSettings,
@@ -455,7 +454,7 @@ def test_search_removes_what_is_small_in_both_copies(tmp_path: Path) -> None:
     x = torch.randn(5, 1, 8, 8)
     expected = state.module.eval()(x)
     prune_weights(session, state, 1, 0.0)  # a mask is on, too
-    after = remove_units(session, state, epoch=3)
+    after = remove_units(session, state, 3, choose_units(session, state, {}, None))
     assert after.spec.units["s0_b1_0"].hidden == (5, 4)  # the first, fourth and fifth of those six are gone
     assert after.spec.units["s0_b0_0"].hidden == (0, 0)
     untouched = {n: u for n, u in SPEC.units.items() if n not in ("s0_b0_0", "s0_b1_0")}
@@ -469,7 +468,7 @@ def test_search_removes_what_is_small_in_both_copies(tmp_path: Path) -> None:
         0,
     )
     assert record["loss_after"] == pytest.approx(record["loss_before"], rel=1e-5)
-    assert remove_units(session, after, epoch=4) is after
+    assert remove_units(session, after, 4, choose_units(session, after, {}, None)) is after
 
 
 def test_the_floor_keeps_the_strongest(tmp_path: Path) -> None:
@@ -479,7 +478,7 @@ def test_the_floor_keeps_the_strongest(tmp_path: Path) -> None:
     strong = "blocks.head_raise_0.unit_bn.weight"
     with torch.no_grad():
         state.module.get_parameter(strong)[2] = 5.0
-    state = remove_units(session, state, epoch=1)
+    state = remove_units(session, state, 1, choose_units(session, state, {}, None))
     units = sum(len(g) for g in SPEC.unit_groups())
     assert sum(len(g) for g in state.spec.unit_groups()) == -(-units // 20)
     assert 5.0 in state.module.get_parameter(strong).tolist()

@@ -95,7 +95,10 @@ def whole_kernels(spec: HRNetSpec) -> Keep:
     """All 3x3 channels of some blocks and all 5x5 ones of others, blocks that change shape included."""
     keep = everything(spec)
     for i, group in enumerate(g for g in spec.unit_groups() if g.kind == "channel"):
-        keep[group.name] = torch.tensor([kernel == (3, 5)[i % 2] for kernel in group.kernels])
+        other = f".depthwise.k{(5, 3)[i % 2]}."
+        for axis in group.axes:
+            if other in axis.tensor:
+                keep[group.name][list(axis.owners)] = False
     return keep
 
 
@@ -117,7 +120,7 @@ def silence(net: HRNet, keep: Keep) -> None:
     with torch.no_grad():
         for group in net.spec.unit_groups():
             gone = ~keep[group.name]
-            named[group.scale][gone] = 0.0
+            named[group.scales[0].tensor][gone] = 0.0
             if group.fold is not None:
                 named[group.fold.beta][gone.nonzero().flatten()[:1]] = 0.7
 

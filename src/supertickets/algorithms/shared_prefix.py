@@ -19,6 +19,7 @@ class SharedPrefix(TwoInOne):
     name = "shared_prefix"
 
     def __init__(self, until: int) -> None:
+        super().__init__()
         self.until = until
 
     def options(self) -> dict[str, Any]:

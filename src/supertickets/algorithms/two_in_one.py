@@ -6,19 +6,24 @@ is `schedule.events`; line 16 (the ticket) is `runs.finalize`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ..config.lr_schedule import lr_factor
 from ..config.recipe import Recipe
 from ..config.schedule import Prune, Reactivate, Recalibrate, Shrink, events, last_search_epoch
-from ..nas import expected_shrinkage, fold_constants, min_units, select_units, slice_tensors, unit_weights
+from ..nas import expected_shrinkage, gate_gradients, unit_weights
 from ..pruning import SparseState, check_criterion, empty_layers, restore, store_pruned
-from ..training import Algorithm, Session, TrainState, evaluate, recalibrate, restore_state
+from ..training import Algorithm, Session, TrainState, recalibrate
 from ..training.optimizers import FIRST_MOMENTS, SECOND_MOMENTS, optimizer_tensors
 from .ranking import check_prune_ratio, choose_mask
+from .unit_removal import check_budget, check_reachable, choose_units, remove_units
 
 Tensors = dict[str, Tensor]
+_GATE_MOMENTUM = 0.98  # of the running means, per step
 
 
 class TwoInOne(Algorithm):
@@ -26,18 +31,40 @@ class TwoInOne(Algorithm):
 
     name = "two_in_one"
 
+    def __init__(self) -> None:
+        self.gates: Tensors = {}  # running means of the gates' squared gradients, by group
+
     def check(self, recipe: Recipe) -> None:
-        """Check that the criterion can work with the settings."""
+        """Check that the criterion can work with the settings, and that the budget is one that units are removed to."""
         if recipe.prune.ratio:
             check_criterion(recipe.prune)
+        if recipe.budget.given:
+            check_budget(recipe)
 
     def init(self, session: Session, state: TrainState) -> TrainState:
-        """Check that the ratio can be met exactly, and warn if the search cannot remove anything."""
+        """Check that ratio and budget can be met, and warn if the search cannot remove anything."""
         if session.recipe.prune.ratio:
             check_prune_ratio(state, session.recipe)
+        if session.recipe.removes_to_budget:
+            check_reachable(session, state)
         if warning := search_warning(session):
             session.reporter.say(warning)
         return state
+
+    def on_gradients(self, session: Session, state: TrainState) -> None:
+        """Follow the gradients of the gates while there are units to remove by them."""
+        recipe = session.recipe
+        if recipe.search.importance == "gate" and state.position.epoch < last_search_epoch(recipe):
+            now = gate_gradients(state.spec.unit_groups(), state.parameters())
+            self.gates = {name: _decay(self.gates.get(name), value) for name, value in now.items()}
+
+    def tensors(self) -> Tensors:
+        """Return the running means of the gates' gradients."""
+        return self.gates
+
+    def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
+        """Take back the running means."""
+        self.gates = dict(tensors)
 
     def on_epoch_end(self, session: Session, state: TrainState, epoch: int) -> TrainState:
         """Do what follows the training of an epoch: lines 4-14.
@@ -49,8 +76,10 @@ class TwoInOne(Algorithm):
         """
         for event in events(epoch, session.recipe):
             match event:
-                case Shrink():
-                    state = remove_units(session, state, epoch)
+                case Shrink(progress):
+                    keep = choose_units(session, state, self.gates, progress)
+                    self.gates = {name: value[keep[name].to(value.device)] for name, value in self.gates.items()}
+                    state = remove_units(session, state, epoch, keep)
                 case Reactivate():
                     reactivate_weights(session, state, epoch)
                 case Prune(ratio):
@@ -60,46 +89,6 @@ class TwoInOne(Algorithm):
                     used = recalibrate(state.module, batches, session.runtime)
                     session.run.append({"event": "recalibrate", "epoch": epoch, "network": "training", "batches": used})
         return state
-
-
-def remove_units(session: Session, state: TrainState, epoch: int) -> TrainState:
-    """Remove search units whose importance factor is at most the threshold (line 5), by rebuilding.
-
-    The importance factor is the BN scale; with averaged weights, the larger of a unit's two scales.
-    """
-    search = session.recipe.search
-    groups = state.spec.unit_groups()
-    keep = select_units(
-        {group.name: _importance(state, group.scale) for group in groups},
-        search.threshold,
-        min_units(session.supernet, search.floor),
-    )
-    removed = {kind: sum(int((~keep[g.name]).sum()) for g in groups if g.kind == kind) for kind in ("channel", "token")}
-    record = {
-        "event": "shrink",
-        "epoch": epoch,
-        "removed_channels": removed["channel"],
-        "removed_tokens": removed["token"],
-    }
-    if not any(removed.values()):
-        session.run.append(record)
-        return state
-    before = _validation_loss(session, state)
-    state = shrink(session, state, keep)
-    session.run.append(record | {"loss_before": before, "loss_after": _validation_loss(session, state)})
-    return state
-
-
-def shrink(session: Session, state: TrainState, keep: Tensors) -> TrainState:
-    """Rebuild a network in training with only the flagged units: weights, averages, moments, masks, stored values."""
-    groups = state.spec.unit_groups()
-    spec = state.spec.keep(keep)
-    with torch.device("meta"):
-        names = list(spec.build().state_dict())
-    tensors = state.tensors()
-    tensors["weights"] |= fold_constants(tensors["weights"], groups, keep)
-    tensors = {group: slice_tensors(values, groups, keep, names) for group, values in tensors.items()}
-    return restore_state(session.recipe, session.runtime.device, state.meta() | {"spec": spec.to_json()}, tensors)
 
 
 def prune_weights(session: Session, state: TrainState, epoch: int, ratio: float) -> None:
@@ -151,11 +140,15 @@ def reactivate_weights(session: Session, state: TrainState, epoch: int) -> None:
     session.run.append({"event": "reactivate", "epoch": epoch, "restore": session.recipe.prune.restore})
 
 
+def _decay(mean: Tensor | None, value: Tensor) -> Tensor:
+    return value * (1 - _GATE_MOMENTUM) if mean is None else mean.lerp(value, 1 - _GATE_MOMENTUM)
+
+
 def search_warning(session: Session) -> str | None:
     """Return a warning if the penalty is too weak for any unit to reach the threshold before the search ends."""
     recipe, steps = session.recipe, session.batches.steps_per_epoch
     end = last_search_epoch(recipe)
-    if not end or not recipe.search.rho or not recipe.supernet.has_units:
+    if not end or not recipe.search.rho or recipe.removes_to_budget or not session.supernet.unit_groups():
         return None
     total = recipe.epochs * steps
     lrs = [recipe.optimizer.lr * lr_factor(step, total, steps, recipe.lr) for step in range(end * steps)]
@@ -175,14 +168,3 @@ def search_warning(session: Session) -> str | None:
         f"from 1 to search.threshold {recipe.search.threshold:g}; "
         f"try search.rho {recipe.search.rho * factor:.1g} or more epochs"
     )
-
-
-def _importance(state: TrainState, scale: str) -> Tensor:
-    raw = state.module.get_parameter(scale).detach().abs()
-    return raw if state.ema is None else torch.maximum(raw, state.ema.tensors[scale].abs())
-
-
-def _validation_loss(session: Session, state: TrainState) -> float:
-    """Return the loss of the network in training, in eval mode, with its BN statistics as they are."""
-    data = session.batches.splits.validation
-    return evaluate(state.module, session.batches.evaluation(data), data, session.task, session.runtime)["loss"]

@@ -19,7 +19,7 @@ from .ranges import (
     UnitIntervalAboveZero,
     UnitIntervalBelowOne,
 )
-from .search_settings import BudgetSettings, ConnectSettings, PolicySettings
+from .search_settings import BudgetSettings, ConnectSettings, PolicySettings, SearchSettings
 from .task_settings import CountingSettings, PoseSettings, SegmentationSettings
 
 
@@ -151,34 +151,6 @@ class SupernetSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchSettings:
-    """Search by shrinking (Sec. 3.1).
-
-    Attributes:
-        interval: Epochs between two removals, t_s; 0 switches the search off.
-        threshold: BN scale at or below which a unit is removed (epsilon).
-        rho: Strength of the L1 penalty on the scales, weighted by each unit's MACs; null chooses it by the length of
-            the search (docs/short-runs.md).
-        target_shrinkage: Distance by which the penalty that null chooses moves the scale of a unit of mean MACs, which
-            starts at 1, by the end of the search if nothing pulls back; more removes more.
-        warmup_epochs: Epochs in which the penalty grows linearly from 0.
-        penalty: Kind of penalty: "subgradient" (the paper) adds rho * p * sign(scale) to the gradient; "proximal" is a
-            soft threshold of lr * rho * p after the step: exact zeros, and the same strength under every optimizer.
-        last_epoch: Last epoch with penalty, removal and reactivation; null for the whole run (the paper).
-        floor: Share of the supernet's units that is never removed, so that no network comes out empty.
-    """
-
-    interval: NonNegativeInt = 10
-    threshold: NonNegativeFloat = 1e-3
-    rho: NonNegativeFloat | None = 0.0
-    target_shrinkage: PositiveFloat = 2.5
-    warmup_epochs: NonNegativeFloat = 0.0
-    penalty: Literal["subgradient", "proximal"] = "subgradient"
-    last_epoch: NonNegativeInt | None = None
-    floor: UnitIntervalBelowOne = 0.01
-
-
-@dataclass(frozen=True, kw_only=True)
 class PruneSettings:
     """Weight pruning, while searching (Sec. 3.1, 3.2) or in one shot.
 
@@ -306,6 +278,11 @@ class Recipe:
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     pose: PoseSettings = field(default_factory=PoseSettings)
     counting: CountingSettings = field(default_factory=CountingSettings)
+
+    @property
+    def removes_to_budget(self) -> bool:
+        """Return whether units are removed until a budget is met; otherwise a budget is for a policy search."""
+        return bool(self.budget.given) and self.search.interval > 0
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON."""

@@ -12,7 +12,13 @@ from .recipe import PruneSettings, Recipe
 
 @dataclass(frozen=True)
 class Shrink:
-    """Remove search units at or below the threshold (line 5)."""
+    """Remove search units: those at or below the threshold (line 5), or down to the path towards a budget.
+
+    Attributes:
+        progress: Share of the way to the budget, from above 0 to 1; None without a budget.
+    """
+
+    progress: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ def events(epoch: int, recipe: Recipe) -> list[Event]:
     Returns:
         Events in their order. After the last epoch the ratio is exactly p and nothing is reactivated.
     """
-    search, prune = recipe.search, recipe.prune
+    prune = recipe.prune
     last = epoch == recipe.epochs
     search_due = is_search_epoch(epoch, recipe)
     prune_due = prune.ratio > 0 and epoch % prune.interval == 0
@@ -54,14 +60,14 @@ def events(epoch: int, recipe: Recipe) -> list[Event]:
     due: list[Event] = []
     if search_due:
         if recipe.supernet.has_units:
-            due.append(Shrink())
+            due.append(Shrink(path_progress(epoch, recipe) if recipe.removes_to_budget else None))
         if prune.ratio > 0 and prune.reactivate == "search" and not last:
             due.append(Reactivate())
     if last and prune.ratio > 0:
         due.append(Prune(prune.ratio))
     elif prune_due:
         due.append(Prune(ratio_at(epoch, prune)))
-        if prune.reactivate == "prune" and _search_goes_on(epoch, search.last_epoch):
+        if prune.reactivate == "prune" and _search_goes_on(epoch, recipe):
             due.append(Reactivate())
     if due:
         due.append(Recalibrate())
@@ -71,7 +77,15 @@ def events(epoch: int, recipe: Recipe) -> list[Event]:
 def is_search_epoch(epoch: int, recipe: Recipe) -> bool:
     """Return whether t mod t_s = 0 (line 4) and the search is not over."""
     search = recipe.search
-    return search.interval > 0 and epoch % search.interval == 0 and _search_goes_on(epoch, search.last_epoch)
+    if recipe.removes_to_budget and path_progress(epoch, recipe) <= 0:
+        return False
+    return search.interval > 0 and epoch % search.interval == 0 and _search_goes_on(epoch, recipe)
+
+
+def path_progress(epoch: int, recipe: Recipe) -> float:
+    """Return the share of the way to a budget after an epoch: 0 or less before it begins, 1 when it is reached."""
+    search = recipe.search
+    return min(1.0, (epoch / recipe.epochs - search.begin) / (search.end - search.begin))
 
 
 def last_search_epoch(recipe: Recipe) -> int:
@@ -124,6 +138,11 @@ def check_schedule(recipe: Recipe) -> None:
             f"search.last_epoch={search.last_epoch} lies behind the run's {recipe.epochs} epochs; "
             f"use a value of at most {recipe.epochs}, or null for the whole run."
         )
+    if recipe.removes_to_budget and not (search.begin < search.end and last_search_epoch(recipe)):
+        raise UserError(
+            f"search.begin={search.begin:g} to search.end={search.end:g} of {recipe.epochs} epochs holds no removal "
+            f"every {search.interval} epochs; set search.interval to 1, or search.begin below search.end"
+        )
     if prune.ratio and prune.progressive:
         needed = prune.interval * math.ceil(round(prune.ratio * 10, 9))
         if recipe.epochs < needed:
@@ -140,5 +159,8 @@ def plan_lines(recipe: Recipe) -> list[tuple[int, list[Event]]]:
     return [(t, due) for t in range(1, recipe.epochs + 1) if (due := events(t, recipe))]
 
 
-def _search_goes_on(epoch: int, last_epoch: int | None) -> bool:
-    return last_epoch is None or epoch <= last_epoch
+def _search_goes_on(epoch: int, recipe: Recipe) -> bool:
+    search = recipe.search
+    if recipe.removes_to_budget:  # up to the first removal that reaches it
+        return epoch - search.interval < search.end * recipe.epochs
+    return search.last_epoch is None or epoch <= search.last_epoch

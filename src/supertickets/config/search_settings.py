@@ -1,4 +1,4 @@
-"""Settings of policy searches: of a space to a budget (TuNAS), and of connection schemes (LTH4SA)."""
+"""Settings of searches: by shrinking, of a space to a budget (TuNAS), and of connection schemes (LTH4SA)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,55 @@ from .ranges import (
     ClosedUnitInterval,
     NegativeFloat,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     Range,
+    UnitIntervalAboveZero,
     UnitIntervalBelowOne,
 )
 
 ConnectBy = Literal["policy", "enas", "darts", "genetic", "random", "l1", "median", "every", "all", "ratios"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """Search by shrinking (Sec. 3.1).
+
+    Attributes:
+        interval: Epochs between two removals, t_s; 0 switches the search off.
+        threshold: BN scale at or below which a unit is removed (epsilon).
+        rho: Strength of the L1 penalty on the scales, weighted by each unit's MACs; null chooses it by the length of
+            the search (docs/short-runs.md).
+        target_shrinkage: Distance by which the penalty that null chooses moves the scale of a unit of mean MACs, which
+            starts at 1, by the end of the search if nothing pulls back; more removes more.
+        warmup_epochs: Epochs in which the penalty grows linearly from 0.
+        penalty: Kind of penalty: "subgradient" (the paper) adds rho * p * sign(scale) to the gradient; "proximal" is a
+            soft threshold of lr * rho * p after the step: exact zeros, and the same strength under every optimizer.
+        last_epoch: Last epoch with penalty, removal and reactivation; null for the whole run (the paper).
+        floor: Share of the supernet's units that is never removed, so that no network comes out empty.
+        importance: Importance of a unit: the magnitude of its BN "scale" (the paper), or the gradient of a virtual
+            "gate" on what it emits, per cost (docs/budgets.md), which works without BN too.
+        group_floor: Share of the units of each group that is never removed.
+        multiple: Number of channels that widths are multiples of, since dense runtimes compute in blocks; null for that
+            of this device (16 with AVX-512, else 8).
+        begin: Share of the training at which removals to a budget begin.
+        end: Share of the training at which they have reached it.
+    """
+
+    interval: NonNegativeInt = 10
+    threshold: NonNegativeFloat = 1e-3
+    rho: NonNegativeFloat | None = 0.0
+    target_shrinkage: PositiveFloat = 2.5
+    warmup_epochs: NonNegativeFloat = 0.0
+    penalty: Literal["subgradient", "proximal"] = "subgradient"
+    last_epoch: NonNegativeInt | None = None
+    floor: UnitIntervalBelowOne = 0.01
+    importance: Literal["scale", "gate"] = "scale"
+    group_floor: UnitIntervalBelowOne = 0.0
+    multiple: PositiveInt | None = 1
+    begin: UnitIntervalBelowOne = 0.1
+    end: UnitIntervalAboveZero = 0.6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +100,9 @@ class PolicySettings:
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetSettings:
-    """The largest cost of the network that a policy search finds: one of the first three.
+    """The largest cost of the network that a search finds: one of the first three.
+
+    A policy search takes any; where units are removed, these are ``macs`` and ``params``.
 
     Attributes:
         latency_ms: Latency of one image on this device, in ms.

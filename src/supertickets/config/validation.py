@@ -30,7 +30,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
     _check_budget(recipe.budget)
     if recipe.distill.teacher == "ema" and not recipe.ema_decay:
         raise UserError("distill.teacher is 'ema' but ema_decay is 0: set it to, e.g., 0.99")
-    if recipe.budget.given and recipe.compile:
+    if recipe.budget.given and not recipe.removes_to_budget and recipe.compile:
         raise UserError("compile cannot serve a policy search, where every step has another network; set it to false")
     return recipe
 

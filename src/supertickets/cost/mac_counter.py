@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from ..models import Network
-from ..models.base import Spec, UnitGroup
+from ..models.base import Spec
 from ..models.factory import spec_from_json
 from ..models.op_counter import count_operations
+from ..models.units import UnitGroup
 
 Mask = Mapping[str, Tensor]
 
@@ -169,10 +170,11 @@ def unit_macs(spec: Spec) -> dict[str, Tensor]:
 def _group_macs(group: UnitGroup, rows: list[LayerCost], by_weight: Mapping[str, LayerCost]) -> Tensor:
     macs = torch.zeros(len(group), dtype=torch.float64)
     sliced = set()
-    for part in group.slices:
-        if (row := by_weight.get(part.tensor)) is not None:
-            macs[part.start : part.stop] += row.macs / (part.stop - part.start)
-            sliced.add(part.tensor)
+    for axis in group.axes:
+        if (row := by_weight.get(axis.tensor)) is not None:
+            share = torch.full((len(axis.owners),), row.macs / len(axis.owners), dtype=torch.float64)
+            macs += axis.sum_by_unit(share, len(group))
+            sliced.add(axis.tensor)
     if group.path is not None:
         n = len(group)
         for row in rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import Choice, Decision, Fold, Head, Network, Slice, Spec, TransferTarget, UnitGroup, Units, as_tuples
+from .base import Choice, Decision, Head, Network, Spec, TransferTarget, Units, as_tuples
 from .external import ExternalNetwork
 from .factory import create_spec, create_supernet, list_spaces, list_supernets, spec_from_json
 from .hrnet.network import HRNet, HRNetSpec
@@ -15,9 +15,11 @@ from .plain.network import PlainNetwork, PlainSpec
 from .resnet.network import ResNet, ResNetSpec, require_resnet
 from .resnet.presets import create_resnet
 from .resnet.scheme_tree import outputs_of_all
+from .units import Axis, Fold, UnitGroup
 
 __all__ = [
     "LIBRARIES",
+    "Axis",
     "Choice",
     "Choices",
     "Decision",
@@ -35,7 +37,6 @@ __all__ = [
     "PlainSpec",
     "ResNet",
     "ResNetSpec",
-    "Slice",
     "Spec",
     "TransferTarget",
     "UnitGroup",

@@ -1,8 +1,6 @@
 """Specs and networks of every family: inputs and outputs, search units, and how tensors follow them.
 
-A *spec* is a frozen, JSON-able description; ``spec.build()`` makes the *network*. A *unit group* is a vector of search
-units that share one importance vector (a BN scale). Which slice of which tensor belongs to a unit is data, so that
-weights, moments, averages, stored values and masks are all cut by the same function (`nas/shrink.py`).
+A *spec* is a frozen, JSON-able description; ``spec.build()`` makes the *network*. Its search units are data (`units`).
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 
 from ..config.network_families import FAMILIES
 from ..errors import UserError
+from .units import UnitGroup
 
 Head = Literal["classification", "segmentation", "keypoints", "detection", "density"]
 Choice = bool | int | float
@@ -51,57 +50,6 @@ class Units:
 
     hidden: tuple[int, ...]
     tokens: int = 0
-
-
-@dataclass(frozen=True)
-class Slice:
-    """Units ``start`` to ``stop`` of a group are the entries of dimension ``dim`` of a tensor, in order."""
-
-    tensor: str
-    dim: int
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Place where the constant of a removed channel is kept: it moves into a running mean.
-
-    Attributes:
-        project: Name of the 1x1 convolution weight that reads the channels.
-        beta: Name of the shift of the BN in front of the ReLU.
-        mean: Name of the running mean that follows the convolution.
-    """
-
-    project: str
-    beta: str
-    mean: str
-
-
-@dataclass(frozen=True)
-class UnitGroup:
-    """A vector of search units.
-
-    Attributes:
-        name: Unique name, e.g. ``"s2_b0_0.hidden"``.
-        kind: What a unit is.
-        scale: Name of the BN weight whose magnitude is the units' importance.
-        kernels: Kernel size of each unit (channels) or 0s (tokens); its length is the number of units.
-        slices: The entries of every tensor that belong to the units.
-        fold: How removed units leave their constant behind; None if they have none.
-        path: Prefix of modules that run once per unit without holding a slice of it (a Transformer's layers).
-    """
-
-    name: str
-    kind: Literal["channel", "token"]
-    scale: str
-    kernels: tuple[int, ...]
-    slices: tuple[Slice, ...]
-    fold: Fold | None = None
-    path: str | None = None
-
-    def __len__(self) -> int:
-        return len(self.kernels)
 
 
 @dataclass(frozen=True)

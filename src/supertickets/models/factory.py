@@ -60,7 +60,10 @@ def spec_from_json(data: Mapping[str, Any]) -> Spec:
     if family not in families:
         raise UserError(f"unknown network family '{family}' in the spec; this version reads {', '.join(families)}")
     try:
-        spec: Spec = _load(families[family]).from_json(data)
+        network = {name: value for name, value in data.items() if name != "traced"}
+        spec: Spec = _load(families[family]).from_json(network)
+        if "traced" in data:
+            spec = _load("traced:TracedSpec").from_json(spec, data["traced"])
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"the network's spec is damaged ({error}); fetch the file again") from error
     return spec

@@ -8,7 +8,7 @@ are all cut by the same axes (`nas.shrink.slice_tensors`), whether a family decl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -85,6 +85,7 @@ class UnitGroup:
         gates: Those of the axes at which a unit can be silenced: with all its entries there at zero, nothing that
             reads the unit sees it. They are the last weights and shifts that a unit passes before it is read: a BN's,
             or those of a convolution or a linear layer without one.
+        least: Smallest number of units that may be left.
         fold: How removed units leave their constant behind; None if they have none.
         path: Prefix of modules that run once per unit without holding a slice of it (a Transformer's layers).
     """
@@ -94,18 +95,17 @@ class UnitGroup:
     size: int
     axes: tuple[Axis, ...]
     gates: tuple[Axis, ...] = ()
+    least: int = 1
     fold: Fold | None = None
     path: str | None = None
 
     def __len__(self) -> int:
         return self.size
 
-    def scales(self, tensors: Mapping[str, Tensor]) -> tuple[Axis, ...]:
-        """Return the gates that are scales of norms: vectors beside a running variance.
-
-        Args:
-            tensors: Weights and statistics by name.
-        """
+    @cached_property
+    def scales(self) -> tuple[Axis, ...]:
+        """The gates that are scales of batch norms: weights beside a running variance."""
+        tensors = {axis.tensor for axis in self.axes}
         return tuple(
             gate
             for gate in self.gates
@@ -170,8 +170,8 @@ def slice_groups(groups: Sequence[UnitGroup], keep: Mapping[str, Tensor]) -> tup
         size = int(keep[group.name].sum()) if group.name in keep else group.size
         axes = tuple(left(group, axis) for axis in group.axes)
         gates = tuple(axes[group.axes.index(gate)] for gate in group.gates)
-        out.append(UnitGroup(group.name, group.kind, size, axes, gates, group.fold, group.path))
-    return tuple(group for group in out if group.size)
+        out.append(replace(group, size=size, axes=axes, gates=gates))
+    return tuple(out)
 
 
 def axis_flags(groups: Sequence[UnitGroup], keep: Mapping[str, Tensor]) -> dict[tuple[str, int], Tensor]:

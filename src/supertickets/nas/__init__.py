@@ -13,10 +13,12 @@ from .connection_baselines import (
     search_by_ratio,
 )
 from .connection_policy import Judge, SearchStep, enas_settings, policy_search
+from .importance import gate_gradients, relative_scales, scale_magnitudes
 from .penalty import Penalty, expected_shrinkage, rho_at, unit_weights
 from .policy import Baseline, Policy, SampledNetworks, auto_lr, lr_at, warmup_at
 from .rewards import REWARDS, Reward, Trend, connection_reward, find_reward, fit_trend
-from .shrink import fold_constants, min_units, select_units, slice_tensors
+from .selection import WidthRule, min_units, select_to_cost, select_units, width_rules
+from .shrink import fold_constants, slice_tensors
 from .space import Genotype, Space
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "SearchStep",
     "Space",
     "Trend",
+    "WidthRule",
     "auto_lr",
     "can_be_scored",
     "connection_reward",
@@ -44,6 +47,7 @@ __all__ = [
     "find_reward",
     "fit_trend",
     "fold_constants",
+    "gate_gradients",
     "genetic_search",
     "keep_largest",
     "lr_at",
@@ -53,10 +57,14 @@ __all__ = [
     "policy_search",
     "random_networks",
     "random_search",
+    "relative_scales",
     "rho_at",
+    "scale_magnitudes",
     "search_by_ratio",
+    "select_to_cost",
     "select_units",
     "slice_tensors",
     "unit_weights",
     "warmup_at",
+    "width_rules",
 ]

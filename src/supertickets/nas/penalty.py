@@ -11,10 +11,13 @@ from torch import Tensor
 from ..config.recipe import SearchSettings
 from ..cost import unit_macs
 from ..models.base import Spec
+from .importance import scales_per_unit
 
 
 def unit_weights(spec: Spec, supernet: Spec) -> dict[str, Tensor]:
     """Return p: MACs of each unit over the mean MACs of a unit of the full supernet.
+
+    A unit with several scales is penalised by the mean of their magnitudes: each has its share of p.
 
     Args:
         spec: The network as it is now.
@@ -25,7 +28,13 @@ def unit_weights(spec: Spec, supernet: Spec) -> dict[str, Tensor]:
     """
     every = torch.cat(list(unit_macs(supernet).values()) or [torch.ones(1, dtype=torch.float64)])
     macs = unit_macs(spec)
-    return {group.scale: macs[group.name] / every.mean() for group in spec.unit_groups()}
+    weights: dict[str, Tensor] = {}
+    for group in spec.unit_groups():
+        p = macs[group.name] / every.mean() / scales_per_unit(group).clamp_min(1)
+        for scale in group.scales:
+            owned = torch.cat([p, p.new_zeros(1)])[scale.index]  # -1 is the zero
+            weights[scale.tensor] = weights[scale.tensor] + owned if scale.tensor in weights else owned
+    return weights
 
 
 @dataclass

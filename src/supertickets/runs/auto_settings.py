@@ -9,6 +9,7 @@ from ..config.lr_schedule import lr_factor
 from ..config.recipe import Recipe
 from ..config.schedule import check_schedule, last_search_epoch
 from ..data.sources import find_source
+from ..device import channel_block
 from ..errors import UserError
 from ..nas import auto_lr, expected_shrinkage
 
@@ -43,11 +44,17 @@ def resolve_auto_settings(recipe: Recipe, samples: int, side: int) -> tuple[Reci
         recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=0.0))
         if last_search_epoch(recipe):
             notes.append(f"{recipe.supernet.name} has no search units: only weights are pruned")
+    if recipe.search.multiple is None:
+        multiple = channel_block()
+        recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, multiple=multiple))
+        notes.append(f"chosen: widths in multiples of {multiple} channels, this CPU's (--search.multiple)")
+    if recipe.removes_to_budget and recipe.search.rho is None:  # the path says how much goes
+        recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=0.0))
     if recipe.search.rho is None:
         rho = _rho(recipe, max(1, samples // recipe.data.batch))
         recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=rho))
         notes.append(f"chosen: penalty {rho:.3g} (--search.target_shrinkage or --search.rho; more removes more)")
-    if recipe.budget.given and recipe.policy.lr is None:
+    if recipe.budget.given and not recipe.removes_to_budget and recipe.policy.lr is None:
         steps = recipe.epochs * max(1, samples // recipe.data.batch)
         lr = auto_lr(steps, recipe.policy)
         if not lr:

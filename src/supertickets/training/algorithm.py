@@ -126,6 +126,14 @@ class Algorithm:
         """
         return take
 
+    def on_gradients(self, session: Session, state: TrainState) -> None:
+        """Look at the gradients of a step: averaged over processes, before clipping, penalty and optimizer.
+
+        Args:
+            session: What stays the same.
+            state: The network, whose parameters hold the gradients.
+        """
+
     def on_epoch_end(self, session: Session, state: TrainState, epoch: int) -> TrainState:
         """Return the state to go on with after an epoch.
 

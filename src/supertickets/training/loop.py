@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -89,7 +90,8 @@ def build_eval_model(session: Session, model: DeployableModel, number: int) -> n
 def _train_epoch(session: Session, state: TrainState, algorithm: Algorithm, stop: threading.Event) -> float:
     """Take the steps that are left of the epoch, and return its mean loss."""
     recipe, runtime, steps = session.recipe, session.runtime, session.batches.steps_per_epoch
-    take = algorithm.make_step(session, state, Stepper(session, state))
+    observe = partial(algorithm.on_gradients, session, state)
+    take = algorithm.make_step(session, state, Stepper(session, state, observe))
     epoch = state.position.epoch
     # The loss stays on the device; it is read once per epoch or checkpoint, so that no step waits for it.
     loss_sum = torch.tensor(state.position.loss_sum, dtype=torch.float64, device=runtime.device)

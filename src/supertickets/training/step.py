@@ -26,10 +26,12 @@ class Stepper:
     Args:
         session: Settings, task, processes and teacher.
         state: The network, its optimizer, averages and mask.
+        on_gradients: Function that looks at the gradients of every step, averaged over processes.
     """
 
-    def __init__(self, session: Session, state: TrainState) -> None:
+    def __init__(self, session: Session, state: TrainState, on_gradients: Callable[[], None] | None = None) -> None:
         recipe = session.recipe
+        self.on_gradients = on_gradients
         self.recipe, self.state, self.task, self.runtime = recipe, state, session.task, session.runtime
         self.steps_per_epoch = session.batches.steps_per_epoch
         # Compiled once per network, however many steppers it sees; evaluation goes on without.
@@ -67,6 +69,8 @@ class Stepper:
         loss = self.gradients(batch, choices)
         self.runtime.average_([p.grad for p in self.params if p.grad is not None])
         self.enforcer.mask_gradients()
+        if self.on_gradients is not None:
+            self.on_gradients()
         if recipe.optimizer.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.params, recipe.optimizer.clip_norm, foreach=True)
         epochs_done = done / self.steps_per_epoch

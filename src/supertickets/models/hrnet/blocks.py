@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..base import Fold, Slice, UnitGroup, Units
+from ..base import Units
+from ..units import Axis, Fold, UnitGroup
 from . import matrix_products as products
 from .convolutions import depthwise, pixelwise, pointwise
 from .recompute import Norm
@@ -155,28 +156,34 @@ def block_groups(name: str, prefix: str, units: Units, kernels: tuple[int, ...])
         kernels: Kernel sizes that ``units.hidden`` refers to.
     """
     groups = []
-    total = sum(units.hidden)
-    if total:
-        slices = [Slice(f"{prefix}.expand.weight", 0, 0, total)]
-        for bn in ("expand_bn", "unit_bn"):
-            for tensor in ("weight", "bias", "running_mean", "running_var"):
-                slices.append(Slice(f"{prefix}.{bn}.{tensor}", 0, 0, total))
-        start = 0
-        for kernel, count in zip(kernels, units.hidden, strict=True):
-            if count:
-                slices.append(Slice(f"{prefix}.depthwise.k{kernel}.weight", 0, start, start + count))
-            start += count
-        slices.append(Slice(f"{prefix}.project.weight", 1, 0, total))
-        fold = Fold(f"{prefix}.project.weight", f"{prefix}.unit_bn.bias", f"{prefix}.bn.running_mean")
-        sizes = tuple(k for k, h in zip(kernels, units.hidden, strict=True) for _ in range(h))
-        groups.append(UnitGroup(f"{name}.hidden", "channel", f"{prefix}.unit_bn.weight", sizes, tuple(slices), fold))
+    if units.hidden and sum(units.hidden):
+        groups.append(_channel_group(name, prefix, units.hidden, kernels))
     if units.tokens:
-        n, path = units.tokens, f"{prefix}.tokens"
-        slices = [Slice(f"{path}.to_tokens.weight", 0, 0, n)]
-        for tensor in ("weight", "bias", "running_mean", "running_var"):
-            slices.append(Slice(f"{path}.token_bn.{tensor}", 0, 0, n))
-        slices += [Slice(f"{path}.queries", 0, 0, n), Slice(f"{path}.from_tokens.weight", 1, 0, n)]
-        groups.append(
-            UnitGroup(f"{name}.tokens", "token", f"{path}.token_bn.weight", (0,) * n, tuple(slices), path=path)
-        )
+        groups.append(_token_group(name, f"{prefix}.tokens", units.tokens))
     return groups
+
+
+def _channel_group(name: str, prefix: str, hidden: tuple[int, ...], kernels: tuple[int, ...]) -> UnitGroup:
+    total = sum(hidden)
+    every = tuple(range(total))
+    gates = [Axis(f"{prefix}.unit_bn.{tensor}", 0, every) for tensor in ("weight", "bias")]
+    axes = [Axis(f"{prefix}.expand.weight", 0, every), *gates]
+    axes += [Axis(f"{prefix}.expand_bn.{tensor}", 0, every) for tensor in ("weight", "bias")]
+    axes += [Axis(f"{prefix}.{bn}.running_{m}", 0, every) for bn in ("expand_bn", "unit_bn") for m in ("mean", "var")]
+    start = 0
+    for kernel, count in zip(kernels, hidden, strict=True):
+        if count:
+            axes.append(Axis(f"{prefix}.depthwise.k{kernel}.weight", 0, every[start : start + count]))
+        start += count
+    axes.append(Axis(f"{prefix}.project.weight", 1, every))
+    fold = Fold(f"{prefix}.project.weight", f"{prefix}.unit_bn.bias", f"{prefix}.bn.running_mean")
+    return UnitGroup(f"{name}.hidden", "channel", total, tuple(axes), tuple(gates), 0, fold)
+
+
+def _token_group(name: str, path: str, tokens: int) -> UnitGroup:
+    every = tuple(range(tokens))
+    gates = [Axis(f"{path}.token_bn.{tensor}", 0, every) for tensor in ("weight", "bias")]
+    axes = [Axis(f"{path}.to_tokens.weight", 0, every), *gates]
+    axes += [Axis(f"{path}.token_bn.running_{moment}", 0, every) for moment in ("mean", "var")]
+    axes += [Axis(f"{path}.queries", 0, every), Axis(f"{path}.from_tokens.weight", 1, every)]
+    return UnitGroup(f"{name}.tokens", "token", tokens, tuple(axes), tuple(gates), 0, path=path)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..base import DeadChannels, UnitGroup
+from ..base import DeadChannels
+from ..units import UnitGroup
 
 
 def find_dead_channels(tensors: Mapping[str, Tensor], group: UnitGroup, eps: float) -> DeadChannels:
@@ -21,14 +22,15 @@ def find_dead_channels(tensors: Mapping[str, Tensor], group: UnitGroup, eps: flo
         group: Hidden channels of the block.
         eps: Constant that batch norms add to variances.
     """
-    prefix = group.scale.removesuffix("unit_bn.weight")
+    scale = group.scales[0].tensor
+    prefix = scale.removesuffix("unit_bn.weight")
     rest = _constant_outputs(tensors, f"{prefix}expand_bn", eps).clamp_min(0)
     no_input = (tensors[f"{prefix}expand.weight"].flatten(1) == 0).all(1) & (rest == 0)
     no_filter = torch.zeros(len(group), dtype=torch.bool)
-    for part in group.slices:
-        if ".depthwise." in part.tensor:
-            no_filter[part.start : part.stop] = (tensors[part.tensor].flatten(1) == 0).all(1)
-    no_scale = tensors[group.scale] == 0
+    for axis in group.axes:
+        if ".depthwise." in axis.tensor:
+            no_filter[axis.index] = (tensors[axis.tensor].flatten(1) == 0).all(1)
+    no_scale = tensors[scale] == 0
     assert group.fold is not None
     unread = (tensors[group.fold.project].flatten(1) == 0).all(0)
     constant = _constant_outputs(tensors, f"{prefix}unit_bn", eps).clamp_min(0)

@@ -20,8 +20,9 @@ from torch.nn import functional as F
 
 from ...config.network_families import find_family
 from ...errors import UserError
-from ..base import DeadChannels, Head, Network, Spec, TransferTarget, UnitGroup, UnitRow, Units, UnitTable, as_tuples
+from ..base import DeadChannels, Head, Network, Spec, TransferTarget, UnitRow, Units, UnitTable, as_tuples
 from ..resize import resize
+from ..units import UnitGroup
 from .blocks import BlockShape, BlockStyle, MixBlock, block_groups
 from .dead_channels import find_dead_channels
 from .folded import fold_norms
