@@ -15,6 +15,8 @@ from torch import Tensor
 from ..config.lr_schedule import lr_factor
 from ..config.recipe import Recipe
 from ..config.schedule import Prune, Reactivate, Recalibrate, Shrink, events, last_search_epoch
+from ..models import Spec
+from ..models.traced import trace_spec
 from ..nas import expected_shrinkage, gate_gradients, unit_weights
 from ..pruning import SparseState, check_criterion, empty_layers, restore, store_pruned
 from ..training import Algorithm, Session, TrainState, recalibrate
@@ -40,6 +42,19 @@ class TwoInOne(Algorithm):
             check_criterion(recipe.prune)
         if recipe.budget.given:
             check_budget(recipe)
+
+    def supernet(self, session: Session) -> Spec:
+        """Return the network with its search units: those that its family declares, or else those that are traced."""
+        network, name = session.supernet, session.recipe.supernet.name
+        if network.unit_groups() or not last_search_epoch(session.recipe):
+            return network
+        spec, left_out = trace_spec(network)
+        groups = spec.unit_groups()
+        units = f"{sum(map(len, groups)):,} search units in {len(groups)} groups"
+        session.reporter.say(f"{name} has {units}" if groups else f"{name} has no search units: only weights go")
+        reasons = {group.name: group.reason for group in left_out}
+        session.run.append({"event": "trace", "groups": len(groups), "left_out": reasons})
+        return spec
 
     def init(self, session: Session, state: TrainState) -> TrainState:
         """Check that ratio and budget can be met, and warn if the search cannot remove anything."""

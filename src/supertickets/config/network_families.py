@@ -22,7 +22,8 @@ class NetworkFamily:
         networks: Names of its networks; empty for families whose networks are called ``family:NAME``, or by the user.
         spec: Class of its specs as ``module:Class``, below ``supertickets.models``; None if it has no specs of its own.
         create: Function that makes the spec of a network by name, written likewise.
-        has_units: Whether its networks have units that a search may remove.
+        has_units: Whether its networks may have units that a search removes, declared or traced.
+        has_transformer: Whether its networks have Transformer paths that can be left out.
         search: Method by which ``supertickets search`` searches its networks; None if it does not.
         head_by_task: Whether the task of a recipe chooses the head of its networks, unless the settings do.
         shares_settings: Whether its networks know the same settings, so that a recipe keeps them when one network of
@@ -33,7 +34,8 @@ class NetworkFamily:
     networks: tuple[str, ...] = ()
     spec: str | None = None
     create: str | None = None
-    has_units: bool = False
+    has_units: bool = True
+    has_transformer: bool = False
     search: Literal["policy", "connections"] | None = None
     head_by_task: bool = False
     shares_settings: bool = False
@@ -45,7 +47,7 @@ _EVERY = (
         networks=("hrnet_ade20k", "hrnet_cityscapes", "hrnet_coco", "hrnet_imagenet", "hrnet_tiny"),
         spec="hrnet.network:HRNetSpec",
         create="hrnet.presets:create_hrnet",
-        has_units=True,
+        has_transformer=True,
         shares_settings=True,
     ),
     NetworkFamily(
@@ -79,7 +81,7 @@ _EVERY = (
     NetworkFamily(name="timm", spec="library:LibrarySpec", create="library:create_library_spec"),
     NetworkFamily(name="torchvision", spec="library:LibrarySpec", create="library:create_library_spec"),
     NetworkFamily(name="module", spec="own_network:ModuleSpec", create="own_network:create_module_spec"),
-    NetworkFamily(name="ticket"),
+    NetworkFamily(name="ticket", has_units=False),
 )
 FAMILIES: Mapping[str, NetworkFamily] = {family.name: family for family in _EVERY}
 

@@ -38,7 +38,7 @@ def create_spec(name: str, *, transformer: bool = True, **overrides: Any) -> Spe
     family = find_family(name)
     if family.create is None:
         raise UserError(f"supernet.name {name} has no spec of its own; load that ticket instead")
-    if family.has_units and not transformer:
+    if family.has_transformer and not transformer:
         overrides |= {"tokens": 0}
     spec: Spec = _load(family.create)(name, **overrides)
     return spec

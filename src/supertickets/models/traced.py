@@ -36,6 +36,12 @@ class TracedSpec(Spec):
     def __str__(self) -> str:
         return str(self.network)
 
+    def __getattr__(self, name: str) -> Any:
+        """Return what only the network's own spec has, since its modules ask for it."""
+        if name.startswith("_") or name == "network":  # asked for before there is a network, by copies
+            raise AttributeError(name)
+        return getattr(self.network, name)
+
     @property
     def family(self) -> str:
         return self.network.family

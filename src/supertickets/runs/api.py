@@ -68,7 +68,6 @@ def draw(recipe: Recipe, out: str | Path | None = None, *, verbose: bool = False
         UserError: A setting, the data or the directory cannot work.
         Interrupted: Ctrl-C; `resume` goes on.
     """
-    reject_budget(recipe, "draw")
     with show_progress(verbose):
         return _make_ticket("draw", recipe, out or f"runs/{recipe.name}", TwoInOne(), supernet_for)
 
@@ -316,7 +315,8 @@ def _begin(
         if isinstance(first, Ticket):
             state = state_from_ticket(first, session)
         else:
-            state = initial_state(first, session.recipe, session.runtime.device)
+            session = dataclasses.replace(session, supernet=algorithm.supernet(session))
+            state = initial_state(session.supernet, session.recipe, session.runtime.device)
         state = algorithm.init(session, state)
         checkpoint(session, state, algorithm)  # before run.json, so that every run directory can be resumed
         about = {

@@ -93,6 +93,14 @@ class Algorithm:
         """Return entries for the record of the run and of its ticket, as plain JSON."""
         return {}
 
+    def supernet(self, session: Session) -> Spec:
+        """Return the network that a run begins with: the session's, with all that the algorithm needs of it.
+
+        Args:
+            session: What stays the same.
+        """
+        return session.supernet
+
     def init(self, session: Session, state: TrainState) -> TrainState:
         """Prepare a run that begins.
 
