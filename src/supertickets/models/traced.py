@@ -112,7 +112,7 @@ class TracedSpec(Spec):
         flags = {}
         for group in self.units:
             if group.name in self.kept:
-                flags[group.name] = torch.zeros(len(group), dtype=torch.bool)
+                flags[group.name] = torch.zeros(len(group), dtype=torch.bool, device="cpu")
                 flags[group.name][list(self.kept[group.name])] = True
         return flags
 
@@ -133,7 +133,7 @@ class TracedSpec(Spec):
         left = dict(self.kept)
         for group in self.unit_groups():
             if group.name in kept and not bool(kept[group.name].all()):
-                index = torch.tensor(left.get(group.name, range(len(group))))
+                index = torch.tensor(left.get(group.name, range(len(group))), device="cpu")
                 left[group.name] = tuple(index[kept[group.name].cpu()].tolist())
         return replace(self, kept=left)
 

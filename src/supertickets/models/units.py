@@ -35,7 +35,7 @@ class Axis:
     @cached_property
     def index(self) -> Tensor:
         """The owners as a vector of int64."""
-        return torch.tensor(self.owners, dtype=torch.int64)
+        return torch.tensor(self.owners, dtype=torch.int64, device="cpu")  # also while networks are made without data
 
     def flags(self, keep: Tensor) -> Tensor:
         """Return the flags of the entries that stay.

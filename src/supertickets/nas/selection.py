@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,11 @@ class WidthRule:
 
     least: int = 0
     block: int = 1
+
+    @property
+    def blocks_kept(self) -> int:
+        """Return the number of blocks that stay in any case."""
+        return math.ceil(self.least / self.block)
 
 
 def select_units(
@@ -66,7 +72,12 @@ def keep_above(importance: Mapping[str, Tensor], threshold: float, rules: Mappin
         threshold: Blocks at or below it go.
         rules: Group name -> widths that it may have; any width for groups that are absent.
     """
-    return {name: _keep_best(v, threshold, rules.get(name, WidthRule())) for name, v in importance.items()}
+    keep = {}
+    for name, values in importance.items():
+        rule = rules.get(name, WidthRule())
+        blocks = int((_block_means(values, rule.block) > threshold).sum())
+        keep[name] = _keep_best(values, max(blocks, rule.blocks_kept), rule.block)
+    return keep
 
 
 def select_to_cost(
@@ -75,24 +86,40 @@ def select_to_cost(
     cost: Callable[[Mapping[str, Tensor]], float],
     target: float,
 ) -> Tensors:
-    """Flag the units to keep so that the network costs no more than a target: the lowest threshold that does, bisected.
+    """Flag the units to keep so that the network costs no more than a target: the fewest blocks go, by bisection.
+
+    All blocks are ranked together, the least important ones first; of equally important ones first those that are last
+    in their group.
 
     Args:
         importance: Group name -> importance of its units, at least 0.
-        rules: Group name -> widths that it may have.
+        rules: Group name -> widths that it may have; any width for groups that are absent.
         cost: Function that returns the cost of the network with the flagged units; it falls as units go.
         target: The cost to reach. Where even the smallest network costs more, that network is chosen.
     """
-    blocks = [_block_means(v, rules.get(name, WidthRule()).block) for name, v in importance.items()]
-    levels = [-1.0, *torch.cat(blocks).unique().tolist()]  # below all: nothing goes
-    low, high = 0, len(levels) - 1
+    every = {name: rules.get(name, WidthRule()) for name in importance}
+    means = {name: _block_means(values, every[name].block).tolist() for name, values in importance.items()}
+    blocks = []  # importance, place from the end of the group, group
+    for name, rule in every.items():
+        free = means[name][rule.blocks_kept :]
+        blocks += [(mean, -i / len(free), name) for i, mean in enumerate(free)]
+    blocks.sort()
+
+    def keep_without(count: int) -> Tensors:
+        gone = Counter(name for _, _, name in blocks[:count])
+        return {
+            name: _keep_best(values, len(means[name]) - gone[name], every[name].block)
+            for name, values in importance.items()
+        }
+
+    low, high = 0, len(blocks)
     while low < high:
         middle = (low + high) // 2
-        if cost(keep_above(importance, levels[middle], rules)) <= target:
+        if cost(keep_without(middle)) <= target:
             high = middle
         else:
             low = middle + 1
-    return keep_above(importance, levels[low], rules)
+    return keep_without(low)
 
 
 def width_rules(groups: Sequence[UnitGroup], supernet: Spec, multiple: int, floor: float) -> dict[str, WidthRule]:
@@ -118,11 +145,16 @@ def min_units(supernet: Spec, floor: float) -> int:
     return math.ceil(floor * sum(len(group) for group in supernet.unit_groups()))
 
 
-def _keep_best(importance: Tensor, threshold: float, rule: WidthRule) -> Tensor:
-    blocks = int((_block_means(importance, rule.block) > threshold).sum())
-    count = max(blocks, math.ceil(rule.least / rule.block)) * rule.block
+def _keep_best(importance: Tensor, blocks: int, block: int) -> Tensor:
+    """Flag the units of the most important blocks.
+
+    Args:
+        importance: Importance of the units.
+        blocks: Number of blocks to keep.
+        block: Number of units of a block.
+    """
     keep = torch.zeros(len(importance), dtype=torch.bool, device=importance.device)
-    keep[torch.argsort(importance, descending=True, stable=True)[:count]] = True
+    keep[torch.argsort(importance, descending=True, stable=True)[: blocks * block]] = True
     return keep
 
 

@@ -48,8 +48,8 @@ def resolve_auto_settings(recipe: Recipe, samples: int, side: int) -> tuple[Reci
         multiple = channel_block()
         recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, multiple=multiple))
         notes.append(f"chosen: widths in multiples of {multiple} channels, this CPU's (--search.multiple)")
-    if recipe.removes_to_budget and recipe.search.rho is None:  # the path says how much goes
-        recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=0.0))
+    if recipe.removes_to_budget:  # the budget says how much goes, so that nothing has to pull
+        recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=0.0, last_epoch=None))
     if recipe.search.rho is None:
         rho = _rho(recipe, max(1, samples // recipe.data.batch))
         recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=rho))
