@@ -20,8 +20,8 @@ from supertickets.algorithms.two_in_one import (
     reactivate_weights,
     search_warning,
 )
-from supertickets.config.optimizer_settings import LrSettings, OptimizerSettings
 from supertickets.algorithms.unit_removal import choose_units, remove_units, shrink
+from supertickets.config.optimizer_settings import LrSettings, OptimizerSettings
 from supertickets.config.recipe import (
     DataSettings,
     PruneSettings,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..config.recipe import SearchSettings
+from ..config.search_settings import SearchSettings
 from ..cost import unit_macs
 from ..models.base import Spec
 from .importance import scales_per_unit
