@@ -18,7 +18,7 @@ from supertickets.cli.tables import architecture_table
 from supertickets.config.recipe import Recipe
 from supertickets.config.schedule import Prune, Reactivate, Recalibrate, Shrink, events, pruning_timeline
 from supertickets.deploy import compact
-from supertickets.models import LibrarySpec
+from supertickets.models.traced import TracedSpec
 from supertickets.runs.auto_settings import resolve_auto_settings
 from supertickets.sweeps.sweep import read_sweep
 from supertickets.training import read_events
@@ -53,13 +53,17 @@ def run(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_draw_prunes_and_searches_nothing(run: Path) -> None:
+def test_a_draw_searches_traced_units_and_prunes(run: Path) -> None:
     rest = ("digest", "epoch", "recalibrate")
-    changes = [(e["event"], e["epoch"]) for e in read_events(run / "events.jsonl") if e["event"] not in rest]
-    assert changes == [("prune", 1), ("reactivate", 2), ("prune", 2), ("prune", 3)]
+    events = list(read_events(run / "events.jsonl"))
+    changes = [(e["event"], e["epoch"]) for e in events if e["event"] not in rest]
+    due = [("shrink", 1), ("prune", 1), ("shrink", 2), ("reactivate", 2), ("prune", 2), ("prune", 3)]
+    assert changes == [("trace", 0), *[change for change in due if change in changes]]
+    assert [change for change in due if change not in changes] in ([], [("reactivate", 1)])
     ticket = st.load(run)
-    assert isinstance(ticket.spec, LibrarySpec)
-    assert ticket.spec.settings == {"drop_rate": 0.2, "drop_path_rate": 0.2}
+    assert isinstance(ticket.spec, TracedSpec)
+    assert events[0]["groups"] == len(ticket.spec.unit_groups()) > 10
+    assert ticket.spec.network.settings == {"drop_rate": 0.2, "drop_path_rate": 0.2}
     zeros = sum(int((~flags).sum()) for flags in ticket.mask.values())
     assert zeros == round(0.5 * sum(flags.numel() for flags in ticket.mask.values()))
     assert all(not ticket.weights[name][~flags].any() for name, flags in ticket.mask.items())
@@ -67,7 +71,7 @@ def test_a_draw_prunes_and_searches_nothing(run: Path) -> None:
     assert "network.classifier.weight" not in ticket.mask
     assert ticket.cost.masked_macs < ticket.cost.macs
     assert "| network | timm:test_efficientnet |" in ticket.card()
-    assert "A small network, pruned in one training run." in ticket.card()
+    assert "A small network, searched and pruned in one training run." in ticket.card()
     assert "timm" in ticket.about["versions"]
 
 
@@ -101,7 +105,7 @@ def test_a_ticket_is_pruned_retrained_shown_and_exported(run: Path, tmp_path: Pa
     assert json.loads(cli("show", tmp_path / "r", "--json").out)["spec"]["family"] == "timm"
     scores = json.loads(cli("evaluate", tmp_path / "r", "--json").out)
     assert scores["top1"] == pytest.approx(after.about["test"]["top1"])
-    assert compact(after) is after
+    assert compact(after).spec.network == after.spec.network
     assert onnx_file(tmp_path / "r", tmp_path).exists()
 
 
@@ -120,11 +124,12 @@ def test_its_features_move_to_other_classes(run: Path, tmp_path: Path, cli: Cli)
     assert all(not after.weights[name][~flags].any() for name, flags in after.mask.items())
 
 
-def test_the_table_has_a_row_per_layer(run: Path) -> None:
+def test_the_table_has_a_row_per_group_and_per_layer_without_units(run: Path) -> None:
     ticket = st.load(run)
     table = architecture_table(ticket.spec, ticket.mask, ticket.cost)
-    assert [column.header for column in table.columns] == ["layer", "MACs", "masked", "density"]
-    assert table.row_count == len(ticket.cost.layers)
+    assert [column.header for column in table.columns] == ["block", "shape", "channels", "MACs", "masked", "density"]
+    rows = {*(group.name for group in ticket.spec.unit_groups()), *(layer.name for layer in ticket.cost.layers)}
+    assert table.row_count == len(rows)
 
 
 def test_a_network_of_torchvision_is_trained_as_it_is(tmp_path: Path) -> None:
@@ -146,14 +151,21 @@ def recipe(*words: str) -> Recipe:
     return st.load_recipe("images", [*MOBILE, *words])
 
 
-def test_the_search_of_a_recipe_is_left_out_and_said_so() -> None:
+def test_a_recipe_searches_any_network() -> None:
     resolved, said = resolve_auto_settings(recipe("--epochs", "30"), 6400, 64)
-    assert said == ["timm:test_efficientnet has no search units: only weights are pruned"]
-    assert resolved.search.rho == 0
-    assert resolve_auto_settings(recipe("--epochs", "30", "--search.interval", "0"), 6400, 64)[1] == []
-    # Weights come back when a supernet's units would go: after epochs 3, 6 and 9.
-    assert events(3, resolved) == [Reactivate(), Prune(0.8), Recalibrate()]
+    assert [line.split(" ")[:2] for line in said] == [["chosen:", "penalty"]]
+    assert resolved.search.rho
+    assert events(3, resolved) == [Shrink(), Reactivate(), Prune(0.8), Recalibrate()]
     assert events(12, resolved) == [Prune(0.8), Recalibrate()]
+
+
+def test_the_architecture_of_a_ticket_is_not_searched_again() -> None:
+    """Weights come back when a supernet's units would go: after epochs 3, 6 and 9."""
+    words = ("--supernet.name", "ticket:somewhere", "--epochs", "30")
+    resolved, said = resolve_auto_settings(st.load_recipe("images", words), 6400, 64)
+    assert said == ["ticket:somewhere has no search units: only weights are pruned"]
+    assert resolved.search.rho == 0
+    assert events(3, resolved) == [Reactivate(), Prune(0.8), Recalibrate()]
     assert not any(isinstance(event, Shrink) for epoch in pruning_timeline(resolved) for event in epoch)
 
 

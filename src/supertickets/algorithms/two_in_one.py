@@ -53,7 +53,7 @@ class TwoInOne(Algorithm):
         units = f"{sum(map(len, groups)):,} search units in {len(groups)} groups"
         session.reporter.say(f"{name} has {units}" if groups else f"{name} has no search units: only weights go")
         reasons = {group.name: group.reason for group in left_out}
-        session.run.append({"event": "trace", "groups": len(groups), "left_out": reasons})
+        session.run.append({"event": "trace", "epoch": 0, "groups": len(groups), "left_out": reasons})
         return spec
 
     def init(self, session: Session, state: TrainState) -> TrainState:

@@ -66,10 +66,8 @@ def _rows(spec: Spec, task: Task, cost: Cost, about: Mapping[str, Any]) -> list[
 
 
 def _network_rows(spec: Spec, about: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return rows on the network: its name if it has no units, and the result of a search."""
-    rows = []
-    if not spec.full().unit_groups():
-        rows.append(("network", about.get("recipe", {}).get("supernet", {}).get("name", str(spec))))
+    """Return rows on the network: its name, and the result of a search."""
+    rows = [("network", about.get("recipe", {}).get("supernet", {}).get("name", str(spec)))]
     if search := about.get("search"):
         target, cost = (format_cost(search["budget"], search[name]) for name in ("target", "cost"))
         rows.append(("searched for", f"{target}; costs {cost}"))
