@@ -16,6 +16,7 @@ class OptimizerSettings:
         name: Name of the update rule.
         lr: Peak learning rate; the schedule multiplies it.
         momentum: Momentum of SGD and RMSprop.
+        nesterov: Whether SGD looks ahead along its momentum.
         betas: Moment decays of Adam and AdamW.
         alpha: Decay of RMSprop's accumulator.
         eps: Constant in the denominator; null means the optimizer's usual value.
@@ -29,6 +30,7 @@ class OptimizerSettings:
     name: Literal["sgd", "rmsprop", "adam", "adamw"] = "sgd"
     lr: PositiveFloat = 0.1
     momentum: UnitIntervalBelowOne = 0.9
+    nesterov: bool = False
     betas: tuple[UnitIntervalBelowOne, UnitIntervalBelowOne] = (0.9, 0.999)
     alpha: UnitIntervalBelowOne = 0.9
     eps: PositiveFloat | None = None

@@ -133,15 +133,16 @@ def check_schedule(recipe: Recipe) -> None:
     search, prune = recipe.search, recipe.prune
     if recipe.epochs == 0:
         return  # what follows depends on the epochs that will be chosen
-    if search.interval and search.last_epoch is not None and search.last_epoch > recipe.epochs:
+    if recipe.removes_to_budget:
+        if not (search.begin < search.end and last_search_epoch(recipe)):
+            raise UserError(
+                f"search.begin={search.begin:g} to search.end={search.end:g} of {recipe.epochs} epochs holds no "
+                f"removal every {search.interval} epochs; set search.interval to 1, or search.begin below search.end"
+            )
+    elif search.interval and search.last_epoch is not None and search.last_epoch > recipe.epochs:
         raise UserError(
             f"search.last_epoch={search.last_epoch} lies behind the run's {recipe.epochs} epochs; "
             f"use a value of at most {recipe.epochs}, or null for the whole run."
-        )
-    if recipe.removes_to_budget and not (search.begin < search.end and last_search_epoch(recipe)):
-        raise UserError(
-            f"search.begin={search.begin:g} to search.end={search.end:g} of {recipe.epochs} epochs holds no removal "
-            f"every {search.interval} epochs; set search.interval to 1, or search.begin below search.end"
         )
     if prune.ratio and prune.progressive:
         needed = prune.interval * math.ceil(round(prune.ratio * 10, 9))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import UserError, suggest
 from ..plugins import is_plugin
 from .data_sources import check_source, published_source
-from .optimizer_settings import LrSettings
+from .optimizer_settings import LrSettings, OptimizerSettings
 from .ranges import check_ranges
 from .recipe import AugmentSettings, Recipe
 from .schedule import check_schedule
@@ -25,6 +25,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
     check_ranges(recipe)
     check_schedule(recipe)
     _check_lr(recipe.lr)
+    _check_optimizer(recipe.optimizer)
     _check_task(recipe)
     _check_policy(recipe.policy)
     _check_budget(recipe.budget)
@@ -38,6 +39,14 @@ def check_recipe(recipe: Recipe) -> Recipe:
 def _check_lr(lr: LrSettings) -> None:
     if lr.shape == "step" and not lr.milestones:
         raise UserError("lr.shape is 'step' but lr.milestones is empty; give the epochs, e.g. --lr.milestones [20,30]")
+
+
+def _check_optimizer(optimizer: OptimizerSettings) -> None:
+    if optimizer.nesterov and not (optimizer.name == "sgd" and optimizer.momentum):
+        raise UserError(
+            f"optimizer.nesterov is for SGD with momentum, not for {optimizer.name} with momentum "
+            f"{optimizer.momentum:g}; set it to false"
+        )
 
 
 def _check_policy(policy: PolicySettings) -> None:

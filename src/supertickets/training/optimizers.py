@@ -81,7 +81,7 @@ def make_optimizer(module: nn.Module, settings: OptimizerSettings) -> Optimizer:
     ]
     groups = [group for group in groups if group["params"]]
     if settings.name == "sgd":
-        return SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=True)
+        return SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, fused=True)
     if settings.name == "adam":
         return Adam(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps or 1e-8, fused=True)
     if settings.name == "adamw":
