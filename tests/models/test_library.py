@@ -169,7 +169,7 @@ def test_torchvision_sees_grey_three_times() -> None:
         (lambda: create_spec("shufflenet_v2_x0_5"), "or timm:NAME, torchvision:NAME"),
         (lambda: create_spec("timm:resnet18", tokens=3), "unexpected keyword argument 'tokens'"),
         (lambda: create_spec("timm:resnet18", in_chans=3), r"supernet.settings.in_chans follows from the data"),
-        (lambda: create_spec("timm:resnet18", pretrained=True), "begins with fresh weights"),
+        (lambda: create_spec("timm:resnet18", pretrained=True), "follows from supernet.pretrained"),
         (lambda: create_spec("torchvision:alexnet", **TINY), "32 x 32 pixels"),
         (lambda: create_spec("timm:vit_tiny_patch16_224", **TINY), "doesn't match model"),
         (lambda: create_spec("torchvision:googlenet", image_size=(64, 64)), "GoogLeNetOutputs"),

@@ -11,11 +11,12 @@ from torch import Tensor
 from ..config.loading import load_recipe
 from ..config.shipped import list_recipes
 from ..cost import Cost, count
-from ..data import load_splits, published_samples, published_shape
+from ..data import published_samples, published_shape
 from ..errors import UserError
 from ..models import Spec
 from ..models.factory import create_spec
 from ..runs.model_init import network_settings, supernet_for
+from ..runs.pretrained import load_prepared_splits
 from ..ticket import load
 
 TERA_FLOPS = 10  # that a large GPU sustains in the training of small networks; assumed
@@ -65,11 +66,13 @@ def describe(what: str, data_dir: str | None = None, trust: Iterable[str] = ()) 
         raise UserError(f"'{what}' is neither the folder of a ticket nor a recipe; see: supertickets recipes")
     recipe = load_recipe(what, ["--data.dir", data_dir] if data_dir else [])
     if data_dir:
-        splits = load_splits(recipe.data, recipe.task)
+        recipe, splits = load_prepared_splits(recipe)
         spec, samples = supernet_for(recipe, splits), len(splits.train) or None
     else:
         settings, samples = recipe.supernet, published_samples(recipe.name, recipe.data)
         spec = create_spec(
-            settings.name, transformer=settings.transformer, **published_shape(recipe.data) | network_settings(recipe)
+            settings.architecture,
+            transformer=settings.transformer,
+            **published_shape(recipe.data) | network_settings(recipe),
         )
     return Description(spec, {}, count(spec), recipe.epochs or None, samples)

@@ -73,10 +73,10 @@ def print_plan(recipe: Recipe, as_json: bool) -> None:
 def _resolved(recipe: Recipe) -> Recipe:
     """Return a recipe with the settings that its data chooses, and tell them."""
     from ..config.schedule import check_schedule
-    from ..data import load_splits
     from ..runs.auto_settings import resolve_auto_settings
+    from ..runs.pretrained import load_prepared_splits
 
-    splits = load_splits(recipe.data, recipe.task)
+    recipe, splits = load_prepared_splits(recipe)
     recipe, notes = resolve_auto_settings(recipe, len(splits.train), splits.preprocessing.size[0])
     check_schedule(recipe)
     for line in (*splits.notes, *notes):

@@ -26,6 +26,7 @@ class NetworkFamily:
         has_transformer: Whether its networks have Transformer paths that can be left out.
         search: Method by which ``supertickets search`` searches its networks; None if it does not.
         head_by_task: Whether the task of a recipe chooses the head of its networks, unless the settings do.
+        publishes_weights: Whether trained weights of its networks are published under the network's name.
         shares_settings: Whether its networks know the same settings, so that a recipe keeps them when one network of
             the family takes the place of another.
     """
@@ -38,6 +39,7 @@ class NetworkFamily:
     has_transformer: bool = False
     search: Literal["policy", "connections"] | None = None
     head_by_task: bool = False
+    publishes_weights: bool = False
     shares_settings: bool = False
 
 
@@ -78,8 +80,12 @@ _EVERY = (
         head_by_task=True,
         shares_settings=True,
     ),
-    NetworkFamily(name="timm", spec="library:LibrarySpec", create="library:create_library_spec"),
-    NetworkFamily(name="torchvision", spec="library:LibrarySpec", create="library:create_library_spec"),
+    NetworkFamily(
+        name="timm", spec="library:LibrarySpec", create="library:create_library_spec", publishes_weights=True
+    ),
+    NetworkFamily(
+        name="torchvision", spec="library:LibrarySpec", create="library:create_library_spec", publishes_weights=True
+    ),
     NetworkFamily(name="module", spec="own_network:ModuleSpec", create="own_network:create_module_spec"),
     NetworkFamily(name="ticket", has_units=False),
 )

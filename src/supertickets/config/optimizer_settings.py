@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from .ranges import NonNegativeFloat, OpenUnitInterval, PositiveFloat, UnitIntervalBelowOne
+from .ranges import NonNegativeFloat, OpenUnitInterval, PositiveFloat, UnitIntervalAboveZero, UnitIntervalBelowOne
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,8 @@ class OptimizerSettings:
         eps_inside_sqrt: Whether RMSprop adds eps under the square root (TensorFlow does).
         lr_in_momentum: Whether RMSprop's momentum holds the learning rate of every step (TensorFlow) or none (PyTorch).
         clip_norm: Largest norm of all gradients together; null for no clipping.
+        layer_decay: Factor of the rate from each block to the one in front of it, counted from the head, which has the
+            whole rate; for networks that begin with published weights, e.g. 0.75.
     """
 
     name: Literal["sgd", "rmsprop", "adam", "adamw"] = "sgd"
@@ -39,6 +41,7 @@ class OptimizerSettings:
     eps_inside_sqrt: bool = False
     lr_in_momentum: bool = False
     clip_norm: PositiveFloat | None = None
+    layer_decay: UnitIntervalAboveZero = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

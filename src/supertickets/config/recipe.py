@@ -56,6 +56,13 @@ class DataSettings:
         test: Share of "folders" without a test split that becomes one.
         split_seed: Seed of the splits; runs with different seeds share their splits.
         limit: Largest number of training samples, drawn by the split seed; null uses all.
+        mean: Mean of every channel, of values in [0, 1], that images are normalised by; null takes that of published
+            weights (``supernet.pretrained``), else measures it on training images.
+        std: Deviation of every channel, likewise.
+        resample: Filter that images of classes in files are resized by, "bilinear" or "bicubic"; null takes that of
+            published weights, else "bicubic".
+        crop_share: Share of the shorter side that is evaluated of images of classes in files; null takes that of
+            published weights, else 0.875.
     """
 
     source: str = "digits"
@@ -75,6 +82,10 @@ class DataSettings:
     test: float = 0.15
     split_seed: int = 0
     limit: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[PositiveFloat, ...] | None = None
+    resample: Literal["bilinear", "bicubic"] | None = None
+    crop_share: UnitIntervalAboveZero | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,16 +139,25 @@ class SupernetSettings:
         settings: Further fields of the spec, e.g. ``{tokens: 8, expansion: 4}``, for mobile networks ``{width: 0.5}``,
             for ResNets ``{attention: se}``; for a network of a library, or a user's own, what its constructor
             takes, e.g. ``{drop_rate: 0.2}``.
+        pretrained: Weights to begin with: false for fresh ones; true for those that timm or torchvision publish (which
+            of several, a tag in the name says: "timm:resnet18.a1_in1k"); a file of weights (safetensors, or a state
+            dict in PyTorch's format); or the folder of a ticket or of its run.
     """
 
     name: str = "hrnet_tiny"
     transformer: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
+    pretrained: bool | str = False
 
     @property
     def family(self) -> NetworkFamily:
         """The family of the network."""
         return find_family(self.name)
+
+    @property
+    def architecture(self) -> str:
+        """Name of the network without the tag of its published weights."""
+        return self.name.partition(".")[0] if self.pretrained is True else self.name
 
     @property
     def ticket(self) -> str | None:

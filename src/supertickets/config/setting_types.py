@@ -28,6 +28,7 @@ def _read_integer(loader: Any, node: Any) -> int:
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _read_integer)
 _NULLS = ("~", "null", "Null", "NULL")  # words for no value, where a type takes none
+_FLAGS = ("true", "True", "TRUE", "false", "False", "FALSE")  # likewise for a flag, where a type takes flags and texts
 
 
 def read_yaml(text: str) -> Any:
@@ -61,8 +62,8 @@ def read_word(word: str, hint: Any, name: str) -> Any:
         UserError: The type takes no such value.
     """
     if _takes_text(hint):
-        means_null = word in _NULLS and _takes_null(hint)
-        return convert(None if means_null else word, hint, name)
+        kind = types.NoneType if word in _NULLS else bool if word in _FLAGS else str
+        return convert(read_yaml(word) if _takes(hint, kind) else word, hint, name)
     try:
         value = read_yaml(word) if word.strip() else word  # an empty word is none, not null
     except yaml.YAMLError:
@@ -150,8 +151,9 @@ def _takes_text(hint: Any) -> bool:
     return hint is str or get_origin(hint) is Literal or (_is_union(hint) and any(map(_takes_text, get_args(hint))))
 
 
-def _takes_null(hint: Any) -> bool:
-    return _is_union(hint) and types.NoneType in get_args(hint)
+def _takes(hint: Any, kind: type) -> bool:
+    """Return whether a type is a union with some kind other than text."""
+    return kind is not str and _is_union(hint) and kind in get_args(hint)
 
 
 def _is_union(hint: Any) -> bool:

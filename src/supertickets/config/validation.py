@@ -29,6 +29,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
     _check_task(recipe)
     _check_policy(recipe.policy)
     _check_budget(recipe.budget)
+    _check_pretrained(recipe)
     if recipe.distill.teacher == "ema" and not recipe.ema_decay:
         raise UserError("distill.teacher is 'ema' but ema_decay is 0: set it to, e.g., 0.99")
     if recipe.budget.given and not recipe.removes_to_budget and recipe.compile:
@@ -68,6 +69,19 @@ def _check_budget(budget: BudgetSettings) -> None:
         raise UserError(
             "budget.runtime and budget.threads are for a new table; budget.table has its own: leave them out"
         )
+
+
+def _check_pretrained(recipe: Recipe) -> None:
+    supernet, data = recipe.supernet, recipe.data
+    if supernet.pretrained is True and not supernet.family.publishes_weights:
+        raise UserError(
+            f"supernet.pretrained true is for timm:NAME and torchvision:NAME, not for {supernet.name}; "
+            "give a file of weights, --supernet.pretrained FILE"
+        )
+    if supernet.pretrained == "":
+        raise UserError("supernet.pretrained is empty; use true, false, or a file of weights")
+    if (data.mean is None) != (data.std is None) or len(data.mean or ()) != len(data.std or ()):
+        raise UserError(f"data.mean is {data.mean} and data.std {data.std}; give both, with a value per channel each")
 
 
 def _check_task(recipe: Recipe) -> None:

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
+from ..config.recipe import DataSettings
 from ..errors import UserError
 from .geometry import image_matrix, warp_image
 
@@ -93,6 +94,25 @@ class Preprocessing:
         scale = max(height / image.height, width / image.width) / self.share
         low_y, low_x = (image.height - height / scale) / 2, (image.width - width / scale) / 2
         return (low_x, low_y, image.width - low_x, image.height - low_y)
+
+
+def override_preprocessing(plain: Preprocessing, settings: DataSettings) -> Preprocessing:
+    """Return the preprocessing of a reader, with what the settings say of it instead.
+
+    Raises:
+        UserError: The settings have other channels than the images.
+    """
+    share, resample = settings.crop_share, settings.resample
+    if settings.mean is not None and len(settings.mean) != plain.channels:
+        raise UserError(f"data.mean has {len(settings.mean)} values, the images have {plain.channels} channels")
+    return replace(
+        plain,
+        mean=plain.mean if settings.mean is None else settings.mean,
+        std=plain.std if settings.std is None else settings.std,
+        # Images in memory are evaluated whole, as they were read.
+        share=share if share is not None and plain.fit == "crop" and plain.share < 1 else plain.share,
+        resample=resample if resample is not None and plain.share < 1 else plain.resample,
+    )
 
 
 def with_normalisation(plain: Preprocessing, images_CHW: Iterable[Tensor]) -> Preprocessing:

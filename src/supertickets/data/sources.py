@@ -6,6 +6,7 @@ Readers are imported when they read, so that looking a source up costs no PyTorc
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..config.data_sources import Source, check_source, published_source
@@ -43,6 +44,7 @@ def load_splits(settings: DataSettings, task: str | None = None) -> Splits:
         UserError: A user's own dataset is for another task, the folder or a file is missing or damaged, or a share or a
             limit is impossible.
     """
+    from .preprocessing import override_preprocessing
     from .splits import limit_samples
 
     source = find_source(settings.source)
@@ -50,6 +52,7 @@ def load_splits(settings: DataSettings, task: str | None = None) -> Splits:
         check_source(source, settings, _task_of_samples(task), task)
     module, _, function = source.loader.partition(":")
     splits: Splits = getattr(importlib.import_module(f".{module}", __package__), function)(settings)
+    splits = replace(splits, preprocessing=override_preprocessing(splits.preprocessing, settings))
     return limit_samples(splits, settings)
 
 

@@ -6,7 +6,7 @@ from .base import Choice, Decision, Head, Network, Spec, TransferTarget, Units, 
 from .external import ExternalNetwork
 from .factory import create_spec, create_supernet, list_spaces, list_supernets, spec_from_json
 from .hrnet.network import HRNet, HRNetSpec
-from .library import LIBRARIES, LibrarySpec, library_network
+from .library import LIBRARIES, LibrarySpec, find_maker, library_network
 from .mobile.layers import Choices
 from .mobile.network import MobileNetwork, MobileSpec, require_mobile, slice_state_dict
 from .mobile.spaces import create_mobile
@@ -46,6 +46,7 @@ __all__ = [
     "create_resnet",
     "create_spec",
     "create_supernet",
+    "find_maker",
     "library_network",
     "list_spaces",
     "list_supernets",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ LIBRARIES = ("timm", "torchvision")
 # Words of their constructors that follow from the data, or that load weights.
 _TAKEN = {"num_classes": "the data", "in_chans": "the data"} | dict.fromkeys(
     ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "weights", "weights_backbone"),
-    "the recipe, which begins with fresh weights",
+    "supernet.pretrained, which says what weights to begin with",
 )
 
 
@@ -69,7 +69,8 @@ def create_library_spec(name: str, **overrides: Any) -> LibrarySpec:
     library, _, own = name.partition(":")
     if "." in own:
         raise UserError(
-            f"{name} names published weights, but a recipe begins with fresh ones; leave out what follows the dot"
+            f"{name} names published weights, but the recipe begins with others; set supernet.pretrained to true, "
+            "or leave out what follows the dot"
         )
     spec = LibrarySpec(library=library, name=own, **split_overrides(overrides))
     _ = spec.weights  # refuses what cannot work
@@ -81,6 +82,16 @@ def library_network(library: str, name: str, **settings: Any) -> nn.Module:
 
     Raises:
         UserError: timm is not installed, or the library has no such network for classification.
+    """
+    network: nn.Module = find_maker(library, name)(name, **settings)
+    return network
+
+
+def find_maker(library: str, name: str) -> Callable[..., nn.Module]:
+    """Return the function of a library that makes its networks by name.
+
+    Raises:
+        UserError: As `library_network`.
     """
     if library == "timm":
         try:
@@ -95,5 +106,5 @@ def library_network(library: str, name: str, **settings: Any) -> nn.Module:
     if name.split(".")[0] not in known:  # "resnet18.a1_in1k" of timm names weights as well
         hint = suggest(name, known, f"; see {'timm' if library == 'timm' else 'torchvision.models'}.list_models()")
         raise UserError(f"{library} has no classification network '{name}'{hint}")
-    network: nn.Module = make(name, **settings)
-    return network
+    maker: Callable[..., nn.Module] = make
+    return maker

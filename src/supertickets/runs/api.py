@@ -53,6 +53,7 @@ from .model_init import (
     state_from_ticket,
     supernet_for,
 )
+from .pretrained import load_pretrained
 from .session import open_session
 
 
@@ -313,10 +314,11 @@ def _begin(
     with open_session(recipe, Path(out), init) as (session, first):
         session.run.check_free()
         if isinstance(first, Ticket):
-            state = state_from_ticket(first, session)
+            state, weights = state_from_ticket(first, session), first.about.get("pretrained")
         else:
             session = dataclasses.replace(session, supernet=algorithm.supernet(session))
             state = initial_state(session.supernet, session.recipe, session.runtime.device)
+            weights = load_pretrained(state, session) if session.recipe.supernet.pretrained else None
         state = algorithm.init(session, state)
         checkpoint(session, state, algorithm)  # before run.json, so that every run directory can be resumed
         about = {
@@ -325,7 +327,11 @@ def _begin(
             "recipe": session.recipe.to_json(),
             "supernet": session.supernet.to_json(),
             "data": session.batches.splits.digest(),
-            "metadata": {**(metadata or {}), **algorithm.metadata(session.recipe)},
+            "metadata": {
+                **(metadata or {}),
+                **({"pretrained": weights} if weights else {}),
+                **algorithm.metadata(session.recipe),
+            },
             "versions": versions(session.supernet),
         }
         session.run.create(about)

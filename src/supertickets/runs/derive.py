@@ -154,7 +154,8 @@ def transfer_recipe(ticket: Ticket, source: str, overrides: Sequence[str] = (), 
     reject_settings(overrides, ("supernet.",), "transfer", f"the network, {whose}", free)
     supernet = recipe.supernet
     if ticket.spec.transfers_network:
-        supernet = recipe_of(ticket).supernet
+        own = recipe_of(ticket).supernet  # its published weights are the ticket's by now
+        supernet = dataclasses.replace(own, name=own.architecture, pretrained=False)
         if fresh:
             kept = {name: value for name, value in supernet.settings.items() if name not in ("head", *settings)}
             chosen = {name: value for name, value in recipe.supernet.settings.items() if name in settings}
@@ -208,7 +209,7 @@ def lineage(ticket: Ticket) -> list[dict[str, Any]]:
         "samples": about.get("samples"),
         "sparsity": ticket.cost.sparsity,
     }
-    more = {key: about[key] for key in ("head", "criterion", "batches", "rounds") if key in about}
+    more = {key: about[key] for key in ("head", "pretrained", "criterion", "batches", "rounds") if key in about}
     return [*about.get("lineage", ()), step | more]
 
 

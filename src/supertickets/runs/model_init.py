@@ -99,7 +99,7 @@ def check_search_method(spec: ResNetSpec, recipe: Recipe, task: Task) -> None:
 
 
 def _network(recipe: Recipe, splits: Splits) -> Spec:
-    name, settings = recipe.supernet.name, network_settings(recipe)
+    name, settings = recipe.supernet.architecture, network_settings(recipe)
     for key, value in _fitted_to_data(splits).items():
         if key in settings:
             raise UserError(f"supernet.settings.{key} follows from the data ({value}); leave it out{_INSTEAD[key]}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..config.recipe import Recipe
 from ..config.validation import check_task_settings
-from ..data import Batches, Splits, load_splits
+from ..data import Batches, Splits
 from ..errors import UserError
 from ..models import Spec
 from ..plugins import recipe_trust
@@ -19,6 +19,7 @@ from ..training.runtime import open_runtime
 from ..training.teacher import FixedTeacher, Teacher, fixed_teacher
 from .auto_settings import resolve_auto_settings
 from .model_init import ModelInit, make_task
+from .pretrained import load_prepared_splits
 
 
 @contextlib.contextmanager
@@ -38,7 +39,7 @@ def open_session(recipe: Recipe, out: Path, init: ModelInit) -> Iterator[tuple[S
     """
     with open_runtime(recipe.device, recipe.threads, recipe.deterministic) as runtime:
         check_task_settings(recipe, find_task(recipe.task).rules)
-        splits = load_splits(recipe.data, recipe.task)
+        recipe, splits = load_prepared_splits(recipe)
         recipe, notes = resolve_auto_settings(recipe, len(splits.train), splits.preprocessing.size[0])
         check_batches(recipe, splits, runtime)
         with RunDir(out, writes=runtime.is_main) as run:

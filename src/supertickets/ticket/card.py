@@ -49,6 +49,7 @@ def _rows(spec: Spec, task: Task, cost: Cost, about: Mapping[str, Any]) -> list[
     return [
         *_history_rows(about),
         *_network_rows(spec, about),
+        *_weights_rows(about),
         ("task", f"{recipe.get('task') or task.name}, {len(task.classes)} {task.outputs}"),
         ("data", f"{recipe.get('data', {}).get('source', '?')}"),
         ("input", "{} x {} x {}".format(*spec.input_shape)),
@@ -74,6 +75,14 @@ def _network_rows(spec: Spec, about: Mapping[str, Any]) -> list[tuple[str, str]]
     if search := about.get("connection_search"):
         rows.append(("connection scheme", f"{search['scheme']}, the best of {search['judged']:,} ({search['by']})"))
     return rows
+
+
+def _weights_rows(about: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return a row on the weights that others trained, if it or what it was made from began with such."""
+    if not (weights := about.get("pretrained")):
+        return []
+    fresh = f"; fresh were {', '.join(weights['fresh'])}" if weights["fresh"] else ""
+    return [("began with", f"weights of {weights['source']} (sha256 {weights['sha256']}){fresh}")]
 
 
 def _history_rows(about: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -11,10 +11,12 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from ..config.optimizer_settings import OptimizerSettings
 from .chunks import foreach_chunks
+from .depths import parameter_depths
 
 # State that must come back unchanged when a weight is reactivated (first moments start from zero instead).
 SECOND_MOMENTS = ("exp_avg_sq", "square_avg")
 FIRST_MOMENTS = ("exp_avg", "momentum_buffer")
+LR_FACTOR = "lr_factor"  # entry of a group: its rate as a share of the recipe's
 
 
 class RMSprop(Optimizer):
@@ -73,13 +75,12 @@ class RMSprop(Optimizer):
 
 
 def make_optimizer(module: nn.Module, settings: OptimizerSettings) -> Optimizer:
-    """Make the optimizer; weight decay applies to weights (two dimensions or more) alone."""
-    params = list(module.parameters())
-    groups = [
-        {"params": [p for p in params if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+    """Make the optimizer.
+
+    Weight decay applies to weights (two dimensions or more) alone. With ``layer_decay`` every depth has groups of its
+    own, whose rate is that of the head times ``layer_decay`` to the number of blocks between them.
+    """
+    groups = _parameter_groups(module, settings)
     if settings.name == "sgd":
         return SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, fused=True)
     if settings.name == "adam":
@@ -87,6 +88,23 @@ def make_optimizer(module: nn.Module, settings: OptimizerSettings) -> Optimizer:
     if settings.name == "adamw":
         return AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps or 1e-8, fused=True)
     return RMSprop(groups, settings)
+
+
+def _parameter_groups(module: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
+    """Return the groups of parameters that share a rate and a weight decay; they follow from names and order alone."""
+    named = dict(module.named_parameters())
+    depths = dict.fromkeys(named, 0) if settings.layer_decay == 1 else parameter_depths(module)
+    last = max(depths.values(), default=0)
+    groups = []
+    for depth in range(last + 1):
+        params = [p for name, p in named.items() if depths[name] == depth]
+        factor = settings.layer_decay ** (last - depth)
+        shared = {"lr": settings.lr * factor, LR_FACTOR: factor}
+        groups += [
+            {"params": [p for p in params if p.ndim > 1], "weight_decay": settings.weight_decay, **shared},
+            {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0, **shared},
+        ]
+    return [group for group in groups if group["params"]]
 
 
 def optimizer_tensors(optimizer: Optimizer, module: nn.Module) -> dict[str, Tensor]:
@@ -111,9 +129,9 @@ def load_optimizer_tensors(optimizer: Optimizer, module: nn.Module, tensors: Map
 
 
 def set_step(optimizer: Optimizer, lr: float, momentum: float | None) -> None:
-    """Set the rate (and, if given, the momentum or beta1) of every group."""
+    """Set the rate, times its factor, (and, if given, the momentum or beta1) of every group."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get(LR_FACTOR, 1.0)
         if momentum is not None and "betas" in group:
             group["betas"] = (momentum, group["betas"][1])
         elif momentum is not None:

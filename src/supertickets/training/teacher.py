@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,6 +13,8 @@ from ..config.recipe import DistillSettings, Recipe
 from ..data import Preprocessing
 from ..errors import UserError
 from ..models import LIBRARIES, library_network
+from ..models.weights_file import match_weights, read_weights
+from .published import published_network, published_preprocessing
 from .state import TrainState, build_module
 
 # Scores of normalised images, in the classes of the data.
@@ -127,35 +125,16 @@ def fixed_teacher(
 
 def _network(library: str, name: str, classes: int, published: bool) -> tuple[nn.Module, Preprocessing]:
     """Return a network of a library, and the preprocessing of the images that it wants."""
-    options: dict[str, Any] = {"num_classes": classes}
     if published:
-        options = {"pretrained": True} if library == "timm" else {"weights": "DEFAULT"}
-    try:
-        module = library_network(library, name, **options)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"{library}:{name} cannot be loaded ({_first_line(error)}); give --distill.weights FILE"
-        ) from None
-    if library == "torchvision":
-        return module, Preprocessing(3, (224, 224), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    from timm.data.config import resolve_data_config
-
-    config: dict[str, Any] = resolve_data_config({}, model=module)  # type: ignore[no-untyped-call]
-    channels, height, width = config["input_size"]
-    return module, Preprocessing(channels, (height, width), tuple(config["mean"]), tuple(config["std"]))
+        module = published_network(library, name, "give --distill.weights FILE")
+    else:
+        module = library_network(library, name.partition(".")[0], num_classes=classes)
+    return module, published_preprocessing(library, name)
 
 
 def _load_weights(module: nn.Module, path: Path) -> None:
-    try:
-        weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-        module.load_state_dict(weights)
-    except FileNotFoundError:
-        raise UserError(f"distill.weights {path} does not exist") from None
-    except (OSError, RuntimeError, SafetensorError, UnpicklingError, EOFError, ValueError, TypeError) as error:
-        raise UserError(
-            f"distill.weights {path} does not fit the teacher or is damaged ({_first_line(error)})"
-        ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    wanted = module.state_dict()
+    match = match_weights(wanted, read_weights(path, "distill.weights"))
+    if lacking := [name for name in wanted if name not in match.tensors]:
+        raise UserError(f"distill.weights {path} does not fit the teacher: {match.describe(lacking)}")
+    module.load_state_dict(dict(match.tensors))

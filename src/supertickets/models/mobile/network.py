@@ -281,6 +281,11 @@ class MobileNetwork(Network):
             last = {f"detector.{name}" for name in self.detector.outputs()}
         return [name for name in names if classifier or name not in last]
 
+    @staticmethod
+    def is_feature(name: str) -> bool:
+        """Return whether a parameter or buffer of that name belongs to the features, not to the head."""
+        return not name.startswith(("last.", "classifier.", "detector."))
+
     def extract_subnet(self, choices: Mapping[str, Choice]) -> MobileNetwork:
         """Copies the network of these choices out of the shared weights; random numbers stay as they are.
 
