@@ -103,6 +103,7 @@ def is_constant(labels: Tensor, dim: int) -> bool:
     """Return whether labels do not vary along a dimension."""
     if labels.stride(dim) == 0 or labels.shape[dim] <= 1:
         return True
+    (labels,) = shrink(labels)
     return bool((labels.narrow(dim, 0, 1) == labels).all())
 
 
@@ -135,8 +136,7 @@ class UnitRecord:
     """Everything a trace learns about units: which are one, what they own, what silences them, which must stay."""
 
     def __init__(self) -> None:
-        self._parents = [NO_UNIT]
-        self._roots: Tensor | None = None
+        self._roots = torch.tensor([NO_UNIT], dtype=torch.int32)
         self.families: list[range] = []  # units that one operation brought forth
         self.fixed: dict[int, str] = {}
         self.owners: dict[AxisKey, Tensor] = {}
@@ -146,30 +146,21 @@ class UnitRecord:
 
     # Units.
 
+    def roots(self, units: Tensor) -> Tensor:
+        """Return the units that stand for all that were united with those of an array."""
+        return self._roots[shrink(units)[0].long()].expand(units.shape)
+
     def root(self, unit: int) -> int:
         """Return the unit that stands for all that were united with one."""
-        while self._parents[unit] != unit:
-            self._parents[unit] = self._parents[self._parents[unit]]
-            unit = self._parents[unit]
-        return unit
-
-    def roots(self, units: Tensor) -> Tensor:
-        """Return the units that stand for those of an array."""
-        if self._roots is None:
-            roots = torch.tensor(self._parents, dtype=torch.int32)
-            while not torch.equal(roots, above := roots[roots.long()]):
-                roots = above
-            self._roots = roots
-        return self._roots[shrink(units)[0].long()].expand(units.shape)
+        return int(self._roots[unit])
 
     def create(self, count: int) -> Tensor:
         """Return new units, as a vector."""
-        first = len(self._parents)
-        family = range(first, first + count)
-        self._parents.extend(family)
-        self._roots = None
-        self.families.append(family)
-        return torch.arange(first, first + count, dtype=torch.int32)
+        first = len(self._roots)
+        new = torch.arange(first, first + count, dtype=torch.int32)
+        self._roots = torch.cat([self._roots, new])
+        self.families.append(range(first, first + count))
+        return new
 
     def unite(self, a: Tensor, b: Tensor, reason: str) -> None:
         """Make the units of two arrays one, entry by entry.
@@ -179,13 +170,23 @@ class UnitRecord:
             b: Units of the same shape.
             reason: Why units must stay that meet entries of no unit.
         """
-        for i, j in distinct_pairs(a, b):
-            if i and j:
-                i, j = self.root(i), self.root(j)
-                self._parents[max(i, j)] = min(i, j)
-                self._roots = None
-            elif i or j:
+        parents: dict[int, int] = {}
+
+        def top(unit: int) -> int:
+            while unit in parents:
+                unit = parents[unit]
+            return unit
+
+        for i, j in distinct_pairs(self.roots(a), self.roots(b)):
+            if i and j and top(i) != top(j):
+                i, j = top(i), top(j)
+                parents[max(i, j)] = min(i, j)
+            elif not (i and j) and (i or j):
                 self.fixed.setdefault(i or j, reason)
+        if parents:
+            table = torch.arange(len(self._roots), dtype=torch.int32)
+            table[list(parents)] = torch.tensor([top(unit) for unit in parents], dtype=torch.int32)
+            self._roots = table[self._roots.long()]
 
     def fix(self, units: Tensor, reason: str) -> None:
         """Let units stay.

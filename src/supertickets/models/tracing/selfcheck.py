@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from ..units import UnitGroup, axis_flags
 from .narrow import narrow_module
 from .tracer import output_tensors
 
-TOLERANCE = 1e-4  # largest difference, as a share of the largest output
-_BATCH = 2
+TOLERANCE = 1e-6  # largest difference, as a share of the largest output
 
 
 class SelfCheck:
-    """Checks groups of a network with data, which must be in eval mode and stays as it is.
+    """Checks groups of a network, which stays as it is.
 
     Args:
-        module: The network, with lively weights; see `enliven`.
-        input_shape: Channels, height and width of its images.
-        generator: Source of the images and of the units that are removed.
+        module: The network in eval mode, with lively weights of double precision; see `enliven`.
+        images: (B, C, H, W).
+        generator: Source of the units that are removed.
     """
 
-    def __init__(self, module: nn.Module, input_shape: tuple[int, int, int], generator: torch.Generator) -> None:
+    def __init__(self, module: nn.Module, images: Tensor, generator: torch.Generator) -> None:
         self._module = module
-        self._without_data = to_meta(module)
         self._tensors = dict(module.state_dict())
-        self._images = torch.randn(_BATCH, *input_shape, generator=generator)
+        self._images = images
         self._generator = generator
 
     def split(self, groups: Sequence[UnitGroup]) -> tuple[list[UnitGroup], dict[str, str]]:
@@ -39,12 +38,16 @@ class SelfCheck:
         Returns:
             The groups that are right, and the fault of each other group by its name.
         """
-        keeps = [{group.name: choose(group) for group in groups} for choose in (self._half, self._inner)]
-        runnable, faults = split_by_fault(groups, partial(self._fault_in_shapes, keeps=keeps[0]))
-        for keep in keeps:
-            runnable, more = split_by_fault(runnable, partial(self._fault, keeps=keep))
+        half, inner = ({group.name: choose(group) for group in groups} for choose in (self._half, self._inner))
+        checks: list[Callable[[Sequence[UnitGroup]], str | None]] = [partial(self._fault_in_shapes, keeps=half)]
+        if self._fault_in_shapes([], {}, training=True) is None:
+            checks.append(partial(self._fault_in_shapes, keeps=half, training=True))
+        checks += [partial(self._fault_in_outputs, keeps=keeps) for keeps in (half, inner)]
+        left, faults = list(groups), self._without_effect(groups)
+        for check in checks:
+            left, more = split_by_fault([group for group in left if group.name not in faults], check)
             faults |= more
-        return runnable, faults
+        return left, faults
 
     def _half(self, group: UnitGroup) -> Tensor:
         """Return flags of a random half of the units."""
@@ -59,39 +62,48 @@ class SelfCheck:
         keep[-1] = len(group) == 2
         return keep
 
-    def _fault_in_shapes(self, groups: Sequence[UnitGroup], keeps: Mapping[str, Tensor]) -> str | None:
-        """Return why a narrowed network does not run; None if it does. Nothing is computed."""
-        module = copy.deepcopy(self._without_data)
-        shapes = {name: list(tensor.shape) for name, tensor in self._tensors.items()}
-        for (name, dim), flags in axis_flags(groups, _of_groups(keeps, groups)).items():
-            shapes[name][dim] = int(flags.sum())
+    def _without_effect(self, groups: Sequence[UnitGroup]) -> dict[str, str]:
+        """Return the groups that numbers cannot check, since the outputs do not depend on them, and why."""
+        tensors = {gate.tensor: self._tensors[gate.tensor].clone().requires_grad_() for g in groups for gate in g.gates}
+        outputs = run_with(self._module, self._tensors | tensors, self._images)
+        total = sum((out.square().sum() for out in outputs if out.requires_grad), torch.zeros(()))
+        if not tensors or not total.requires_grad:
+            return {}
+        gradients = dict(
+            zip(tensors, torch.autograd.grad(total, list(tensors.values()), allow_unused=True), strict=True)
+        )
+        reached = {name for name, gradient in gradients.items() if gradient is not None and bool(gradient.any())}
+        return {
+            group.name: "it has no effect on the outputs in eval mode"
+            for group in groups
+            if not any(gate.tensor in reached for gate in group.gates)
+        }
+
+    def _fault_in_shapes(
+        self, groups: Sequence[UnitGroup], keeps: Mapping[str, Tensor], training: bool = False
+    ) -> str | None:
+        """Return why a narrowed network does not run; None if it does."""
+        tensors = cut_tensors(self._tensors, groups, _of_groups(keeps, groups))
         try:
+            if training:  # which changes statistics
+                tensors = {name: tensor.clone() for name, tensor in tensors.items()}
             with torch.no_grad():
-                narrow_module(module, shapes)(self._images.to("meta"))
+                run_with(self._module.train(training), tensors, self._images)
         except Exception as error:  # whatever a forward raises at maps that are narrower than it expects
-            return f"it does not run when narrowed: {_first_words(error)}"
+            return f"it does not run when narrowed: {' '.join(str(error).split())[:120] or type(error).__name__}"
+        finally:
+            self._module.eval()
         return None
 
-    def _fault(self, groups: Sequence[UnitGroup], keeps: Mapping[str, Tensor]) -> str | None:
+    def _fault_in_outputs(self, groups: Sequence[UnitGroup], keeps: Mapping[str, Tensor]) -> str | None:
         """Return how a narrowed network differs from the one whose removed units are silent; None if it does not."""
         keep = _of_groups(keeps, groups)
         silent = silence_units(self._tensors, groups, keep)
         try:
-            narrow = self._outputs(cut_tensors(silent, groups, keep))
+            difference = largest_difference(self._module, silent, cut_tensors(silent, groups, keep), self._images)
         except Exception as error:  # likewise
-            return f"it does not run when narrowed: {_first_words(error)}"
-        whole = self._outputs(silent)
-        if [out.shape for out in narrow] != [out.shape for out in whole]:
-            return "the outputs have other shapes when narrowed"
-        difference = max((_difference(a, b) for a, b in zip(narrow, whole, strict=True)), default=0.0)
+            return f"it does not run when narrowed: {' '.join(str(error).split())[:120] or type(error).__name__}"
         return None if difference <= TOLERANCE else f"outputs differ by {difference:.0e} when narrowed"
-
-    def _outputs(self, tensors: Mapping[str, Tensor]) -> list[Tensor]:
-        module = share_tensors(self._module)
-        narrow_module(module, {name: tensor.shape for name, tensor in tensors.items()})
-        module.load_state_dict(tensors, assign=True)
-        with torch.no_grad():
-            return [out for out in output_tensors(module(self._images)) if out.is_floating_point()]
 
 
 def split_by_fault(
@@ -129,16 +141,44 @@ def _of_groups(keeps: Mapping[str, Tensor], groups: Sequence[UnitGroup]) -> dict
     return {group.name: keeps[group.name] for group in groups}
 
 
-def _first_words(error: Exception) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
+def largest_difference(
+    module: nn.Module, tensors: Mapping[str, Tensor], narrow: Mapping[str, Tensor], images: Tensor
+) -> float:
+    """Return the largest difference of any output with narrower tensors, as a share of the largest entry of the output.
+
+    It is infinite if an output has another shape or is not finite.
+
+    Args:
+        module: A network, in the mode that is asked about; it stays as it is.
+        tensors: Tensors of its state dict.
+        narrow: The same without some of their entries.
+        images: (B, C, H, W).
+    """
+    with torch.no_grad():
+        pairs = list(zip(*(run_with(module, state, images) for state in (narrow, tensors)), strict=True))
+    if any(a.shape != b.shape for a, b in pairs):
+        return math.inf
+    shares = [float((a - b).abs().max() / b.abs().max().clamp_min(1e-12)) for a, b in pairs if a.numel()]
+    return max((math.inf if math.isnan(share) else share for share in shares), default=0.0)
 
 
-def _difference(a: Tensor, b: Tensor) -> float:
-    """Return the largest difference of two tensors as a share of the largest entry; infinite if one is not finite."""
-    if not a.numel():
-        return 0.0
-    difference = float((a - b).abs().max() / b.abs().max().clamp_min(1e-12))
-    return difference if difference == difference else float("inf")
+def run_with(module: nn.Module, tensors: Mapping[str, Tensor], images: Tensor) -> list[Tensor]:
+    """Return the outputs of a network whose state dict has tensors of other shapes; it stays as it is.
+
+    Args:
+        module: A network.
+        tensors: Tensors by name.
+        images: (B, C, H, W).
+    """
+    layers = [(layer, dict(vars(layer)), dict(layer._parameters), dict(layer._buffers)) for layer in module.modules()]
+    try:
+        narrow_module(module, {name: tensor.shape for name, tensor in tensors.items()})
+        out = functional_call(module, dict(tensors), (images,), tie_weights=False)
+    finally:
+        for layer, attributes, parameters, buffers in layers:
+            vars(layer).clear()
+            vars(layer).update(attributes, _parameters=parameters, _buffers=buffers)
+    return [tensor for tensor in output_tensors(out) if tensor.is_floating_point()]
 
 
 def cut_tensors(
@@ -189,20 +229,3 @@ def enliven(module: nn.Module, generator: torch.Generator) -> None:
             continue
         low, high = (0.5, 1.5) if tensor.flatten()[0] != 0 else (-0.2, 0.2)
         tensor.uniform_(low, high, generator=generator)
-
-
-def share_tensors(module: nn.Module) -> nn.Module:
-    """Return a copy of a module that shares its parameters and buffers."""
-    return copy.deepcopy(module, {id(tensor): tensor for tensor in [*module.parameters(), *module.buffers()]})
-
-
-def to_meta(module: nn.Module) -> nn.Module:
-    """Return a copy of a module on the meta device, in which tied tensors stay tied."""
-    memo: dict[int, Tensor] = {}
-    for layer in module.modules():
-        for tensor in [*layer._parameters.values(), *layer._buffers.values(), *vars(layer).values()]:
-            if isinstance(tensor, nn.Parameter):
-                memo[id(tensor)] = nn.Parameter(torch.empty_like(tensor, device="meta"), tensor.requires_grad)
-            elif isinstance(tensor, Tensor):
-                memo[id(tensor)] = torch.empty_like(tensor, device="meta")
-    return copy.deepcopy(module, memo)

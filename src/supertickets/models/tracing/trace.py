@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,10 +14,11 @@ from ...device import preserve_random_state
 from ..units import UnitGroup
 from .grouping import LeftOut, make_groups
 from .labels import UnitRecord
-from .selfcheck import SelfCheck, enliven, to_meta
+from .selfcheck import SelfCheck, enliven
 from .tracer import follow_forward
 
 _SEED = 0
+_BATCH = 2  # batch norms need two in train mode
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class TracedUnits:
 def trace_units(make: Callable[[], nn.Module], input_shape: tuple[int, int, int]) -> TracedUnits:
     """Find the search units of a module: vectors of channels that can be removed, and every entry they own.
 
-    A forward without data says which entries belong together (in eval mode and in train mode, where branches may
+    The operations of a forward say which entries belong together (in eval mode and in train mode, where branches may
     differ). Then random units are removed: the narrowed network must give what the whole one gives with them silent.
     Groups for which it does not are left out. Random numbers of the process stay as they are.
 
@@ -46,24 +48,19 @@ def trace_units(make: Callable[[], nn.Module], input_shape: tuple[int, int, int]
     with preserve_random_state(torch.device("cpu")), torch.device("cpu"):
         torch.default_generator.manual_seed(_SEED)
         generator = torch.Generator().manual_seed(_SEED)
-        module = make().eval()
+        module = make().eval().double()  # so that no rounding hides a small fault
+        images = torch.randn(_BATCH, *input_shape, generator=generator, dtype=torch.float64)
         record = UnitRecord()
-        _follow(module, input_shape, record)
+        follow_forward(module, images, record)
+        with contextlib.suppress(Exception):  # some modules need targets in training: eval mode says all there is
+            follow_forward(copy.deepcopy(module).train(), images, record)
         groups, left_out = make_groups(record, _aliases(module))
         with torch.no_grad():
             enliven(module, generator)
-        accepted, faults = SelfCheck(module, input_shape, generator).split(groups)
+        accepted, faults = SelfCheck(module, images, generator).split(groups)
     sizes = {group.name: len(group) for group in groups}
     left_out += [LeftOut(name, sizes[name], fault) for name, fault in faults.items()]
     return TracedUnits(tuple(accepted), tuple(left_out))
-
-
-def _follow(module: nn.Module, input_shape: tuple[int, int, int], record: UnitRecord) -> None:
-    without_data = to_meta(module)
-    images = torch.empty(2, *input_shape, device="meta")
-    follow_forward(without_data, images, record)
-    with contextlib.suppress(Exception):  # some modules need targets in training; then eval mode says all there is
-        follow_forward(without_data.train(), images, record)
 
 
 def _aliases(module: nn.Module) -> dict[str, list[str]]:

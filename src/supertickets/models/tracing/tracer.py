@@ -64,8 +64,8 @@ def follow_forward(module: nn.Module, images: Tensor, record: UnitRecord) -> Non
     """Follow the units through a forward of a module, in the mode in which it is; units that come out must stay.
 
     Args:
-        module: A network without data (meta tensors).
-        images: (B, C, H, W), likewise.
+        module: A network; train mode changes its statistics.
+        images: (B, C, H, W).
         record: Record to which everything learnt is added.
     """
     trace = Trace(module, record)
