@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..units import STAYS, Axis, UnitGroup
-from .labels import AxisKey, UnitRecord
+from .labels import NO_UNIT, AxisKey, UnitRecord
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,16 @@ def make_groups(record: UnitRecord, aliases: Mapping[str, list[str]]) -> tuple[l
     Returns:
         The groups, and those that cannot be removed.
     """
-    members = _group_members(record)
+    roots = record.all_roots()
+    members = _group_members(record, roots)
     group_of = {unit: first for first, units in members.items() for unit in units}
     reasons: dict[int, str] = {}
     for unit, reason in record.fixed.items():
-        reasons.setdefault(group_of[record.root(unit)], reason)
+        reasons.setdefault(group_of[roots[unit]], reason)
     gates: dict[int, set[AxisKey]] = {first: set() for first in members}
     for unit, keys in record.gates.items():
-        gates[group_of[record.root(unit)]] |= keys
-    axes = _group_axes(record, members, group_of)
+        gates[group_of[roots[unit]]] |= keys
+    axes = _group_axes(record, roots, members, group_of)
     groups: list[UnitGroup] = []
     left_out: list[LeftOut] = []
     names: set[str] = set()
@@ -62,35 +63,35 @@ def make_groups(record: UnitRecord, aliases: Mapping[str, list[str]]) -> tuple[l
     return groups, left_out
 
 
-def _group_members(record: UnitRecord) -> dict[int, dict[int, int]]:
+def _group_members(record: UnitRecord, roots: Sequence[int]) -> dict[int, dict[int, int]]:
     """Return the units of every group: lowest root of the group -> root -> index of the unit in the group."""
-    group = {record.root(unit): record.root(unit) for family in record.families for unit in family}
+    above = {root: root for root in roots if root != NO_UNIT}
 
-    def lowest(root: int) -> int:
-        while group[root] != root:
-            group[root] = group[group[root]]
-            root = group[root]
+    def top(root: int) -> int:
+        while above[root] != root:
+            above[root] = above[above[root]]
+            root = above[root]
         return root
 
     for family in record.families:
         for unit in family:
-            a, b = lowest(record.root(unit)), lowest(record.root(family[0]))
-            group[max(a, b)] = min(a, b)
+            a, b = top(roots[unit]), top(roots[family[0]])
+            above[max(a, b)] = min(a, b)
     members: dict[int, dict[int, int]] = {}
-    for root in sorted(group):
-        units = members.setdefault(lowest(root), {})
+    for root in sorted(above):
+        units = members.setdefault(top(root), {})
         units[root] = len(units)
     return members
 
 
 def _group_axes(
-    record: UnitRecord, members: Mapping[int, Mapping[int, int]], group_of: Mapping[int, int]
+    record: UnitRecord, roots: Sequence[int], members: Mapping[int, Mapping[int, int]], group_of: Mapping[int, int]
 ) -> dict[int, dict[AxisKey, Axis]]:
     axes: dict[int, dict[AxisKey, Axis]] = {first: {} for first in members}
     for key, owners in record.owners.items():
-        roots = [record.root(unit) if unit > 0 else STAYS for unit in owners.tolist()]
-        for first in dict.fromkeys(group_of[root] for root in roots if root != STAYS):
-            axes[first][key] = Axis(*key, tuple(members[first].get(root, STAYS) for root in roots))
+        owned = [roots[unit] if unit > NO_UNIT else STAYS for unit in owners.tolist()]
+        for first in dict.fromkeys(group_of[root] for root in owned if root != STAYS):
+            axes[first][key] = Axis(*key, tuple(members[first].get(root, STAYS) for root in owned))
     return axes
 
 

@@ -150,9 +150,9 @@ class UnitRecord:
         """Return the units that stand for all that were united with those of an array."""
         return self._roots[shrink(units)[0].long()].expand(units.shape)
 
-    def root(self, unit: int) -> int:
-        """Return the unit that stands for all that were united with one."""
-        return int(self._roots[unit])
+    def all_roots(self) -> list[int]:
+        """Return the units that stand for every one, by its number."""
+        return [int(root) for root in self._roots.tolist()]
 
     def create(self, count: int) -> Tensor:
         """Return new units, as a vector."""

@@ -131,8 +131,11 @@ def _affine(trace: Trace, op: Operation, units: Tensor, tensors: dict[str, Tenso
 
 def _group_norm(trace: Trace, op: Operation) -> None:
     """Follow a group norm: the channels of a group are normalised together, and go together."""
-    units = trace.units_along(op.inputs[0], 1, "a group norm")
-    rows = units.view(op.arguments["group"], -1)
+    units, groups = trace.units_along(op.inputs[0], 1, "a group norm"), op.arguments["group"]
+    if groups == 1:
+        trace.record.fix(units, "a group norm divides by what all units share")
+        groups = len(units)
+    rows = units.view(groups, -1)
     trace.record.unite(rows[:, :1].expand_as(rows), rows, "it is normalised with entries of no unit")
     _affine(trace, op, units, {name: op.arguments[name] for name in ("weight", "bias")})
 
@@ -169,21 +172,34 @@ def _pad(trace: Trace, op: Operation) -> None:
 
 
 def _sum(trace: Trace, op: Operation) -> None:
-    """Follow sums and their like: a sum over units reads them; all others depend on how many there are."""
+    """Follow sums and their like: a sum over units reads them, a sum over maps of units unites these."""
     labels = trace.labels_or_none(op.inputs[0])
     dims = _reduced_dims(op, labels.units.ndim)
-    varying = [dim for dim in dims if not is_constant(labels.units, dim)]
-    if varying and op.name == "sum":
-        trace.record.read(labels)
-    elif varying:
-        trace.record.fix(labels.units, f"{op.name} runs over the units")
-    if varying and all(is_constant(labels.units, dim) for dim in range(labels.units.ndim) if dim not in dims):
-        return
-    if varying:
-        raise NotImplementedError
+    if any(not is_constant(labels.units, dim) for dim in dims):
+        if op.name != "sum":
+            trace.record.fix(labels.units, f"{op.name} runs over the units")
+        others = [dim for dim in range(labels.units.ndim) if dim not in dims]
+        if all(is_constant(labels.units, dim) for dim in others):
+            trace.record.read(labels)
+            return
+        labels = _unite_along(trace, labels, dims)
     for out in op.outputs:
         kept = Labels(*(drop(array, *dims).reshape(out.shape) for array in (labels.units, labels.writers)))
         trace.set_labels(out, kept)
+
+
+def _unite_along(trace: Trace, labels: Labels, dims: list[int]) -> Labels:
+    """Unite units along dimensions, and return the labels with the writers of all that are summed."""
+    reason = "it is summed with entries of no unit"
+    trace.record.unite(drop(labels.units, *dims).expand_as(labels.units), labels.units, reason)
+    units, writers = trace.record.roots(labels.units), labels.writers
+    for dim in dims:
+        parts = writers.unbind(dim)
+        together = parts[0]
+        for part in parts[1:]:
+            together = trace.record.all_writers(together, part)
+        writers = together.unsqueeze(dim)
+    return Labels(units, writers.expand_as(units))
 
 
 def _reduced_dims(op: Operation, ndim: int) -> list[int]:

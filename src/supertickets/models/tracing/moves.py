@@ -87,12 +87,23 @@ def _make(trace: Trace, op: Operation) -> None:
 
 
 def _view(trace: Trace, op: Operation) -> None:
-    """Follow a view: where units are split, the last part may shrink, so that rows lose the same units."""
+    """Follow a view: where units are split, one part may shrink, so that the others lose the same units."""
     labels = trace.labels_or_none(op.inputs[0])
     for dim, parts in _split_dimensions(op.inputs[0].shape, op.out.shape):
         if not is_constant(labels.units, dim):
-            _unite_parts(trace, labels.units, dim, parts, shrinks=len(parts) - 1)
+            _unite_parts(trace, labels.units, dim, parts, _part_that_shrinks(labels.units.ndim, dim, parts))
     trace.set_labels(op.out, labels.move(lambda array: array.reshape(op.out.shape)))
+
+
+def _part_that_shrinks(ndim: int, dim: int, parts: list[int]) -> int:
+    """Return the part of a split dimension that may shrink; the check refuses what was guessed wrong.
+
+    Channels in front of rows and columns are split as (groups, channels), where channels shrink; channels behind
+    tokens as (heads, channels) or (3, heads, channels), where heads do; vectors as (channels, rows, columns).
+    """
+    if ndim == 2:
+        return 0
+    return max(len(parts) - 2, 0) if dim == ndim - 1 else len(parts) - 1
 
 
 def _unite_parts(trace: Trace, units: Tensor, dim: int, parts: list[int], shrinks: int) -> None:

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 Shape = Sequence[int]
+_COUNTS_OF_HEADS = ("num_heads", "attn_dim", "num_attention_heads", "all_head_size")  # of timm and transformers
 
 
 def narrow_module(module: nn.Module, shapes: Mapping[str, Shape]) -> nn.Module:
@@ -29,6 +30,7 @@ def narrow_module(module: nn.Module, shapes: Mapping[str, Shape]) -> nn.Module:
     replaced: dict[int, Tensor] = {}  # tied parameters stay one
     for path, layer in module.named_modules():
         prefix = f"{path}." if path else ""
+        _set_heads(layer, prefix, shapes)
         own = {name: tuple(shapes[prefix + name]) for name in _tensors(layer) if prefix + name in shapes}
         if all(tuple(value.shape) == own.get(name, tuple(value.shape)) for name, value in _tensors(layer).items()):
             continue
@@ -36,6 +38,18 @@ def narrow_module(module: nn.Module, shapes: Mapping[str, Shape]) -> nn.Module:
         for name, shape in own.items():
             _resize(layer, name, shape, replaced)
     return module
+
+
+def _set_heads(layer: Any, prefix: str, shapes: Mapping[str, Shape]) -> None:
+    """Set the heads of an attention, by those that are left of the queries: the first of its linear layers."""
+    linear = ((name, child) for name, child in layer.named_children() if isinstance(child, nn.Linear))
+    name, queries = next(linear, ("", None))
+    if queries is None or f"{prefix}{name}.weight" not in shapes:
+        return
+    before, after = queries.weight.shape[0], shapes[f"{prefix}{name}.weight"][0]
+    for attribute in _COUNTS_OF_HEADS:
+        if isinstance(getattr(layer, attribute, None), int):
+            setattr(layer, attribute, getattr(layer, attribute) * after // before)
 
 
 def _tensors(layer: nn.Module) -> dict[str, Tensor]:

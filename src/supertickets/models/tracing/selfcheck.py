@@ -83,10 +83,12 @@ class SelfCheck:
         self, groups: Sequence[UnitGroup], keeps: Mapping[str, Tensor], training: bool = False
     ) -> str | None:
         """Return why a narrowed network does not run; None if it does."""
-        tensors = cut_tensors(self._tensors, groups, _of_groups(keeps, groups))
+        tensors = dict(self._tensors)
+        for (name, dim), flags in axis_flags(groups, _of_groups(keeps, groups)).items():
+            tensors[name] = tensors[name].narrow(dim, 0, int(flags.sum()))  # any entries will do
         try:
             if training:  # which changes statistics
-                tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+                tensors |= {name: tensors[name].clone() for name, _ in self._module.named_buffers() if name in tensors}
             with torch.no_grad():
                 run_with(self._module.train(training), tensors, self._images)
         except Exception as error:  # whatever a forward raises at maps that are narrower than it expects
@@ -193,7 +195,8 @@ def cut_tensors(
     """
     out = dict(tensors)
     for (name, dim), flags in axis_flags(groups, keep).items():
-        out[name] = out[name].index_select(dim, flags.nonzero().flatten())
+        if not bool(flags.all()):
+            out[name] = out[name].index_select(dim, flags.nonzero().flatten())
     return out
 
 
