@@ -40,8 +40,7 @@ class TwoInOne(Algorithm):
         """Check that the criterion can work with the settings, and that the budget is one that units are removed to."""
         if recipe.prune.ratio:
             check_criterion(recipe.prune)
-        if recipe.budget.given:
-            check_budget(recipe)
+        check_budget(recipe)
 
     def supernet(self, session: Session) -> Spec:
         """Return the network with its search units: those that its family declares, or else those that are traced."""

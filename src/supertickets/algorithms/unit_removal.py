@@ -105,11 +105,13 @@ def shrink(session: Session, state: TrainState, keep: Keep) -> TrainState:
 
 
 def check_budget(recipe: Recipe) -> None:
-    """Check that a budget is one that units can be removed to.
+    """Check that a budget is one that units can be removed to, and that there is one where the importance needs it.
 
     Raises:
         UserError: It is not, or the search is switched off.
     """
+    if recipe.search.importance == "gate" and recipe.search.interval and not recipe.budget.given:
+        raise UserError("search.importance=gate ranks units for a budget; give budget.macs or budget.params")
     for name in recipe.budget.given:
         if name not in _UNIT_COSTS:
             raise UserError(f"draw takes no budget.{name}; give budget.macs or budget.params")
