@@ -131,10 +131,10 @@ class SupernetSettings:
     """The network to start from.
 
     Attributes:
-        name: Name of a supernet that ``create_supernet`` knows, or of a space (``tunas_mobilenetv3``); or of a network
-            that is pruned, but has no units to search: one of the mobile ones (``mobilenet_v2``), a ResNet
-            (``resnet38``), "timm:NAME", "torchvision:NAME", "package.module:make_network" of a user's own, or
-            "ticket:RUN", the architecture of a ticket.
+        name: Name of a supernet that ``create_supernet`` knows, or of a space (``tunas_mobilenetv3``); or of any other
+            network, whose search units are traced: a plain ResNet (``resnet8``), a mobile one (``mobilenet_v2``), one
+            with attention modules (``resnet38``), "timm:NAME", "torchvision:NAME", or "package.module:make_network" of
+            a user's own; or "ticket:RUN", the architecture of a ticket.
         transformer: Whether identity blocks of a supernet hold a Transformer path with searchable tokens.
         settings: Further fields of the spec, e.g. ``{tokens: 8, expansion: 4}``, for mobile networks ``{width: 0.5}``,
             for ResNets ``{attention: se}``; for a network of a library, or a user's own, what its constructor

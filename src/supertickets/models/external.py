@@ -1,4 +1,4 @@
-"""Networks that other code makes: no search units, but pruned, trained and exported by the same recipes."""
+"""Networks that other code makes, trained, searched, pruned and exported by the same recipes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks of timm and torchvision by name: no search units, but pruned and trained by the same recipes."""
+"""Networks of timm and torchvision by name, trained, searched and pruned by the same recipes."""
 
 from __future__ import annotations
 
