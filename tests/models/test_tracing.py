@@ -15,6 +15,11 @@ from supertickets.models.units import UnitGroup
 SHAPE = (3, 8, 8)
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
 class Net(nn.Module):
     """Layers by name, and a forward that is given."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -27,6 +28,9 @@ _MAKES = ("new_empty", "new_zeros", "new_ones", "new_full", "empty_strided", "sy
 def move_parameter(trace: Trace, op: Operation) -> None:
     """Follow a view of a parameter; what is computed from parameters is none."""
     view = trace.parameter(op.inputs[0])
+    if view is not None and op.name == "index":  # by places that are data, e.g. of a table of position biases
+        pick = partial(_replace, op.inputs[0])
+        trace.set_parameter(op.out, view.move(lambda positions: op.call(partial(pick, positions))))
     if view is None or len(op.inputs) > 1:
         return
     if op.name in _COPIES:
@@ -38,6 +42,10 @@ def move_parameter(trace: Trace, op: Operation) -> None:
         parts = [op.apply_to(array) for array in view.positions]
         for i, out in enumerate(op.out):
             trace.set_parameter(out, view.with_positions(tuple(part[i] for part in parts)))
+
+
+def _replace(old: Tensor, new: Tensor, tensor: Tensor) -> Tensor:
+    return new if tensor is old else tensor
 
 
 def labels_of_parameter(trace: Trace, tensor: Tensor, units: Tensor) -> Labels:

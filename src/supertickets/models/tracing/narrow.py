@@ -11,7 +11,11 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 Shape = Sequence[int]
-_COUNTS_OF_HEADS = ("num_heads", "attn_dim", "num_attention_heads", "all_head_size")  # of timm and transformers
+# Attributes of attention in timm and transformers that are multiples of the number of heads.
+_COUNTS_OF_HEADS = (
+    *("num_heads", "attn_dim", "key_attn_dim", "val_attn_dim", "out_dim"),
+    *("num_attention_heads", "all_head_size"),
+)
 
 
 def narrow_module(module: nn.Module, shapes: Mapping[str, Shape]) -> nn.Module:
@@ -41,12 +45,16 @@ def narrow_module(module: nn.Module, shapes: Mapping[str, Shape]) -> nn.Module:
 
 
 def _set_heads(layer: Any, prefix: str, shapes: Mapping[str, Shape]) -> None:
-    """Set the heads of an attention, by those that are left of the queries: the first of its linear layers."""
-    linear = ((name, child) for name, child in layer.named_children() if isinstance(child, nn.Linear))
-    name, queries = next(linear, ("", None))
-    if queries is None or f"{prefix}{name}.weight" not in shapes:
+    """Set the heads of an attention, by those that are left of the queries: the first of its products."""
+    if not (hasattr(layer, "num_heads") or hasattr(layer, "num_attention_heads")):
         return
-    before, after = queries.weight.shape[0], shapes[f"{prefix}{name}.weight"][0]
+    products = (
+        (f"{prefix}{name}.weight", m) for name, m in layer.named_modules() if isinstance(m, nn.Linear | _ConvNd)
+    )
+    name, queries = next(products, ("", None))
+    if queries is None or name not in shapes:
+        return
+    before, after = queries.weight.shape[0], shapes[name][0]
     for attribute in _COUNTS_OF_HEADS:
         if isinstance(getattr(layer, attribute, None), int):
             setattr(layer, attribute, getattr(layer, attribute) * after // before)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from .narrow import narrow_module
 from .tracer import output_tensors
 
 TOLERANCE = 1e-6  # largest difference, as a share of the largest output
+_REVIVALS = 2  # attempts to turn signs
 
 
 class SelfCheck:
@@ -38,14 +41,16 @@ class SelfCheck:
         Returns:
             The groups that are right, and the fault of each other group by its name.
         """
+        dead = self._revive(groups)
         half, inner = ({group.name: choose(group) for group in groups} for choose in (self._half, self._inner))
         checks: list[Callable[[Sequence[UnitGroup]], str | None]] = [partial(self._fault_in_shapes, keeps=half)]
         if self._fault_in_shapes([], {}, training=True) is None:
             checks.append(partial(self._fault_in_shapes, keeps=half, training=True))
         checks += [partial(self._fault_in_outputs, keeps=keeps) for keeps in (half, inner)]
-        left, faults = list(groups), self._without_effect(groups)
+        left = [group for group in groups if group not in dead]
+        faults = {group.name: "it has no effect on the outputs in eval mode" for group in dead}
         for check in checks:
-            left, more = split_by_fault([group for group in left if group.name not in faults], check)
+            left, more = split_by_fault(left, check)
             faults |= more
         return left, faults
 
@@ -62,22 +67,33 @@ class SelfCheck:
         keep[-1] = len(group) == 2
         return keep
 
-    def _without_effect(self, groups: Sequence[UnitGroup]) -> dict[str, str]:
-        """Return the groups that numbers cannot check, since the outputs do not depend on them, and why."""
+    def _revive(self, groups: Sequence[UnitGroup]) -> list[UnitGroup]:
+        """Turn the signs of groups on which no output depends, e.g. behind a ReLU.
+
+        Returns:
+            Groups for which that is in vain, so that numbers cannot check them.
+        """
+        dead = self._without_effect(groups)
+        for _ in range(_REVIVALS if dead else 0):
+            for gate in {gate.tensor for group in dead for gate in group.gates}:
+                self._tensors[gate] = -self._tensors[gate]
+            dead = self._without_effect(groups)
+        return dead
+
+    def _without_effect(self, groups: Sequence[UnitGroup]) -> list[UnitGroup]:
+        """Return the groups on whose gates no output depends."""
         tensors = {gate.tensor: self._tensors[gate.tensor].clone().requires_grad_() for g in groups for gate in g.gates}
-        outputs = run_with(self._module, self._tensors | tensors, self._images)
-        total = sum((out.square().sum() for out in outputs if out.requires_grad), torch.zeros(()))
-        if not tensors or not total.requires_grad:
-            return {}
-        gradients = dict(
-            zip(tensors, torch.autograd.grad(total, list(tensors.values()), allow_unused=True), strict=True)
-        )
-        reached = {name for name, gradient in gradients.items() if gradient is not None and bool(gradient.any())}
-        return {
-            group.name: "it has no effect on the outputs in eval mode"
-            for group in groups
-            if not any(gate.tensor in reached for gate in group.gates)
+        outputs = [out for out in run_with(self._module, self._tensors | tensors, self._images) if out.requires_grad]
+        if not outputs:
+            return list(groups)
+        total = torch.stack([out.square().sum() for out in outputs]).sum()
+        gradients = torch.autograd.grad(total, list(tensors.values()), allow_unused=True)
+        reached = {
+            name
+            for name, gradient in zip(tensors, gradients, strict=True)
+            if gradient is not None and bool(gradient.any())
         }
+        return [group for group in groups if not any(gate.tensor in reached for gate in group.gates)]
 
     def _fault_in_shapes(
         self, groups: Sequence[UnitGroup], keeps: Mapping[str, Tensor], training: bool = False
@@ -172,15 +188,23 @@ def run_with(module: nn.Module, tensors: Mapping[str, Tensor], images: Tensor) -
         tensors: Tensors by name.
         images: (B, C, H, W).
     """
-    layers = [(layer, dict(vars(layer)), dict(layer._parameters), dict(layer._buffers)) for layer in module.modules()]
+    before = [(layer, _copy_attributes(layer)) for layer in module.modules()]
     try:
         narrow_module(module, {name: tensor.shape for name, tensor in tensors.items()})
         out = functional_call(module, dict(tensors), (images,), tie_weights=False)
     finally:
-        for layer, attributes, parameters, buffers in layers:
+        for layer, attributes in before:
             vars(layer).clear()
-            vars(layer).update(attributes, _parameters=parameters, _buffers=buffers)
+            vars(layer).update(attributes)
     return [tensor for tensor in output_tensors(out) if tensor.is_floating_point()]
+
+
+def _copy_attributes(layer: nn.Module) -> dict[str, Any]:
+    """Return the attributes of a layer; its dicts and lists, which a forward may fill, as copies."""
+    return {
+        name: copy.copy(value) if isinstance(value, dict | list) and not name.endswith("hooks") else value
+        for name, value in vars(layer).items()
+    }
 
 
 def cut_tensors(

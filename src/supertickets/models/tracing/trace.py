@@ -51,7 +51,7 @@ def trace_units(make: Callable[[], nn.Module], input_shape: tuple[int, int, int]
         module = make().eval().double()  # so that no rounding hides a small fault
         images = torch.randn(_BATCH, *input_shape, generator=generator, dtype=torch.float64)
         record = UnitRecord()
-        follow_forward(module, images, record)
+        follow_forward(copy.deepcopy(module), images, record)
         with contextlib.suppress(Exception):  # some modules need targets in training: eval mode says all there is
             follow_forward(copy.deepcopy(module).train(), images, record)
         groups, left_out = make_groups(record, _aliases(module))
