@@ -195,3 +195,17 @@ def test_two_processes_search_as_one(statistics: str, tmp_path: Path) -> None:
     assert st.load(run).about["processes"] == 2
     steps, networks = 3, 4
     assert [event["sampled_networks"] for event in events(run, "epoch")] == [steps * networks] * 2
+
+
+def test_two_processes_remove_the_same_units(tmp_path: Path) -> None:
+    """Of a traced network, by gradients that both have averaged; the states are compared after every epoch."""
+    words = [
+        *("--supernet.name", "resnet8", "--threads", "1", "--epochs", "4", "--evaluate_every", "4"),
+        *("--data.batch", "128", "--data.validation", "0.5", "--recalibrate_batches", "1", "--prune.ratio", "0.5"),
+        *("--search.interval", "1", "--search.end", "0.7", "--prune.interval", "2", "--prune.progressive", "false"),
+        *("--search.importance", "gate", "--budget.params", "4e4"),
+    ]
+    ended(launch("draw", "digits", "--out", tmp_path / "run", *words))
+    assert len(events(tmp_path / "run", "digest")) == 4
+    assert sum(bool(e["removed_channels"]) for e in events(tmp_path / "run", "shrink")) >= 2
+    assert 0.8 * 4e4 < st.load(tmp_path / "run").cost.params <= 4e4
