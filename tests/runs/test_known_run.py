@@ -127,7 +127,7 @@ def test_its_features_move_to_other_classes(run: Path, tmp_path: Path, cli: Cli)
 def test_the_table_has_a_row_per_group_and_per_layer_without_units(run: Path) -> None:
     ticket = st.load(run)
     table = architecture_table(ticket.spec, ticket.mask, ticket.cost)
-    assert [column.header for column in table.columns] == ["block", "shape", "channels", "MACs", "masked", "density"]
+    assert [column.header for column in table.columns] == ["block", "channels", "MACs", "masked", "density"]
     rows = {*(group.name for group in ticket.spec.unit_groups()), *(layer.name for layer in ticket.cost.layers)}
     assert table.row_count == len(rows)
 

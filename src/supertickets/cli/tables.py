@@ -30,18 +30,20 @@ def architecture_table(spec: Spec, mask: Mapping[str, Tensor], cost: Cost) -> Ta
             table.add_row(row.name, *_costs([row], mask, f"{row.name}."))
         return table
     table.add_column("block", no_wrap=True)
-    table.add_column("shape", no_wrap=True)
+    if has_shapes := any(block.shape for block in units.rows):
+        table.add_column("shape", no_wrap=True)
     for heading in (*units.kinds, "MACs", *under_mask):
         table.add_column(heading, justify="right", no_wrap=True)
     rest = {row.name for row in cost.layers}
     for block in units.rows:
-        rows = [row for row in cost.layers if row.name.startswith(block.weights)]
+        rows = [row for row in cost.layers if f"{row.name}.".startswith(block.weights)]
         rest -= {row.name for row in rows}
         left = map(_units_left, block.left, block.most)
-        table.add_row(block.name, block.shape, *left, *_costs(rows, mask, block.weights))
+        shape = [block.shape] if has_shapes else []
+        table.add_row(block.name, *shape, *left, *_costs(rows, mask, block.weights))
     for row in cost.layers:
         if row.name in rest:
-            blank = [""] * (len(units.kinds) + 1)
+            blank = [""] * (len(units.kinds) + has_shapes)
             table.add_row(row.name, *blank, *_costs([row], mask, f"{row.name}."))
     return table
 

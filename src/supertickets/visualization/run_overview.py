@@ -174,7 +174,8 @@ def _units_of_blocks(axis: Axes, units: UnitTable) -> None:
         start = start + width
     axis.set_yticks(y, [row.name for row in units.rows], fontsize=max(4, min(8, 170 / len(units.rows))))
     axis.invert_yaxis()
-    axis.set(xlabel="channels per kernel size, and tokens (grey: the supernet)")
+    what = "channels per kernel size, and tokens" if len(units.kinds) > 1 else units.kinds[0]
+    axis.set(xlabel=f"{what} (grey: the supernet)")
     axis.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 0.985), borderaxespad=0.2)
     style_axes(axis)
 
