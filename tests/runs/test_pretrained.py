@@ -311,6 +311,27 @@ def test_a_run_goes_on_without_the_file(run: Path, weights: Path, images: Path, 
 
 
 @pytest.mark.long
+def test_channels_go_from_a_file_of_an_own_network_across_a_kill(images: Path, tmp_path: Path) -> None:
+    """The shipped recipe with a budget of half the MACs; killed behind the first removal, resumed without the file."""
+    path, own = tmp_path / "own.pt", f"{__name__}:make_network"
+    torch.save({"state_dict": random_weights(create_spec(own, num_classes=7, **RGB))}, path)
+    words = ["--supernet.name", own, "--supernet.pretrained", str(path), "--data.dir", str(images), *IMAGES]
+    words += ["--data.size", "32", "--epochs", "6", "--budget.macs", "1e5", "--search.importance", "gate"]
+    words += ["--search.last_epoch", "4", "--prune.ratio", "0.2", "--search.end", "0.6", "--checkpoint_seconds", "0"]
+    recipe = st.load_recipe("finetune", words)
+    whole = st.draw(recipe, tmp_path / "whole")
+    with cut_at_step(3, 1):
+        st.draw(recipe, tmp_path / "cut")
+    path.unlink()
+    again = st.resume(tmp_path / "cut", trust=[__name__])
+    assert again.weights["network.body.0.weight"].shape[0] < 8
+    assert whole.cost.macs <= 1e5
+    assert again.weights.keys() == whole.weights.keys()
+    assert all(torch.equal(value, whole.weights[name]) for name, value in again.weights.items())
+    assert again.about["pretrained"] == whole.about["pretrained"]
+
+
+@pytest.mark.long
 def test_what_is_made_of_a_ticket_needs_no_file(run: Path, images: Path, tmp_path: Path) -> None:
     """It keeps the normalisation and the record; on other data the features are the ticket's, the rest is its own."""
     ticket = st.load(run)
