@@ -20,6 +20,7 @@ from simulate_powercut import cut_at_step
 from supertickets import UserError
 from supertickets.config.recipe import Recipe
 from supertickets.models import Spec, create_spec
+from supertickets.runs.api import fork_run, train_shared_prefix
 from supertickets.runs.pretrained import load_prepared_splits, load_pretrained
 from supertickets.training import TrainState, initial_state
 
@@ -329,6 +330,16 @@ def test_channels_go_from_a_file_of_an_own_network_across_a_kill(images: Path, t
     assert again.weights.keys() == whole.weights.keys()
     assert all(torch.equal(value, whole.weights[name]) for name, value in again.weights.items())
     assert again.about["pretrained"] == whole.about["pretrained"]
+
+
+@pytest.mark.long
+def test_draws_with_a_shared_prefix_begin_with_the_same_weights(weights: Path, images: Path, tmp_path: Path) -> None:
+    recipe = st.load_recipe("images", [*_draw_words(weights, images), "--epochs", "2"])
+    train_shared_prefix(recipe, tmp_path / "prefix", 1)
+    fork_run(tmp_path / "prefix", recipe, tmp_path / "draw")
+    forked, alone = st.resume(tmp_path / "draw"), st.draw(recipe, tmp_path / "alone")
+    assert forked.about["pretrained"] == alone.about["pretrained"]
+    assert forked == alone
 
 
 @pytest.mark.long

@@ -211,9 +211,13 @@ def refusal(teacher: str, weights: Path | None, classes: tuple[str, ...] = CLASS
     return text
 
 
-@pytest.mark.parametrize("ending", ["pt", "safetensors"])
+@pytest.mark.parametrize("ending", ["pt", "pth", "safetensors"])
 def test_a_network_of_torchvision_teaches(resnet: tuple[nn.Module, Path], tmp_path: Path, ending: str) -> None:
+    """Its file may be of any form that a run can begin with."""
     module, path = resnet
+    if ending == "pth":
+        path = tmp_path / "weights.pth"
+        torch.save({"state_dict": {f"module.{name}": value for name, value in module.state_dict().items()}}, path)
     if ending == "safetensors":
         path = tmp_path / "weights.safetensors"
         save_file(dict(module.state_dict()), path)

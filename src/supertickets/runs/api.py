@@ -234,7 +234,8 @@ def fork_run(source: str | Path, recipe: Recipe, out: str | Path, until: int | N
             shutil.copyfile(Path(source) / name, run.path / name)
         algorithm = TwoInOne() if until is None else SharedPrefix(until)
         command = "draw" if until is None else "shared_prefix"
-        own = {"command": command, "algorithm": algorithm_to_json(algorithm), "metadata": algorithm.metadata(recipe)}
+        metadata = about["metadata"] | algorithm.metadata(recipe)
+        own = {"command": command, "algorithm": algorithm_to_json(algorithm), "metadata": metadata}
         run.create(about | own | {"recipe": recipe.to_json()})
 
 
