@@ -181,17 +181,21 @@ class Export(Command):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         add_ticket(parser)
-        parser.add_argument("--format", choices=("onnx", "torch"), default="onnx", help="Format (default: onnx)")
+        parser.add_argument(
+            "--format", choices=("onnx", "torch", "sparse"), default="onnx", help="Format (default: onnx)"
+        )
         parser.add_argument("--fixed", action="store_true", help="Fix the size of scenes, which runs faster")
         parser.add_argument(
-            "--out", metavar="FILE", help="File to write (default: model.onnx or model.pt2 in the ticket's folder)"
+            "--out",
+            metavar="FILE",
+            help="File to write (default: model.onnx, model.pt2 or model.sparse in the ticket's folder)",
         )
 
     def run(self, options: argparse.Namespace) -> None:
         from ..deploy.exporter import export
 
         ticket = load_ticket(options.ticket, options)
-        suffix = {"onnx": "onnx", "torch": "pt2"}[options.format]
+        suffix = {"onnx": "onnx", "torch": "pt2", "sparse": "sparse"}[options.format]
         out = options.out or Path(options.ticket) / f"model.{suffix}"
         result = export(ticket, out, options.format, fixed=options.fixed)
         path, parity, removed = result.path, result.parity, result.channels_removed

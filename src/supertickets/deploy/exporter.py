@@ -19,10 +19,13 @@ import torch
 
 from ..errors import UserError, require_libraries
 from ..models import Spec
+from ..runtime import load as load_sparse
+from ..runtime.graph import save_graph
 from ..ticket import Ticket
 from .compaction import compact
+from .onnx_graph import read_onnx
 
-Format = Literal["onnx", "torch"]
+Format = Literal["onnx", "torch", "sparse"]
 TOLERANCE = 1e-4
 _OPSET = 20
 
@@ -44,14 +47,14 @@ class Exported:
 
 
 def export(ticket: Ticket, path: str | Path, kind: Format = "onnx", *, fixed: bool = False) -> Exported:
-    """Write a ticket as an ONNX file or a PyTorch program; see `free_sizes` for what stays free.
+    """Write a ticket as an ONNX file, a PyTorch program or a file of `runtime`; see `free_sizes` for what stays free.
 
-    The file takes preprocessed images (B, C, H, W); an ONNX file holds classes and preprocessing in its metadata.
+    The file takes preprocessed images (B, C, H, W); all but PyTorch's hold classes and preprocessing in their metadata.
 
     Args:
         ticket: Ticket to export.
         path: The file to write; it appears only if the check succeeds.
-        kind: "onnx", or "torch" for `torch.export`.
+        kind: "onnx", "torch" for `torch.export`, or "sparse" for `supertickets.runtime`.
         fixed: Whether the network of scenes takes images of ``spec.image_size`` alone.
 
     Raises:
@@ -71,14 +74,10 @@ def export(ticket: Ticket, path: str | Path, kind: Format = "onnx", *, fixed: bo
     with torch.no_grad():
         outputs = [ticket.module(images) for images in inputs]
     wanted = [scores.numpy() for scores in outputs]
-    network = small.module.folded() if kind == "onnx" else small.module  # PyTorch itself is faster without
+    network = small.module if kind == "torch" else small.module.folded()  # PyTorch itself is faster without
     program = torch.export.export(network, (inputs[0],), dynamic_shapes=(free,))
     with _quiet():
-        if kind == "onnx":
-            _write_onnx(_metadata(ticket, outputs[0]), program, inputs[0], free, scratch)
-        else:
-            torch.export.save(program, scratch)
-    run = onnx_runner(scratch) if kind == "onnx" else _torch_runner(scratch)
+        run = _WRITERS[kind](program, inputs[0], free, _metadata(ticket, outputs[0]), scratch)
     largest = max(1.0, *(float(np.abs(scores).max()) for scores in wanted))  # may be large without training
     errors = [np.abs(run(images.numpy()) - scores).max() for images, scores in zip(inputs, wanted, strict=True)]
     parity = float(np.max(errors)) / largest  # not a number if one of them is none
@@ -139,11 +138,6 @@ def _inputs(spec: Spec, free: Mapping[int, torch.export.Dim]) -> list[torch.Tens
     return [images, images[:1], torch.randn(1, spec.in_channels, width | 1, height + 2 | 1, generator=generator)]
 
 
-def _torch_runner(path: Path) -> Callable[[npt.NDArray[np.float32]], Any]:
-    module = torch.export.load(path).module()
-    return lambda images: module(torch.from_numpy(images)).detach().numpy()
-
-
 def _metadata(ticket: Ticket, scores: torch.Tensor) -> dict[str, str]:
     """Return what a reader of the file needs, JSON by name."""
     values = {
@@ -154,18 +148,50 @@ def _metadata(ticket: Ticket, scores: torch.Tensor) -> dict[str, str]:
     return {name: json.dumps(value) for name, value in values.items()}
 
 
+Runner = Callable[[npt.NDArray[np.float32]], Any]
+
+
 def _write_onnx(
-    metadata: Mapping[str, str],
     program: torch.export.ExportedProgram,
     images: torch.Tensor,
     free: Mapping[int, torch.export.Dim],
+    metadata: Mapping[str, str],
     path: Path,
-) -> None:
+) -> Runner:
     made = _onnx_program(program, images, free)
     for node in made.model.graph.all_nodes():
         node.metadata_props.clear()  # the exporter writes stack traces with this machine's paths into every node
     made.model.metadata_props.update(metadata)
     made.save(str(path))
+    return onnx_runner(path)
+
+
+def _write_torch(
+    program: torch.export.ExportedProgram,
+    images: torch.Tensor,
+    free: Mapping[int, torch.export.Dim],
+    metadata: Mapping[str, str],
+    path: Path,
+) -> Runner:
+    torch.export.save(program, path)
+    module = torch.export.load(path).module()
+    return lambda images: module(torch.from_numpy(images)).detach().numpy()
+
+
+def _write_sparse(
+    program: torch.export.ExportedProgram,
+    images: torch.Tensor,
+    free: Mapping[int, torch.export.Dim],
+    metadata: Mapping[str, str],
+    path: Path,
+) -> Runner:
+    _, channels, height, width = images.shape
+    graph = read_onnx(_onnx_program(program, images, free).model_proto, (channels, height, width))
+    save_graph(graph, path, metadata)
+    return load_sparse(path)
+
+
+_WRITERS = {"onnx": _write_onnx, "torch": _write_torch, "sparse": _write_sparse}
 
 
 def _onnx_program(
