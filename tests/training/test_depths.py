@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 
 from supertickets.config.optimizer_settings import OptimizerSettings
 from supertickets.models import create_spec
-from supertickets.training.depths import _depths_by_parts, parameter_depths
+from supertickets.training.depths import _parts, parameter_depths
 from supertickets.training.optimizers import load_optimizer_tensors, make_optimizer, optimizer_tensors, set_step
 
 
@@ -39,15 +40,26 @@ class Wrapped(nn.Module):
         self.network = Blocks()
 
 
-BY_HAND = {"token": 0, "stem": 0, "norm": 0, "stages.0.0": 1, "stages.1": 2, "head": 3}
+class Headed(nn.Module):
+    """A network of other code with a head of ours behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = Wrapped()
+        self.neck, self.classifier = Block(4), nn.Conv2d(4, 3, 1)
 
 
-@pytest.mark.parametrize(("module", "prefix"), [(Blocks(), ""), (Wrapped(), "network.")])
-def test_depths_by_hand(module: nn.Module, prefix: str) -> None:
+BY_HAND = {"token": 0, "stem": 0, "norm": 0, "stages.0.0": 1, "stages.1": 2, "head": 3, "neck": 4, "classifier": 5}
+
+
+@pytest.mark.parametrize("make", [Blocks, Wrapped, Headed])
+def test_depths_by_hand(make: Callable[[], nn.Module]) -> None:
+    module = make()
     depths = parameter_depths(module)
     assert list(depths) == [name for name, _ in module.named_parameters()]
     for name, depth in depths.items():
-        (wanted,) = (d for part, d in BY_HAND.items() if name.removeprefix(prefix).startswith(part))
+        bare = name.removeprefix("network.").removeprefix("network.")
+        (wanted,) = (d for part, d in BY_HAND.items() if bare.startswith(part))
         assert depth == wanted, name
 
 
@@ -75,7 +87,7 @@ def test_the_rule_by_parts_is_timms_table_of_a_resnet() -> None:
     from timm.models import group_parameters
 
     module = timm.create_model("resnet18", num_classes=3)
-    assert _depths_by_parts(module) == group_parameters(module, module.group_matcher(coarse=False), reverse=True)
+    assert _parts(module, "") == list(group_parameters(module, module.group_matcher(coarse=False)).values())
 
 
 def test_a_network_of_torchvision_is_as_deep_as_its_blocks() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_OF_OTHER_CODE = "network"  # name of what other code made in a network of ours
 
 
 def parameter_depths(module: nn.Module) -> dict[str, int]:
@@ -19,44 +20,43 @@ def parameter_depths(module: nn.Module) -> dict[str, int]:
 
     Names and their order tell all of it, so that the depths stay when units go.
     """
-    prefix, inner = _unwrap(module)
-    find_table: Callable[..., Any] | None = getattr(inner, "group_matcher", None)
-    if find_table is not None:
-        from timm.models import group_parameters
-
-        table: dict[str, int] = group_parameters(inner, find_table(coarse=False), reverse=True)
-    else:
-        table = _depths_by_parts(inner)
-    return {name: table[name.removeprefix(prefix)] for name, _ in module.named_parameters()}
+    depths = {name: depth for depth, names in enumerate(_blocks(module, "")) for name in names}
+    return {name: depths[name] for name, _ in module.named_parameters()}
 
 
-def _unwrap(module: nn.Module) -> tuple[str, nn.Module]:
-    """Return the network inside modules that hold nothing else, and the prefix of its parameters' names."""
-    prefix, children = "", _children(module)
-    while len(children) == 1 and not list(module.parameters(recurse=False)):
+def _blocks(module: nn.Module, prefix: str) -> list[list[str]]:
+    """Return the names of a network's parameters by depth."""
+    children = _children(module)
+    while len(children) == 1 and not list(module.parameters(recurse=False)):  # nothing but another network
         ((name, module),) = children
         prefix, children = f"{prefix}{name}.", _children(module)
-    return prefix, module
+    find_table: Callable[..., Any] | None = getattr(module, "group_matcher", None)
+    return _parts(module, prefix) if find_table is None else _timms_blocks(module, find_table(coarse=False), prefix)
 
 
-def _depths_by_parts(module: nn.Module) -> dict[str, int]:
-    depths, depth = {name: 0 for name, _ in module.named_parameters(recurse=False)}, -1
-    for prefix, part in _parts(module, ""):
-        parameters = list(part.named_parameters())
-        if depth < 0 or any(parameter.ndim > 1 for _, parameter in parameters):
-            depth += 1
-        depths |= {f"{prefix}{name}": depth for name, _ in parameters}
-    return depths
+def _timms_blocks(module: nn.Module, table: Any, prefix: str) -> list[list[str]]:
+    from timm.models import group_parameters
+
+    return [[f"{prefix}{name}" for name in names] for names in group_parameters(module, table).values()]
 
 
-def _parts(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the parts that have parameters, with the prefixes of their parameters' names, in order."""
+def _parts(module: nn.Module, prefix: str) -> list[list[str]]:
+    """Return the names of the parameters of a network's parts, or of those of a container, in order."""
+    blocks: list[list[str]] = []
     for name, child in _children(module):
         inside = f"{prefix}{name}."
         if isinstance(child, _CONTAINERS):
-            yield from _parts(child, inside)
+            blocks += _parts(child, inside)
+        elif name == _OF_OTHER_CODE:
+            blocks += _blocks(child, inside)
         else:
-            yield inside, child
+            parameters = dict(child.named_parameters(prefix=inside.removesuffix(".")))
+            if blocks and all(parameter.ndim <= 1 for parameter in parameters.values()):
+                blocks[-1] += parameters
+            else:
+                blocks.append(list(parameters))
+    own = [f"{prefix}{name}" for name, _ in module.named_parameters(recurse=False)]
+    return [own + blocks[0], *blocks[1:]] if blocks else [own]
 
 
 def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
