@@ -42,15 +42,16 @@ def load_prepared_splits(recipe: Recipe) -> tuple[Recipe, Splits]:
     if data.size is None and find_source(data.source).chooses_size:
         data = dataclasses.replace(data, size=min(wanted.size))
     splits = load_splits(data, recipe.task)
-    plain = splits.preprocessing
-    if plain.channels != wanted.channels:
-        notes = [f"{origin} is for images of {wanted.channels} channels, these have {plain.channels}: normalised anew"]
-    else:
-        chosen = {"mean": wanted.mean, "std": wanted.std, "resample": wanted.resample, "crop_share": wanted.share}
-        given = {name: value for name in chosen if (value := getattr(data, name)) is not None}
-        data = dataclasses.replace(data, **{**chosen, **given})
+    plain, used = splits.preprocessing, wanted
+    if plain.channels == wanted.channels:
         mean, std = ([round(value, 3) for value in values] for values in (wanted.mean, wanted.std))
         notes = [f"normalised by {origin}: mean {mean}, deviation {std} (--data.mean, --data.std)"]
+    else:
+        used = plain
+        notes = [f"{origin} is for images of {wanted.channels} channels, these have {plain.channels}: normalised anew"]
+    chosen = {"mean": used.mean, "std": used.std, "resample": used.resample, "crop_share": used.share}
+    given = {name: value for name in chosen if (value := getattr(data, name)) is not None}
+    data = dataclasses.replace(data, **{**chosen, **given})
     if plain.size != wanted.size:
         sizes = "images have {} x {} pixels, by {} they would have {} x {} (--data.size)"
         notes.append(sizes.format(*plain.size, origin, *wanted.size))
