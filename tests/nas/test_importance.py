@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from supertickets.models.units import Axis, UnitGroup
-from supertickets.nas import gate_gradients, relative_scales, scale_magnitudes
+from supertickets.nas import gate_gradients, rank_within_groups, scale_magnitudes
 
 EVERY = (0, 1, 2, 3)
 
@@ -61,7 +61,10 @@ def test_one_scale_is_its_magnitude_to_the_bit() -> None:
     assert torch.equal(scale_magnitudes(group, {"n.weight": scale}), scale.abs())
 
 
-def test_scales_are_compared_within_their_group() -> None:
-    relative = relative_scales({"a": torch.tensor([1.0, 3.0]), "b": torch.tensor([0.01, 0.03])})
-    torch.testing.assert_close(relative["a"], relative["b"])
-    assert relative["a"].tolist() == [0.5, 1.5]
+def test_scales_are_ranked_within_their_group() -> None:
+    ranks = rank_within_groups({"a": torch.tensor([1.0, 3.0, 2.0, 9.0]), "b": torch.tensor([0.03, 0.01])})
+    assert {name: values.tolist() for name, values in ranks.items()} == {"a": [0.25, 0.75, 0.5, 1], "b": [1, 0.5]}
+
+
+def test_groups_without_scales_stay() -> None:
+    assert rank_within_groups({"a": torch.full((3,), torch.inf)})["a"].isinf().all()

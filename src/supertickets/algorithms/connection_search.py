@@ -34,7 +34,7 @@ from ..nas import (
 )
 from ..ticket import Ticket
 from ..training import Algorithm, Interrupted, Outcome, Session, TrainState
-from ..training.algorithm import Step, SubnetStep
+from ..training.algorithm import NetworkStep, Step
 from ..training.state import build_module
 from .darts_search import darts_search
 from .scheme_evaluator import SchemeEvaluator
@@ -65,7 +65,7 @@ class ConnectionSearch(Algorithm):
             state.position = replace(state.position, epoch=session.recipe.epochs)
         return state
 
-    def make_step(self, session: Session, state: TrainState, take: SubnetStep) -> Step:
+    def make_step(self, session: Session, state: TrainState, take: NetworkStep) -> Step:
         """Return a step with random connection schemes, one for every part of a batch (Algorithm 1)."""
         recipe, rank, names = session.recipe, session.runtime.rank, _block_names(require_resnet(state.spec))
 

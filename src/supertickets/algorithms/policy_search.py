@@ -23,7 +23,7 @@ from ..errors import UserError
 from ..models import Choices, MobileSpec, Network, require_mobile, slice_state_dict
 from ..nas import Policy, Space, Trend, find_reward, fit_trend, lr_at, warmup_at
 from ..training import Algorithm, Outcome, Runtime, Session, TrainState, recalibrate
-from ..training.algorithm import Step, SubnetStep
+from ..training.algorithm import NetworkStep, Step
 from ..training.state import DeployableModel
 
 LATENCY_FILE = "latency.json"  # in the directory of a search
@@ -97,7 +97,7 @@ class PolicySearch(Algorithm):
         self.policy = Policy(Space(self.space.decisions()), session.recipe.policy)
         self.sampled = []
 
-    def make_step(self, session: Session, state: TrainState, take: SubnetStep) -> Step:
+    def make_step(self, session: Session, state: TrainState, take: NetworkStep) -> Step:
         """Return a step of shared weights and controller."""
         return PolicyStep(session, state, self, take)
 
@@ -157,7 +157,7 @@ class PolicyStep:
         take: A step of the weights.
     """
 
-    def __init__(self, session: Session, state: TrainState, search: PolicySearch, take: SubnetStep) -> None:
+    def __init__(self, session: Session, state: TrainState, search: PolicySearch, take: NetworkStep) -> None:
         self.session, self.state, self.search, self.take = session, state, search, take
         self.reward = find_reward(session.recipe.policy.reward)
         self.search_eval_batches: Iterator[Batch] | None = None

@@ -79,7 +79,7 @@ def maskable(state: TrainState, recipe: Recipe) -> Tensors:
     """Return the weights that pruning covers, by name."""
     named = state.parameters()
     names = state.module.maskable_weights(transformer=recipe.prune.transformer, classifier=recipe.prune.classifier)
-    return {name: named[name] for name in names}
+    return {name: named[name] for name in (names if recipe.prune.stem else names[1:])}
 
 
 def check_prune_ratio(state: TrainState, recipe: Recipe) -> None:

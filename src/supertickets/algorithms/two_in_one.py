@@ -14,12 +14,14 @@ from torch import Tensor
 
 from ..config.lr_schedule import lr_factor
 from ..config.recipe import Recipe
-from ..config.schedule import Prune, Reactivate, Recalibrate, Shrink, events, last_search_epoch
+from ..config.schedule import Prune, Reactivate, Recalibrate, Shrink, cubic_ratio, events, last_search_epoch
+from ..data import Batch
 from ..models import Spec
 from ..models.traced import trace_spec
 from ..nas import expected_shrinkage, gate_gradients, unit_weights
 from ..pruning import SparseState, check_criterion, empty_layers, restore, store_pruned
 from ..training import Algorithm, Session, TrainState, recalibrate
+from ..training.algorithm import NetworkStep, Step
 from ..training.optimizers import FIRST_MOMENTS, SECOND_MOMENTS, optimizer_tensors
 from .ranking import check_prune_ratio, choose_mask
 from .unit_removal import check_budget, check_reachable, choose_units, remove_units
@@ -64,6 +66,22 @@ class TwoInOne(Algorithm):
         if warning := search_warning(session):
             session.reporter.say(warning)
         return state
+
+    def make_step(self, session: Session, state: TrainState, take: NetworkStep) -> Step:
+        """Return a step with the prunes of the cubic path in front, if the recipe has one."""
+        prune = session.recipe.prune
+        if not prune.ratio or prune.schedule != "cubic":
+            return take
+
+        def prune_and_take(batch: Batch, epoch: int, step: int) -> Tensor:
+            done = epoch * session.batches.steps_per_epoch + step
+            ratio = cubic_ratio(done / session.total_steps, prune)
+            if done % prune.steps == 0 and ratio > state.sparse.ratio:
+                prune_weights(session, state, epoch + 1, ratio)
+                take.remask()
+            return take(batch, epoch, step)
+
+        return prune_and_take
 
     def on_gradients(self, session: Session, state: TrainState) -> None:
         """Follow the gradients of the gates while there are units to remove by them."""

@@ -15,7 +15,7 @@ from ..models import Spec
 from ..nas import (
     fold_constants,
     min_units,
-    relative_scales,
+    rank_within_groups,
     scale_magnitudes,
     select_to_cost,
     select_units,
@@ -50,7 +50,7 @@ def choose_units(session: Session, state: TrainState, gates: Tensors, progress: 
         costs = _UNIT_COSTS[name](state.spec)
         importance = {group: value / costs[group].to(value).clamp_min(1) for group, value in importance.items()}
     else:
-        importance = relative_scales(importance)
+        importance = rank_within_groups(importance)
     target = path_cost(_whole_cost(session.supernet, name), budget, progress)
     return select_to_cost(importance, rules, getattr(WidthCosts(state.spec), name), target)
 

@@ -199,6 +199,14 @@ class PruneSettings:
         scope: Weights that are ranked together: all of them ("global", the paper), those of a layer ("layer"), or
             ``group`` neighbours along the input channels ("group": N:M sparsity).
         group: M of N:M sparsity; N is (1 - ratio) * M.
+        pattern: Weights that go together: single ones ("unstructured", the paper), or "block:N", N neighbouring output
+            channels at one input channel and kernel position, which fast sparse kernels want (N = 4, 8 or 16).
+        schedule: Time of the prunes: every ``interval`` epochs ("interval", the paper), or every ``steps`` steps along
+            a cubic path ("cubic"), which disturbs a short training least; nothing is reactivated then.
+        steps: Number of steps between two prunes of the cubic path.
+        begin: Share of the training at which the cubic path begins.
+        end: Share of the training at which it has reached the ratio.
+        stem: Whether the first layer is pruned too.
     """
 
     criterion: str = "magnitude"
@@ -217,6 +225,12 @@ class PruneSettings:
     normalise: Literal["none", "rms", "lamp"] = "none"
     scope: Literal["global", "layer", "group"] = "global"
     group: Annotated[int, Range(least=2)] = 4
+    pattern: str = "unstructured"
+    schedule: Literal["interval", "cubic"] = "interval"
+    steps: PositiveInt = 20
+    begin: UnitIntervalBelowOne = 0.1
+    end: UnitIntervalAboveZero = 0.6
+    stem: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

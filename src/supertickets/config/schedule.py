@@ -54,14 +54,14 @@ def events(epoch: int, recipe: Recipe) -> list[Event]:
     prune = recipe.prune
     last = epoch == recipe.epochs
     search_due = is_search_epoch(epoch, recipe)
-    prune_due = prune.ratio > 0 and epoch % prune.interval == 0
+    prune_due = prune.ratio > 0 and prune.schedule == "interval" and epoch % prune.interval == 0
     if search_due and prune.on_conflict == "search_only":
         prune_due = False
     due: list[Event] = []
     if search_due:
         if recipe.supernet.has_units:
             due.append(Shrink(path_progress(epoch, recipe) if recipe.removes_to_budget else None))
-        if prune.ratio > 0 and prune.reactivate == "search" and not last:
+        if prune.ratio > 0 and prune.schedule == "interval" and prune.reactivate == "search" and not last:
             due.append(Reactivate())
     if last and prune.ratio > 0:
         due.append(Prune(prune.ratio))
@@ -101,6 +101,17 @@ def ratio_at(epoch: int, prune: PruneSettings) -> float:
     return min(prune.ratio, (epoch // prune.interval) / 10)
 
 
+def cubic_ratio(done: float, prune: PruneSettings) -> float:
+    """Return the sparsity on a cubic path: p (1 - (1 - u)^3), u from 0 to 1 (Zhu and Gupta, 2017, Eq. 1).
+
+    Args:
+        done: Share of the training that is done.
+        prune: Settings; reads ``ratio``, ``begin`` and ``end``.
+    """
+    u = min(max((done - prune.begin) / (prune.end - prune.begin), 0.0), 1.0)
+    return prune.ratio * (1 - (1 - u) ** 3)
+
+
 def pruning_timeline(recipe: Recipe) -> list[tuple[object, ...]]:
     """Return what pruning does after each epoch, as values that are equal if and only if it does the same.
 
@@ -111,6 +122,8 @@ def pruning_timeline(recipe: Recipe) -> list[tuple[object, ...]]:
     how = dataclasses.replace(prune, ratio=0.0, interval=1, progressive=False, reactivate="none", restore="stored")
     for epoch in range(1, recipe.epochs + 1):
         steps: list[object] = []
+        if prune.ratio and prune.schedule == "cubic" and epoch > prune.begin * recipe.epochs:
+            steps.append(prune)
         for event in events(epoch, recipe):
             match event:
                 case Prune():
@@ -144,7 +157,9 @@ def check_schedule(recipe: Recipe) -> None:
             f"search.last_epoch={search.last_epoch} lies behind the run's {recipe.epochs} epochs; "
             f"use a value of at most {recipe.epochs}, or null for the whole run."
         )
-    if prune.ratio and prune.progressive:
+    if prune.schedule == "cubic" and not prune.begin < prune.end:
+        raise UserError(f"prune.begin={prune.begin:g} is not before prune.end={prune.end:g}; set it below")
+    if prune.ratio and prune.progressive and prune.schedule == "interval":
         needed = prune.interval * math.ceil(round(prune.ratio * 10, 9))
         if recipe.epochs < needed:
             most = recipe.epochs // math.ceil(round(prune.ratio * 10, 9))

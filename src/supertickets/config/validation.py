@@ -7,10 +7,11 @@ from ..plugins import is_plugin
 from .data_sources import check_source, published_source
 from .optimizer_settings import LrSettings, OptimizerSettings
 from .ranges import check_ranges
-from .recipe import AugmentSettings, Recipe
+from .recipe import AugmentSettings, PruneSettings, Recipe
 from .schedule import check_schedule
 from .search_settings import BudgetSettings, PolicySettings
 from .task_settings import TASK_RULES, TaskRules
+from .zero_patterns import pattern_block
 
 
 def check_recipe(recipe: Recipe) -> Recipe:
@@ -27,6 +28,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
     _check_lr(recipe.lr)
     _check_optimizer(recipe.optimizer)
     _check_task(recipe)
+    _check_pattern(recipe.prune)
     _check_policy(recipe.policy)
     _check_budget(recipe.budget)
     _check_pretrained(recipe)
@@ -48,6 +50,11 @@ def _check_optimizer(optimizer: OptimizerSettings) -> None:
             f"optimizer.nesterov is for SGD with momentum, not for {optimizer.name} with momentum "
             f"{optimizer.momentum:g}; set it to false"
         )
+
+
+def _check_pattern(prune: PruneSettings) -> None:
+    if pattern_block(prune.pattern) > 1 and prune.scope == "group":
+        raise UserError(f"prune.pattern={prune.pattern} has no place in prune.scope=group; set one of them to another")
 
 
 def _check_policy(policy: PolicySettings) -> None:

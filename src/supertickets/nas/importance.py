@@ -10,7 +10,6 @@ from torch import Tensor
 from ..models.units import UnitGroup
 
 Tensors = dict[str, Tensor]
-_TINY = 1e-12
 
 
 def scales_per_unit(group: UnitGroup) -> Tensor:
@@ -32,19 +31,22 @@ def scale_magnitudes(group: UnitGroup, tensors: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(sums).sum(0) / scales_per_unit(group).to(sums[0]).clamp_min(1)
 
 
-def relative_scales(magnitudes: Mapping[str, Tensor]) -> Tensors:
-    """Return importance factors over the mean of their group.
+def rank_within_groups(magnitudes: Mapping[str, Tensor]) -> Tensors:
+    """Return the share of its group that a unit is at least as important as, so that all groups give up the same share.
 
-    What one group's scales amount to beside another's says little, since the weights behind them make up for it; ranked
-    together as they are, whole layers go.
+    Scales say which unit of a group matters least. What those of one group amount to beside another's says little,
+    since the weights behind them make up for it: ranked together as they are, early layers are emptied.
 
     Args:
         magnitudes: Group name -> magnitudes of the units' scales; infinite ones, of groups without scales, stay so.
     """
-    return {
-        name: values if values.isinf().any() else values / values.mean().clamp_min(_TINY)
-        for name, values in magnitudes.items()
-    }
+    ranks = {}
+    for name, values in magnitudes.items():
+        order = torch.arange(1, len(values) + 1, dtype=values.dtype, device=values.device) / len(values)
+        ranks[name] = values.clone()
+        if not values.isinf().any():
+            ranks[name][values.argsort(stable=True)] = order
+    return ranks
 
 
 def gate_gradients(groups: Sequence[UnitGroup], named: Mapping[str, Tensor]) -> Tensors:

@@ -2,6 +2,7 @@
 
 from .criteria import CRITERIA, Criterion, CriterionContext, check_criterion, check_scores, find_criterion
 from .masks import NORMALISERS, empty_layers, magnitudes, sensitivities
+from .patterns import Pattern
 from .scopes import SCOPES, Scope, check_ratio, keep_best, magnitude_mask
 from .sparse_state import Enforcer, SparseState, restore, store_pruned
 
@@ -12,6 +13,7 @@ __all__ = [
     "Criterion",
     "CriterionContext",
     "Enforcer",
+    "Pattern",
     "Scope",
     "SparseState",
     "check_criterion",

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from ..config.recipe import PruneSettings
+from ..config.zero_patterns import pattern_block
 from ..errors import UserError
 from .masks import Named, all_flags, keep_highest, magnitudes, protected_weights
+from .patterns import Pattern
 
 
 class Scope(Protocol):
@@ -110,13 +112,17 @@ def keep_best(scores: Named, ratio: float, settings: PruneSettings, alive: Named
         ratio: Share of them to prune; exactly ``round(ratio * count)`` weights go (but for "group", where layers with
             few inputs give up less). Among equal scores the earlier weight goes first. Protected weights go last, so
             that the ratio is always met.
-        settings: Reads ``scope``, ``group``, ``layer_floor`` and ``exempt_below``.
+        settings: Reads ``scope``, ``group``, ``pattern``, ``layer_floor`` and ``exempt_below``. In blocks no more
+            weights go than that, and fewer by less than a block for every place where the ranking is cut.
         alive: Flags of the weights that an earlier mask has left, all others go first; absent layers are whole.
 
     Returns:
         Parameter name -> bool tensor, True where the weight stays.
     """
-    return SCOPES[settings.scope].keep(scores, _living(scores, alive), ratio, settings)
+    pattern, living = Pattern(pattern_block(settings.pattern)), _living(scores, alive)
+    pooled = {name: pattern.pool_scores(score) for name, score in scores.items()}
+    keep = SCOPES[settings.scope].keep(pooled, living, ratio, settings)
+    return {name: flags | pattern.complete(flags) & living[name] for name, flags in keep.items()}
 
 
 def magnitude_mask(weights: Named, ratio: float, settings: PruneSettings) -> dict[str, Tensor]:

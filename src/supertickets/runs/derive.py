@@ -23,7 +23,10 @@ PRUNE_PASSES_OVER = ("search.", "prune.", "supernet.", "optimizer.", "lr.", "dis
 PRUNE_WORDS = ("prune.criterion", "prune.batches", "prune.rounds")  # those that have a word of the command's own
 PRUNE_USES = PRUNE_WORDS + tuple(
     f"prune.{name}"
-    for name in ("layer_floor", "exempt_below", "normalise", "transformer", "classifier", "scope", "group")
+    for name in (
+        *("layer_floor", "exempt_below", "normalise", "transformer", "classifier", "stem"),
+        *("scope", "group", "pattern"),
+    )
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -20,8 +20,16 @@ from .teacher import Teacher
 
 # Takes a step: batch, epochs that are complete, steps of this epoch that are done; returns the loss on the device.
 Step = Callable[[Batch, int, int], Tensor]
-# A step of a network with shared weights: as `Step`, and the subnets that the parts of the batch go through.
-SubnetStep = Callable[..., Tensor]
+
+
+class NetworkStep(Protocol):
+    """A training step of a network: as `Step`, and the subnets that the parts of the batch go through, if any."""
+
+    def __call__(self, batch: Batch, epoch: int, step: int, choices: Any = None) -> Tensor:
+        """Take the step."""
+
+    def remask(self) -> None:
+        """Take over the mask of the state, which may have changed between two steps."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,7 @@ class Algorithm:
         """Return the number of epochs to train."""
         return recipe.epochs
 
-    def make_step(self, session: Session, state: TrainState, take: SubnetStep) -> Step:
+    def make_step(self, session: Session, state: TrainState, take: NetworkStep) -> Step:
         """Return the function that takes the steps of an epoch.
 
         Args:

@@ -21,7 +21,7 @@ from .teacher import EmaTeacher, distillation_loss
 
 
 class Stepper:
-    """The steps of a network until it is rebuilt or pruned again.
+    """The steps of a network until it is rebuilt.
 
     Args:
         session: Settings, task, processes and teacher.
@@ -41,8 +41,7 @@ class Stepper:
             self.forward = torch.compile(state.module, dynamic=False)
         self.named = state.parameters()
         self.params = list(self.named.values())
-        self.enforcer = Enforcer(self.named, state.sparse.mask)
-        self.masks = dict(zip(state.sparse.mask, self.enforcer.masks, strict=True))
+        self.remask()
         self.penalty = Penalty.of(self.named, unit_weights(state.spec, session.supernet), recipe.search)
         self.teacher = EmaTeacher(state, recipe) if recipe.distill.teacher == "ema" else session.teacher
         self.images_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
@@ -81,6 +80,12 @@ class Stepper:
         if self.state.ema is not None:
             self.state.ema.update(self.named, self.masks, self.state.position.total_steps)
         return loss
+
+    def remask(self) -> None:
+        """Take over the mask of the state, which may have changed between two steps."""
+        mask = self.state.sparse.mask
+        self.enforcer = Enforcer(self.named, mask)
+        self.masks = dict(zip(mask, self.enforcer.masks, strict=True))
 
     def gradients(self, batch: tuple[Tensor, Tensor], choices: Sequence[Choices] | None = None) -> Tensor:
         """Forward and backward; every parameter ends up with a gradient, zero where the graph does not reach it.
