@@ -14,6 +14,7 @@ from supertickets.algorithms.transfer import check_transfer, head_settings, join
 from supertickets.config.recipe import Recipe
 from supertickets.data import Preprocessing
 from supertickets.models import Spec, create_spec
+from supertickets.models.heads import HEAD_SETTINGS
 
 SMALL = {"num_classes": 3, "in_channels": 3, "image_size": (32, 32)}
 WEIGHTS = 0.5  # share of the maskable weights that live
@@ -107,4 +108,4 @@ def test_what_cannot_be_joined_is_refused() -> None:
     own = random_ticket(create_spec(f"{__name__}:make_network", **SMALL))
     with pytest.raises(UserError, match=r"network.hidden.weight \(6, 3072\) does not fit images of 16 x 16 pixels"):
         moved(own, 3, (16, 16))
-    assert head_settings(source) == ()
+    assert head_settings(source) == HEAD_SETTINGS

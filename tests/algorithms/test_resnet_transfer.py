@@ -191,8 +191,8 @@ def test_every_tensor_comes_from_where_it_should(
     )
     after = join_tickets(full, source, None, classes, shape, seed)
     x = torch.randn(2, 3, 9, 12)
-    before_map = source.module.features(x, {})
-    torch.testing.assert_close(after.module.features(x, {}), before_map)  # nothing of the features is new
+    before_map = source.module.features(x, {})[-1]
+    torch.testing.assert_close(after.module.features(x, {})[-1], before_map)  # nothing of the features is new
     for name, value in after.weights.items():
         kept = ResNet.is_feature(name) or (heads[0] == heads[1] and name.startswith("head."))
         if kept:
@@ -220,10 +220,18 @@ def test_a_large_stem_dilates_for_maps_unless_the_recipe_says_otherwise() -> Non
     assert stride("classification", {"output_stride": 16}) == 32  # the head too is the ticket's
 
 
-def test_there_is_no_head_for_joints_and_no_part_of_other_families() -> None:
+@pytest.mark.parametrize(("neck", "stride"), [("dilated", 8), ("fpn", 32)])
+def test_a_head_for_joints_is_fresh(neck: str, stride: int) -> None:
+    """Its neck is the recipe's; maps that are joined need no dilation."""
     source = made(toy("classification", "se", 3), None)
-    with pytest.raises(UserError, match="ResNets have no head for keypoints"):
-        join_specs(source, None, Recipe(), "keypoints", source.preprocessing)(num_classes=3)
+    recipe = Recipe(supernet=SupernetSettings(settings={"neck": neck}))
+    spec = join_specs(source, None, recipe, "keypoints", source.preprocessing)(num_classes=3)
+    assert isinstance(spec, ResNetSpec)
+    assert (spec.head, spec.neck, spec.output_stride) == ("keypoints", neck, stride)
+
+
+def test_no_part_of_other_families() -> None:
+    source = made(toy("classification", "se", 3), None)
     with pytest.raises(UserError, match="transfer parts a network into features and head, which it cannot do with"):
         head_settings(replace(source, spec=create_spec("mobilenet_v2")))
 
@@ -232,7 +240,7 @@ def test_there_is_no_head_for_joints_and_no_part_of_other_families() -> None:
 
 # The words of a command, {places} filled in, and what its one line must name.
 WRONG = [
-    ("transfer {named} camvid --data {scenes} --head {named} {fit}", "the head of a ResNet is fresh"),
+    ("transfer {named} camvid --data {scenes} --head {named} {fit}", "is fresh, leave --head out"),
     ("transfer {named} camvid --data {scenes} --supernet.settings.widths [8,8,8] {fit}", "but the head, is the tick"),
     ("transfer {named} camvid --data {scenes} --supernet.settings.output_stride 3 {fit}", "take one of 1, 2, 4, 8"),
     ("transfer {moved} camvid --data {scenes} --supernet.settings.output_stride 1 {fit}", "the head too"),

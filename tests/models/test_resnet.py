@@ -280,7 +280,7 @@ def test_pruning_covers_attention_and_leaves_the_classifier() -> None:
         ({"attention": "se", "scheme": "2" * 12}, "give a 0 or 1 per block"),
         ({"attention": "se", "sharing": "stages"}, "unknown supernet.settings.sharing 'stages'"),
         ({"attention": "es"}, "unknown supernet.settings.attention 'es'"),
-        ({"head": "detection"}, "ResNets have no head for detection"),
+        ({"head": "detections"}, "unknown supernet.settings.head 'detections'; did you mean 'detection'"),
         ({"output_stride": 3}, "output_stride is 3; take one of 1, 2, 4, 8"),
         ({"head": "density", "num_classes": 2}, "a density is that of one kind of things, not of 2"),
         ({"widths": [16, 32]}, "widths has 2 numbers; give one per stage, 3"),

@@ -15,7 +15,8 @@ from supertickets import UserError, create_supernet
 from supertickets.cost import count
 from supertickets.models import MobileNetwork, MobileSpec, slice_state_dict
 from supertickets.models.factory import create_spec, spec_from_json
-from supertickets.models.mobile.ssdlite import SSDLite, anchors, map_sides
+from supertickets.models.heads.anchors import anchors, map_sides
+from supertickets.models.mobile.ssdlite import SSDLite
 from supertickets.nas import Space
 from toy_mobile import DETECTOR, SPACE
 

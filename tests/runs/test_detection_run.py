@@ -24,7 +24,7 @@ from supertickets.cost.latency_table import LatencyTable
 from supertickets.deploy import export
 from supertickets.models import MobileSpec
 from supertickets.models.factory import create_spec
-from supertickets.models.mobile.ssdlite import anchors
+from supertickets.models.heads.anchors import anchors
 from supertickets.runs.api import search, train
 from supertickets.runs.derive import NO_SEARCH_NO_PRUNING, recipe_of
 from supertickets.training import read_events

@@ -12,7 +12,6 @@ from sklearn.datasets import load_digits
 
 import supertickets as st
 from cli_outcome import Cli, onnx_file
-from generate_streets import street
 from simulate_powercut import cut_at_step
 from supertickets.cli.tables import architecture_table
 from supertickets.config.recipe import Recipe
@@ -217,11 +216,3 @@ def test_impossible_settings_are_refused_before_anything_starts(
     assert said in outcome.err
     assert len(outcome.err.strip().splitlines()) == 1
     assert not (tmp_path / "run" / "run.json").exists()
-
-
-def test_scenes_need_a_supernet(cli: Cli, tmp_path: Path) -> None:
-    data = street(tmp_path / "streets", {"train": 8, "val": 1, "test": 1})
-    small = ("--data.size", "[32,32]", "--data.shorter", "32", "--data.batch", "4", *MOBILE)
-    outcome = cli("draw", "camvid", "--data", data, "--out", tmp_path / "run", *small)
-    assert outcome.status == 2
-    assert "has a head for classification, the data is for segmentation; take another supernet" in outcome.err

@@ -16,7 +16,7 @@ from generate_objects import NAMES, market
 from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches
 from supertickets.data.coco_detection import DetectionDataset, load_coco_detection
-from supertickets.models.mobile.ssdlite import anchors
+from supertickets.models.heads.anchors import anchors
 from supertickets.tasks import Detection, find_task, primary_metric
 from supertickets.tasks.boxes import box_losses, match_anchors
 

@@ -61,7 +61,7 @@ def test_a_resnets_heat_is_its_class_activation_map(attention: str | None) -> No
     assert isinstance(network, ResNet)
     x = torch.randn(1, 3, 16, 24).double()
     with torch.no_grad():
-        last = network.features(x, {})
+        last = network.features(x, {})[-1]
         expected = network(x)[0]
     assert last.shape[-2:] == (4, 6)
     for k in range(5):

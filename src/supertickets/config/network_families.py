@@ -62,6 +62,7 @@ _EVERY = (
         spec="mobile.network:MobileSpec",
         create="mobile.spaces:create_mobile",
         search="policy",
+        head_by_task=True,
         shares_settings=True,
     ),
     NetworkFamily(
@@ -70,6 +71,7 @@ _EVERY = (
         spec="resnet.network:ResNetSpec",
         create="resnet.presets:create_resnet",
         search="connections",
+        head_by_task=True,
         shares_settings=True,
     ),
     NetworkFamily(
@@ -81,12 +83,22 @@ _EVERY = (
         shares_settings=True,
     ),
     NetworkFamily(
-        name="timm", spec="library:LibrarySpec", create="library:create_library_spec", publishes_weights=True
+        name="timm",
+        spec="library:LibrarySpec",
+        create="library:create_library_spec",
+        publishes_weights=True,
+        head_by_task=True,
     ),
     NetworkFamily(
-        name="torchvision", spec="library:LibrarySpec", create="library:create_library_spec", publishes_weights=True
+        name="torchvision",
+        spec="library:LibrarySpec",
+        create="library:create_library_spec",
+        publishes_weights=True,
+        head_by_task=True,
     ),
-    NetworkFamily(name="module", spec="own_network:ModuleSpec", create="own_network:create_module_spec"),
+    NetworkFamily(
+        name="module", spec="own_network:ModuleSpec", create="own_network:create_module_spec", head_by_task=True
+    ),
     NetworkFamily(name="ticket", has_units=False),
 )
 FAMILIES: Mapping[str, NetworkFamily] = {family.name: family for family in _EVERY}

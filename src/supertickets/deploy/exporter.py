@@ -75,7 +75,7 @@ def export(ticket: Ticket, path: str | Path, kind: Format = "onnx", *, fixed: bo
         outputs = [ticket.module(images) for images in inputs]
     wanted = [scores.numpy() for scores in outputs]
     network = small.module if kind == "torch" else small.module.folded()  # PyTorch itself is faster without
-    program = torch.export.export(network, (inputs[0],), dynamic_shapes=(free,))
+    program = _trace(network, inputs[0], free)
     with _quiet():
         run = _WRITERS[kind](program, inputs[0], free, _metadata(ticket, outputs[0]), scratch)
     largest = max(1.0, *(float(np.abs(scores).max()) for scores in wanted))  # may be large without training
@@ -87,6 +87,25 @@ def export(ticket: Ticket, path: str | Path, kind: Format = "onnx", *, fixed: bo
     os.replace(scratch, path)
     gone = sum(map(len, ticket.spec.unit_groups())) - sum(map(len, small.spec.unit_groups()))
     return Exported(path, parity, gone)
+
+
+def _trace(
+    network: torch.nn.Module, images: torch.Tensor, free: dict[int, torch.export.Dim]
+) -> torch.export.ExportedProgram:
+    """Return the program of a network for images whose free dimensions are of any size.
+
+    Raises:
+        UserError: The network only works at some heights and widths.
+    """
+    try:
+        return torch.export.export(network, (images,), dynamic_shapes=(free,))
+    except torch._dynamo.exc.UserError as error:
+        if 2 not in free:
+            raise
+        why = str(error).split("\n")[0].split("!")[0]
+        raise UserError(
+            f"the network cannot be exported for images of any size ({why}); give --fixed for images of one size"
+        ) from error
 
 
 def write_plain_onnx(module: torch.nn.Module, images: torch.Tensor, path: Path) -> None:

@@ -17,7 +17,7 @@ from ..data.geometry import Box
 from ..data.preprocessing import Preprocessing
 from ..data.samples import Samples
 from ..data.segmentation_layouts import class_colors
-from ..models.mobile.ssdlite import anchors
+from ..models.heads.anchors import anchors
 from .base import Task
 from .boxes import MOST, box_losses, box_metrics, decode_detections
 from .drawing import draw_boxes

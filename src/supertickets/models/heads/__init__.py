@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from .headed_spec import HeadedSpec
-from .maps import FeatureMap, initialise_head
+from .headed_spec import HEAD_SETTINGS, HeadedSpec
+from .maps import FeatureMap, initialise_head, keep_last_of_stride, list_stage_maps
 from .pooling import GlobalPool
 
-__all__ = ["FeatureMap", "GlobalPool", "HeadedSpec", "initialise_head"]
+__all__ = [
+    "HEAD_SETTINGS",
+    "FeatureMap",
+    "GlobalPool",
+    "HeadedSpec",
+    "initialise_head",
+    "keep_last_of_stride",
+    "list_stage_maps",
+]

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
-from ..base import Choice, Decision, Head, LayerRow, Network, Spec, as_tuples
+from ..base import Choice, Decision, LayerRow, Network, Spec, as_tuples
+from ..heads import FeatureMap, HeadedSpec
 from .layer_spec import Activation, Block, Layer, layer_decisions, options_per_decision, scale_filters
 from .layers import ACTIVATIONS, Choices, MixedLayer, SeparatePaths, first_channels, option_key
 from .shared_weights import Style, linear_first
@@ -30,12 +31,13 @@ from .ssdlite import SSDLite
 
 
 @dataclass(frozen=True, kw_only=True)
-class MobileSpec(Spec):
+class MobileSpec(HeadedSpec):
     """Exact description of a mobile network, or of a space of them.
 
     Attributes:
         blocks: From the image to the last map.
-        head: What follows: pooling and linear layers, or a detector (`ssdlite.SSDLite`).
+        head: What follows: pooling and linear layers, a detector (`ssdlite.SSDLite`), or a head for maps. The last is
+            not for spaces.
         last_filters: Options of the width of a pointwise layer with bias behind the pooling; empty if there is none.
             A detector has none.
         last_activation: Behind that layer.
@@ -57,7 +59,6 @@ class MobileSpec(Spec):
     """
 
     blocks: tuple[Block, ...]
-    head: Literal["classification", "detection"] = "classification"
     last_filters: tuple[int, ...] = ()
     last_activation: Activation = "swish6"
     extra_filters: tuple[int, ...] = (512, 256, 256, 128)
@@ -71,8 +72,17 @@ class MobileSpec(Spec):
     collapsed: bool = True
     bn_eps: float = 1e-3
     bn_momentum: float = 0.01
-    heads: ClassVar[tuple[Head, ...]] = ("classification", "detection")
+    head_settings: ClassVar[tuple[str, ...] | None] = None
+    transfers_network: ClassVar[bool] = False
     replaceable: ClassVar[tuple[str, ...]] = ("dropout", "bn_eps", "bn_momentum")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.joins_maps and self.is_search_space():
+            raise UserError(
+                f"spaces of mobile networks have heads for classification and detection, not for {self.head}; answer "
+                "their decisions (supernet.settings.choices), or take a network, e.g. mobilenet_v3_large"
+            )
 
     def __str__(self) -> str:
         layers = sum(len(block.layers) for block in self.blocks)
@@ -110,6 +120,26 @@ class MobileSpec(Spec):
         if self.last_filters and self.head == "classification":
             decisions.append(Decision("last.filters", self.last_filters, "filters"))
         return tuple(decisions)
+
+    @property
+    def joins_maps(self) -> bool:
+        """Return whether the head makes maps of those of the network."""
+        return self.head not in ("classification", "detection")
+
+    @property
+    def coarsest_stride(self) -> int | None:
+        """Pixels of the input per cell of the last map; None if the head takes images of one size."""
+        return self.maps()[-1].stride if self.joins_maps else None
+
+    def maps(self) -> list[FeatureMap]:
+        """List the maps in front of every layer with a stride, and the last one, finest first."""
+        maps, one = list[FeatureMap](), FeatureMap(self.in_channels, 1)
+        for block in self.blocks:
+            for layer in block.layers:
+                if layer.stride > 1:
+                    maps.append(one)
+                one = FeatureMap(block.filters[0], one.stride * layer.stride)
+        return [*maps[1:], one]  # the first one is the image
 
     def last_halving(self) -> tuple[str, int]:
         """Block and place of the last layer with a stride; a detector also looks at the map in front of it.
@@ -232,8 +262,13 @@ class MobileNetwork(Network):
                 layers.append(kind(layer, width, max(block.filters), style))
                 width = max(block.filters)
             self.blocks[block.name] = layers
+        self.classifier: nn.Module
+        if spec.joins_maps:
+            self._initialise()
+            self.head, self.classifier = spec.make_head(spec.maps(), spec.dropout)
+            return
         if spec.head == "detection":
-            self.last_halving = spec.last_halving()
+            spec.last_halving()  # refuses a network without one
             self.detector = SSDLite((max(spec.fine_filters()), width), spec.extra_filters, spec.num_classes, style)
         else:
             self.last: nn.Linear | None = None
@@ -252,22 +287,26 @@ class MobileNetwork(Network):
             choices: Answers to the spec's decisions; what is absent is the largest option.
         """
         spec, chosen = self.spec, choices or {}
-        fine_BCHW = x_BCHW
+        maps = []  # in front of every layer with a stride
         for block in spec.blocks:
             width = first_channels(chosen, f"{block.name}.filters", block.filters)
             layers = self.blocks[block.name]
             assert isinstance(layers, nn.ModuleList)
             for i, layer in enumerate(layers):
-                if spec.head == "detection" and (block.name, i) == self.last_halving:
-                    fine_BCHW = x_BCHW
+                if block.layers[i].stride > 1:
+                    maps.append(x_BCHW)
                 x_BCHW = layer(x_BCHW, f"{block.name}.{i}", chosen, width)
         if spec.head == "detection":
-            predictions: Tensor = self.detector(fine_BCHW, x_BCHW)
+            predictions: Tensor = self.detector(maps[-1], x_BCHW)
             return predictions
+        if spec.joins_maps:
+            scores: Tensor = self.classifier(self.head([*maps[1:], x_BCHW]))
+            return scores
         x_BC = x_BCHW.mean((2, 3))
         if self.last is not None:
             x_BC = linear_first(self.last, x_BC, first_channels(chosen, "last.filters", spec.last_filters))
             x_BC = ACTIVATIONS[spec.last_activation](x_BC)
+        assert isinstance(self.classifier, nn.Linear)
         return linear_first(self.classifier, self.dropout(x_BC), spec.num_classes)
 
     def maskable_weights(self, *, transformer: bool = False, classifier: bool = False) -> list[str]:
@@ -276,7 +315,7 @@ class MobileNetwork(Network):
         What makes a detector's predictions counts as its classifier; the rest of its head is pruned like any layer.
         """
         names = [f"{name}.weight" for name, m in self.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-        last = {"classifier.weight"}
+        last = {name for name in names if name.startswith("classifier.")}
         if self.spec.head == "detection":
             last = {f"detector.{name}" for name in self.detector.outputs()}
         return [name for name in names if classifier or name not in last]

@@ -177,7 +177,7 @@ MOBILE: Mapping[str, Callable[[], MobileSpec]] = {
 _SHORTHANDS = {"width", "activation", "strides", "choices"}  # settings that are no fields of the spec
 _NAMED: Mapping[str, tuple[Any, ...]] = {
     "activation": get_args(Activation),
-    "head": ("classification", "detection"),
+    "head": MobileSpec.heads,
     "padding": ("same_tf", "symmetric"),
     "gate": ("sigmoid", "hard_sigmoid"),
     "last_activation": get_args(Activation),
@@ -219,10 +219,9 @@ def create_mobile(name: str, **overrides: Any) -> MobileSpec:
         spec = _with_width(spec, width)
     if "choices" in overrides:
         spec = _with_choices(spec, overrides.pop("choices"))
-    spec = dataclasses.replace(spec, **{key: as_tuples(value) for key, value in overrides.items()})
-    if spec.head == "detection" and len(set(spec.image_size)) > 1:
-        raise UserError("a detector takes square images, not {} x {}".format(*spec.image_size))
-    return spec
+    if overrides.get("head") == "density":
+        overrides = {"num_classes": 1, **overrides}
+    return dataclasses.replace(spec, **{key: as_tuples(value) for key, value in overrides.items()})
 
 
 def _with_choices(spec: MobileSpec, choices: Mapping[str, Any]) -> MobileSpec:

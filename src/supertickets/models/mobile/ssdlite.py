@@ -1,4 +1,4 @@
-"""The SSDLite head of mobile networks (Sandler et al., 2018, Sec. 6.2), made of torchvision's blocks, and its anchors.
+"""The SSDLite head of mobile networks (Sandler et al., 2018, Sec. 6.2), made of torchvision's blocks.
 
 It looks at six maps: the one in front of the network's last halving, the last one, and four more, each half the size.
 
@@ -7,21 +7,15 @@ Shapes: B batch, C channels, H height, W width, A anchors.
 
 from __future__ import annotations
 
-import functools
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
-from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssdlite import SSDLiteHead, _extra_block
 
+from ..heads.anchors import MAPS, PER_CELL
 from .shared_weights import Style, conv_first
 
-_MAPS = 6
-_RATIOS = (2, 3)  # of the sides of anchors, and their inverses; two squares come first
-_PER_CELL = 2 + 2 * len(_RATIOS)
-_SCALES = {"min_ratio": 0.2, "max_ratio": 0.95}  # of anchors, as torchvision's SSDLite has them
 _DEVIATION = 0.03  # of weights at the start
 
 
@@ -40,7 +34,7 @@ class SSDLite(nn.Module):
         self.style = style
         maps = (*widths, *extra)
         self.extra = nn.ModuleList(_extra_block(low, high, style.batch_norm) for low, high in pairwise(maps[1:]))
-        self.head = SSDLiteHead(list(maps), [_PER_CELL] * _MAPS, classes + 1, style.batch_norm)
+        self.head = SSDLiteHead(list(maps), [PER_CELL] * MAPS, classes + 1, style.batch_norm)
         for module in self.extra.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=_DEVIATION)
@@ -61,7 +55,7 @@ class SSDLite(nn.Module):
         return [
             f"head.{kind}.module_list.{i}.1.weight"
             for kind in ("classification_head", "regression_head")
-            for i in range(_MAPS)
+            for i in range(MAPS)
         ]
 
     def _run(self, block: nn.Module, x_BCHW: Tensor) -> Tensor:
@@ -90,33 +84,6 @@ class SingleDetector(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         out: Tensor = self.detector(x_BCHW[:, : self.fine], x_BCHW[:, self.fine :, ::2, ::2])
         return out
-
-
-def map_sides(first: int) -> list[int]:
-    """Sides of the six maps, given that of the largest; halves are rounded up."""
-    return [-(-first // 2**i) for i in range(_MAPS)]
-
-
-@functools.lru_cache(maxsize=8)
-def anchors(count: int, device: torch.device) -> Tensor:
-    """The anchors of a square input: x1, y1, x2, y2 in shares of it, of shape (A, 4), in the order of predictions.
-
-    Args:
-        count: Their number A, which tells the sizes of the maps.
-        device: Where they shall be.
-
-    Raises:
-        ValueError: No square input has so many.
-    """
-    first = 1
-    while (number := _PER_CELL * sum(side**2 for side in map_sides(first))) < count:
-        first += 1
-    if number != count:
-        raise ValueError(f"predictions for {count} anchors are not those of a square input")
-    make = DefaultBoxGenerator([list(_RATIOS)] * _MAPS, **_SCALES)
-    maps = [torch.empty(1, 1, side, side) for side in map_sides(first)]
-    boxes: Tensor = make(ImageList(torch.empty(1, 3, 1, 1), [(1, 1)]), maps)[0]
-    return boxes.to(device)
 
 
 def _rows(x_BCHW: Tensor, columns: int) -> Tensor:

@@ -7,8 +7,8 @@ Shapes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from ...errors import UserError
 from ..base import Network, as_tuples
-from ..heads import FeatureMap, HeadedSpec
+from ..heads import FeatureMap, HeadedSpec, keep_last_of_stride, list_stage_maps
 
 _STEM_STRIDES = {"small": (1, 2), "large": (4,)}
 
@@ -85,11 +85,7 @@ class PlainSpec(HeadedSpec):
 
     def maps(self) -> list[FeatureMap]:
         """List the maps that the stages end with, finest first; of equally fine ones the last."""
-        strides = itertools.accumulate(self.strides, lambda stride, step: stride * step, initial=self.stem_stride)
-        by_stride = {
-            stride: FeatureMap(width, stride) for width, stride in zip(self.widths, list(strides)[1:], strict=True)
-        }
-        return list(by_stride.values())
+        return list_stage_maps(self.widths, self.strides, self.stem_stride)
 
     def build(self) -> PlainNetwork:
         """Make the network with fresh weights."""
@@ -137,18 +133,24 @@ class PlainNetwork(Network):
     def features(self, x_BCHW: Tensor) -> list[Tensor]:
         """Run stem and stages; return the maps of `PlainSpec.maps`."""
         x_BCHW = self.pool(F.relu(self.stem_bn(self.stem(x_BCHW))))
-        maps: list[Tensor] = []
-        for stage, stride in zip(self.stages, self.spec.strides, strict=True):
+        maps = []
+        for stage in self.stages:
             x_BCHW = stage(x_BCHW)
-            if stride == 1:
-                del maps[-1:]  # a finer stage of the same stride
             maps.append(x_BCHW)
-        return maps
+        return keep_last_of_stride(maps, self.spec.strides)
 
     def maskable_weights(self, *, transformer: bool = False, classifier: bool = False) -> list[str]:
         """List the names of the weights that pruning covers: of all layers but the classifier."""
         names = [f"{name}.weight" for name, m in self.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
         return [name for name in names if classifier or not name.startswith("classifier.")]
+
+    def folded(self) -> PlainNetwork:
+        """Return a copy in eval mode whose shortcuts are one convolution with a stride."""
+        copied = copy.deepcopy(self).eval()
+        for block in copied.modules():
+            if isinstance(block, Block):
+                block.fold()
+        return copied
 
     @staticmethod
     def is_feature(name: str) -> bool:
@@ -157,7 +159,11 @@ class PlainNetwork(Network):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the map changes its shape."""
+    """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the map changes its shape.
+
+    A shortcut with a stride takes every second place, then convolves without a stride: with a stride, oneDNN's gradient
+    of such weights writes past its memory if there are fewer than 16 channels (uxlfoundation/oneDNN#6035).
+    """
 
     def __init__(self, width: int, out: int, stride: int) -> None:
         super().__init__()
@@ -165,10 +171,19 @@ class Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(out)
         self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(out)
+        self.pick: nn.Module = nn.MaxPool2d(1, stride) if stride > 1 else nn.Identity()
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or width != out:
-            self.shortcut = nn.Sequential(nn.Conv2d(width, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+            self.shortcut = nn.Sequential(nn.Conv2d(width, out, 1, bias=False), nn.BatchNorm2d(out))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         branch_BCHW = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x_BCHW)))))
-        return F.relu(branch_BCHW + self.shortcut(x_BCHW))
+        return F.relu(branch_BCHW + self.shortcut(self.pick(x_BCHW)))
+
+    def fold(self) -> None:
+        """Give the stride of the shortcut to its convolution: the same function, for a network that is not trained."""
+        if isinstance(self.shortcut, nn.Sequential):
+            conv = self.shortcut[0]
+            assert isinstance(conv, nn.Conv2d)
+            conv.stride = self.conv1.stride
+            self.pick = nn.Identity()

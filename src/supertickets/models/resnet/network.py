@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -22,18 +22,19 @@ from torch.nn import functional as F
 
 from ...errors import UserError, suggest
 from ..base import Choice, Decision, Head, Network, Spec, TransferTarget, as_tuples
+from ..heads import HEAD_SETTINGS, FeatureMap, HeadedSpec, keep_last_of_stride, list_stage_maps
 from .attention import State, make_attention
 from .dense_head import SQUEEZE, dense_head
 
 EXPANSION = 4  # of a bottleneck: channels out per channel inside
-HEADS: tuple[Head, ...] = ("classification", "segmentation", "density")
 _STEM_STRIDES = {"small": 1, "large": 4}
 _STRIDES = (1, 2, 4, 8, 16, 32)
+_HEAD_SETTINGS = ("output_stride", *HEAD_SETTINGS)
 _BETWEEN = "|"  # of a scheme's stages
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNetSpec(Spec):
+class ResNetSpec(HeadedSpec):
     """Exact description of a bottleneck ResNet, activation behind the addition.
 
     Attributes:
@@ -49,14 +50,14 @@ class ResNetSpec(Spec):
         connected: The scheme, a flag per block.
         output_stride: Pixels of the input per cell of the last map, at most. A stage that would make it coarser keeps
             its size, and its blocks dilate instead.
-        head: What follows: class scores of the image; or maps of class scores, or of one density
-            (`dense_head.dense_head`).
-        num_classes: Classes; 1 for a density.
+        neck: What makes maps: "dilated", a convolution over the last map (`dense_head.dense_head`); or what joins the
+            maps of all stages, "fpn" or "lraspp".
+        num_classes: Classes or joints; 1 for a density.
         in_channels: Channels of the input image.
         image_size: Height and width that costs refer to, in pixels.
 
     Raises:
-        UserError: There is no such head or stride, or a density is one of several kinds of things.
+        UserError: There is no such head, neck or stride, or a density is one of several kinds of things.
     """
 
     blocks: tuple[int, ...]
@@ -69,24 +70,19 @@ class ResNetSpec(Spec):
     groups: int = 4
     connected: tuple[bool, ...] = ()
     output_stride: int = 32
-    head: Head = "classification"
+    neck: str = "dilated"
     num_classes: int = 100
     in_channels: int = 3
     image_size: tuple[int, int] = (32, 32)
-    heads: ClassVar[tuple[Head, ...]] = HEADS
-    head_settings: ClassVar[tuple[str, ...]] = ("output_stride",)
-    transfers_network: ClassVar[bool] = True
+    head_settings: ClassVar[tuple[str, ...] | None] = _HEAD_SETTINGS
+    necks: ClassVar[tuple[str, ...]] = ("dilated", "fpn", "lraspp")
 
     def __post_init__(self) -> None:
-        if self.head not in HEADS:
-            hint = suggest(str(self.head), HEADS, f"; they are for {', '.join(HEADS)}")
-            raise UserError(f"ResNets have no head for {self.head}{hint}")
+        super().__post_init__()
         strides = [stride for stride in _STRIDES if stride >= _STEM_STRIDES[self.stem]]
         if self.output_stride not in strides:
             known = ", ".join(map(str, strides))
             raise UserError(f"supernet.settings.output_stride is {self.output_stride}; take one of {known}")
-        if self.head == "density" and self.num_classes != 1:
-            raise UserError(f"a density is that of one kind of things, not of {self.num_classes}; give one class")
 
     def __str__(self) -> str:
         if self.attention is None:
@@ -101,6 +97,19 @@ class ResNetSpec(Spec):
     def coarsest_stride(self) -> int:
         """Pixels of the input per cell of the last map, in each direction."""
         return _STEM_STRIDES[self.stem] * math.prod(step for step, _, _ in self.steps())
+
+    @property
+    def joins_maps(self) -> bool:
+        """Return whether the head takes the maps of all stages, not the last one alone."""
+        return self.head == "detection" or (self.head != "classification" and self.neck != "dilated")
+
+    def maps(self) -> list[FeatureMap]:
+        """List the maps that the stages end with, finest first; of equally fine ones the last."""
+        return list_stage_maps(
+            [EXPANSION * width for width in self.widths],
+            [step for step, _, _ in self.steps()],
+            _STEM_STRIDES[self.stem],
+        )
 
     def steps(self) -> list[tuple[int, int, int]]:
         """Per stage: stride and dilation of its first block, dilation of the others (as torchvision dilates)."""
@@ -168,16 +177,13 @@ class ResNetSpec(Spec):
             return {"dense supernet": self.full()}
         return {"no connection": self.with_connections(False), "all connected": self.with_connections(True)}
 
-    def check_transfer(self, head: Spec | None, network: str) -> None:
-        """Refuse an inherited head."""
-        if head is not None:
-            raise UserError("--head is for tickets of a supernet; the head of a ResNet is fresh, leave --head out")
-
     def join_head(self, head: Spec | None, target: TransferTarget) -> Callable[..., Spec]:
         """Return what makes this network with a fresh head, if the target needs another kind."""
-        stride = target.settings.get("output_stride", default_output_stride(target.head))
-        fresh = {} if self.head == target.head else {"head": target.head, "output_stride": stride}
-        return partial(dataclasses.replace, self, **fresh)
+        if self.head == target.head:
+            return partial(dataclasses.replace, self)
+        chosen = {name: value for name, value in target.settings.items() if name in _HEAD_SETTINGS}
+        usual = default_output_stride(target.head, chosen.get("neck", self.neck))
+        return partial(dataclasses.replace, self, **{"head": target.head, "output_stride": usual, **chosen})
 
     def build(self) -> ResNet:
         """Makes the network with fresh weights."""
@@ -231,8 +237,13 @@ class ResNet(Network):
                 if next(flags) and (place := self._place(name)) not in self.attention:
                     assert spec.attention is not None
                     self.attention[place] = make_attention(spec.attention, width, spec.ratio, spec.groups)
+        self.classifier: nn.Module
+        if spec.joins_maps:
+            self._initialise()
+            self.head, self.classifier = spec.make_head(spec.maps())
+            return
         if spec.head == "classification":
-            self.classifier: nn.Linear | nn.Conv2d = nn.Linear(width, spec.num_classes)
+            self.classifier = nn.Linear(width, spec.num_classes)
         else:
             self.head = dense_head(width, dropout=0.1 if spec.head == "segmentation" else 0.0)
             self.classifier = nn.Conv2d(width // SQUEEZE, spec.num_classes, 1)
@@ -251,16 +262,18 @@ class ResNet(Network):
                 raise UserError(f"no block is named {name}{suggest(name, itertools.chain(*self.spec.names()))}")
         return self.finish(self.features(x_BCHW, choices or {}))
 
-    def features(self, x_BCHW: Tensor, choices: Mapping[str, Choice | Tensor]) -> Tensor:
-        """Runs stem and stages with a connection scheme, as `forward`; returns the last map."""
+    def features(self, x_BCHW: Tensor, choices: Mapping[str, Choice | Tensor]) -> list[Tensor]:
+        """Runs stem and stages with a connection scheme, as `forward`; returns the last map of every stage."""
         x_BCHW = self.begin(x_BCHW)
         flags = iter(self.spec.connected)
+        maps = []
         for names in self.spec.names():
             state: State = None
             for name in names:
                 connected = next(flags) and choices.get(name, True)
                 x_BCHW, state = self.join(name, *self.run_branch(name, x_BCHW), state, connected=connected)
-        return x_BCHW
+            maps.append(x_BCHW)
+        return maps
 
     def begin(self, x_BCHW: Tensor) -> Tensor:
         """Runs what lies before the blocks."""
@@ -294,9 +307,12 @@ class ResNet(Network):
             branch_BCHW, state = self.attention_of(name)(branch_BCHW, state)
         return F.relu(branch_BCHW + shortcut_BCHW), state
 
-    def finish(self, x_BCHW: Tensor) -> Tensor:
-        """Runs what lies behind the blocks."""
-        x = x_BCHW.mean((2, 3)) if self.spec.head == "classification" else self.head(x_BCHW)
+    def finish(self, maps: Sequence[Tensor]) -> Tensor:
+        """Runs what lies behind the blocks, given the last map of every stage."""
+        if self.spec.joins_maps:
+            x: Tensor = self.head(keep_last_of_stride(maps, [step for step, _, _ in self.spec.steps()]))
+        else:
+            x = maps[-1].mean((2, 3)) if self.spec.head == "classification" else self.head(maps[-1])
         out: Tensor = self.classifier(x)
         return out
 
@@ -307,7 +323,7 @@ class ResNet(Network):
     def maskable_weights(self, *, transformer: bool = False, classifier: bool = False) -> list[str]:
         """Names of the weights that pruning covers: all of convolutions and linear layers but the classifier's."""
         names = [f"{name}.weight" for name, m in self.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-        return [name for name in names if classifier or name != "classifier.weight"]
+        return [name for name in names if classifier or not name.startswith("classifier.")]
 
     @staticmethod
     def is_feature(name: str) -> bool:
@@ -323,9 +339,9 @@ class ResNet(Network):
         for name, conv in self.named_modules():
             if isinstance(conv, nn.Conv2d) and not name.startswith("attention."):
                 usual = math.sqrt(2 / (conv.weight[0, 0].numel() * conv.out_channels))
-                nn.init.normal_(conv.weight, std=0.01 if conv is self.classifier else usual)
-        if isinstance(self.classifier, nn.Conv2d) and self.classifier.bias is not None:
-            nn.init.zeros_(self.classifier.bias)
+                nn.init.normal_(conv.weight, std=0.01 if name == "classifier" else usual)
+                if name == "classifier" and conv.bias is not None:
+                    nn.init.zeros_(conv.bias)
 
 
 class _Block(nn.Module):
@@ -352,9 +368,9 @@ class _Block(nn.Module):
         return self.branch(x_BCHW), self.shortcut(x_BCHW)
 
 
-def default_output_stride(head: Head) -> int:
-    """The output stride that a head has unless it is set: large stems dilate for maps."""
-    return 32 if head == "classification" else 8
+def default_output_stride(head: Head, neck: str) -> int:
+    """The output stride that a head has unless it is set: large stems dilate for the one that sees the last map."""
+    return 32 if head in ("classification", "detection") or neck != "dilated" else 8
 
 
 def read_scheme(scheme: str | int | None, spec: ResNetSpec) -> tuple[bool, ...]:

@@ -11,6 +11,7 @@ import torch
 from ...device import preserve_random_state
 from ...errors import UserError, suggest
 from ..base import as_tuples
+from ..heads import HEAD_SETTINGS
 from .attention import make_attention
 from .network import EXPANSION, ResNetSpec, default_output_stride, read_scheme
 
@@ -29,7 +30,7 @@ RESNETS: Mapping[str, Mapping[str, Any]] = {
 }
 _RATIOS = {"small": 4, "large": 20}  # of "dia", by the stem
 _SHARINGS = ("none", "stage")
-_SETTINGS = ("attention", "sharing", "ratio", "groups", "scheme", "widths", "bias", "output_stride")
+_SETTINGS = ("attention", "sharing", "ratio", "groups", "scheme", "widths", "bias", "output_stride", *HEAD_SETTINGS)
 _FITTED = ("head", "num_classes", "in_channels", "image_size")
 
 
@@ -41,7 +42,8 @@ def create_resnet(name: str, *, scheme: str | int | None = None, **overrides: An
         scheme: The connection scheme as `ResNetSpec.scheme` writes it, with or without strokes between the stages; all
             blocks are connected if it is absent.
         **overrides: ``attention`` (a class stands for its name), ``sharing``, ``ratio``, ``groups``, ``widths``,
-            ``bias``, ``output_stride`` (if the head makes maps, 8 for `resnet50`), ``head``; and what the data fits.
+            ``bias``, ``output_stride`` (if a dilated head makes maps, 8 for `resnet50`), ``head`` and its settings; and
+            what the data fits.
 
     Raises:
         UserError: An override is unknown or impossible.
@@ -56,7 +58,7 @@ def create_resnet(name: str, *, scheme: str | int | None = None, **overrides: An
     if isinstance(own := overrides.get("attention"), type):
         overrides["attention"] = f"{own.__module__}:{own.__qualname__}"
     head = overrides.get("head", "classification")
-    usual = {**RESNETS[name], "output_stride": default_output_stride(head)} | (
+    usual = {**RESNETS[name], "output_stride": default_output_stride(head, overrides.get("neck", "dilated"))} | (
         {"num_classes": 1} if head == "density" else {}
     )
     spec = ResNetSpec(**{**usual, **{key: as_tuples(value) for key, value in overrides.items()}})

@@ -30,15 +30,19 @@ def outputs_of_all(network: ResNet, images_BCHW: Tensor) -> Iterator[tuple[Schem
     first = {stage[0] for stage in stages}
     is_open = dict(zip(names, network.spec.connected, strict=True))
 
-    def walk(place: int, x_BCHW: Tensor, state: State, scheme: Scheme) -> Iterator[tuple[Scheme, Tensor]]:
+    def walk(
+        place: int, ended: tuple[Tensor, ...], x_BCHW: Tensor, state: State, scheme: Scheme
+    ) -> Iterator[tuple[Scheme, Tensor]]:
         if place == len(names):
-            yield scheme, network.finish(x_BCHW)
+            yield scheme, network.finish((*ended, x_BCHW))
             return
         name = names[place]
+        if place and name in first:
+            ended = (*ended, x_BCHW)
         before = None if name in first else state
         branch_BCHW, shortcut_BCHW = network.run_branch(name, x_BCHW)
         for connected in (False, True) if is_open[name] else (False,):
             joined, after = network.join(name, branch_BCHW, shortcut_BCHW, before, connected=connected)
-            yield from walk(place + 1, joined, after, (*scheme, connected) if is_open[name] else scheme)
+            yield from walk(place + 1, ended, joined, after, (*scheme, connected) if is_open[name] else scheme)
 
-    yield from walk(0, network.begin(images_BCHW), None, ())
+    yield from walk(0, (), network.begin(images_BCHW), None, ())
