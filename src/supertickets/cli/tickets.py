@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..errors import UserError
 from .command import Command, add_device, add_ticket, add_trust, load_ticket
 from .output import print_images, print_json, print_table
+
+if TYPE_CHECKING:
+    from ..ticket import Ticket
 
 
 class Recipes(Command):
@@ -186,15 +192,26 @@ class Export(Command):
         )
         parser.add_argument("--fixed", action="store_true", help="Fix the size of scenes, which runs faster")
         parser.add_argument(
+            "--int8", action="store_true", help="Quantise to 8-bit integers (ONNX), calibrated on the ticket's data"
+        )
+        parser.add_argument("--data", metavar="DIR", help="Folder with the data set for --int8, if it has moved")
+        parser.add_argument(
+            "--most-loss", type=float, default=1.0, help="Points that --int8 may lose on validation (default: 1)"
+        )
+        parser.add_argument("--force", action="store_true", help="Write what --int8 makes, whatever it loses")
+        parser.add_argument(
             "--out",
             metavar="FILE",
-            help="File to write (default: model.onnx, model.pt2 or model.sparse in the ticket's folder)",
+            help="File to write (default: model.onnx, .int8.onnx, .pt2 or .sparse in the ticket's folder)",
         )
 
     def run(self, options: argparse.Namespace) -> None:
         from ..deploy.exporter import export
 
         ticket = load_ticket(options.ticket, options)
+        if options.int8:
+            self._quantize(ticket, options)
+            return
         suffix = {"onnx": "onnx", "torch": "pt2", "sparse": "sparse"}[options.format]
         out = options.out or Path(options.ticket) / f"model.{suffix}"
         result = export(ticket, out, options.format, fixed=options.fixed)
@@ -204,6 +221,23 @@ class Export(Command):
             return
         print(f"wrote {path} ({path.stat().st_size:,} bytes); {removed} dead channels removed")
         print(f"checked: outputs differ from the ticket's by at most {parity:.1e}")
+
+    @staticmethod
+    def _quantize(ticket: Ticket, options: argparse.Namespace) -> None:
+        from ..deploy.int8 import export_int8
+
+        if options.format != "onnx":
+            raise UserError(f"--int8 writes ONNX, not --format {options.format}; leave one of them out")
+        out = options.out or Path(options.ticket) / "model.int8.onnx"
+        limits = {"most_loss": options.most_loss, "force": options.force, "fixed": options.fixed}
+        result = export_int8(ticket, out, options.data, **limits)
+        if options.json:
+            print_json({**asdict(result), "path": str(result.path)})
+            return
+        metric = ticket.task.metric
+        print(f"wrote {result.path} ({result.path.stat().st_size:,} bytes), 8-bit integers")
+        before, after = metric.text(result.before), metric.text(result.after)
+        print(f"validation {metric.display_name}: {before} in float, {after} in 8-bit integers")
 
 
 RECIPES: tuple[Command, ...] = (Recipes(), Show())

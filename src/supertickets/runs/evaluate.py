@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from ..config.recipe import AugmentSettings
 from ..data import Batches, Samples, load_splits
 from ..device import find_device, preserve_random_state
 from ..errors import UserError
@@ -32,6 +33,24 @@ def evaluate_ticket(
         UserError: The data is missing, or has other classes; or there is no such device.
     """
     runtime = Runtime(find_device(device))
+    batches = load_ticket_data(ticket, data_dir, boxes)
+    samples: Samples = getattr(batches.splits, split)
+    module = ticket.module_on(runtime.device)
+    with preserve_random_state(runtime.device):
+        return evaluate(module, batches.evaluation(samples), samples, ticket.task, runtime)
+
+
+def load_ticket_data(ticket: Ticket, data_dir: str | None = None, boxes: str | None = None) -> Batches:
+    """Load the data that a ticket was drawn on, without augmentation and with the ticket's own preprocessing.
+
+    Args:
+        ticket: A ticket.
+        data_dir: Folder with the data set, if it has moved.
+        boxes: File with boxes of people in the test split, in place of the recipe's ``data.boxes``.
+
+    Raises:
+        UserError: The data is missing, or has other classes.
+    """
     recipe = recipe_of(ticket)
     data = dataclasses.replace(recipe.data, dir=data_dir or recipe.data.dir)
     if boxes is not None:
@@ -41,8 +60,4 @@ def evaluate_ticket(
     splits = load_splits(data, recipe.task)
     check_data("the ticket", ticket, splits)
     splits = dataclasses.replace(splits, preprocessing=ticket.preprocessing)
-    batches = Batches(splits, data, recipe.augment, recipe.seed)
-    samples: Samples = getattr(splits, split)
-    module = ticket.module_on(runtime.device)
-    with preserve_random_state(runtime.device):
-        return evaluate(module, batches.evaluation(samples), samples, ticket.task, runtime)
+    return Batches(splits, data, AugmentSettings(), recipe.seed)
