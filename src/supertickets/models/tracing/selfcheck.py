@@ -42,11 +42,12 @@ class SelfCheck:
             The groups that are right, and the fault of each other group by its name.
         """
         dead = self._revive(groups)
-        half, inner = ({group.name: choose(group) for group in groups} for choose in (self._half, self._inner))
-        checks: list[Callable[[Sequence[UnitGroup]], str | None]] = [partial(self._fault_in_shapes, keeps=half)]
+        choices = (self._half, self._all_but_first, self._all_but_last)
+        draws = [{group.name: choose(group) for group in groups} for choose in choices]
+        checks: list[Callable[[Sequence[UnitGroup]], str | None]] = [partial(self._fault_in_shapes, keeps=draws[0])]
         if self._fault_in_shapes([], {}, training=True) is None:
-            checks.append(partial(self._fault_in_shapes, keeps=half, training=True))
-        checks += [partial(self._fault_in_outputs, keeps=keeps) for keeps in (half, inner)]
+            checks.append(partial(self._fault_in_shapes, keeps=draws[0], training=True))
+        checks += [partial(self._fault_in_outputs, keeps=keeps) for keeps in draws]
         left = [group for group in groups if group not in dead]
         faults = {group.name: "it has no effect on the outputs in eval mode" for group in dead}
         for check in checks:
@@ -60,12 +61,14 @@ class SelfCheck:
         return torch.ones(len(group), dtype=torch.bool).index_fill(0, order[: len(group) // 2], False)
 
     @staticmethod
-    def _inner(group: UnitGroup) -> Tensor:
-        """Return flags of all units but the first and the last, which shows slices by constant places."""
-        keep = torch.ones(len(group), dtype=torch.bool)
-        keep[0] = False
-        keep[-1] = len(group) == 2
-        return keep
+    def _all_but_first(group: UnitGroup) -> Tensor:
+        """Return flags that show slices by constant places from the front."""
+        return torch.arange(len(group)) > 0
+
+    @staticmethod
+    def _all_but_last(group: UnitGroup) -> Tensor:
+        """Return flags that show slices by constant places from the back."""
+        return torch.arange(len(group)) < len(group) - 1
 
     def _revive(self, groups: Sequence[UnitGroup]) -> list[UnitGroup]:
         """Turn the signs of groups on which no output depends, e.g. behind a ReLU.
