@@ -109,7 +109,7 @@ def survey(name: str, side: int) -> dict[str, Any]:
         "units": sum(map(len, units.groups)),
         "parameters": round(100 * sum(owned.values()) / total, 1),
         "macs": round(100 * own_macs / macs, 1),
-        "error": max((removal_error(module, units.groups, side, seed) for seed in range(_DRAWS)), default=0.0),
+        "error": max(removal_error(make_network(name).eval(), units.groups, side, seed) for seed in range(_DRAWS)),
         "cpu_seconds": round(seconds, 1),
         "left_out": [[group.name, group.size, group.reason] for group in units.left_out],
     }

@@ -1,38 +1,78 @@
-"""Dead channels under a mask, removed exactly: what a mask saves on every runtime."""
+"""Search units without effect under a mask, removed exactly: what a mask saves on every runtime."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
+from ..models import Spec
+from ..models.traced import trace_spec
 from ..nas import slice_tensors
 from ..ticket import Ticket
+from .constants import find_constants
+from .dead_units import absorb_constants, find_dead_units
+
+_ROUNDS = 8  # what goes leaves further units unread
 
 
 def compact(ticket: Ticket) -> Ticket:
-    """Remove channels that pruning left without effect; outputs in eval mode stay the same.
+    """Remove search units that pruning left without effect; outputs in eval mode stay the same.
 
-    A channel is dead if nothing reads it, or if it emits a constant (`Spec.dead_channels`). Constants move into the
-    running mean of the block's output BN. A network without search units stays as it is: its spec has no
-    narrower layers for it.
+    Networks without search units are traced first. A unit goes if nothing reads it, if it is zero, or if it is a
+    constant that the layers which read it can take over: into a bias, or a running mean.
     """
-    groups = ticket.spec.unit_groups()
-    if not groups:
+    if not _has_empty_filters(ticket.weights):
         return ticket
-    tensors = dict(ticket.weights)
-    keep = {}
-    for group in groups:
-        keep[group.name] = torch.ones(len(group), dtype=torch.bool)
-        dead = ticket.spec.dead_channels(tensors, group)
-        if dead is not None and group.fold is not None:
-            project, mean = tensors[group.fold.project].flatten(1), tensors[group.fold.mean]
-            fold = dead.silent & ~dead.unread
-            tensors[group.fold.mean] = mean - project[:, fold] @ dead.constant[fold]
-            keep[group.name] = ~(dead.unread | dead.silent)
+    small, before = replace(ticket, spec=trace_spec(ticket.spec)[0]), ticket
+    for _ in range(_ROUNDS):
+        smaller = _compact_once(small)
+        if smaller is None:
+            break
+        small = before = smaller
+    return before
+
+
+def count_removed(ticket: Ticket, small: Ticket) -> int:
+    """Return the number of search units that compaction removed.
+
+    Args:
+        ticket: The ticket as it was.
+        small: The ticket that `compact` made of it.
+    """
+    groups = ticket.spec.unit_groups() or small.spec.full().unit_groups()
+    return sum(map(len, groups)) - sum(map(len, small.spec.unit_groups()))
+
+
+def _compact_once(ticket: Ticket) -> Ticket | None:
+    groups, tensors = ticket.spec.unit_groups(), dict(ticket.weights)
+    module = ticket.spec.build()
+    module.load_state_dict(tensors)
+    images = torch.randn(1, *ticket.spec.input_shape, generator=torch.Generator().manual_seed(0))
+    readings = find_constants(module.eval(), images)
+    dead = {group.name: find_dead_units(group, tensors, readings) for group in groups}
+    if not any(bool(flags.any()) for flags in dead.values()):
+        return None
+    tensors |= absorb_constants(groups, dead, tensors, readings)
+    keep = {name: ~flags for name, flags in dead.items()}
     spec = ticket.spec.keep(keep)
-    with torch.device("meta"):
-        names = list(spec.build().state_dict())
+    names = _tensor_names(spec)
     weights = slice_tensors(tensors, groups, keep, names)
-    mask = slice_tensors(ticket.mask, groups, keep, names)
-    return replace(ticket, spec=spec, weights=weights, mask=mask)
+    return replace(ticket, spec=spec, weights=weights, mask=slice_tensors(ticket.mask, groups, keep, names))
+
+
+def _tensor_names(spec: Spec) -> list[str]:
+    with torch.device("meta"):
+        return list(spec.build().state_dict())
+
+
+def _has_empty_filters(tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether a filter, or all that reads a channel, is without weights, as units without effect need."""
+    for tensor in tensors.values():
+        if tensor.ndim > 1 and tensor.numel():
+            empty = tensor.flatten(2).abs().sum(2) if tensor.ndim > 2 else tensor.abs()
+            if bool((empty.sum(0) == 0).any()) or bool((empty.sum(1) == 0).any()):
+                return True
+    return any(bool((tensor == 0).any()) for name, tensor in tensors.items() if tensor.ndim == 1 and "weight" in name)

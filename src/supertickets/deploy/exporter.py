@@ -22,7 +22,7 @@ from ..models import Spec
 from ..runtime import load as load_sparse
 from ..runtime.graph import save_graph
 from ..ticket import Ticket
-from .compaction import compact
+from .compaction import compact, count_removed
 from .onnx_graph import read_onnx
 
 Format = Literal["onnx", "torch", "sparse"]
@@ -85,8 +85,7 @@ def export(ticket: Ticket, path: str | Path, kind: Format = "onnx", *, fixed: bo
         scratch.unlink()
         raise RuntimeError(f"the exported network differs by {parity:.2g} (limit {TOLERANCE}); nothing was written")
     os.replace(scratch, path)
-    gone = sum(map(len, ticket.spec.unit_groups())) - sum(map(len, small.spec.unit_groups()))
-    return Exported(path, parity, gone)
+    return Exported(path, parity, count_removed(ticket, small))
 
 
 def _trace(

@@ -105,21 +105,6 @@ class LayerRow:
     notes: str
 
 
-@dataclass(frozen=True)
-class DeadChannels:
-    """Channels of a unit group that can go without a change of the outputs in eval mode.
-
-    Attributes:
-        unread: Flags of channels that nothing reads.
-        silent: Flags of channels that emit a constant.
-        constant: The constants, for all channels.
-    """
-
-    unread: Tensor
-    silent: Tensor
-    constant: Tensor
-
-
 @dataclass(frozen=True, kw_only=True)
 class TransferTarget:
     """The target of a transfer: what features are joined with.
@@ -224,15 +209,6 @@ class Spec(ABC):
     def keep(self, kept: Mapping[str, Tensor]) -> Self:
         """Return the spec with only the units whose flag in ``kept[group.name]`` (bool vector) is set."""
         return self
-
-    def dead_channels(self, tensors: Mapping[str, Tensor], group: UnitGroup) -> DeadChannels | None:
-        """Return the channels of a group that pruning left without effect; None if the family knows of none.
-
-        Args:
-            tensors: Weights and statistics by name.
-            group: A group of the spec.
-        """
-        return None
 
     # Decisions.
 

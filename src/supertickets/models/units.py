@@ -88,6 +88,8 @@ class UnitGroup:
         least: Smallest number of units that may be left.
         fold: How removed units leave their constant behind; None if they have none.
         path: Prefix of modules that run once per unit without holding a slice of it (a Transformer's layers).
+        reads: Those of the axes whose entries read the units: with all entries of a unit there at zero, nothing sees
+            it. Empty if that is not known, or if something reads the units without weights.
     """
 
     name: str
@@ -98,6 +100,7 @@ class UnitGroup:
     least: int = 1
     fold: Fold | None = None
     path: str | None = None
+    reads: tuple[Axis, ...] = ()
 
     def __len__(self) -> int:
         return self.size
@@ -120,13 +123,15 @@ class UnitGroup:
             "size": self.size,
             "axes": [[axis.tensor, axis.dim, encode_owners(axis.owners)] for axis in self.axes],
             "gates": [self.axes.index(gate) for gate in self.gates],
+            "reads": [self.axes.index(read) for read in self.reads],
         }
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> UnitGroup:
         """Read what `to_json` wrote: a group without fold and path, as traced groups are."""
         axes = tuple(Axis(tensor, dim, decode_owners(runs)) for tensor, dim, runs in data["axes"])
-        return UnitGroup(data["name"], data["kind"], data["size"], axes, tuple(axes[i] for i in data["gates"]))
+        gates, reads = (tuple(axes[i] for i in data.get(role, ())) for role in ("gates", "reads"))
+        return UnitGroup(data["name"], data["kind"], data["size"], axes, gates, reads=reads)
 
 
 def encode_owners(owners: Sequence[int]) -> list[list[int]]:
@@ -169,8 +174,8 @@ def slice_groups(groups: Sequence[UnitGroup], keep: Mapping[str, Tensor]) -> tup
     for group in groups:
         size = int(keep[group.name].sum()) if group.name in keep else group.size
         axes = tuple(left(group, axis) for axis in group.axes)
-        gates = tuple(axes[group.axes.index(gate)] for gate in group.gates)
-        out.append(replace(group, size=size, axes=axes, gates=gates))
+        gates, reads = (tuple(axes[group.axes.index(axis)] for axis in role) for role in (group.gates, group.reads))
+        out.append(replace(group, size=size, axes=axes, gates=gates, reads=reads))
     return tuple(out)
 
 

@@ -175,9 +175,10 @@ def _channel_group(name: str, prefix: str, hidden: tuple[int, ...], kernels: tup
         if count:
             axes.append(Axis(f"{prefix}.depthwise.k{kernel}.weight", 0, every[start : start + count]))
         start += count
-    axes.append(Axis(f"{prefix}.project.weight", 1, every))
+    read = Axis(f"{prefix}.project.weight", 1, every)
+    axes.append(read)
     fold = Fold(f"{prefix}.project.weight", f"{prefix}.unit_bn.bias", f"{prefix}.bn.running_mean")
-    return UnitGroup(f"{name}.hidden", "channel", total, tuple(axes), tuple(gates), 0, fold)
+    return UnitGroup(f"{name}.hidden", "channel", total, tuple(axes), tuple(gates), 0, fold, reads=(read,))
 
 
 def _token_group(name: str, path: str, tokens: int) -> UnitGroup:

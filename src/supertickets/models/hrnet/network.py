@@ -20,11 +20,10 @@ from torch.nn import functional as F
 
 from ...config.network_families import find_family
 from ...errors import UserError
-from ..base import DeadChannels, Head, Network, Spec, TransferTarget, UnitRow, Units, UnitTable, as_tuples
+from ..base import Head, Network, Spec, TransferTarget, UnitRow, Units, UnitTable, as_tuples
 from ..resize import resize
 from ..units import UnitGroup
 from .blocks import BlockShape, BlockStyle, MixBlock, block_groups
-from .dead_channels import find_dead_channels
 from .folded import fold_norms
 
 
@@ -149,10 +148,6 @@ class HRNetSpec(Spec):
                 tokens = int(flags.sum())
             units[name] = Units(hidden=hidden, tokens=tokens)
         return dataclasses.replace(self, units=units)
-
-    def dead_channels(self, tensors: Mapping[str, Tensor], group: UnitGroup) -> DeadChannels | None:
-        """Return the channels of a block that pruning left without effect; see `find_dead_channels`."""
-        return find_dead_channels(tensors, group, self.style.bn_eps) if group.fold is not None else None
 
     def unit_table(self) -> UnitTable:
         """Return the search units by block: those of every kernel size, and tokens."""

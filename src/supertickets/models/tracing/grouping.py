@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..units import STAYS, Axis, UnitGroup
@@ -39,12 +39,11 @@ def make_groups(record: UnitRecord, aliases: Mapping[str, list[str]]) -> tuple[l
     roots = record.all_roots()
     members = _group_members(record, roots)
     group_of = {unit: first for first, units in members.items() for unit in units}
+    of_unit = {unit: group_of[root] for unit, root in enumerate(roots) if unit != NO_UNIT}
     reasons: dict[int, str] = {}
     for unit, reason in record.fixed.items():
-        reasons.setdefault(group_of[roots[unit]], reason)
-    gates: dict[int, set[AxisKey]] = {first: set() for first in members}
-    for unit, keys in record.gates.items():
-        gates[group_of[roots[unit]]] |= keys
+        reasons.setdefault(of_unit[unit], reason)
+    gates, reads = (_by_group(keys, of_unit) for keys in (record.gates, record.reads))
     axes = _group_axes(record, roots, members, group_of)
     groups: list[UnitGroup] = []
     left_out: list[LeftOut] = []
@@ -53,14 +52,23 @@ def make_groups(record: UnitRecord, aliases: Mapping[str, list[str]]) -> tuple[l
         if not axes[first]:
             continue
         name = _unique_name(axes[first], names)
+        silencing = _choose_axes(axes[first], gates[first], aliases)
+        reading = _choose_axes(axes[first], set() if None in reads[first] else reads[first], aliases)
         reason = reasons.get(first) or ("it is a single unit" if len(units) == 1 else "")
-        own = _with_aliases(axes[first].values(), aliases)
-        silencing = _with_aliases((axis for key, axis in axes[first].items() if key in gates[first]), aliases)
         if reason or not silencing:
             left_out.append(LeftOut(name, len(units), reason or "nothing reads it"))
         else:
-            groups.append(UnitGroup(name, "channel", len(units), own, silencing))
+            own = _choose_axes(axes[first], set(axes[first]), aliases)
+            groups.append(UnitGroup(name, "channel", len(units), own, silencing, reads=reading))
     return groups, left_out
+
+
+def _by_group(keys: Mapping[int, set[AxisKey | None]], of_unit: Mapping[int, int]) -> dict[int, set[AxisKey | None]]:
+    """Return what was noted of units, by group."""
+    together: dict[int, set[AxisKey | None]] = {group: set() for group in of_unit.values()}
+    for unit, noted in keys.items():
+        together[of_unit[unit]] |= noted
+    return together
 
 
 def _group_members(record: UnitRecord, roots: Sequence[int]) -> dict[int, dict[int, int]]:
@@ -95,10 +103,15 @@ def _group_axes(
     return axes
 
 
-def _with_aliases(axes: Iterable[Axis], aliases: Mapping[str, list[str]]) -> tuple[Axis, ...]:
-    """Return axes, with the same ones of tied tensors under their other names."""
+def _choose_axes(
+    axes: Mapping[AxisKey, Axis], keys: set[AxisKey | None], aliases: Mapping[str, list[str]]
+) -> tuple[Axis, ...]:
+    """Return some axes, with the same ones of tied tensors under their other names."""
     return tuple(
-        Axis(name, axis.dim, axis.owners) for axis in axes for name in (axis.tensor, *aliases.get(axis.tensor, ()))
+        Axis(name, axis.dim, axis.owners)
+        for key, axis in axes.items()
+        if key in keys
+        for name in (axis.tensor, *aliases.get(axis.tensor, ()))
     )
 
 

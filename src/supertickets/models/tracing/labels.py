@@ -140,7 +140,8 @@ class UnitRecord:
         self.families: list[range] = []  # units that one operation brought forth
         self.fixed: dict[int, str] = {}
         self.owners: dict[AxisKey, Tensor] = {}
-        self.gates: dict[int, set[AxisKey]] = {}
+        self.gates: dict[int, set[AxisKey | None]] = {}
+        self.reads: dict[int, set[AxisKey | None]] = {}  # None: without weights
         self._writer_sets: list[frozenset[AxisKey]] = [frozenset()]  # the first stands for UNKNOWN
         self._writer_index: dict[frozenset[AxisKey], int] = {}
 
@@ -246,13 +247,20 @@ class UnitRecord:
         """Return the writers of entries that are zero where one of two others is."""
         return _map_pairs(a, b, lambda i, j: i or j)
 
-    def read(self, labels: Labels) -> None:
-        """Note that an operation sums over units: what writes them now must be able to silence them."""
+    def read(self, labels: Labels, axis: AxisKey | None) -> None:
+        """Note that an operation sums over units: what writes them now must be able to silence them.
+
+        Args:
+            labels: Labels of what is summed over.
+            axis: Axis of the weights that are multiplied with it; None if there is none.
+        """
         for unit, writers in distinct_pairs(labels.units, labels.writers):
-            if unit and writers == UNKNOWN:
+            if unit == NO_UNIT:
+                continue
+            self.reads.setdefault(unit, set()).add(axis)
+            if writers == UNKNOWN:
                 self.fixed.setdefault(unit, "no weight at zero silences what is read of it")
-            elif unit:
-                self.gates.setdefault(unit, set()).update(self._writer_sets[writers])
+            self.gates.setdefault(unit, set()).update(self._writer_sets[writers])
 
 
 def _map_pairs(a: Tensor, b: Tensor, function: Callable[[int, int], int]) -> Tensor:

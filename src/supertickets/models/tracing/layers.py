@@ -30,8 +30,7 @@ def _convolution(trace: Trace, op: Operation) -> None:
         return
     made = trace.record.create(op.out.shape[1])
     if groups == 1:
-        trace.record.read(trace.labels_or_none(x))
-        trace.own(weight, 0 if transposed else 1, read)
+        trace.record.read(trace.labels_or_none(x), trace.own(weight, 0 if transposed else 1, read))
         written = trace.own(weight, 1 if transposed else 0, made)
     else:  # whole groups go, input and output
         entries, results = read.view(groups, -1), made.view(groups, -1)
@@ -71,8 +70,7 @@ def _linear(trace: Trace, out: Tensor, x: Tensor, weight: Tensor, bias: Tensor |
         rows = labels if bias is None else labels.without_writers()
         trace.set_labels(out, rows.move(lambda array: drop(array, array.ndim - 1).expand(out.shape)))
         return
-    trace.record.read(labels)
-    trace.own(weight, -2, trace.units_along(x, -1, "a linear layer"))
+    trace.record.read(labels, trace.own(weight, -2, trace.units_along(x, -1, "a linear layer")))
     made = trace.record.create(out.shape[-1])
     writers = [trace.own(weight, -1, made), *([] if bias is None else [trace.own(bias, -1, made)])]
     trace.set_units_along(out, out.ndim - 1, made, trace.record.writer_set(writers))
@@ -112,7 +110,7 @@ def _contract(trace: Trace, out: Tensor, x: Labels, y: Labels) -> None:
     if is_constant(met.units, -1) and any(not is_constant(met.units, dim) for dim in range(met.units.ndim - 2)):
         trace.set_labels(out, met.move(lambda array: drop(array, array.ndim - 1).expand(out.shape)))
     else:
-        trace.record.read(met)
+        trace.record.read(met, None)
 
 
 def _batch_norm(trace: Trace, op: Operation) -> None:
@@ -180,7 +178,7 @@ def _sum(trace: Trace, op: Operation) -> None:
             trace.record.fix(labels.units, f"{op.name} runs over the units")
         others = [dim for dim in range(labels.units.ndim) if dim not in dims]
         if all(is_constant(labels.units, dim) for dim in others):
-            trace.record.read(labels)
+            trace.record.read(labels, None)
             return
         labels = _unite_along(trace, labels, dims)
     for out in op.outputs:
