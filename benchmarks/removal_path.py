@@ -4,7 +4,8 @@
 
 A plain ResNet-8 of width 16 is trained from fresh weights; one of width 32 loses units while it trains, until it has
 no more MACs than that. Same images (48 pixels), augmentation, epochs and optimizer. Runs that are there already go on
-where they stopped. Every row has the mean over the seeds, and the paired difference to the first row.
+where they stopped. Every row has the mean over the seeds, the paired difference to the first row, and the latency of
+its first ticket in onnxruntime, one thread, all rows interleaved.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import supertickets as st
+from supertickets.deploy import bench
 
 _COMMON = [
     *("--supernet.name", "resnet8", "--supernet.settings.stem_stride", "2", "--data.size", "48"),
@@ -24,6 +26,7 @@ _COMMON = [
     *("--lr.warmup_epochs", "1", "--threads", "1", "--data.workers", "0", "--evaluate_every", "100"),
     *("--prune.ratio", "0", "--search.interval", "1", "--search.last_epoch", "null"),
 ]
+_REPEATS = 300  # of the timing
 _WIDE = ["--supernet.settings.width", "32", "--search.group_floor", "0.125"]
 # Name of a row -> overrides; the budget is the cost of the first one.
 ROWS: dict[str, list[str]] = {
@@ -81,6 +84,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/removal_path"))
     options = parser.parse_args()
     table: list[dict[str, Any]] = []
+    timed: dict[str, st.Ticket] = {}
     first: list[float] = []
     budget: int | None = None
     for name in ROWS:
@@ -93,8 +97,14 @@ def main() -> None:
         first = first or [ticket.about["test"]["top1"] for ticket in tickets]
         budget = budget or tickets[0].cost.macs
         print(json.dumps(table[-1]), flush=True)
+        timed[name] = tickets[0]
+    latencies = bench(timed, repeats=_REPEATS)
+    for row in table:
+        row["onnxruntime_ms"] = round(latencies.latencies[f"{row['network']}/onnxruntime"].median_ms, 4)
+        print(row["network"], row["onnxruntime_ms"], "ms")
     if options.out is not None:
-        options.out.write_text(json.dumps({"epochs": options.epochs, "rows": table}, indent=1) + "\n")
+        about = {"epochs": options.epochs, "device": latencies.device, "threads": latencies.threads}
+        options.out.write_text(json.dumps({**about, "rows": table}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
