@@ -100,12 +100,16 @@ def test_all_but_another_classifier_is_the_files(
     assert (f"; fresh: {fresh}.weight is (7, " in line) == (classes == 3)
 
 
-def test_features_go_under_a_head_for_maps(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["resnet8", SHUFFLE, "timm:resnet10t"])
+def test_features_go_under_a_head_for_maps(name: str, tmp_path: Path) -> None:
     """A file of a classification, behind which a segmentation has a head of its own; what it leaves is named."""
-    values = random_weights(create_spec("resnet8", num_classes=7, **RGB))
-    save_file(values, tmp_path / "weights.safetensors")
-    spec = create_spec("resnet8", num_classes=4, head="segmentation", **RGB)
-    state, record, (line,) = load_into(spec, recipe_with("resnet8", tmp_path / "weights.safetensors"))
+    if name.startswith("timm"):
+        pytest.importorskip("timm")
+    values = random_weights(create_spec(name, num_classes=7, **RGB))
+    bare = {name.removeprefix("network."): value for name, value in values.items()}
+    save_file(bare, tmp_path / "weights.safetensors")
+    spec = create_spec(name, num_classes=4, head="segmentation", in_channels=3, image_size=(64, 64))
+    state, record, (line,) = load_into(spec, recipe_with(name, tmp_path / "weights.safetensors"))
     weights = state.module.state_dict()
     assert all(name.startswith(("head.", "classifier.")) for name in record["fresh"])
     assert all(torch.equal(value, values[name]) for name, value in weights.items() if state.module.is_feature(name))

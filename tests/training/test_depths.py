@@ -90,12 +90,17 @@ def test_the_rule_by_parts_is_timms_table_of_a_resnet() -> None:
     assert _parts(module, "") == list(group_parameters(module, module.group_matcher(coarse=False)).values())
 
 
-def test_a_network_of_torchvision_is_as_deep_as_its_blocks() -> None:
-    """A stem, eight blocks, a classifier."""
-    depths = parameter_depths(create_spec("torchvision:resnet18", num_classes=3, image_size=(32, 32)).build())
+@pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:resnet18"])
+@pytest.mark.parametrize(("head", "last"), [("classification", 9), ("segmentation", 10)])
+def test_a_network_of_a_library_is_as_deep_as_its_blocks(name: str, head: str, last: int) -> None:
+    """A stem, eight blocks, a classifier; for maps, of a graph's making, the neck stands in front of the classifier."""
+    if name.startswith("timm"):
+        pytest.importorskip("timm")
+    depths = parameter_depths(create_spec(name, num_classes=3, image_size=(64, 64), head=head).build())
     assert depths["network.conv1.weight"] == depths["network.bn1.weight"] == 0
     assert depths["network.layer1.1.conv2.weight"] == 2
-    assert depths["network.fc.bias"] == max(depths.values()) == 9
+    assert depths["network.layer4.1.bn2.bias"] == 8
+    assert depths["network.fc.bias" if last == 9 else "classifier.bias"] == max(depths.values()) == last
 
 
 @pytest.mark.parametrize("name", ["hrnet_tiny", "resnet38", "mobilenet_v2", "resnet8"])

@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import nn
 
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _OF_OTHER_CODE = "network"  # name of what other code made in a network of ours
 
 
@@ -45,7 +44,7 @@ def _parts(module: nn.Module, prefix: str) -> list[list[str]]:
     blocks: list[list[str]] = []
     for name, child in _children(module):
         inside = f"{prefix}{name}."
-        if isinstance(child, _CONTAINERS):
+        if isinstance(child, nn.ModuleDict) or _is_numbered(child):
             blocks += _parts(child, inside)
         elif name == _OF_OTHER_CODE:
             blocks += _blocks(child, inside)
@@ -57,6 +56,12 @@ def _parts(module: nn.Module, prefix: str) -> list[list[str]]:
                 blocks.append(list(parameters))
     own = [f"{prefix}{name}" for name, _ in module.named_parameters(recurse=False)]
     return [own + blocks[0], *blocks[1:]] if blocks else [own]
+
+
+def _is_numbered(module: nn.Module) -> bool:
+    """Return whether a module's children have numbers for names: a sequence, a list, or what a graph left of them."""
+    names = [name for name, _ in module.named_children()]
+    return bool(names) and all(name.isdigit() for name in names)
 
 
 def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
