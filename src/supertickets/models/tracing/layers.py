@@ -116,14 +116,15 @@ def _contract(trace: Trace, out: Tensor, x: Labels, y: Labels) -> None:
 def _batch_norm(trace: Trace, op: Operation) -> None:
     x = op.inputs[0]
     units = trace.units_along(x, 1, "a batch norm")
-    _affine(trace, op, units, {name: op.arguments.get(name) for name in ("weight", "bias")})
+    _scale_and_shift(trace, op, units)
     for name in ("running_mean", "running_var"):
         trace.own(op.arguments.get(name), 0, units)
 
 
-def _affine(trace: Trace, op: Operation, units: Tensor, tensors: dict[str, Tensor | None]) -> None:
+def _scale_and_shift(trace: Trace, op: Operation, units: Tensor) -> None:
     """Let units own scale and shift of a norm over dimension 1; both at zero silence what comes out."""
-    keys = [trace.own(tensor, 0, units) for tensor in tensors.values()]
+    scale, shift = op.arguments.get("weight"), op.arguments.get("bias")
+    keys = [trace.own(scale, 0, units), *([] if shift is None else [trace.own(shift, 0, units)])]
     trace.set_units_along(op.outputs[0], 1, units, trace.record.writer_set(keys))
 
 
@@ -135,7 +136,7 @@ def _group_norm(trace: Trace, op: Operation) -> None:
         groups = len(units)
     rows = units.view(groups, -1)
     trace.record.unite(rows[:, :1].expand_as(rows), rows, "it is normalised with entries of no unit")
-    _affine(trace, op, units, {name: op.arguments[name] for name in ("weight", "bias")})
+    _scale_and_shift(trace, op, units)
 
 
 def _layer_norm(trace: Trace, op: Operation) -> None:

@@ -91,7 +91,13 @@ def _like(trace: Trace, op: Operation) -> None:
 
 
 def _make(trace: Trace, op: Operation) -> None:
-    """Follow what makes a map of any shape: it has no units."""
+    """Follow what makes a map of a shape that may come from another's, such as the noise that drops channels."""
+    labels, shape = trace.labels_or_none(op.inputs[0]), op.out.shape
+    if len(shape) == labels.units.ndim:
+        other = [dim for dim, size in enumerate(shape) if size != labels.units.shape[dim]]
+        if all(is_constant(labels.units, dim) for dim in other):
+            units = drop(labels.units, *other).expand(shape)
+            trace.set_labels(op.out, Labels(units, units).without_writers())
 
 
 def _view(trace: Trace, op: Operation) -> None:
@@ -167,6 +173,24 @@ def _concatenate(trace: Trace, op: Operation) -> None:
     trace.set_labels(op.out, Labels(*_join(op, parts)))
 
 
+def _channel_shuffle(trace: Trace, op: Operation) -> None:
+    """Follow a shuffle: rows of channels become columns, and every row loses the same ones."""
+    labels, groups = trace.labels_or_none(op.inputs[0]), op.arguments["groups"]
+    channels = labels.units.shape[1]
+    _unite_parts(trace, labels.units, 1, [groups, channels // groups], shrinks=1)
+    order = torch.arange(channels).view(groups, -1).t().reshape(-1)
+    trace.set_labels(op.out, labels.move(lambda array: array.index_select(1, order)))
+
+
+def _gated_half(trace: Trace, op: Operation) -> None:
+    """Follow a gated linear unit: the first half times what the second half opens; both lose the same units."""
+    dim = op.arguments["dim"]
+    labels = trace.labels_or_none(op.inputs[0])
+    first, second = labels.units.chunk(2, dim)
+    trace.record.unite(first, second, "it meets entries of no unit in a gate")
+    trace.set_labels(op.out, labels.move(lambda array: array.chunk(2, dim)[0]))
+
+
 def _pixel_shuffle(trace: Trace, op: Operation) -> None:
     """Follow a pixel shuffle: the channels that become one go together."""
     rows = trace.labels_or_none(op.inputs[0]).units.movedim(-3, -1)
@@ -184,4 +208,6 @@ HANDLERS = {
     **dict.fromkeys(_MAKES, Handler(_make)),
     "cat": Handler(_concatenate),
     "pixel_shuffle": Handler(_pixel_shuffle),
+    **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), Handler(_channel_shuffle)),
+    "glu": Handler(_gated_half),
 }
