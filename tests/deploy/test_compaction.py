@@ -189,3 +189,33 @@ def test_constants_are_those_of_every_image() -> None:
     assert readings["last.weight", 1].value[1] == 0
     assert readings["last.weight", 1].bias == "last.bias"
     assert not readings["first.weight", 1].constant.any()
+
+
+def test_a_norm_that_does_not_see_all_of_a_map_cannot_take_a_constant() -> None:
+    class Both(nn.Module):
+        def __init__(self, returns_both: bool) -> None:
+            super().__init__()
+            self.conv, self.norm, self.returns_both = nn.Conv2d(3, 2, 1, bias=False), nn.BatchNorm2d(2), returns_both
+
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            y = self.conv(x)
+            return (y, self.norm(y)) if self.returns_both else (self.norm(y),)
+
+    images = torch.randn(2, 3, 4, 4)
+    assert find_constants(Both(False).eval(), images)["conv.weight", 1].mean == "norm.running_mean"
+    assert find_constants(Both(True).eval(), images)["conv.weight", 1].mean is None
+
+
+def test_a_place_in_the_border_is_no_constant() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ZeroPad2d(1), nn.Conv2d(2, 2, 1))
+    with torch.no_grad():
+        module[0].weight.zero_()
+        module[0].bias.copy_(torch.tensor([0.5, 0.0]))
+    assert find_constants(module, torch.randn(1, 3, 4, 4))["2.weight", 1].constant.tolist() == [False, True]
+
+
+def test_random_numbers_stay() -> None:
+    ticket = pair(unread)
+    before = torch.get_rng_state()
+    compact(ticket)
+    assert torch.equal(before, torch.get_rng_state())

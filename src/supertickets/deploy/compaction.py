@@ -48,10 +48,8 @@ def count_removed(ticket: Ticket, small: Ticket) -> int:
 
 def _compact_once(ticket: Ticket) -> Ticket | None:
     groups, tensors = ticket.spec.unit_groups(), dict(ticket.weights)
-    module = ticket.spec.build()
-    module.load_state_dict(tensors)
     images = torch.randn(1, *ticket.spec.input_shape, generator=torch.Generator().manual_seed(0))
-    readings = find_constants(module.eval(), images)
+    readings = find_constants(ticket.module, images)
     dead = {group.name: find_dead_units(group, tensors, readings) for group in groups}
     if not any(bool(flags.any()) for flags in dead.values()):
         return None

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ..models.tracing import Operation, is_pointwise
 
@@ -63,10 +64,10 @@ def find_constants(module: nn.Module, images: Tensor) -> dict[tuple[str, int], R
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), tracer:
-            module(images)
+            out = module(images)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
-    return tracer.finish()
+    return tracer.finish(out)
 
 
 class _ConstantTracer(TorchDispatchMode):
@@ -134,11 +135,16 @@ class _ConstantTracer(TorchDispatchMode):
         reading = Reading(constant, entries[:, 0].clone(), absorbs, self._names.get(id(bias)))
         self._readings.setdefault((weight, dim), []).append((reading, id(op.out)))
 
-    def finish(self) -> dict[tuple[str, int], Reading]:
-        """Return the readings of weights that are used once."""
+    def finish(self, outputs: Any) -> dict[tuple[str, int], Reading]:
+        """Return the readings of weights that are used once.
+
+        Args:
+            outputs: What the network gives.
+        """
+        seen = {id(leaf) for leaf in tree_leaves(outputs)}
         once = {key: readings[0] for key, readings in self._readings.items() if len(readings) == 1}
         for reading, out in once.values():
-            reading.mean = self._means.get(out) if self._uses.get(out) == 1 else None
+            reading.mean = self._means.get(out) if self._uses.get(out) == 1 and out not in seen else None
         return {key: reading for key, (reading, _) in once.items()} if self._is_sound else {}
 
 

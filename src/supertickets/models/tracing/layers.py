@@ -16,6 +16,7 @@ _SPATIAL = (
     *("_upsample_bilinear2d_aa", "upsample_bicubic2d", "reflection_pad2d", "replication_pad2d"),
 )
 _SUMS = ("sum", "mean", "amax", "amin", "var", "std", "var_mean", "linalg_vector_norm")
+_SEES_NO_ZEROS = ("sum", "linalg_vector_norm")  # which entries of zero do not change
 _BATCH_NORMS = (
     *("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training"),
     *("cudnn_batch_norm", "miopen_batch_norm", "_batch_norm_with_update"),
@@ -175,7 +176,7 @@ def _sum(trace: Trace, op: Operation) -> None:
     labels = trace.labels_or_none(op.inputs[0])
     dims = _reduced_dims(op, labels.units.ndim)
     if any(not is_constant(labels.units, dim) for dim in dims):
-        if op.name != "sum":
+        if op.name not in _SEES_NO_ZEROS:
             trace.record.fix(labels.units, f"{op.name} runs over the units")
         others = [dim for dim in range(labels.units.ndim) if dim not in dims]
         if all(is_constant(labels.units, dim) for dim in others):
