@@ -22,6 +22,17 @@ class Rows(nn.Module):
         return x.flatten(2).mT
 
 
+class MixTokens(nn.Module):
+    """A linear layer along the tokens."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__()
+        self.mix = nn.Linear(tokens, tokens, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix(x.mT).mT
+
+
 class Attention(nn.Module):
     """Self-attention whose heads are a number, as timm writes it."""
 
@@ -84,6 +95,10 @@ KINDS: dict[str, tuple[Callable[[], list[nn.Module]], Groups]] = {
     ),
     "border of ones": (lambda: [conv(3, 8), nn.ConstantPad2d(1, 1.0), end(8)], {}),
     "channels dropped": (lambda: [conv(3, 8), nn.Dropout2d(), nn.Dropout(), end(8)], {"0": (8, "0.weight 0.bias")}),
+    "mixed tokens": (
+        lambda: [conv(3, 8), Rows(), MixTokens(64), nn.Linear(8, 2)],
+        {"0": (8, "0.weight 0.bias")},
+    ),
     "heads": (
         lambda: [nn.Flatten(2), nn.Linear(64, 12), Attention(12, 4), nn.Flatten(), nn.Linear(6, 2)],
         {

@@ -115,9 +115,9 @@ def _part_that_shrinks(ndim: int, dim: int, parts: list[int]) -> int:
     Channels in front of rows and columns are split as (groups, channels), where channels shrink; channels behind
     tokens as (heads, channels) or (3, heads, channels), where heads do; vectors as (channels, rows, columns).
     """
-    if ndim == 2:
-        return 0
-    return max(len(parts) - 2, 0) if dim == ndim - 1 else len(parts) - 1
+    if dim == 0 or dim < ndim - 1:
+        return len(parts) - 1
+    return 0 if ndim == 2 else max(len(parts) - 2, 0)
 
 
 def _unite_parts(trace: Trace, units: Tensor, dim: int, parts: list[int], shrinks: int) -> None:

@@ -85,7 +85,9 @@ class SelfCheck:
 
     def _without_effect(self, groups: Sequence[UnitGroup]) -> list[UnitGroup]:
         """Return the groups on whose gates no output depends."""
-        tensors = {gate.tensor: self._tensors[gate.tensor].clone().requires_grad_() for g in groups for gate in g.gates}
+        tensors = {
+            gate.tensor: self._tensors[gate.tensor].detach().requires_grad_() for g in groups for gate in g.gates
+        }
         outputs = [out for out in run_with(self._module, self._tensors | tensors, self._images) if out.requires_grad]
         if not outputs:
             return list(groups)
@@ -119,9 +121,10 @@ class SelfCheck:
     def _fault_in_outputs(self, groups: Sequence[UnitGroup], keeps: Mapping[str, Tensor]) -> str | None:
         """Return how a narrowed network differs from the one whose removed units are silent; None if it does not."""
         keep = _of_groups(keeps, groups)
-        silent = silence_units(self._tensors, groups, keep)
+        narrow = cut_tensors(self._tensors, groups, keep)
         try:
-            difference = largest_difference(self._module, silent, cut_tensors(silent, groups, keep), self._images)
+            silent = silence_units(self._tensors, groups, keep)
+            difference = largest_difference(self._module, silent, narrow, self._images)
         except Exception as error:  # likewise
             return f"it does not run when narrowed: {' '.join(str(error).split())[:120] or type(error).__name__}"
         return None if difference <= TOLERANCE else f"outputs differ by {difference:.0e} when narrowed"
@@ -193,6 +196,7 @@ def run_with(module: nn.Module, tensors: Mapping[str, Tensor], images: Tensor) -
     """
     before = [(layer, _copy_attributes(layer)) for layer in module.modules()]
     try:
+        _empty(module, tensors)
         narrow_module(module, {name: tensor.shape for name, tensor in tensors.items()})
         out = functional_call(module, dict(tensors), (images,), tie_weights=False)
     finally:
@@ -200,6 +204,17 @@ def run_with(module: nn.Module, tensors: Mapping[str, Tensor], images: Tensor) -
             vars(layer).clear()
             vars(layer).update(attributes)
     return [tensor for tensor in output_tensors(out) if tensor.is_floating_point()]
+
+
+def _empty(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Take the data from parameters and buffers that others stand in for, so that narrowing copies none."""
+    for path, layer in module.named_modules():
+        prefix = f"{path}." if path else ""
+        for values in (layer._parameters, layer._buffers):
+            for name, value in values.items():
+                if value is not None and prefix + name in tensors:
+                    empty = torch.empty_like(value, device="meta")
+                    values[name] = nn.Parameter(empty) if isinstance(value, nn.Parameter) else empty
 
 
 def _copy_attributes(layer: nn.Module) -> dict[str, Any]:

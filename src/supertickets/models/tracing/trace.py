@@ -51,9 +51,9 @@ def trace_units(make: Callable[[], nn.Module], input_shape: tuple[int, int, int]
         module = make().eval().double()  # so that no rounding hides a small fault
         images = torch.randn(_BATCH, *input_shape, generator=generator, dtype=torch.float64)
         record = UnitRecord()
-        follow_forward(copy.deepcopy(module), images, record)
+        follow_forward(_copy_state(module), images, record)
         with contextlib.suppress(Exception):  # some modules need targets in training: eval mode says all there is
-            follow_forward(copy.deepcopy(module).train(), images, record)
+            follow_forward(_copy_state(module).train(), images, record)
         groups, left_out = make_groups(record, _aliases(module))
         with torch.no_grad():
             enliven(module, generator)
@@ -61,6 +61,11 @@ def trace_units(make: Callable[[], nn.Module], input_shape: tuple[int, int, int]
     sizes = {group.name: len(group) for group in groups}
     left_out += [LeftOut(name, sizes[name], fault) for name, fault in faults.items()]
     return TracedUnits(tuple(accepted), tuple(left_out))
+
+
+def _copy_state(module: nn.Module) -> nn.Module:
+    """Return a copy that shares the parameters alone: a forward changes statistics, and what modules remember."""
+    return copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
 
 
 def _aliases(module: nn.Module) -> dict[str, list[str]]:
