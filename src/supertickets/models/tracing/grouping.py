@@ -54,16 +54,16 @@ def make_groups(record: UnitRecord, aliases: Mapping[str, list[str]]) -> tuple[l
         name = _unique_name(axes[first], names)
         silencing = _choose_axes(axes[first], gates[first], aliases)
         reading = _choose_axes(axes[first], set() if None in reads[first] else reads[first], aliases)
-        reason = reasons.get(first) or _find_reason(len(units), gates[first], axes[first])
-        if reason:
-            left_out.append(LeftOut(name, len(units), reason))
+        obstacle = reasons.get(first) or _find_obstacle(len(units), gates[first], axes[first])
+        if obstacle:
+            left_out.append(LeftOut(name, len(units), obstacle))
         else:
             own = _choose_axes(axes[first], set(axes[first]), aliases)
             groups.append(UnitGroup(name, "channel", len(units), own, silencing, reads=reading))
     return groups, left_out
 
 
-def _find_reason(size: int, gates: set[AxisKey | None], axes: Mapping[AxisKey, Axis]) -> str | None:
+def _find_obstacle(size: int, gates: set[AxisKey | None], axes: Mapping[AxisKey, Axis]) -> str | None:
     """Return why a group cannot be removed exactly; None if it can."""
     if size == 1:
         return "it is a single unit"
