@@ -145,6 +145,15 @@ def test_weights_are_the_librarys_own() -> None:
     assert ours.network.drop_rate == 0.3
 
 
+def test_layers_that_ask_for_the_version_of_their_weights() -> None:
+    """torchvision's MNASNet refuses tensors without it."""
+    spec = create_spec("torchvision:mnasnet0_5", num_classes=3, image_size=(32, 32))
+    weights = {name: value + 1 for name, value in spec.build().state_dict().items()}
+    module = spec.build()
+    module.load_state_dict(weights)
+    assert all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
+
+
 def test_torchvision_sees_grey_three_times() -> None:
     network = known("torchvision:shufflenet_v2_x0_5", **TINY).build().eval()
     grey = torch.randn(2, 1, 32, 32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
@@ -155,6 +156,12 @@ class ExternalNetwork(Network):
         else:
             scores = self.classifier(self.head(backbone.run(self.network, images_BCHW)))
         return scores
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load tensors as this version of the code names them: some layers ask for the version that wrote theirs."""
+        versioned = OrderedDict(state_dict)
+        versioned._metadata = getattr(state_dict, "_metadata", self.state_dict()._metadata)  # type: ignore[attr-defined]
+        return super().load_state_dict(versioned, strict, assign)
 
     def maskable_weights(self, *, transformer: bool = False, classifier: bool = False) -> list[str]:
         """List the names of the weights that pruning covers: of convolutions and matrix products, but the classifier.
