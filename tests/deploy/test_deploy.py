@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -331,7 +332,9 @@ def test_an_error_at_another_size_alone_is_found(tmp_path: Path, monkeypatch: py
     ticket = made(lambda weights: None, replace(LEAST, head="segmentation", units={}))
     asked = []
 
-    def wrong_elsewhere(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    def wrong_elsewhere(*args: Any) -> Callable[[np.ndarray], np.ndarray]:
+        args[-1].touch()  # the file
+
         def run(images: np.ndarray) -> np.ndarray:
             asked.append(images.shape)
             scores = ticket.module(torch.from_numpy(images)).detach().numpy()
@@ -339,7 +342,7 @@ def test_an_error_at_another_size_alone_is_found(tmp_path: Path, monkeypatch: py
 
         return run
 
-    monkeypatch.setattr(EXPORT, "_torch_runner", wrong_elsewhere)
+    monkeypatch.setitem(EXPORT._WRITERS, "torch", wrong_elsewhere)
     with pytest.raises(RuntimeError, match="differs by nan"):
         export(ticket, tmp_path / "model.pt2", "torch")
     assert asked == [(8, 2, 8, 8), (1, 2, 8, 8), (1, 2, 9, 11)]

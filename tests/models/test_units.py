@@ -16,6 +16,7 @@ A = UnitGroup(
     3,
     (Axis("a.weight", 0, (0, 1, 2)), Axis("joint.weight", 1, (0, 1, 2, -1, -1))),
     (Axis("a.weight", 0, (0, 1, 2)),),
+    reads=(Axis("joint.weight", 1, (0, 1, 2, -1, -1)),),
 )
 B = UnitGroup("b", "channel", 2, (Axis("b.weight", 0, (0, 1)), Axis("joint.weight", 1, (-1, -1, -1, 0, 1))))
 
@@ -37,6 +38,7 @@ def test_groups_that_share_a_dimension_are_cut_together() -> None:
     assert [len(group) for group in left] == [2, 1]
     assert [axis.owners for axis in left[0].axes] == [(0, 1), (0, 1, -1)]
     assert [axis.owners for axis in left[1].axes] == [(0,), (-1, -1, 0)]
+    assert (left[0].gates, left[0].reads) == (left[0].axes[:1], left[0].axes[1:])
     assert left[0].gates == (left[0].axes[0],)
 
 

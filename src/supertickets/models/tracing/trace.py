@@ -43,7 +43,8 @@ def trace_units(make: Callable[[], nn.Module], input_shape: tuple[int, int, int]
 
     Args:
         make: Function that makes the module, with any weights.
-        input_shape: Channels, height and width of the images to trace with; small ones will do.
+        input_shape: Channels, height and width of the images to trace with; small ones will do. Whatever the module
+            raises at them is raised.
     """
     with preserve_random_state(torch.device("cpu")), torch.device("cpu"):
         torch.default_generator.manual_seed(_SEED)
