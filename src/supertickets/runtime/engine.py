@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .graph import Graph, load_graph, run_node
+from .library import Library, load_library
+from .plan import Plan
 
 Array = npt.NDArray[Any]
+_PLANS = 4
 
 
 class Engine:
@@ -20,12 +24,14 @@ class Engine:
 
     Attributes:
         graph: Its operations and weights.
-        about: What the file says beside the network: classes, preprocessing and further entries of the task.
+        about: Entries of the file beside the network: classes, preprocessing and others of the task.
+        library: The kernels; None to compute with numpy, which is slow.
     """
 
-    def __init__(self, graph: Graph, about: Mapping[str, str]) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, about: Mapping[str, str], library: Library | None = None) -> None:
+        self.graph, self.library = graph, library
         self.about = {name: _plain(text) for name, text in about.items()}
+        self._plans: dict[tuple[int, ...], Plan] = {}
 
     def __call__(self, images: Any) -> Any:
         """Return the scores of images; of networks with several outputs a tuple of arrays.
@@ -36,17 +42,33 @@ class Engine:
         Raises:
             UserError: The images do not fit.
         """
-        outputs = run_graph(self.graph, self.graph.check_images(images))
+        images = self.graph.check_images(images)
+        run = self.plan(images.shape[1:]).run if self.library is not None else partial(run_graph, self.graph)
+        outputs = run(images)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
+    def plan(self, size: tuple[int, ...]) -> Plan:
+        """Return the steps for images of a size (C, H, W); those of the last few sizes are kept."""
+        assert self.library is not None
+        if size not in self._plans:
+            while len(self._plans) >= _PLANS:
+                del self._plans[next(iter(self._plans))]
+            self._plans[size] = Plan(self.graph, self.library, size)
+        return self._plans[size]
 
-def load(path: str | Path) -> Engine:
+
+def load(path: str | Path, *, kernels: bool = True) -> Engine:
     """Return a network from a file that ``supertickets export --format sparse`` wrote.
+
+    Args:
+        path: The file.
+        kernels: Whether to use the kernels, if they are installed or can be compiled, or numpy alone.
 
     Raises:
         UserError: The file cannot be read, is damaged, or holds what cannot run.
     """
-    return Engine(*load_graph(path))
+    graph, about = load_graph(path)
+    return Engine(graph, about, load_library() if kernels else None)
 
 
 def run_graph(graph: Graph, images: Array) -> list[Array]:

@@ -1,0 +1,164 @@
+// Convolution of planar maps by a list of taps: out[o][i] = act(bias[o] + skip[o][i] + sum_t weight_t[o] * in[offset_t + i]).
+//
+// A map has rows of W pixels and some columns of zeros behind them, and rows of zeros above and below, so that a kernel
+// position is one offset for all pixels, and borders need no code. Zero weights have no tap. `block` neighbouring output
+// channels share their taps, and with them every vector that is loaded.
+#pragma once
+#include "vectors.h"
+#if VW == 16
+#include <immintrin.h>
+#endif
+
+struct Convolution {
+  const float* in;         // pixel (0, 0) of the first channel
+  float* out;
+  const float* skip;       // a map of the output's form, or none
+  const int32_t* begins;   // first tap of every block, and the end of the last
+  const int32_t* offsets;  // of every tap
+  const float* weights;    // `block` of every tap
+  const float* bias;
+  const int32_t* inside;   // -1 for pixels, 0 for padding
+  int64_t out_stride;      // floats from one channel to the next
+  int32_t blocks, block;
+  int32_t aligned;         // whether all offsets are multiples of VW
+  Activation activation;
+};
+
+// The registers hold about `BUDGET` sums.
+#if VW == 16
+constexpr int BUDGET = 24;
+#else
+constexpr int BUDGET = 12;
+#endif
+constexpr int tile_vectors(int block) { return block >= 16 ? 1 : BUDGET / block > 12 ? 12 : BUDGET / block; }
+
+// Add skip, activate, zero the padding, store.
+template <int N> INLINE void finish(const Convolution& c, Floats (&sum)[N], int channel, int first) {
+  const int64_t at = channel * c.out_stride + (int64_t)first * VW;
+  if (c.skip) {
+    UNROLL for (int k = 0; k < N; k++) sum[k] += load(c.skip + at + k * VW);
+  }
+  activate(sum, c.activation);
+  UNROLL for (int k = 0; k < N; k++) store(c.out + at + k * VW, keep_inside(sum[k], c.inside + (int64_t)(first + k) * VW));
+}
+
+// One block of B channels, N vectors. Few sums are kept several times, so that they need not wait for each other.
+template <int B, int N> INLINE void convolve_tile(const Convolution& c, int block, int first) {
+  constexpr int COPIES = B * N >= 8 ? 1 : B * N >= 4 ? 2 : 4;
+  Floats sum[COPIES * B][N];
+  UNROLL for (int b = 0; b < COPIES * B; b++) {
+    const Floats start = b < B ? fill(c.bias[block * B + b]) : Floats{};
+    UNROLL for (int k = 0; k < N; k++) sum[b][k] = start;
+  }
+  const float* base = c.in + (int64_t)first * VW;
+  int tap = c.begins[block];
+  const int end = c.begins[block + 1];
+  auto add_tap = [&](int copy, int t) __attribute__((always_inline)) {
+    const float* pixels = base + c.offsets[t];
+    const float* weight = c.weights + (int64_t)t * B;
+    Floats x[N];
+    UNROLL for (int k = 0; k < N; k++) x[k] = load(pixels + k * VW);
+    UNROLL for (int b = 0; b < B; b++) {
+      const Floats w = fill(weight[b]);
+      UNROLL for (int k = 0; k < N; k++) sum[copy * B + b][k] += w * x[k];
+    }
+  };
+  for (; tap + COPIES <= end; tap += COPIES) {
+    UNROLL for (int u = 0; u < COPIES; u++) add_tap(u, tap + u);
+  }
+  for (; tap < end; tap++) add_tap(0, tap);
+  UNROLL for (int b = B; b < COPIES * B; b++) {
+    UNROLL for (int k = 0; k < N; k++) sum[b % B][k] += sum[b][k];
+  }
+  UNROLL for (int b = 0; b < B; b++) finish<N>(c, sum[b], block * B + b, first);
+}
+
+#if VW == 16
+// One channel, N vectors: vectors that cross cache lines are put together from aligned ones, which is faster.
+template <int N> INLINE void convolve_shifted_tile(const Convolution& c, int block, int first) {
+  constexpr int COPIES = N >= 8 ? 1 : N >= 4 ? 2 : 4;
+  Floats sum[COPIES][N];
+  UNROLL for (int u = 0; u < COPIES; u++) {
+    UNROLL for (int k = 0; k < N; k++) sum[u][k] = u ? Floats{} : fill(c.bias[block]);
+  }
+  const float* base = c.in + (int64_t)first * VW;
+  const Ints lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  auto add_tap = [&](int copy, int t) __attribute__((always_inline)) {
+    const int offset = c.offsets[t];
+    const __m512i from = (__m512i)(lanes + (offset & 15));
+    const float* pixels = base + (offset & ~15);
+    const __m512 w = _mm512_set1_ps(c.weights[t]);
+    __m512 low = _mm512_load_ps(pixels);
+    UNROLL for (int k = 0; k < N; k++) {
+      const __m512 high = _mm512_load_ps(pixels + 16 * (k + 1));
+      sum[copy][k] = (Floats)_mm512_fmadd_ps(w, _mm512_permutex2var_ps(low, from, high), (__m512)sum[copy][k]);
+      low = high;
+    }
+  };
+  int tap = c.begins[block];
+  const int end = c.begins[block + 1];
+  for (; tap + COPIES <= end; tap += COPIES) {
+    UNROLL for (int u = 0; u < COPIES; u++) add_tap(u, tap + u);
+  }
+  for (; tap < end; tap++) add_tap(0, tap);
+  UNROLL for (int u = 1; u < COPIES; u++) {
+    UNROLL for (int k = 0; k < N; k++) sum[0][k] += sum[u][k];
+  }
+  finish<N>(c, sum[0], block, first);
+}
+template <int N> static void shifted_tile(const Convolution& c, int first) {
+  for (int block = 0; block < c.blocks; block++) convolve_shifted_tile<N>(c, block, first);
+}
+#endif
+
+template <int B, int N> static void plain_tile(const Convolution& c, int first) {
+  for (int block = 0; block < c.blocks; block++) convolve_tile<B, N>(c, block, first);
+}
+
+// Tiles of N vectors, all channels of one tile before the next, so that its inputs stay in the first cache.
+typedef void (*Tile)(const Convolution&, int first);
+template <int B, int N> struct Tiles {
+  static void choose(Tile* table) {
+    Tiles<B, N - 1>::choose(table);
+    table[N] = plain_tile<B, N>;
+  }
+};
+template <int B> struct Tiles<B, 0> {
+  static void choose(Tile*) {}
+};
+
+static void run_tiles(const Convolution& c, const Tile* table, int most, int first, int last) {
+  const int tiles = (last - first + most - 1) / most;
+  for (int t = 0, at = first; t < tiles; t++) {
+    const int vectors = (last - at + tiles - t - 1) / (tiles - t);
+    table[vectors](c, at);
+    at += vectors;
+  }
+}
+
+template <int B> static void run_blocks(const Convolution& c, int first, int last) {
+  constexpr int most = tile_vectors(B);
+  static const struct Table {
+    Tile tile[most + 1] = {};
+    Table() { Tiles<B, most>::choose(tile); }
+  } table;
+  run_tiles(c, table.tile, most, first, last);
+}
+
+static void run_convolution(const Convolution& c, int first, int last) {
+  switch (c.block) {
+    case 16: return run_blocks<16>(c, first, last);
+    case 8: return run_blocks<8>(c, first, last);
+    case 4: return run_blocks<4>(c, first, last);
+    case 2: return run_blocks<2>(c, first, last);
+  }
+#if VW == 16
+  if (!c.aligned) {
+    static const Tile shifted[] = {nullptr,         shifted_tile<1>, shifted_tile<2>,  shifted_tile<3>,  shifted_tile<4>,
+                                   shifted_tile<5>, shifted_tile<6>, shifted_tile<7>,  shifted_tile<8>,  shifted_tile<9>,
+                                   shifted_tile<10>, shifted_tile<11>, shifted_tile<12>};
+    return run_tiles(c, shifted, 12, first, last);
+  }
+#endif
+  run_blocks<1>(c, first, last);
+}

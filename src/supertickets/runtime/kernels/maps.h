@@ -1,0 +1,154 @@
+// Everything else that reads or writes planar maps; see convolution.h for their form.
+#pragma once
+#include <cstring>
+
+#include "vectors.h"
+
+// The form of a map, or of a plain image, whose pitch is its width.
+struct Map {
+  float* pixels;  // pixel (0, 0) of the first channel
+  int64_t stride;  // floats from one channel to the next
+  int32_t channels, height, width, pitch;
+};
+
+// Copy pixels; padding stays as it is. Maps may have other pitches.
+struct Copy { Map in, out; };
+static void run_copy(const Copy& c) {
+  for (int channel = 0; channel < c.in.channels; channel++)
+    for (int y = 0; y < c.in.height; y++)
+      memcpy(c.out.pixels + channel * c.out.stride + (int64_t)y * c.out.pitch,
+             c.in.pixels + channel * c.in.stride + (int64_t)y * c.in.pitch, 4 * (size_t)c.in.width);
+}
+
+// Copy whole channels with their padding: a part of a concatenation.
+struct Move { const float* in; float* out; int64_t count; };
+static void run_move(const Move& m) { memcpy(m.out, m.in, 4 * (size_t)m.count); }
+
+// Take a map apart by the remainders of row and column: plane (y % step) * step + x % step. `out` has step * step planes per
+// channel of the input; pixels of the last row and column of planes that have none are `outside`.
+struct Split { Map in, out; int32_t step; float outside; };
+static void split_row(const Split& s, const float* row, float* out, int64_t plane) {
+  const int width = s.in.width, half = width / 2;
+  int x = 0;
+  if (s.step == 2) {
+    for (; x + VW <= half; x += VW) {
+      const Floats a = load(row + 2 * x), b = load(row + 2 * x + VW);
+      store(out + x, every_second<0>(a, b));
+      store(out + plane + x, every_second<1>(a, b));
+    }
+  }
+  for (x *= s.step; x < width; x++) out[(x % s.step) * plane + x / s.step] = row[x];
+  for (; x % s.step; x++) out[(x % s.step) * plane + x / s.step] = s.outside;
+}
+static void run_split(const Split& s) {
+  const int64_t plane = s.out.stride;
+  for (int channel = 0; channel < s.in.channels; channel++) {
+    const float* in = s.in.pixels + channel * s.in.stride;
+    float* out = s.out.pixels + (int64_t)channel * s.step * s.step * plane;
+    int y = 0;
+    for (; y < s.in.height; y++)
+      split_row(s, in + (int64_t)y * s.in.pitch, out + (y % s.step) * s.step * plane + (int64_t)(y / s.step) * s.out.pitch,
+                plane);
+    for (; y % s.step; y++)
+      for (int k = 0; k < s.step; k++)
+        for (int x = 0; x < s.out.width; x++)
+          out[((y % s.step) * s.step + k) * plane + (int64_t)(y / s.step) * s.out.pitch + x] = s.outside;
+  }
+}
+
+// The largest of several pixels; `in` has `planes` planes per channel.
+struct MaxPool {
+  const float* in;
+  float* out;
+  const int32_t* offsets;
+  const int32_t* inside;
+  int64_t in_stride, out_stride;
+  int32_t channels, taps;
+};
+static void run_max_pool(const MaxPool& m, int first, int last) {
+  for (int channel = 0; channel < m.channels; channel++)
+    for (int k = first; k < last; k++) {
+      const float* base = m.in + channel * m.in_stride + (int64_t)k * VW;
+      Floats most = load(base + m.offsets[0]);
+      for (int t = 1; t < m.taps; t++) most = larger(most, load(base + m.offsets[t]));
+      store(m.out + channel * m.out_stride + (int64_t)k * VW, keep_inside(most, m.inside + (int64_t)k * VW));
+    }
+}
+
+// out = act(a op b) for maps of one form; or b is one number per channel (b_stride 0, b_step 1), or one (b_step 0).
+enum BinaryKind : int32_t { ADD, SUBTRACT, MULTIPLY, DIVIDE, FIRST };
+struct Binary {
+  const float* a;
+  const float* b;
+  float* out;
+  const int32_t* inside;  // none: all is inside
+  int64_t stride, b_stride, count;  // floats per channel of a and out, of b; floats to compute per channel
+  int32_t channels, kind, b_step, swapped;
+  Activation activation;
+};
+INLINE Floats combine(int kind, Floats a, Floats b) {
+  switch (kind) {
+    case ADD: return a + b;
+    case SUBTRACT: return a - b;
+    case MULTIPLY: return a * b;
+    case DIVIDE: return a / b;
+    default: return a;
+  }
+}
+static void run_binary(const Binary& c) {
+  for (int channel = 0; channel < c.channels; channel++) {
+    const float* a = c.a + channel * c.stride;
+    const float* b = c.b_stride ? c.b + channel * c.b_stride : nullptr;
+    const Floats one = fill(b ? 0.f : c.b[channel * c.b_step]);
+    float* out = c.out + channel * c.stride;
+    for (int64_t i = 0; i < c.count; i += VW) {
+      const Floats x = load(a + i), y = b ? load(b + i) : one;
+      Floats v[1] = {c.swapped ? combine(c.kind, y, x) : combine(c.kind, x, y)};
+      activate(v, c.activation);
+      if (c.inside) v[0] = keep_inside(v[0], c.inside + i);
+      if (i + VW <= c.count || c.inside) store(out + i, v[0]);
+      else memcpy(out + i, v, 4 * (size_t)(c.count - i));
+    }
+  }
+}
+
+// Another height and width: every row and column lies between two, with a share of the second.
+struct Resize {
+  Map in, out;
+  const int32_t *row_low, *row_high, *column_low, *column_high;
+  const float *row_share, *column_share;
+  float* scratch;  // one row of the input
+};
+static void run_resize(const Resize& r) {
+  for (int channel = 0; channel < r.out.channels; channel++)
+    for (int y = 0; y < r.out.height; y++) {
+      const float* in = r.in.pixels + channel * r.in.stride;
+      const float* low = in + (int64_t)r.row_low[y] * r.in.pitch;
+      const float* high = in + (int64_t)r.row_high[y] * r.in.pitch;
+      const float* row = low;
+      if (r.row_share[y] != 0) {
+        const float share = r.row_share[y];
+        for (int x = 0; x < r.in.width; x++) r.scratch[x] = low[x] + share * (high[x] - low[x]);
+        row = r.scratch;
+      }
+      float* out = r.out.pixels + channel * r.out.stride + (int64_t)y * r.out.pitch;
+      for (int x = 0; x < r.out.width; x++) {
+        const float a = row[r.column_low[x]], b = row[r.column_high[x]];
+        out[x] = a + r.column_share[x] * (b - a);
+      }
+    }
+}
+
+// The mean of every channel; padding is zero.
+struct Mean { const float* in; float* out; int64_t stride, count; int32_t channels; float pixels; };
+static void run_mean(const Mean& m) {
+  for (int channel = 0; channel < m.channels; channel++) {
+    Floats total = {};
+    const float* in = m.in + channel * m.stride;
+    int64_t i = 0;
+    for (; i + VW <= m.count; i += VW) total += load(in + i);
+    float sum = sum_lanes(total);
+    for (; i < m.count; i++) sum += in[i];
+    m.out[channel] = sum / m.pixels;
+  }
+}

@@ -1,0 +1,269 @@
+"""The steps of every operation that the kernels have; operations in forms that they lack return False."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import native
+from .convolutions import lower_avg_pool, lower_conv, lower_max_pool
+from .graph import Node
+from .maps import round_up
+from .planner import Planner
+from .windows import source_pixels
+
+Array = npt.NDArray[Any]
+_FUNCTIONS = {"add": 0, "sub": 1, "mul": 2, "div": 3}
+_KEEP_FIRST = 4
+
+
+def _lower_activation(plan: Planner, node: Node) -> bool:
+    return _binary(plan, node, node.inputs[0], np.zeros((), np.float32), _KEEP_FIRST)
+
+
+def _lower_binary(plan: Planner, node: Node) -> bool:
+    function, (a, b) = _FUNCTIONS[node.operation], node.inputs
+    shape = plan.shape(node.outputs[0])
+    if plan.shape(a) == shape and not plan.is_constant(a):
+        return _binary(plan, node, a, b, function)
+    if plan.shape(b) == shape and not plan.is_constant(b):
+        return _binary(plan, node, b, a, function, swapped=True)
+    return False
+
+
+def _binary(plan: Planner, node: Node, first: str, other: str | Array, function: int, *, swapped: bool = False) -> bool:
+    """Add the steps of a function of a value and another of its form, one number per channel, or one number."""
+    shape, out = plan.shape(first), node.outputs[0]
+    other_shape = other.shape if isinstance(other, np.ndarray) else plan.shape(other)
+    same, channels = other_shape == shape, 1
+    numbers = math.prod(other_shape)
+    per_channel = len(shape) == 4 and shape[0] == 1 and tuple(other_shape)[-3:] == (shape[1], 1, 1)
+    if not same and numbers != 1 and not (per_channel and numbers == shape[1]):
+        return False
+    geometry = None
+    as_map = plan.is_map(first) or (same and isinstance(other, str) and plan.is_map(other))
+    if as_map:
+        geometry, source = plan.geometry(first), plan.map_of(first)
+        target = plan.output_map(out)
+        a, result, channels = source.address, target.address, shape[1]
+        stride, count = source.stride, round_up(shape[2] * source.pitch, plan.library.width)
+    else:
+        a, result = plan.array_of(first).ctypes.data, plan.output_array(out).ctypes.data
+        channels = shape[1] if per_channel and not same else 1
+        stride = count = math.prod(shape) // channels
+    if same:
+        assert isinstance(other, str)
+        b, b_stride = (plan.map_of(other).address if as_map else plan.array_of(other).ctypes.data), stride
+    else:
+        numbers_array = other if isinstance(other, np.ndarray) else plan.array_of(other)
+        constant = isinstance(other, np.ndarray) or plan.is_constant(other)
+        b, b_stride = (plan.address(numbers_array) if constant else numbers_array.ctypes.data), 0
+    plan.add(
+        native.Binary(
+            **{"a": a, "b": b, "output": result, "inside": geometry.inside.ctypes.data if geometry else None},
+            **{"stride": stride, "b_stride": b_stride, "count": count, "channels": channels},
+            **{"function": function, "b_step": int(numbers > 1), "swapped": int(swapped)},
+            activation=plan.activation(node),
+        )
+    )
+    return True
+
+
+def _lower_concat(plan: Planner, node: Node) -> bool:
+    shape = plan.shape(node.outputs[0])
+    if len(shape) != 4 or shape[0] != 1 or node.attributes["axis"] not in (1, -3):
+        return False
+    if not any(plan.is_map(name) for name in node.inputs):
+        return False
+    out, first = plan.output_map(node.outputs[0]), 0
+    for name in node.inputs:
+        channels = plan.shape(name)[1]
+        if not plan.is_part_of(name, node.outputs[0]):
+            part, source = out.part(first, channels), plan.source_of(name)
+            plan.add(native.Copy(input=source.to_c(), output=part.to_c()))
+        first += channels
+    return True
+
+
+def _lower_split(plan: Planner, node: Node) -> bool:
+    [name], axis = node.inputs, node.attributes["axis"]
+    shape = plan.shape(name)
+    if plan.is_map(name) and axis in (1, -3):
+        first = 0
+        for out, count in zip(node.outputs, node.attributes["sizes"], strict=True):
+            plan.output_view(out, plan.map_of(name).part(first, count))
+            first += count
+        return True
+    first, axis = 0, axis % len(shape)
+    for out, count in zip(node.outputs, node.attributes["sizes"], strict=True):
+        source = np.moveaxis(plan.array_of(name), axis, 0)[first : first + count]
+        if not _strided(plan, np.moveaxis(source, 0, axis), plan.output_array(out)):
+            return False
+        first += count
+    return True
+
+
+def _lower_slice(plan: Planner, node: Node) -> bool:
+    where = [slice(None)] * len(plan.shape(node.inputs[0]))
+    attributes = [node.attributes[key] for key in ("axes", "starts", "ends", "steps")]
+    for axis, start, end, step in zip(*attributes, strict=True):
+        where[axis] = slice(start, end, step)
+    return _strided(plan, plan.array_of(node.inputs[0])[tuple(where)], plan.output_array(node.outputs[0]))
+
+
+def _lower_transpose(plan: Planner, node: Node) -> bool:
+    source = plan.array_of(node.inputs[0]).transpose(node.attributes["order"])
+    return _strided(plan, source, plan.output_array(node.outputs[0]))
+
+
+def _strided(plan: Planner, source: Array, out: Array) -> bool:
+    """Add the copy of an array whose axes are in another order, or cut."""
+    missing = 6 - source.ndim
+    if missing < 0 or not source.size:
+        return False
+    arguments = native.Strided(input=source.ctypes.data, output=out.ctypes.data)
+    arguments.sizes[:] = (*[1] * missing, *source.shape)
+    arguments.strides[:] = (*[0] * missing, *(stride // 4 for stride in source.strides))
+    plan.add(arguments)
+    return True
+
+
+def _lower_view(plan: Planner, node: Node) -> bool:
+    out = node.outputs[0]
+    plan.output_view(out, plan.array_of(node.inputs[0]).reshape(plan.shape(out)))
+    return True
+
+
+def _lower_resize(plan: Planner, node: Node) -> bool:
+    name, out = node.inputs[0], node.outputs[0]
+    before, after = plan.shape(name)[2:], plan.shape(out)[2:]
+    if plan.shape(out)[0] != 1 or plan.shape(name)[1] != plan.shape(out)[1]:
+        return False
+    mode, centres = node.attributes["mode"], node.attributes["centres"]
+    tables = [source_pixels(before[i], after[i], mode, centres) for i in (0, 1)]
+    (row_low, row_high, row_share), (column_low, column_high, column_share) = tables
+    if mode == "nearest":
+        row_share, column_share = 0 * row_share, 0 * column_share
+    source = plan.source_of(name)
+    arguments = {"row_low": row_low, "row_high": row_high, "row_share": row_share}
+    arguments |= {"column_low": column_low, "column_high": column_high, "column_share": column_share}
+    addresses = {key: plan.address(table) for key, table in arguments.items()}
+    scratch = plan.address(np.zeros(before[1], np.float32))
+    plan.add(native.Resize(input=source.to_c(), output=plan.output_map(out).to_c(), scratch=scratch, **addresses))
+    return True
+
+
+def _lower_mean(plan: Planner, node: Node) -> bool:
+    name, out = node.inputs[0], node.outputs[0]
+    shape, axes = plan.shape(name), sorted(axis % len(plan.shape(name)) for axis in node.attributes["axes"])
+    if axes != list(range(len(shape) - len(axes), len(shape))) or not math.prod(shape):
+        return False
+    pixels = math.prod(shape[len(shape) - len(axes) :])
+    if plan.is_map(name) and axes == [2, 3]:
+        source = plan.map_of(name)
+        where = {"input": source.address, "stride": source.stride, "count": source.size[0] * source.pitch}
+    else:
+        where = {"input": plan.array_of(name).ctypes.data, "stride": pixels, "count": pixels}
+    channels = math.prod(shape) // pixels
+    plan.add(native.Mean(**where, output=plan.output_array(out).ctypes.data, channels=channels, pixels=pixels))
+    return True
+
+
+def _lower_linear(plan: Planner, node: Node) -> bool:
+    name, weight, bias, skip = (*node.inputs, "", "")[:4]
+    if not plan.is_constant(weight) or (bias and not plan.is_constant(bias)):
+        return False
+    rows = math.prod(plan.shape(name)[:-1])
+    add_product(plan, plan.array_of(name), plan.constant(weight).T, rows, node, bias, skip)
+    return True
+
+
+def add_product(
+    plan: Planner, left: Array, matrix: Array, rows: int, node: Node, bias: str = "", skip: str = ""
+) -> None:
+    """Add the product of an array with a constant matrix (inputs, outputs), its columns filled up to whole vectors."""
+    inner, columns = matrix.shape
+    pitch = round_up(columns)
+    padded = np.zeros((inner, pitch), np.float32)
+    padded[:, :columns] = matrix
+    other = plan.array_of(skip) if skip else None
+    plan.add(
+        native.Product(
+            **{"a": left.ctypes.data, "b": plan.address(padded), "count": 1, "rows": rows, "inner": inner},
+            **{"columns": columns, "b_pitch": pitch, "bias": plan.address(plan.constant(bias)) if bias else None},
+            skip=None if other is None else other.ctypes.data,
+            output=plan.output_array(node.outputs[0]).ctypes.data,
+            activation=plan.activation(node),
+        )
+    )
+
+
+def _lower_matmul(plan: Planner, node: Node) -> bool:
+    left, right = (plan.shape(name) for name in node.inputs)
+    counts = [math.prod(shape[:-2]) for shape in (left, right)]
+    count = max(counts)
+    if not all(c in (1, count) for c in counts) or (count > 1 and left[:-2] != right[:-2] and min(counts) > 1):
+        return False
+    a, b = (plan.source_array(name) for name in node.inputs)
+    rows, inner, columns = left[-2], left[-1], right[-1]
+    plan.add(
+        native.Product(
+            **{"a": a, "b": b, "count": count, "rows": rows, "inner": inner, "columns": columns, "b_pitch": columns},
+            a_stride=rows * inner if counts[0] > 1 else 0,
+            b_stride=inner * columns if counts[1] > 1 else 0,
+            out_stride=rows * columns,
+            output=plan.output_array(node.outputs[0]).ctypes.data,
+            activation=native.Activation(0, 0, 0),
+        )
+    )
+    return True
+
+
+def _lower_softmax(plan: Planner, node: Node) -> bool:
+    shape = plan.shape(node.inputs[0])
+    if node.attributes["axis"] not in (-1, len(shape) - 1) or not math.prod(shape):
+        return False
+    source, out = plan.source_array(node.inputs[0]), plan.output_array(node.outputs[0]).ctypes.data
+    plan.add(native.Softmax(input=source, output=out, rows=math.prod(shape[:-1]), size=shape[-1]))
+    return True
+
+
+def _lower_layer_norm(plan: Planner, node: Node) -> bool:
+    shape, parts = plan.shape(node.inputs[0]), node.inputs[1:]
+    if node.attributes["axis"] not in (-1, len(shape) - 1) or not all(map(plan.is_constant, filter(None, parts))):
+        return False
+    if any(plan.shape(name) != shape[-1:] for name in parts if name):
+        return False
+    scale, shift = (plan.address(plan.constant(name)) if name else None for name in (*parts, "")[:2])
+    plan.add(
+        native.LayerNorm(
+            **{"input": plan.source_array(node.inputs[0]), "scale": scale, "shift": shift},
+            **{"rows": math.prod(shape[:-1]), "size": shape[-1], "epsilon": node.attributes["epsilon"]},
+            output=plan.output_array(node.outputs[0]).ctypes.data,
+        )
+    )
+    return True
+
+
+LOWERINGS: Mapping[str, Callable[[Planner, Node], bool]] = {
+    "conv": lower_conv,
+    "max_pool": lower_max_pool,
+    "avg_pool": lower_avg_pool,
+    "activation": _lower_activation,
+    **dict.fromkeys(_FUNCTIONS, _lower_binary),
+    "concat": _lower_concat,
+    "split": _lower_split,
+    "slice": _lower_slice,
+    "transpose": _lower_transpose,
+    **dict.fromkeys(("reshape", "squeeze", "unsqueeze"), _lower_view),
+    "resize": _lower_resize,
+    "mean": _lower_mean,
+    "linear": _lower_linear,
+    "matmul": _lower_matmul,
+    "softmax": _lower_softmax,
+    "layer_norm": _lower_layer_norm,
+}

@@ -1,0 +1,268 @@
+"""Turn a graph into the steps of the kernels, for one image of one size.
+
+Every value has a form: a planar map (`maps`), or a plain array. Operations ask for the form that they read; copies are
+made where it is another. What the kernels do not have is computed with numpy in between.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import native
+from .activations import ACTIVATION_NAMES
+from .buffers import Buffers, chain_ends
+from .graph import Graph, Node, Values, infer_values, run_node
+from .library import Library
+from .maps import Geometry, MapView, Needs, Window, aligned_zeros, allocate, make_geometry, make_window, view
+
+Array = npt.NDArray[Any]
+Shape = tuple[int, ...]
+WINDOWED = ("conv", "max_pool", "avg_pool")
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One call of a kernel.
+
+    Attributes:
+        arguments: Its arguments.
+        vectors: Vectors per channel that it computes; 0 if it runs as a whole.
+        reach: Vectors behind its own that it reads.
+        floats: Channels that it reads and writes.
+        chain: Number of its chain; see `buffers.chain_ends`.
+        width: Floats of a vector.
+    """
+
+    arguments: native.Arguments
+    vectors: int = 0
+    reach: int = 0
+    floats: int = 0
+    chain: int = 0
+    width: int = 1
+
+
+@dataclass
+class Forms:
+    """The forms of one value that there are."""
+
+    array: Array | None = None
+    map: MapView | None = None
+    planes: dict[tuple[Any, ...], MapView] = field(default_factory=dict)
+
+
+class Planner:
+    """Collects the steps of a graph.
+
+    Attributes:
+        graph: The graph.
+        values: Shapes and constants for one image.
+        library: The kernels.
+        steps: Steps so far; functions are run by Python.
+        keep: Arrays whose addresses the steps hold.
+    """
+
+    def __init__(self, graph: Graph, library: Library, size: Shape) -> None:
+        self.graph, self.library = graph, library
+        self.values: Values = infer_values(graph, (1, *size))
+        self.steps: list[PlannedStep | Callable[[], None]] = []
+        self.keep: list[Any] = []
+        self.images = self.new_array((1, *size))
+        self._forms: dict[str, Forms] = {graph.input: Forms(array=self.images)}
+        self._written: set[str] = set()  # maps that no copy made
+        self._node = 0
+        self._chains = [*chain_ends(graph.nodes, self.values), -1]
+        self.readers: dict[str, list[Node]] = {}
+        for node in graph.nodes:
+            for name in node.inputs:
+                self.readers.setdefault(name, []).append(node)
+        self._geometries = self._make_geometries()
+        self._buffers = Buffers(graph.nodes, graph.outputs, self.values, self.geometry)
+
+    def shape(self, name: str) -> Shape:
+        """Return the shape of a value."""
+        return self.values.shapes[name]
+
+    def constant(self, name: str) -> Array:
+        """Return a value that does not depend on the pixels."""
+        return self.values.constants[name]
+
+    def is_constant(self, name: str) -> bool:
+        """Return whether a value does not depend on the pixels."""
+        return name in self.values.constants
+
+    def geometry(self, name: str) -> Geometry:
+        """Return the form of the map of a value (1, C, H, W)."""
+        height, width = self.shape(name)[2:]
+        return self._geometries(height, width)
+
+    def is_map(self, name: str) -> bool:
+        """Return whether a value is there as a map."""
+        return not self.is_constant(name) and self._forms[name].map is not None
+
+    def window(self, node: Node) -> Window | None:
+        """Return the window of a convolution or of pooling."""
+        size, out = self.shape(node.inputs[0])[2:], self.shape(node.outputs[0])[2:]
+        kernel = self.shape(node.inputs[1])[2:] if node.operation == "conv" else node.attributes["kernel"]
+        return make_window((size[0], size[1]), (out[0], out[1]), tuple(kernel), dict(node.attributes))
+
+    def activation(self, node: Node) -> native.Activation:
+        """Return the activation of an operation."""
+        name, *parameters = node.attributes["activation"]
+        return native.Activation(ACTIVATION_NAMES.index(name), *(*parameters, 0.0, 0.0)[:2])
+
+    def add(self, arguments: native.Arguments, vectors: int = 0, reach: int = 0, floats: int = 0) -> None:
+        """Add a step."""
+        chain, width = self._chains[self._node], self.library.width
+        self.steps.append(PlannedStep(arguments, vectors, reach, floats, chain, width))
+
+    def address(self, array: Array) -> int:
+        """Return the address of a copy of an array, with room for two vectors behind it, that is kept."""
+        copy = aligned_zeros(array.size, array.dtype)
+        copy[:] = array.reshape(-1)
+        self.keep.append(copy)
+        return int(copy.ctypes.data)
+
+    def new_array(self, shape: Shape) -> Array:
+        """Return an array that is kept, with room for two vectors behind it."""
+        flat = aligned_zeros(int(np.prod(shape, dtype=np.int64)))
+        self.keep.append(flat)
+        return flat.reshape(shape)
+
+    def output_array(self, name: str) -> Array:
+        """Return the array that a value is written to."""
+        array = self.new_array(self.shape(name))
+        self._forms[name] = Forms(array=array)
+        return array
+
+    def output_map(self, name: str) -> MapView:
+        """Return the map that a value is written to."""
+        out = self._buffers.map_of(name)
+        self._written.add(name)
+        self._forms[name] = Forms(map=out)
+        return out
+
+    def output_view(self, name: str, form: Array | MapView) -> None:
+        """Say that a value is what is there already, seen in another way."""
+        self._forms[name] = Forms(map=form) if isinstance(form, MapView) else Forms(array=form)
+
+    def output_planes(self, name: str, window: Window, geometry: Geometry) -> MapView:
+        """Return the planes that a value is written to, which has no other form."""
+        planes = self._new_planes(name, window, geometry, 0.0)
+        self._forms[name] = Forms(planes={_planes_key(window, 0.0): planes})
+        return planes
+
+    def array_of(self, name: str) -> Array:
+        """Return a value as a plain array."""
+        if self.is_constant(name):
+            return self.constant(name)
+        forms = self._forms[name]
+        if forms.array is None:
+            assert forms.map is not None
+            forms.array = self.new_array(self.shape(name))
+            self.add(native.Copy(input=forms.map.to_c(), output=plain_map(forms.array).to_c()))
+        return forms.array
+
+    def map_of(self, name: str) -> MapView:
+        """Return a value (1, C, H, W) as a map."""
+        if self.is_constant(name) and name not in self._forms:
+            array = self.new_array(self.shape(name))
+            array[:] = self.constant(name)
+            self._forms[name] = Forms(array=array)
+        forms = self._forms[name]
+        if forms.map is None:
+            assert forms.array is not None
+            forms.map = self._buffers.extra_map(name)
+            self.add(native.Copy(input=plain_map(forms.array).to_c(), output=forms.map.to_c()))
+        return forms.map
+
+    def planes_of(self, name: str, window: Window, geometry: Geometry, outside: float = 0.0) -> MapView:
+        """Return a value taken apart by the stride of a window, in a geometry; the map where that is the same."""
+        if window.direct and outside == 0:
+            return self.map_of(name)
+        key = _planes_key(window, outside)
+        forms = self._forms[name]
+        if key not in forms.planes:
+            source = forms.map or plain_map(self.array_of(name))
+            planes = forms.planes[key] = self._new_planes(name, window, geometry, outside)
+            step = window.stride
+            self.add(native.Split(input=source.to_c(), output=planes.to_c(), step=step, outside=outside))
+        return forms.planes[key]
+
+    def source_of(self, name: str) -> MapView:
+        """Return a value (1, C, H, W) to copy pixels from, in whichever form it is."""
+        return plain_map(self.array_of(name)) if not self.is_map(name) else self.map_of(name)
+
+    def source_array(self, name: str) -> int:
+        """Return the address of a value as a plain array."""
+        return self.address(self.constant(name)) if self.is_constant(name) else int(self.array_of(name).ctypes.data)
+
+    def is_part_of(self, name: str, whole: str) -> bool:
+        """Return whether a value was written into its place in a concatenation."""
+        return name in self._written and self._buffers.is_part(name, whole)
+
+    def plan(self) -> list[PlannedStep | Callable[[], None]]:
+        """Return the steps of the whole graph."""
+        from .lowering import LOWERINGS  # which needs this module
+
+        for number, node in enumerate(self.graph.nodes):
+            self._node = number
+            if not all(self.is_constant(name) for name in node.outputs):
+                lower = LOWERINGS.get(node.operation)
+                if lower is None or not lower(self, node):
+                    self._run_with_numpy(node)
+            self._buffers.release(number)
+        return self.steps
+
+    def outputs(self) -> list[Array]:
+        """Return the arrays that hold the results; the last thing to ask for."""
+        self._node = len(self.graph.nodes)
+        return [self.array_of(name) for name in self.graph.outputs]
+
+    def _run_with_numpy(self, node: Node) -> None:
+        inputs = [self.array_of(name) if name else None for name in node.inputs]
+        outputs = [self.output_array(name) for name in node.outputs]
+
+        def run() -> None:
+            for out, result in zip(outputs, run_node(node, inputs), strict=True):
+                out[...] = result
+
+        self.steps.append(run)
+
+    def _new_planes(self, name: str, window: Window, geometry: Geometry, outside: float) -> MapView:
+        channels = self.shape(name)[1] * window.stride**2
+        buffer = self._buffers.take(geometry, channels, name) if outside == 0 else allocate(geometry, channels, outside)
+        self.keep.append(buffer)  # one that is not taken is nobody else's
+        return view(geometry, buffer, channels, window.plane_size)
+
+    def _make_geometries(self) -> Callable[[int, int], Geometry]:
+        """Return the geometry of every size, with room for all kernels that read or write maps of it."""
+        needs: dict[tuple[int, int], Needs] = {}
+
+        def need(height: int, width: int) -> Needs:
+            return needs.setdefault((height, width), Needs(width, 0, height))
+
+        for node in self.graph.nodes:
+            if node.operation in WINDOWED and (window := self.window(node)) is not None:
+                need(*window.out).add(window)
+
+        @functools.cache
+        def geometry(height: int, width: int) -> Geometry:
+            return make_geometry(height, width, need(height, width), self.library.width)
+
+        return geometry
+
+
+def plain_map(array: Array) -> MapView:
+    """Return an array (1, C, H, W) as a map whose rows follow each other without padding."""
+    _, channels, height, width = array.shape
+    return MapView(array.reshape(-1), 0, channels, (height, width), width, height * width)
+
+
+def _planes_key(window: Window, outside: float) -> tuple[Any, ...]:
+    return (window.stride, window.out, outside)
