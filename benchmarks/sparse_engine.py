@@ -1,8 +1,8 @@
 """Time the sparse runtime beside onnxruntime on whole networks with zeros: ``python benchmarks/sparse_engine.py``.
 
-Untrained networks, zeros drawn at random: unstructured, or in blocks of output channels that share an input channel and a
-kernel position. Both runtimes run the same weights, batch norms folded, one thread, batch 1. Time is that of the thread's
-processor, since machines are shared: medians of turns in which every runtime has three calls, of which the first does
+Untrained networks, zeros drawn at random: unstructured, or in blocks of output channels that share an input channel and
+a kernel position. Both runtimes run the same weights, batch norms folded, one thread, batch 1. Time is that of the
+thread's processor, since machines are shared: medians of turns in which every runtime has three calls; the first does
 not count.
 """
 
@@ -67,7 +67,7 @@ def list_cases() -> list[Case]:
 
 
 def make_ticket(case: Case) -> Ticket:
-    """Return an untrained ticket with the zeros of a case; the first layer and depthwise filters stay dense in blocks."""
+    """Return an untrained ticket with the zeros of a case; the first layer stays, and in blocks depthwise filters."""
     torch.manual_seed(0)
     spec: Spec = create_spec(case.supernet, **case.settings)
     if case.units < 1:

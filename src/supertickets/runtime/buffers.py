@@ -60,9 +60,9 @@ class Buffers:
         geometry, channels = self._geometry(name), self._values.shapes[name][1]
         return view(geometry, self.take(geometry, channels, name), channels)
 
-    def is_part(self, name: str, whole: str) -> bool:
-        """Return whether a value is written into its place in a concatenation."""
-        return self._parts.get(name, ("", 0))[0] == whole
+    def place_of(self, name: str) -> tuple[str, int] | None:
+        """Return the concatenation that the map of a value is a part of, and its first channel there."""
+        return self._parts.get(name)
 
     def release(self, node: int) -> None:
         """Free the memory of values that nothing reads after a node."""

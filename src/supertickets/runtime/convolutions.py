@@ -12,6 +12,7 @@ from . import native
 from .graph import Node
 from .maps import Geometry, MapView, Window
 from .planner import Planner
+from .products import add_product
 
 Array = npt.NDArray[Any]
 BLOCKS = (16, 8, 4, 2, 1)
@@ -84,10 +85,8 @@ def lower_conv(plan: Planner, node: Node) -> bool:
     if plan.shape(name)[1] * window.stride**2 * plan.geometry(node.outputs[0]).stride >= 2**31:
         return False  # an offset would not fit
     kept = weight[:, :, [s[0] for s in window.shifts], [s[1] for s in window.shifts]]
-    if window.size == window.out == (1, 1) and groups == 1 and not plan.is_map(name):
-        from .lowering import add_product
-
-        add_product(plan, plan.array_of(name), kept[:, :, 0].T, 1, node, bias, skip)
+    if window.size == window.out == (1, 1) and len(window.shifts) == groups == 1 and not plan.is_map(name):
+        add_product(plan, plan.array_of(name), kept[:, :, 0].T, node, bias, skip)
         return True
     geometry = plan.geometry(node.outputs[0])
     following = _split_after(plan, node, window)
@@ -113,7 +112,7 @@ def _offsets(window: Window, source: MapView, depth: int, geometry: Geometry) ->
 
 @dataclass(frozen=True)
 class _Layer:
-    """Where a convolution reads and writes."""
+    """A convolution: what it reads, and the map that it writes."""
 
     plan: Planner
     node: Node

@@ -14,6 +14,7 @@ from .convolutions import lower_avg_pool, lower_conv, lower_max_pool
 from .graph import Node
 from .maps import round_up
 from .planner import Planner
+from .products import add_product
 from .windows import source_pixels
 
 Array = npt.NDArray[Any]
@@ -82,7 +83,7 @@ def _lower_concat(plan: Planner, node: Node) -> bool:
     out, first = plan.output_map(node.outputs[0]), 0
     for name in node.inputs:
         channels = plan.shape(name)[1]
-        if not plan.is_part_of(name, node.outputs[0]):
+        if not plan.is_in_place(name, node.outputs[0], first):
             part, source = out.part(first, channels), plan.source_of(name)
             plan.add(native.Copy(input=source.to_c(), output=part.to_c()))
         first += channels
@@ -177,29 +178,8 @@ def _lower_linear(plan: Planner, node: Node) -> bool:
     name, weight, bias, skip = (*node.inputs, "", "")[:4]
     if not plan.is_constant(weight) or (bias and not plan.is_constant(bias)):
         return False
-    rows = math.prod(plan.shape(name)[:-1])
-    add_product(plan, plan.array_of(name), plan.constant(weight).T, rows, node, bias, skip)
+    add_product(plan, plan.array_of(name), plan.constant(weight).T, node, bias, skip)
     return True
-
-
-def add_product(
-    plan: Planner, left: Array, matrix: Array, rows: int, node: Node, bias: str = "", skip: str = ""
-) -> None:
-    """Add the product of an array with a constant matrix (inputs, outputs), its columns filled up to whole vectors."""
-    inner, columns = matrix.shape
-    pitch = round_up(columns)
-    padded = np.zeros((inner, pitch), np.float32)
-    padded[:, :columns] = matrix
-    other = plan.array_of(skip) if skip else None
-    plan.add(
-        native.Product(
-            **{"a": left.ctypes.data, "b": plan.address(padded), "count": 1, "rows": rows, "inner": inner},
-            **{"columns": columns, "b_pitch": pitch, "bias": plan.address(plan.constant(bias)) if bias else None},
-            skip=None if other is None else other.ctypes.data,
-            output=plan.output_array(node.outputs[0]).ctypes.data,
-            activation=plan.activation(node),
-        )
-    )
 
 
 def _lower_matmul(plan: Planner, node: Node) -> bool:

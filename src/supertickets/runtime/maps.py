@@ -54,7 +54,7 @@ class Window:
 
     @property
     def direct(self) -> bool:
-        """Whether maps can be read as they are."""
+        """True if maps can be read as they are."""
         return self.stride == 1 and self.size == self.out
 
 
@@ -117,7 +117,7 @@ class Needs:
     def add(self, window: Window) -> None:
         """Make room for a window whose output has this size."""
         (height, width), (plane_height, plane_width) = window.out, window.plane_size
-        rows, columns = [s[3] for s in window.shifts] or [0], [s[4] for s in window.shifts] or [0]
+        rows, columns = [0, *(s[3] for s in window.shifts)], [0, *(s[4] for s in window.shifts)]
         self.pitch = max(self.pitch, plane_width - min(columns), width + max(columns))
         self.above = max(self.above, -min(rows) + (min(columns) < 0))
         self.rows = max(self.rows, plane_height, height + max(rows) + 1)

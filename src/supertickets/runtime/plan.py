@@ -13,6 +13,7 @@ import numpy.typing as npt
 from . import native
 from .graph import Graph
 from .library import Library
+from .lowering import LOWERINGS
 from .planner import PlannedStep, Planner
 from .schedule import schedule
 
@@ -28,9 +29,10 @@ class Plan:
 
     def __init__(self, graph: Graph, library: Library, size: tuple[int, ...]) -> None:
         planner = Planner(graph, library, size)
-        steps = planner.plan()
+        steps = planner.plan(LOWERINGS)
         self._outputs = planner.outputs()
-        self._images, self._keep = planner.images, planner.keep
+        self._images = planner.images
+        self._planner = planner  # holds all memory that the steps point to
         self.planned = [step for step in steps if isinstance(step, PlannedStep)]
         self._segments = _segments(steps, library)
 

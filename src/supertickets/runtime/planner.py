@@ -7,7 +7,7 @@ made where it is another. What the kernels do not have is computed with numpy in
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from .maps import Geometry, MapView, Needs, Window, aligned_zeros, allocate, mak
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 WINDOWED = ("conv", "max_pool", "avg_pool")
+Lowering = Callable[["Planner", Node], bool]
 
 
 @dataclass(frozen=True)
@@ -159,8 +160,12 @@ class Planner:
 
     def array_of(self, name: str) -> Array:
         """Return a value as a plain array."""
-        if self.is_constant(name):
-            return self.constant(name)
+        if self.is_constant(name) and name not in self._forms:
+            array = self.constant(name)
+            if array.dtype == np.float32:  # kernels read a little more than there is
+                array = self.new_array(array.shape)
+                array[...] = self.constant(name)
+            self._forms[name] = Forms(array=array)
         forms = self._forms[name]
         if forms.array is None:
             assert forms.map is not None
@@ -170,16 +175,13 @@ class Planner:
 
     def map_of(self, name: str) -> MapView:
         """Return a value (1, C, H, W) as a map."""
-        if self.is_constant(name) and name not in self._forms:
-            array = self.new_array(self.shape(name))
-            array[:] = self.constant(name)
-            self._forms[name] = Forms(array=array)
-        forms = self._forms[name]
-        if forms.map is None:
-            assert forms.array is not None
-            forms.map = self._buffers.extra_map(name)
-            self.add(native.Copy(input=plain_map(forms.array).to_c(), output=forms.map.to_c()))
-        return forms.map
+        if name not in self._forms or self._forms[name].map is None:
+            source = plain_map(self.array_of(name))
+            target = self._forms[name].map = self._buffers.extra_map(name)
+            self.add(native.Copy(input=source.to_c(), output=target.to_c()))
+        out = self._forms[name].map
+        assert out is not None
+        return out
 
     def planes_of(self, name: str, window: Window, geometry: Geometry, outside: float = 0.0) -> MapView:
         """Return a value taken apart by the stride of a window, in a geometry; the map where that is the same."""
@@ -200,20 +202,22 @@ class Planner:
 
     def source_array(self, name: str) -> int:
         """Return the address of a value as a plain array."""
-        return self.address(self.constant(name)) if self.is_constant(name) else int(self.array_of(name).ctypes.data)
+        return int(self.array_of(name).ctypes.data)
 
-    def is_part_of(self, name: str, whole: str) -> bool:
-        """Return whether a value was written into its place in a concatenation."""
-        return name in self._written and self._buffers.is_part(name, whole)
+    def is_in_place(self, name: str, whole: str, first: int) -> bool:
+        """Return whether a value was written into a concatenation, from a channel on."""
+        return name in self._written and self._buffers.place_of(name) == (whole, first)
 
-    def plan(self) -> list[PlannedStep | Callable[[], None]]:
-        """Return the steps of the whole graph."""
-        from .lowering import LOWERINGS  # which needs this module
+    def plan(self, lowerings: Mapping[str, Lowering]) -> list[PlannedStep | Callable[[], None]]:
+        """Return the steps of the whole graph.
 
+        Args:
+            lowerings: Function of every operation that adds its steps, or returns False if there are no kernels for it.
+        """
         for number, node in enumerate(self.graph.nodes):
             self._node = number
             if not all(self.is_constant(name) for name in node.outputs):
-                lower = LOWERINGS.get(node.operation)
+                lower = lowerings.get(node.operation)
                 if lower is None or not lower(self, node):
                     self._run_with_numpy(node)
             self._buffers.release(number)
@@ -236,8 +240,11 @@ class Planner:
 
     def _new_planes(self, name: str, window: Window, geometry: Geometry, outside: float) -> MapView:
         channels = self.shape(name)[1] * window.stride**2
-        buffer = self._buffers.take(geometry, channels, name) if outside == 0 else allocate(geometry, channels, outside)
-        self.keep.append(buffer)  # one that is not taken is nobody else's
+        if window.plane_size == window.out and outside == 0:
+            buffer = self._buffers.take(geometry, channels, name)
+        else:  # its pixels are not those of other maps, for whom they would be padding, or left over
+            buffer = allocate(geometry, channels, outside)
+            self.keep.append(buffer)
         return view(geometry, buffer, channels, window.plane_size)
 
     def _make_geometries(self) -> Callable[[int, int], Geometry]:

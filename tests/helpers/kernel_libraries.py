@@ -1,0 +1,37 @@
+"""The ways to run a graph of the sparse runtime: numpy, and the kernels for every vector width of this processor."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from supertickets.runtime import library
+from supertickets.runtime.engine import Engine
+from supertickets.runtime.graph import Graph
+from supertickets.runtime.kernels import build
+
+NUMPY = 0
+BACKENDS = [NUMPY, *build.possible_widths()]
+
+
+def kernels_or_skip(width: int) -> library.Library | None:
+    """Return the kernels of a vector width, compiled in the user's cache; none for numpy."""
+    if width == NUMPY:
+        return None
+    try:
+        widest = ctypes.CDLL(str(library._library_path(0))).supertickets_widest()
+    except build.NoCompiler as error:
+        pytest.skip(str(error))
+    if width > widest:
+        pytest.skip(f"this processor has no vectors of {width} floats")
+    return library.load_library(width)
+
+
+def run_on(backend: int, graph: Graph, images: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], ...]:
+    """Return the outputs of a graph, computed in one of the ways."""
+    outputs = Engine(graph, {}, kernels_or_skip(backend))(images)
+    return outputs if isinstance(outputs, tuple) else (outputs,)
