@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from supertickets.models.factory import create_spec
 from supertickets.models.tracing import TracedUnits, trace_units
 from supertickets.models.tracing.selfcheck import cut_tensors, enliven, largest_difference, silence_units
 from supertickets.models.units import UnitGroup
@@ -281,3 +282,9 @@ def test_networks_of_torchvision(name: str) -> None:
     module = make().eval()
     weights = {axis.tensor for group in units.groups for axis in group.axes}
     assert {name for name, value in module.named_parameters() if value.ndim > 1} <= weights
+
+
+@pytest.mark.parametrize("name", ["resnet8", "resnet38", "mobilenet_v3_large"])
+def test_all_units_of_own_networks_can_go(name: str) -> None:
+    units = trace_units(create_spec(name, num_classes=5).build, (3, 32, 32))
+    assert left_out(units) == {"classifier": "it reaches the output"}

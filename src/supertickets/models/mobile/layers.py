@@ -72,6 +72,8 @@ class MixedLayer(nn.Module):
         out = x_BCHW
         if layer.kind == "bottleneck":
             hidden = scale_filters(x_BCHW.shape[1], first_channels(chosen, f"{at}.expansion", layer.expansions))
+            if len(layer.expansions) == 1 and x_BCHW.shape[1] == self.expand.in_channels:
+                hidden = self.expand.out_channels  # of which search units may be gone
             out = self.activation(self.style.normalise(self.expand_bn, conv_first(self.expand, out, hidden)))
         mixed = width if layer.kind == "conv" else out.shape[1]
         kernel = chosen.get(f"{at}.kernel", max(layer.kernels))
@@ -175,7 +177,8 @@ class _SqueezeExcite(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         hidden = x_BCHW.shape[1]
-        small = F.relu(conv_first(self.squeeze, x_BCHW.mean((2, 3), keepdim=True), squeeze_channels(hidden)))
+        squeezed = squeeze_channels(hidden) if hidden < self.squeeze.in_channels else self.squeeze.out_channels
+        small = F.relu(conv_first(self.squeeze, x_BCHW.mean((2, 3), keepdim=True), squeezed))
         return x_BCHW * self.gate(conv_first(self.excite, small, hidden))
 
 
