@@ -157,7 +157,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         left_out = "; ".join(f"{count} x {reason}" for reason, count in counts.items() if reason != _OUTPUT)
         shares = f"{row['parameters']:.0f}% | {row['macs']:.0f}%"
         figures = f"{row['groups']} | {row['units']:,} | {shares} | {left_out}"
-        lines.append(f"| {row['network']} | {figures} | {row['error']:.0e} | {row['cpu_seconds']:.1f} |")
+        error = f"{row['error']:.0e}" if row["groups"] else "-"
+        lines.append(f"| {row['network']} | {figures} | {error} | {row['cpu_seconds']:.1f} |")
     return "\n".join(lines)
 
 
