@@ -95,7 +95,7 @@ def test_the_budget_is_met_and_a_kill_between_removals_changes_nothing(
     ticket = st.draw(recipe, tmp_path / "whole")
     [(cost, budget)] = recipe.budget.given.items()
     reached = getattr(ticket.cost, cost)
-    assert 0.8 * budget < reached <= budget
+    assert 0.9 * budget < reached <= budget
     assert isinstance(ticket.spec, TracedSpec)
     if (multiple := recipe.search.multiple) and multiple > 1:
         wholes = {group.name: len(group) for group in ticket.spec.units}
@@ -110,6 +110,14 @@ def test_the_budget_is_met_and_a_kill_between_removals_changes_nothing(
     st.resume(tmp_path / "killed", trust=(__name__,))
     for file in FILES:
         assert (tmp_path / "whole/ticket" / file).read_bytes() == (tmp_path / "killed/ticket" / file).read_bytes()
+
+
+@pytest.mark.long
+def test_several_budgets_hold_together_and_the_tightest_is_met(tmp_path: Path) -> None:
+    words = ["--supernet.name", "resnet8", *TO_BUDGET, "--budget.macs", "3e5", "--budget.size_kb", "120"]
+    ticket = st.draw(st.load_recipe("digits", [*words, "--search.importance", "gate"]), tmp_path / "run")
+    shares = ticket.cost.macs / 3e5, 4 * ticket.cost.params / 1000 / 120
+    assert 0.98 < max(shares) <= 1
 
 
 @pytest.mark.long
@@ -140,7 +148,10 @@ def test_units_of_a_pose_network_go_through_its_head(tmp_path: Path) -> None:
     [
         (["--budget.macs", "1e9"], "leaves nothing to remove"),
         (["--budget.macs", "10"], "cannot be met: the smallest network has"),
-        (["--budget.latency_ms", "1"], "draw takes no budget.latency_ms; give budget.macs or budget.params"),
+        (
+            ["--budget.latency_ms", "1"],
+            "draw takes no budget.latency_ms; give budget.macs, budget.params or budget.size_kb",
+        ),
         (["--budget.macs", "1e5", "--search.interval", "0"], "needs a search that removes units"),
         (["--budget.macs", "1e5", "--search.begin", "0.9"], "holds no removal"),
     ],

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..config.recipe import Recipe
 from ..cost import WidthCosts, unit_macs, unit_params
 from ..cost.budget import format_cost, format_setting
+from ..cost.width_costs import KB_PER_PARAMETER
 from ..errors import UserError
 from ..models import Spec
 from ..nas import (
@@ -26,7 +27,12 @@ from ..training import Session, TrainState, evaluate, restore_state
 
 Tensors = dict[str, Tensor]
 Keep = Mapping[str, Tensor]
-_UNIT_COSTS: Mapping[str, Callable[[Spec], Tensors]] = {"macs": unit_macs, "params": unit_params}
+_UNIT_COSTS: Mapping[str, Callable[[Spec], Tensors]] = {
+    "macs": unit_macs,
+    "params": unit_params,
+    "size_kb": lambda spec: {name: KB_PER_PARAMETER * params for name, params in unit_params(spec).items()},
+}
+_LEAST_PRICE = 1e-9  # of a unit, as a share of the budget
 
 
 def choose_units(session: Session, state: TrainState, gates: Tensors, progress: float | None) -> Tensors:
@@ -44,15 +50,17 @@ def choose_units(session: Session, state: TrainState, gates: Tensors, progress: 
     if progress is None:
         floor = min_units(session.supernet, recipe.search.floor)
         return select_units(_raw_importance(state, gates, recipe), recipe.search.threshold, floor, rules)
-    [(name, budget)] = recipe.budget.given.items()
     importance = _raw_importance(state, gates, recipe)
+    costs, whole = WidthCosts(state.spec), WidthCosts(session.supernet)
+    limits = {
+        name: path_cost(whole.measure(name, {}), budget, progress) for name, budget in recipe.budget.given.items()
+    }
     if recipe.search.importance == "gate":
-        costs = _UNIT_COSTS[name](state.spec)
-        importance = {group: value / costs[group].to(value).clamp_min(1) for group, value in importance.items()}
+        prices = _unit_prices(state.spec, limits)
+        importance = {name: value / prices[name].to(value) for name, value in importance.items()}
     else:
         importance = rank_within_groups(importance)
-    target = path_cost(_whole_cost(session.supernet, name), budget, progress)
-    return select_to_cost(importance, rules, getattr(WidthCosts(state.spec), name), target)
+    return select_to_cost(importance, rules, lambda keep: _tightest(costs, limits, keep), 1.0)
 
 
 def path_cost(start: float, budget: float, progress: float) -> float:
@@ -111,10 +119,10 @@ def check_budget(recipe: Recipe) -> None:
         UserError: It is not, or the search is switched off.
     """
     if recipe.search.importance == "gate" and recipe.search.interval and not recipe.budget.given:
-        raise UserError("search.importance=gate ranks units for a budget; give budget.macs or budget.params")
+        raise UserError("search.importance=gate ranks units for a budget; give budget.macs, for example")
     for name in recipe.budget.given:
         if name not in _UNIT_COSTS:
-            raise UserError(f"draw takes no budget.{name}; give budget.macs or budget.params")
+            raise UserError(f"draw takes no budget.{name}; give budget.macs, budget.params or budget.size_kb")
         if not recipe.search.interval:
             raise UserError(f"budget.{name} needs a search that removes units; set search.interval to 1")
 
@@ -126,31 +134,41 @@ def check_reachable(session: Session, state: TrainState) -> None:
         UserError: It has no units, costs no more than the budget, or cannot be made so small; names what can be met.
     """
     recipe = session.recipe
-    [(name, budget)] = recipe.budget.given.items()
-    groups = state.spec.unit_groups()
+    groups, given = state.spec.unit_groups(), recipe.budget.given
     if not groups:
-        raise UserError(f"budget.{name} needs search units, and {state.spec} has none; leave it out")
+        raise UserError(f"budget.{next(iter(given))} needs search units, and {state.spec} has none; leave it out")
     costs = WidthCosts(state.spec)
-    most = getattr(costs, name)({})
-    if budget >= most:
+    most = {name: costs.measure(name, {}) for name in given}
+    if all(budget >= most[name] for name, budget in given.items()):
+        name, budget = next(iter(given.items()))
         raise UserError(
             f"budget.{name}={format_setting(budget)} leaves nothing to remove: {state.spec} has "
-            f"{format_cost(name, most)}; take a larger network, or a smaller budget"
+            f"{format_cost(name, most[name])}; take a larger network, or a smaller budget"
         )
     rules = width_rules(groups, session.supernet, recipe.search.multiple or 1, recipe.search.group_floor)
     equal = {group.name: torch.ones(len(group)) for group in groups}
-    least = getattr(costs, name)(select_to_cost(equal, rules, getattr(costs, name), 0.0))
-    if budget < least:
-        raise UserError(
-            f"budget.{name}={format_setting(budget)} cannot be met: the smallest network has "
-            f"{format_cost(name, least)}; set budget.{name} to {format_setting(least)}, or lower search.group_floor "
-            "or search.multiple"
-        )
+    for name, budget in given.items():
+        least = costs.measure(name, select_to_cost(equal, rules, lambda keep, name=name: costs.measure(name, keep), 0))
+        if budget < least:
+            raise UserError(
+                f"budget.{name}={format_setting(budget)} cannot be met: the smallest network has "
+                f"{format_cost(name, least)}; set budget.{name} to {format_setting(least)}, or lower "
+                "search.group_floor or search.multiple"
+            )
 
 
-def _whole_cost(supernet: Spec, name: str) -> float:
-    cost: float = getattr(WidthCosts(supernet), name)({})
-    return cost
+def _tightest(costs: WidthCosts, limits: Mapping[str, float], keep: Keep) -> float:
+    """Return the largest of the costs of what is left, each as a share of its limit."""
+    return max(costs.measure(name, keep) / limit for name, limit in limits.items())
+
+
+def _unit_prices(spec: Spec, limits: Mapping[str, float]) -> Tensors:
+    """Return what each unit costs: the sum of its shares of all limits."""
+    prices = {group.name: torch.full((len(group),), _LEAST_PRICE, dtype=torch.float64) for group in spec.unit_groups()}
+    for name, limit in limits.items():
+        for group, costs in _UNIT_COSTS[name](spec).items():
+            prices[group] += costs / limit
+    return prices
 
 
 def _raw_importance(state: TrainState, gates: Tensors, recipe: Recipe) -> Tensors:

@@ -100,14 +100,16 @@ class PolicySettings:
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetSettings:
-    """The largest cost of the network that a search finds: one of the first three.
+    """The largest cost of the network that a search finds.
 
-    A policy search takes any; where units are removed, these are ``macs`` and ``params``.
+    A policy search takes one of the first three. Where units are removed (``draw``), one or several of ``macs``,
+    ``params`` and ``size_kb`` hold together.
 
     Attributes:
         latency_ms: Latency of one image on this device, in ms.
         macs: Dense MACs (multiply-accumulates) of one image, e.g. 5e6.
         params: Number of parameters.
+        size_kb: Size of the parameters in float32, in kB (1000 bytes).
         table: File of ``supertickets latency-table`` that predicts latencies; null measures one when the search
             begins.
         runtime: Runtime: "torch" or "onnxruntime", for a table that is measured.
@@ -118,6 +120,7 @@ class BudgetSettings:
     latency_ms: PositiveFloat | None = None
     macs: PositiveFloat | None = None
     params: PositiveFloat | None = None
+    size_kb: PositiveFloat | None = None
     table: str | None = None
     runtime: Literal["torch", "onnxruntime"] = "torch"
     threads: PositiveInt = 1
@@ -126,7 +129,7 @@ class BudgetSettings:
     @property
     def given(self) -> dict[str, float]:
         """Return the costs that are limited, by name."""
-        costs = {"latency_ms": self.latency_ms, "macs": self.macs, "params": self.params}
+        costs = {name: getattr(self, name) for name in ("latency_ms", "macs", "params", "size_kb")}
         return {name: value for name, value in costs.items() if value is not None}
 
 

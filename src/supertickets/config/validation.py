@@ -9,7 +9,7 @@ from .optimizer_settings import LrSettings, OptimizerSettings
 from .ranges import check_ranges
 from .recipe import AugmentSettings, PruneSettings, Recipe
 from .schedule import check_schedule
-from .search_settings import BudgetSettings, PolicySettings
+from .search_settings import PolicySettings
 from .task_settings import TASK_RULES, TaskRules
 from .zero_patterns import pattern_block
 
@@ -30,7 +30,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
     _check_task(recipe)
     _check_pattern(recipe.prune)
     _check_policy(recipe.policy)
-    _check_budget(recipe.budget)
+    _check_budget(recipe)
     _check_pretrained(recipe)
     if recipe.distill.teacher == "ema" and not recipe.ema_decay:
         raise UserError("distill.teacher is 'ema' but ema_decay is 0: set it to, e.g., 0.99")
@@ -65,9 +65,14 @@ def _check_policy(policy: PolicySettings) -> None:
         )
 
 
-def _check_budget(budget: BudgetSettings) -> None:
-    if len(budget.given) > 1:
-        raise UserError(f"a budget limits one cost, here are {' and '.join(budget.given)}; leave all but one out")
+def _check_budget(recipe: Recipe) -> None:
+    budget = recipe.budget
+    if len(budget.given) > 1 and not recipe.removes_to_budget:
+        raise UserError(
+            f"a policy search limits one cost, here are {' and '.join(budget.given)}; leave all but one out"
+        )
+    if budget.size_kb is not None and not recipe.removes_to_budget:
+        raise UserError("budget.size_kb is for draw; a policy search takes budget.latency_ms, .macs or .params")
     if budget.latency_ms is None and (budget.table or budget.measured):
         raise UserError("budget.table and budget.measured are for budget.latency_ms, which is not given")
     if budget.measured and (budget.table or budget.runtime != "torch"):

@@ -17,6 +17,12 @@ from .latency_table import LatencyTable
 from .operations import additive_cost, network_size
 
 _CALLS = 20  # of a network that is timed
+_FORMATS = {
+    "latency_ms": "{:,.4g} ms",
+    "macs": "{:,.0f} MACs",
+    "params": "{:,.0f} parameters",
+    "size_kb": "{:,.4g} kB",
+}
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,13 @@ def make_budget(settings: BudgetSettings, spec: MobileSpec, table: Path) -> Budg
 
 def format_cost(name: str, cost: float) -> str:
     """Format a cost of a kind of budget, for reading."""
-    return f"{cost:,.4g} ms" if name == "latency_ms" else f"{cost:,.0f} {'MACs' if name == 'macs' else 'parameters'}"
+    formats = {
+        "latency_ms": "{:,.4g} ms",
+        "macs": "{:,.0f} MACs",
+        "params": "{:,.0f} parameters",
+        "size_kb": "{:,.4g} kB",
+    }
+    return formats[name].format(cost)
 
 
 def format_setting(cost: float) -> str:

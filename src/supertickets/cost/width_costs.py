@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from ..models.units import UnitGroup, axis_flags
 from .mac_counter import layer_costs
 
 Keep = Mapping[str, Tensor]
+KB_PER_PARAMETER = 4 / 1000  # in float32
 
 
 class WidthCosts:
@@ -30,6 +31,20 @@ class WidthCosts:
             network = spec.build()
         self.shapes = {name: tuple(p.shape) for name, p in network.named_parameters()}
         self.rows = layer_costs(spec)
+
+    def measure(self, name: str, keep: Keep) -> float:
+        """Return a cost by its name.
+
+        Args:
+            name: "macs", "params" or "size_kb".
+            keep: Group name -> flags of the units that stay; groups that are absent stay whole.
+        """
+        measures: Mapping[str, Callable[[Keep], float]] = {
+            "macs": self.macs,
+            "params": self.params,
+            "size_kb": lambda keep: self.params(keep) * KB_PER_PARAMETER,
+        }
+        return measures[name](keep)
 
     def params(self, keep: Keep) -> float:
         """Return the number of parameters.

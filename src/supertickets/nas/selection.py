@@ -86,10 +86,11 @@ def select_to_cost(
     cost: Callable[[Mapping[str, Tensor]], float],
     target: float,
 ) -> Tensors:
-    """Flag the units to keep so that the network costs no more than a target: the fewest blocks go, by bisection.
+    """Flag the units to keep so that the network costs no more than a target, and little less.
 
     All blocks are ranked together, the least important ones first; of equally important ones first those that are last
-    in their group.
+    in their group. The fewest go with which the target is met, by bisection. Then those that still fit come back, the
+    most important ones first.
 
     Args:
         importance: Group name -> importance of its units, at least 0.
@@ -105,21 +106,32 @@ def select_to_cost(
         blocks += [(mean, -i / len(free), name) for i, mean in enumerate(free)]
     blocks.sort()
 
-    def keep_without(count: int) -> Tensors:
-        gone = Counter(name for _, _, name in blocks[:count])
+    def keep_without(gone: Mapping[str, int]) -> Tensors:
         return {
-            name: _keep_best(values, len(means[name]) - gone[name], every[name].block)
+            name: _keep_best(values, len(means[name]) - gone.get(name, 0), every[name].block)
             for name, values in importance.items()
         }
+
+    def without_first(count: int) -> Counter[str]:
+        return Counter(name for _, _, name in blocks[:count])
 
     low, high = 0, len(blocks)
     while low < high:
         middle = (low + high) // 2
-        if cost(keep_without(middle)) <= target:
+        if cost(keep_without(without_first(middle))) <= target:
             high = middle
         else:
             low = middle + 1
-    return keep_without(low)
+    gone = without_first(low)
+    too_large: set[str] = set()  # groups whose next block does not fit, now and later
+    for _, _, name in reversed(blocks[:low]):  # the last of a group that went is the first that may come back
+        if name not in too_large:
+            fuller = gone - Counter({name: 1})
+            if cost(keep_without(fuller)) <= target:
+                gone = fuller
+            else:
+                too_large.add(name)
+    return keep_without(gone)
 
 
 def width_rules(groups: Sequence[UnitGroup], supernet: Spec, multiple: int, floor: float) -> dict[str, WidthRule]:
