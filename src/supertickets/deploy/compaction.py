@@ -12,10 +12,11 @@ from ..models import Spec
 from ..models.traced import trace_spec
 from ..nas import slice_tensors
 from ..ticket import Ticket
-from .constants import find_constants
+from .constants import Reading, find_constants
 from .dead_units import absorb_constants, find_dead_units
 
 _ROUNDS = 8  # what goes leaves further units unread
+_SIDE = 64  # of the images on which constants are found, in pixels
 
 
 def compact(ticket: Ticket) -> Ticket:
@@ -48,8 +49,7 @@ def count_removed(ticket: Ticket, small: Ticket) -> int:
 
 def _compact_once(ticket: Ticket) -> Ticket | None:
     groups, tensors = ticket.spec.unit_groups(), dict(ticket.weights)
-    images = torch.randn(1, *ticket.spec.input_shape, generator=torch.Generator().manual_seed(0))
-    readings = find_constants(ticket.module, images)
+    readings = _read_constants(ticket)
     dead = {group.name: find_dead_units(group, tensors, readings) for group in groups}
     if not any(bool(flags.any()) for flags in dead.values()):
         return None
@@ -59,6 +59,17 @@ def _compact_once(ticket: Ticket) -> Ticket | None:
     names = _tensor_names(spec)
     weights = slice_tensors(tensors, groups, keep, names)
     return replace(ticket, spec=spec, weights=weights, mask=slice_tensors(ticket.mask, groups, keep, names))
+
+
+def _read_constants(ticket: Ticket) -> dict[tuple[str, int], Reading]:
+    """Find the constants on a small image, which suffices for most networks, or else on one that the network is for."""
+    channels, *size = ticket.spec.input_shape
+    height, width = (min(side, _SIDE) for side in size)
+    generator = torch.Generator().manual_seed(0)
+    try:
+        return find_constants(ticket.module, torch.randn(1, channels, height, width, generator=generator))
+    except (RuntimeError, ValueError, AssertionError):  # what layers raise at images of another size
+        return find_constants(ticket.module, torch.randn(1, channels, *size, generator=generator))
 
 
 def _tensor_names(spec: Spec) -> list[str]:
