@@ -10,7 +10,7 @@ from rich.table import Table
 
 from supertickets import Ticket
 from supertickets.analysis.description import describe
-from supertickets.cli.tables import architecture_table, bench_table, cost_lines
+from supertickets.cli.tables import architecture_table, bench_table, cost_lines, fastest_line
 from supertickets.cost.latency import Latency
 from supertickets.deploy import Bench
 
@@ -71,6 +71,18 @@ def test_latencies_stand_side_by_side() -> None:
     assert torch_line.split()[-1] == "1.50x"
     assert onnx_line.split()[-1] == "4.00x"
     assert any("a processor" in line and "batch 8" in line for line in lines)
+
+
+def test_the_fastest_runtime_is_named_with_what_the_others_take() -> None:
+    latencies = {f"ticket/{name}": Latency(ms, ms, ms) for name, ms in (("torch", 6.0), ("onnxruntime", 1.0), ("sparse", 0.5))}
+    line = fastest_line(Bench("a processor", 1, 1, latencies), "ticket")
+    assert line == (
+        "The ticket is the fastest in sparse (it takes 12.00x in torch, 2.00x in onnxruntime); "
+        "export it with --format sparse."
+    )
+    latencies["ticket/sparse"] = Latency(3.0, 3.0, 3.0)
+    line = fastest_line(Bench("a processor", 1, 1, latencies), "ticket")
+    assert "fastest in onnxruntime (it takes 6.00x in torch, 3.00x in sparse); export it with --format onnx." in line
 
 
 def test_increments_stand_beside_the_times_of_both_ends() -> None:

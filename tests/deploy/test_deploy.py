@@ -354,7 +354,11 @@ def test_bench_times_every_ticket_on_every_runtime() -> None:
     threads = torch.get_num_threads()
     sparse = made(lambda weights: no_column(weights, "s0_b0_0", 0), LEAST)
     result = bench({"dense": dense_twin(sparse, sparse.spec.full()), "ticket": sparse}, batch=2, repeats=3)
-    assert set(result.latencies) == {f"{t}/{r}" for t in ("dense", "ticket") for r in ("torch", "onnxruntime")}
+    runtimes = ("torch", "onnxruntime", "sparse")
+    assert set(result.latencies) == {f"{t}/{r}" for t in ("dense", "ticket") for r in runtimes}
+    assert result.runtimes == runtimes
+    fastest = result.latencies[f"ticket/{result.fastest_runtime('ticket')}"].median_ms
+    assert fastest == min(result.latencies[f"ticket/{r}"].median_ms for r in runtimes)
     for latency in result.latencies.values():
         assert 0 < latency.low_ms <= latency.median_ms <= latency.high_ms
     assert (result.threads, result.batch) == (1, 2)

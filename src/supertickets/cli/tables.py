@@ -85,7 +85,7 @@ def bench_table(bench: Bench, others: Sequence[str], ticket: str) -> Table:
     names, compared = (*others, ticket), len(others) > 1
     for heading in (*names, "faster"):
         table.add_column(heading, justify="right")
-    for runtime in ("torch", "onnxruntime"):
+    for runtime in bench.runtimes:
         cells: list[str] = []
         for name in names:
             latency = bench.latencies[f"{name}/{runtime}"]
@@ -93,6 +93,15 @@ def bench_table(bench: Bench, others: Sequence[str], ticket: str) -> Table:
             cells.append(f"{latency.median_ms:.2f} ms ({latency.low_ms:.2f}-{latency.high_ms:.2f}){longer}")
         table.add_row(runtime, *cells, f"{bench.ratio(others[-1], ticket, runtime):.2f}x")
     return table
+
+
+def fastest_line(bench: Bench, ticket: str) -> str:
+    """Return a line that says in which runtime a ticket is the fastest here, and how to get it there."""
+    fastest = bench.fastest_runtime(ticket)
+    ms = {runtime: bench.latencies[f"{ticket}/{runtime}"].median_ms for runtime in bench.runtimes}
+    others = ", ".join(f"{value / ms[fastest]:.2f}x in {name}" for name, value in ms.items() if name != fastest)
+    kind = {"onnxruntime": "onnx"}.get(fastest, fastest)
+    return f"The {ticket} is the fastest in {fastest} (it takes {others}); export it with --format {kind}."
 
 
 def _units_left(left: int, most: int) -> str:

@@ -162,7 +162,7 @@ class Bench(Command):
     def run(self, options: argparse.Namespace) -> None:
         from ..deploy import reference_twins
         from ..deploy.benchmark import bench
-        from .tables import bench_table
+        from .tables import bench_table, fastest_line
 
         ticket = load_ticket(options.ticket, options)
         if options.against:
@@ -176,6 +176,7 @@ class Bench(Command):
             print_json(result.to_json())
             return
         print_table(bench_table(result, list(others), "ticket"))
+        print(fastest_line(result, "ticket"))
 
 
 class Export(Command):

@@ -15,9 +15,12 @@ from ..cost.latency import Latency, device_name, time_interleaved
 from ..device import on_threads, preserve_random_state
 from ..errors import UserError
 from ..models import Spec
+from ..runtime import Engine
+from ..runtime.library import load_library
 from ..ticket import Ticket
 from .compaction import compact
 from .exporter import export, onnx_runner
+from .onnx_graph import read_onnx
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,21 @@ class Bench:
         """Return the factor by which one ticket is faster than another."""
         return self.latencies[f"{slow}/{runtime}"].median_ms / self.latencies[f"{fast}/{runtime}"].median_ms
 
+    @property
+    def runtimes(self) -> tuple[str, ...]:
+        """Names of the runtimes."""
+        return tuple(dict.fromkeys(name.rpartition("/")[2] for name in self.latencies))
+
+    def fastest_runtime(self, ticket: str) -> str:
+        """Return the runtime with the least median latency for a ticket."""
+        return min(self.runtimes, key=lambda runtime: self.latencies[f"{ticket}/{runtime}"].median_ms)
+
 
 @preserve_random_state(torch.device("cpu"))
 def bench(tickets: Mapping[str, Ticket], *, batch: int = 1, threads: int = 1, repeats: int = 50) -> Bench:
-    """Time tickets in PyTorch and in onnxruntime, dead channels removed, all rounds interleaved.
+    """Time tickets in PyTorch, in onnxruntime and in the sparse runtime, dead channels removed, all rounds interleaved.
+
+    The sparse runtime has one thread. It is left out if it cannot run one of the networks.
 
     Args:
         tickets: Tickets by name.
@@ -60,12 +74,29 @@ def bench(tickets: Mapping[str, Ticket], *, batch: int = 1, threads: int = 1, re
             raise UserError(f"--{name} is {value}; the nearest possible is 1")
     with on_threads(threads), tempfile.TemporaryDirectory() as folder:
         calls: dict[str, Callable[[], object]] = {}
+        sparse: dict[str, Callable[[], object]] = {}
         for name, ticket in tickets.items():
             images = torch.randn(batch, *ticket.spec.input_shape)
             calls[f"{name}/torch"] = partial(_run, compact(ticket).module, images)
             path = export(ticket, Path(folder) / f"{len(calls)}.onnx", fixed=True).path
             calls[f"{name}/onnxruntime"] = partial(onnx_runner(path, threads), images.numpy())
+            engine = sparse_engine(path, ticket.spec)
+            if engine is not None:
+                sparse[f"{name}/sparse"] = partial(engine, images.numpy())
+        if len(sparse) == len(tickets):
+            calls |= sparse
         return Bench(device_name(), threads, batch, time_interleaved(calls, repeats))
+
+
+def sparse_engine(path: Path, spec: Spec) -> Engine | None:
+    """Return the sparse runtime of an ONNX file; None if it cannot run the network, or has no kernels here."""
+    import onnx
+
+    library = load_library()
+    try:
+        return None if library is None else Engine(read_onnx(onnx.load(str(path)), spec.input_shape), {}, library)
+    except UserError:
+        return None
 
 
 @preserve_random_state(torch.device("cpu"))

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy.typing as npt
 
+from .arena import Arena
 from .graph import Node, Values
-from .maps import Geometry, MapView, allocate, view
+from .maps import Geometry, MapView, buffer_size, view
 
 Array = npt.NDArray[Any]
 # Operations whose outputs may be the memory of their inputs, seen in another way.
@@ -24,9 +25,14 @@ class Buffers:
     """
 
     def __init__(
-        self, nodes: Sequence[Node], results: Sequence[str], values: Values, geometry: Callable[[str], Geometry]
+        self,
+        nodes: Sequence[Node],
+        results: Sequence[str],
+        values: Values,
+        geometry: Callable[[str], Geometry],
+        arena: Arena,
     ) -> None:
-        self._values, self._geometry = values, geometry
+        self._values, self._geometry, self._arena = values, geometry, arena
         self._parts = find_parts(nodes, values)
         self._group = _group_views(nodes, self._parts)
         self._ends = _last_uses(nodes, results, self._group, chain_ends(nodes, values))
@@ -41,7 +47,7 @@ class Buffers:
             entry = min(fits, key=lambda one: one[1])
             self._free = [other for other in self._free if other is not entry]
         else:
-            entry = (geometry, channels, allocate(geometry, channels))
+            entry = (geometry, channels, self._arena.zeros(buffer_size(geometry, channels)))
         self._used.setdefault(self._group.get(owner, owner), []).append(entry)
         return entry[2]
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .arena import Arena
 from .native import CMap
 
 Array = npt.NDArray[Any]
@@ -21,13 +22,6 @@ LINE = 16  # floats of a cache line, and of the widest vector
 def round_up(value: int, step: int = LINE) -> int:
     """Return the next multiple."""
     return -(-value // step) * step
-
-
-def aligned_zeros(count: int, kind: Any = np.float32) -> Array:
-    """Return zeros that begin on a cache line, with room for two vectors behind them."""
-    raw = np.zeros(count + 4 * LINE, kind)
-    first = (-raw.ctypes.data % 64) // raw.itemsize
-    return raw[first : first + count + 2 * LINE][:count]
 
 
 @dataclass(frozen=True)
@@ -123,7 +117,7 @@ class Needs:
         self.rows = max(self.rows, plane_height, height + max(rows) + 1)
 
 
-def make_geometry(height: int, width: int, needs: Needs, vector: int) -> Geometry:
+def make_geometry(height: int, width: int, needs: Needs, vector: int, arena: Arena) -> Geometry:
     """Return the form of maps of a size, with the room that is needed."""
     pitch, lead = needs.pitch, round_up(needs.above * needs.pitch)
     used = round_up(height * pitch, vector) + vector  # a vector may begin within the last pixels
@@ -131,7 +125,7 @@ def make_geometry(height: int, width: int, needs: Needs, vector: int) -> Geometr
     if stride % 256 == 0:
         stride += LINE  # channels that lie a power of two apart meet in the cache
     at = np.arange(round_up(height * pitch) + 2 * LINE)
-    inside = aligned_zeros(len(at), np.int32)
+    inside = arena.zeros(len(at), np.int32)
     inside[:] = np.where((at % pitch < width) & (at // pitch < height), -1, 0)
     return Geometry(height, width, pitch, lead, stride, vector, inside)
 
@@ -170,11 +164,9 @@ class MapView:
         return CMap(self.address, self.stride, self.channels, *self.size, self.pitch)
 
 
-def allocate(geometry: Geometry, channels: int, value: float = 0.0) -> Array:
-    """Return a buffer for channels of a geometry, with room for what kernels read in front and behind."""
-    buffer = aligned_zeros(channels * geometry.stride + 2 * geometry.pitch + 40 * LINE)
-    buffer[:] = value
-    return buffer
+def buffer_size(geometry: Geometry, channels: int) -> int:
+    """Return the floats of a buffer for channels of a geometry, with what kernels read behind it."""
+    return channels * geometry.stride + 2 * geometry.pitch + 40 * LINE
 
 
 def view(geometry: Geometry, buffer: Array, channels: int, size: tuple[int, int] | None = None) -> MapView:

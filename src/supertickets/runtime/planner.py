@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from . import native
 from .activations import ACTIVATION_NAMES
+from .arena import Arena
 from .buffers import Buffers, chain_ends
 from .graph import Graph, Node, Values, infer_values, run_node
 from .library import Library
-from .maps import Geometry, MapView, Needs, Window, aligned_zeros, allocate, make_geometry, make_window, view
+from .maps import Geometry, MapView, Needs, Window, buffer_size, make_geometry, make_window, view
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -73,6 +74,7 @@ class Planner:
         self.values: Values = infer_values(graph, (1, *size))
         self.steps: list[PlannedStep | Callable[[], None]] = []
         self.keep: list[Any] = []
+        self._arena = Arena()
         self.images = self.new_array((1, *size))
         self._forms: dict[str, Forms] = {graph.input: Forms(array=self.images)}
         self._written: set[str] = set()  # maps that no copy made
@@ -83,7 +85,7 @@ class Planner:
             for name in node.inputs:
                 self.readers.setdefault(name, []).append(node)
         self._geometries = self._make_geometries()
-        self._buffers = Buffers(graph.nodes, graph.outputs, self.values, self.geometry)
+        self._buffers = Buffers(graph.nodes, graph.outputs, self.values, self.geometry, self._arena)
 
     def shape(self, name: str) -> Shape:
         """Return the shape of a value."""
@@ -124,14 +126,14 @@ class Planner:
 
     def address(self, array: Array) -> int:
         """Return the address of a copy of an array, with room for two vectors behind it, that is kept."""
-        copy = aligned_zeros(array.size, array.dtype)
+        copy = self._arena.zeros(array.size, array.dtype)
         copy[:] = array.reshape(-1)
         self.keep.append(copy)
         return int(copy.ctypes.data)
 
     def new_array(self, shape: Shape) -> Array:
         """Return an array that is kept, with room for two vectors behind it."""
-        flat = aligned_zeros(int(np.prod(shape, dtype=np.int64)))
+        flat = self._arena.zeros(int(np.prod(shape, dtype=np.int64)))
         self.keep.append(flat)
         return flat.reshape(shape)
 
@@ -243,7 +245,8 @@ class Planner:
         if window.plane_size == window.out and outside == 0:
             buffer = self._buffers.take(geometry, channels, name)
         else:  # its pixels are not those of other maps, for whom they would be padding, or left over
-            buffer = allocate(geometry, channels, outside)
+            buffer = self._arena.zeros(buffer_size(geometry, channels))
+            buffer[:] = outside
             self.keep.append(buffer)
         return view(geometry, buffer, channels, window.plane_size)
 
@@ -260,7 +263,7 @@ class Planner:
 
         @functools.cache
         def geometry(height: int, width: int) -> Geometry:
-            return make_geometry(height, width, need(height, width), self.library.width)
+            return make_geometry(height, width, need(height, width), self.library.width, self._arena)
 
         return geometry
 
