@@ -74,9 +74,8 @@ def test_latencies_stand_side_by_side() -> None:
 
 
 def test_the_fastest_runtime_is_named_with_what_the_others_take() -> None:
-    latencies = {
-        f"ticket/{name}": Latency(ms, ms, ms) for name, ms in (("torch", 6.0), ("onnxruntime", 1.0), ("sparse", 0.5))
-    }
+    times = {"torch": 6.0, "onnxruntime": 1.0, "sparse": 0.5}
+    latencies = {f"ticket/{name}": Latency(ms, ms, ms) for name, ms in times.items()}
     line = fastest_line(Bench("a processor", 1, 1, latencies), "ticket")
     assert line == (
         "The ticket is the fastest in sparse (it takes 12.00x in torch, 2.00x in onnxruntime); "

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,16 @@ def test_nine_zeros_of_ten_take_a_sixth_of_the_bytes() -> None:
     tensor = np.zeros((100, 100), np.float32)
     tensor[:10] = 1  # 1,000 values of 4 bytes, 10,000 bits, 2 sizes of 8 bytes
     assert sum(part.nbytes for part in pack_zeros({"w": tensor}).values()) == 4000 + 1250 + 16
+
+
+def test_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
+    save_graph(one_operation("conv", (3, 64, 64), [weights(), np.ones(8, np.float32)], CONV), tmp_path / "net", {})
+    engine = load(tmp_path / "net")
+    images = np.random.default_rng(1).standard_normal((40, 1, 3, 64, 64)).astype(np.float32)
+    alone = [engine(image) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(engine, images))
+    np.testing.assert_array_equal(together, alone)
 
 
 def test_torch_is_not_imported(path: Path) -> None:

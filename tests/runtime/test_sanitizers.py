@@ -1,4 +1,4 @@
-"""The kernels under AddressSanitizer and UBSan, driven by random graphs: nothing is read or written outside its memory."""
+"""The kernels under AddressSanitizer and UBSan on random graphs: nothing is read or written outside its memory."""
 
 from __future__ import annotations
 

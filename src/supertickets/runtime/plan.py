@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
@@ -22,16 +23,13 @@ Segment = Callable[[], None]
 
 
 class Plan:
-    """The steps of a network for one image at a time.
-
-    Not for several threads at once: the memory of maps is its own.
-    """
+    """The steps of a network for one image at a time; threads that call it wait for each other."""
 
     def __init__(self, graph: Graph, library: Library, size: tuple[int, ...]) -> None:
         planner = Planner(graph, library, size)
         steps = planner.plan(LOWERINGS)
         self._outputs = planner.outputs()
-        self._images = planner.images
+        self._images, self._lock = planner.images, threading.Lock()
         self._planner = planner  # holds all memory that the steps point to
         self.planned = [step for step in steps if isinstance(step, PlannedStep)]
         self._segments = _segments(steps, library)
@@ -39,11 +37,12 @@ class Plan:
     def run(self, images: Array) -> list[Array]:
         """Return the outputs for images (B, C, H, W)."""
         results = []
-        for image in images:
-            self._images[0] = image
-            for segment in self._segments:
-                segment()
-            results.append([out.copy() for out in self._outputs])
+        with self._lock:
+            for image in images:
+                self._images[0] = image
+                for segment in self._segments:
+                    segment()
+                results.append([out.copy() for out in self._outputs])
         return [np.concatenate(parts) for parts in zip(*results, strict=True)]
 
 
