@@ -42,6 +42,22 @@ def make_pair(
     return Pair(kernel, bias, num_classes)
 
 
+class Ramp(nn.Module):
+    """Scales a coarse map by the place; a filter without weights then emits a ramp, which one cell does not show."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.first, self.reader = nn.Conv2d(3, 6, 64, 64), nn.Conv2d(6, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.reader((x * torch.linspace(1, 2, x.shape[-1])).relu()).amax((2, 3))
+
+
+def make_ramp(num_classes: int, in_channels: int, image_size: tuple[int, int]) -> nn.Module:
+    return Ramp(num_classes)
+
+
 def make_ticket(spec: Spec, change: Change) -> Ticket:
     """A ticket with lively weights, changed; its mask is where the weights are not zero."""
     torch.manual_seed(0)
@@ -114,6 +130,19 @@ def test_a_unit_without_effect_goes(change: Change, settings: dict[str, object],
     assert count_removed(ticket, small) == 11 - sum(left)
     assert difference(ticket, small) < 1e-6
     assert {name: mask.shape for name, mask in small.mask.items()} == {n: small.weights[n].shape for n in small.mask}
+
+
+def test_constants_are_found_where_maps_have_cells() -> None:
+    def change(weights: Weights) -> None:
+        weights["network.first.weight"][2] = 0
+        weights["network.first.bias"][2] = 0.5
+        weights["network.reader.weight"][:, 4] = 0
+
+    spec = create_spec(f"{__name__}:make_ramp", num_classes=3, in_channels=3, image_size=(256, 256))
+    ticket = make_ticket(spec, change)
+    small = compact(ticket)
+    assert len(small.weights["network.first.weight"]) == 5
+    assert difference(ticket, small) < 1e-6
 
 
 def test_a_group_keeps_a_unit() -> None:

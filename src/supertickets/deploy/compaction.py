@@ -16,7 +16,8 @@ from .constants import Reading, find_constants
 from .dead_units import absorb_constants, find_dead_units
 
 _ROUNDS = 8  # what goes leaves further units unread
-_SIDE = 64  # of the images on which constants are found, in pixels
+_CELLS = 4  # of the coarsest map, in each direction, on which constants are found: of one cell, all are constant
+_STRIDE = 32  # of networks that do not say theirs
 
 
 def compact(ticket: Ticket) -> Ticket:
@@ -64,7 +65,8 @@ def _compact_once(ticket: Ticket) -> Ticket | None:
 def _read_constants(ticket: Ticket) -> dict[tuple[str, int], Reading]:
     """Find the constants on a small image, which suffices for most networks, or else on one that the network is for."""
     channels, *size = ticket.spec.input_shape
-    height, width = (min(side, _SIDE) for side in size)
+    enough = _CELLS * (ticket.spec.coarsest_stride or _STRIDE)
+    height, width = (min(side, enough) for side in size)
     generator = torch.Generator().manual_seed(0)
     try:
         return find_constants(ticket.module, torch.randn(1, channels, height, width, generator=generator))
