@@ -21,6 +21,7 @@ from safetensors.numpy import load_file, save_file
 from build_graph import one_operation
 from supertickets import UserError
 from supertickets.runtime import load
+from supertickets.runtime.arena import Arena
 from supertickets.runtime.graph import FORMAT, load_graph, save_graph
 from supertickets.runtime.tensor_file import read_tensors, write_tensors
 from supertickets.runtime.zeros import pack_zeros, unpack_zeros
@@ -75,6 +76,20 @@ def test_nine_zeros_of_ten_take_a_sixth_of_the_bytes() -> None:
     tensor = np.zeros((100, 100), np.float32)
     tensor[:10] = 1  # 1,000 values of 4 bytes, 10,000 bits, 2 sizes of 8 bytes
     assert sum(part.nbytes for part in pack_zeros({"w": tensor}).values()) == 4000 + 1250 + 16
+
+
+def test_arrays_begin_on_a_cache_line_and_memory_has_a_limit() -> None:
+    arena = Arena(limit=3 * 8 * 2**20)  # three pieces
+    arrays = [arena.zeros(count, kind) for count in (1, 1000, 7) for kind in (np.float32, np.int32)]
+    assert [array.ctypes.data % 64 for array in arrays] == [0] * 6
+    assert not any(np.shares_memory(a, b) for i, a in enumerate(arrays) for b in arrays[:i])
+    arena.zeros(2**20)
+    arena.zeros(2**21)
+    for count in (2**21, 2**40):
+        with pytest.raises(UserError, match="too much memory"):
+            arena.zeros(count)
+    with pytest.raises(UserError, match="there is no memory for"):
+        Arena(limit=2**70).zeros(2**60)
 
 
 def test_threads_do_not_disturb_each_other(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from .buffers import Buffers, chain_ends
 from .graph import Graph, Node, Values, infer_values, run_node
 from .library import Library
 from .maps import Geometry, MapView, Needs, Window, buffer_size, make_geometry, make_window, view
+from .operations import LARGEST
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -109,10 +110,12 @@ class Planner:
         return not self.is_constant(name) and self._forms[name].map is not None
 
     def window(self, node: Node) -> Window | None:
-        """Return the window of a convolution or of pooling."""
+        """Return the window of a convolution or of pooling; None if kernels lack it, or for too many planes."""
         size, out = self.shape(node.inputs[0])[2:], self.shape(node.outputs[0])[2:]
         kernel = self.shape(node.inputs[1])[2:] if node.operation == "conv" else node.attributes["kernel"]
-        return make_window((size[0], size[1]), (out[0], out[1]), tuple(kernel), dict(node.attributes))
+        window = make_window((size[0], size[1]), (out[0], out[1]), tuple(kernel), dict(node.attributes))
+        planes = self.shape(node.inputs[0])[1] * node.attributes["strides"][0] ** 2
+        return window if planes * (out[0] + 1) * (out[1] + 1) <= LARGEST else None
 
     def activation(self, node: Node) -> native.Activation:
         """Return the activation of an operation."""
