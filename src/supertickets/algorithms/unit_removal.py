@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -148,7 +149,7 @@ def check_reachable(session: Session, state: TrainState) -> None:
     rules = width_rules(groups, session.supernet, recipe.search.multiple or 1, recipe.search.group_floor)
     equal = {group.name: torch.ones(len(group)) for group in groups}
     for name, budget in given.items():
-        least = costs.measure(name, select_to_cost(equal, rules, lambda keep, name=name: costs.measure(name, keep), 0))
+        least = costs.measure(name, select_to_cost(equal, rules, partial(costs.measure, name), 0))
         if budget < least:
             raise UserError(
                 f"budget.{name}={format_setting(budget)} cannot be met: the smallest network has "
