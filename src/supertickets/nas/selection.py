@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from ..models.base import Spec
 from ..models.units import UnitGroup
 
 Tensors = dict[str, Tensor]
+_CLOSE = 0.02  # share of a target by which it may be missed before other blocks are tried
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,8 @@ def select_to_cost(
 ) -> Tensors:
     """Flag the units to keep so that the network costs no more than a target, and little less.
 
-    All blocks are ranked together, the least important ones first; of equally important ones first those that are last
-    in their group. The fewest go with which the target is met, by bisection. Then those that still fit come back, the
-    most important ones first.
+    All blocks are ranked together, and the least important ones go until the target is met (`_cut_to_cost`). Where the
+    last one costs so much that the target is missed by far, others go in its place.
 
     Args:
         importance: Group name -> importance of its units, at least 0.
@@ -98,19 +99,69 @@ def select_to_cost(
         cost: Function that returns the cost of the network with the flagged units; it falls as units go.
         target: The cost to reach. Where even the smallest network costs more, that network is chosen.
     """
-    every = {name: rules.get(name, WidthRule()) for name in importance}
-    means = {name: _block_means(values, every[name].block).tolist() for name, values in importance.items()}
-    blocks = []  # importance, place from the end of the group, group
-    for name, rule in every.items():
-        free = means[name][rule.blocks_kept :]
-        blocks += [(mean, -i / len(free), name) for i, mean in enumerate(free)]
-    blocks.sort()
+    ranked = {
+        name: RankedBlocks(values, rules.get(name, WidthRule()).block, rules.get(name, WidthRule()).blocks_kept)
+        for name, values in importance.items()
+    }
+    best, last = _cut_to_cost(ranked, cost, target)
+    for _ in range(len(ranked)):
+        if last is None or not (1 - _CLOSE) * target > cost(best):
+            break
+        ranked[last] = replace(ranked[last], kept=ranked[last].count(best[last]) + 1)
+        other, last = _cut_to_cost(ranked, cost, target)
+        if cost(best) < cost(other) <= target:
+            best = other
+    return best
+
+
+@dataclass(frozen=True, eq=False)
+class RankedBlocks:
+    """The units of a group in blocks, from the most important one on.
+
+    Attributes:
+        importance: Importance of the units.
+        block: Number of units of a block; the last one may be smaller.
+        kept: Number of blocks that stay in any case.
+    """
+
+    importance: Tensor
+    block: int
+    kept: int
+
+    @cached_property
+    def means(self) -> list[float]:
+        """Mean importance of every block."""
+        means: list[float] = _block_means(self.importance, self.block).tolist()
+        return means
+
+    def keep(self, count: int) -> Tensor:
+        """Return flags of the units of the best blocks."""
+        return _keep_best(self.importance, count, self.block)
+
+    def count(self, keep: Tensor) -> int:
+        """Return the number of blocks that flags keep."""
+        return math.ceil(int(keep.sum()) / self.block)
+
+
+def _cut_to_cost(
+    ranked: Mapping[str, RankedBlocks], cost: Callable[[Mapping[str, Tensor]], float], target: float
+) -> tuple[Tensors, str | None]:
+    """Remove the least important blocks until the target is met, by bisection; then those that still fit come back.
+
+    Of equally important blocks those go first that are last in their group.
+
+    Returns:
+        The flags of the units that stay, and the group of the last block that went; None if all stay.
+    """
+    blocks = sorted(  # importance, place from the end of the group, group
+        (mean, -i / len(group.means), name)
+        for name, group in ranked.items()
+        for i, mean in enumerate(group.means)
+        if i >= group.kept
+    )
 
     def keep_without(gone: Mapping[str, int]) -> Tensors:
-        return {
-            name: _keep_best(values, len(means[name]) - gone.get(name, 0), every[name].block)
-            for name, values in importance.items()
-        }
+        return {name: group.keep(len(group.means) - gone.get(name, 0)) for name, group in ranked.items()}
 
     def without_first(count: int) -> Counter[str]:
         return Counter(name for _, _, name in blocks[:count])
@@ -131,7 +182,7 @@ def select_to_cost(
                 gone = fuller
             else:
                 too_large.add(name)
-    return keep_without(gone)
+    return keep_without(gone), blocks[low - 1][2] if low else None
 
 
 def width_rules(groups: Sequence[UnitGroup], supernet: Spec, multiple: int, floor: float) -> dict[str, WidthRule]:
