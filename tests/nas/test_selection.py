@@ -77,16 +77,17 @@ def test_a_path_meets_its_target_with_the_most_that_fits(
             assert bool(flags.all()) or cost({**keep, name: more}) > target
 
 
-def test_a_large_block_stays_where_small_ones_meet_the_target_more_closely() -> None:
-    """A unit of a costs 25, one of b 5: without the least important one 50 of 75 are left, without two of b 65."""
+def test_before_the_last_removal_a_large_block_that_overshoots_stays() -> None:
+    """A unit of a costs 25, one of b 5. From 75 to 65: without the least important one, of a, 50 would be left."""
     importance = {"a": torch.tensor([9.0, 0.1]), "b": torch.tensor([9.0, 8.0, 7.0, 1.0, 0.9])}
     costs = {"a": 25, "b": 5}
 
     def cost(keep: Mapping[str, torch.Tensor]) -> float:
         return float(sum(costs[name] * int(flags.sum()) for name, flags in keep.items()))
 
-    keep = select_to_cost(importance, {}, cost, 65)
-    assert lists(keep) == {"a": [True, True], "b": [True, True, True, False, False]}
+    assert cost(select_to_cost(importance, {}, cost, 65, is_last=False)) == 75
+    assert cost(select_to_cost(importance, {}, cost, 60, is_last=False)) == 50
+    assert cost(select_to_cost(importance, {}, cost, 65)) == 50
 
 
 def test_equally_important_blocks_go_one_by_one_from_all_groups() -> None:

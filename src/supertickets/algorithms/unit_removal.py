@@ -61,7 +61,8 @@ def choose_units(session: Session, state: TrainState, gates: Tensors, progress: 
         importance = {name: value / prices[name].to(value) for name, value in importance.items()}
     else:
         importance = rank_within_groups(importance)
-    return select_to_cost(importance, rules, lambda keep: _tightest(costs, limits, keep), 1.0)
+    share = partial(_tightest, costs, limits)
+    return select_to_cost(importance, rules, share, 1.0, is_last=progress == 1)
 
 
 def path_cost(start: float, budget: float, progress: float) -> float:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,7 +14,6 @@ from ..models.base import Spec
 from ..models.units import UnitGroup
 
 Tensors = dict[str, Tensor]
-_CLOSE = 0.02  # share of a target by which it may be missed before other blocks are tried
 
 
 @dataclass(frozen=True)
@@ -87,93 +85,50 @@ def select_to_cost(
     rules: Mapping[str, WidthRule],
     cost: Callable[[Mapping[str, Tensor]], float],
     target: float,
+    *,
+    is_last: bool = True,
 ) -> Tensors:
-    """Flag the units to keep so that the network costs no more than a target, and little less.
+    """Flag the units to keep so that the network costs what a target says.
 
-    All blocks are ranked together, and the least important ones go until the target is met (`_cut_to_cost`). Where the
-    last one costs so much that the target is missed by far, others go in its place.
+    All blocks are ranked together, the least important ones first; of equally important ones first those that are last
+    in their group. How many go is found by bisection. At the last removal the target is an upper limit: the fewest go
+    with which it is met, and those that still fit come back, the most important ones first. Before, it is a place to be
+    near: a large block that overshoots stays until the next removal, since what went cannot come back.
 
     Args:
         importance: Group name -> importance of its units, at least 0.
         rules: Group name -> widths that it may have; any width for groups that are absent.
         cost: Function that returns the cost of the network with the flagged units; it falls as units go.
         target: The cost to reach. Where even the smallest network costs more, that network is chosen.
+        is_last: Whether no removal follows.
     """
-    ranked = {
-        name: RankedBlocks(values, rules.get(name, WidthRule()).block, rules.get(name, WidthRule()).blocks_kept)
-        for name, values in importance.items()
-    }
-    best, last = _cut_to_cost(ranked, cost, target)
-    for _ in range(len(ranked)):
-        if last is None or not (1 - _CLOSE) * target > cost(best):
-            break
-        ranked[last] = replace(ranked[last], kept=ranked[last].count(best[last]) + 1)
-        other, last = _cut_to_cost(ranked, cost, target)
-        if cost(best) < cost(other) <= target:
-            best = other
-    return best
-
-
-@dataclass(frozen=True, eq=False)
-class RankedBlocks:
-    """The units of a group in blocks, from the most important one on.
-
-    Attributes:
-        importance: Importance of the units.
-        block: Number of units of a block; the last one may be smaller.
-        kept: Number of blocks that stay in any case.
-    """
-
-    importance: Tensor
-    block: int
-    kept: int
-
-    @cached_property
-    def means(self) -> list[float]:
-        """Mean importance of every block."""
-        means: list[float] = _block_means(self.importance, self.block).tolist()
-        return means
-
-    def keep(self, count: int) -> Tensor:
-        """Return flags of the units of the best blocks."""
-        return _keep_best(self.importance, count, self.block)
-
-    def count(self, keep: Tensor) -> int:
-        """Return the number of blocks that flags keep."""
-        return math.ceil(int(keep.sum()) / self.block)
-
-
-def _cut_to_cost(
-    ranked: Mapping[str, RankedBlocks], cost: Callable[[Mapping[str, Tensor]], float], target: float
-) -> tuple[Tensors, str | None]:
-    """Remove the least important blocks until the target is met, by bisection; then those that still fit come back.
-
-    Of equally important blocks those go first that are last in their group.
-
-    Returns:
-        The flags of the units that stay, and the group of the last block that went; None if all stay.
-    """
-    blocks = sorted(  # importance, place from the end of the group, group
-        (mean, -i / len(group.means), name)
-        for name, group in ranked.items()
-        for i, mean in enumerate(group.means)
-        if i >= group.kept
-    )
+    every = {name: rules.get(name, WidthRule()) for name in importance}
+    means = {name: _block_means(values, every[name].block).tolist() for name, values in importance.items()}
+    blocks = []  # importance, place from the end of the group, group
+    for name, rule in every.items():
+        free = means[name][rule.blocks_kept :]
+        blocks += [(mean, -i / len(free), name) for i, mean in enumerate(free)]
+    blocks.sort()
 
     def keep_without(gone: Mapping[str, int]) -> Tensors:
-        return {name: group.keep(len(group.means) - gone.get(name, 0)) for name, group in ranked.items()}
+        return {
+            name: _keep_best(values, len(means[name]) - gone.get(name, 0), every[name].block)
+            for name, values in importance.items()
+        }
 
-    def without_first(count: int) -> Counter[str]:
-        return Counter(name for _, _, name in blocks[:count])
+    def cost_without_first(count: int) -> float:
+        return cost(keep_without(Counter(name for _, _, name in blocks[:count])))
 
     low, high = 0, len(blocks)
     while low < high:
         middle = (low + high) // 2
-        if cost(keep_without(without_first(middle))) <= target:
+        if cost_without_first(middle) <= target:
             high = middle
         else:
             low = middle + 1
-    gone = without_first(low)
+    if not is_last and low and cost_without_first(low - 1) - target < target - cost_without_first(low):
+        low -= 1
+    gone = Counter(name for _, _, name in blocks[:low])
     too_large: set[str] = set()  # groups whose next block does not fit, now and later
     for _, _, name in reversed(blocks[:low]):  # the last of a group that went is the first that may come back
         if name not in too_large:
@@ -182,7 +137,7 @@ def _cut_to_cost(
                 gone = fuller
             else:
                 too_large.add(name)
-    return keep_without(gone), blocks[low - 1][2] if low else None
+    return keep_without(gone)
 
 
 def width_rules(groups: Sequence[UnitGroup], supernet: Spec, multiple: int, floor: float) -> dict[str, WidthRule]:
