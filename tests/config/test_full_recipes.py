@@ -123,7 +123,7 @@ def colours(root: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("epochs", [90, 360])
+@pytest.mark.parametrize("epochs", [90, pytest.param(360, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("what", ["search", "train"])
 def test_a_recipe_of_imagenet_runs_to_its_end(what: str, epochs: int, tmp_path: Path) -> None:
     name = f"imagenet_{what}_{epochs}"

@@ -17,6 +17,7 @@ from supertickets.config.recipe import (
     SearchSettings,
 )
 from supertickets.config.schedule import Prune, Shrink, check_schedule, plan_lines
+from supertickets.data.sources import find_source
 from supertickets.nas import auto_lr
 from supertickets.runs.auto_settings import resolve_auto_settings
 
@@ -126,6 +127,8 @@ def test_a_recipe_that_leaves_nothing_open_stays_as_it_is(name: str) -> None:
     recipe = st.load_recipe(name)
     if recipe.search.rho is None:
         recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=0.5))
+    if find_source(recipe.data.source).chooses_size:
+        recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, size=28))
     assert resolve_auto_settings(recipe, 5000, 28) == (recipe, [])
 
 

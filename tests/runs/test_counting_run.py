@@ -150,7 +150,6 @@ REFUSED = [
     ("draw mbm_cells --data {folder} --data.sigma 0", "data.sigma=0.0 is out of range; use a value above 0."),
     ("draw mbm_cells --data {folder} --counting.scale -1", "counting.scale=-1.0 is out of range; use a value above 0."),
     ("draw mbm_cells --data {folder} --supernet.settings.head segmentation", "set supernet.settings.head to density"),
-    ("train mbm_cells --data {folder} --supernet.name mobilenet_v2", "head for classification"),
     ("draw mbm_cells --data {tmp}", "is empty"),
 ]
 

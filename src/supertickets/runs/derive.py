@@ -91,13 +91,13 @@ def scheme_recipe(recipe: Recipe, scheme: str) -> Recipe:
 
 
 def reject_budget(recipe: Recipe, command: str) -> None:
-    """Check that a recipe limits no cost where no policy searches.
+    """Check that a recipe limits no cost where nothing is searched for it.
 
     Raises:
         UserError: It limits one.
     """
     for name in recipe.budget.given:
-        raise UserError(f"{command} takes no budget.{name}: it is what supertickets search searches for")
+        raise UserError(f"{command} takes no budget.{name}; leave it out (draw and search take budgets)")
 
 
 def retrain_recipe(ticket: Ticket, epochs: int, overrides: Sequence[str] = ()) -> Recipe:
