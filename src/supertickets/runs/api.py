@@ -358,7 +358,6 @@ def _resume(out: str | Path, trust: Iterable[str]) -> Ticket | None:
         algorithm.reopen(session)
         state = load_checkpoint(session.run.checkpoint, recipe, session.runtime.device, algorithm)
         session.run.truncate_log(state.position.log_size)
-        session.reporter.resume(state.position.epoch)
         session.reporter.say(f"resuming {out} at epoch {state.position.epoch + 1}, step {state.position.step}")
         return _run(session, state, algorithm, about)
 

@@ -44,7 +44,9 @@ def fit(session: Session, state: TrainState, algorithm: Algorithm) -> TrainState
         Interrupted: The user pressed Ctrl-C; the run can be resumed.
         UserError: The loss is not a number any more.
     """
-    recipe = session.recipe
+    recipe, position = session.recipe, state.position
+    done = position.epoch * session.batches.steps_per_epoch + position.step
+    session.reporter.begin(done, algorithm.last_epoch(recipe))
     with _stop_requests(session.runtime) as stop:
         while state.position.epoch < algorithm.last_epoch(recipe):
             number = state.position.epoch + 1

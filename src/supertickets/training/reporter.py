@@ -11,9 +11,10 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ..tasks import Metric, primary_metric
+from .remaining_time import RemainingTime, format_duration
 
 LOG = logging.getLogger("supertickets")
 # Whether runs show their progress; a context's own value, so that threads do not disturb each other.
@@ -63,13 +64,12 @@ class Reporter:
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("steps, left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("steps{task.fields[left]}{task.fields[state]}"),
             console=self.console,
             disable=quiet or not verbose or not self.console.is_terminal,
         )
-        self.task = self.bar.add_task("training", total=epochs * steps, state="")
+        self.task = self.bar.add_task("training", total=epochs * steps, state="", left="")
+        self.remaining = RemainingTime(steps, epochs)
 
     def __enter__(self) -> Reporter:
         self.bar.start()
@@ -80,13 +80,25 @@ class Reporter:
     ) -> None:
         self.bar.stop()
 
-    def resume(self, done: int) -> None:
-        """Go on behind epochs that are complete, without counting them as fast ones."""
-        self.bar.reset(self.task, completed=done * self.steps)
+    def begin(self, done: int, last_epoch: int) -> None:
+        """Begin to measure the time.
+
+        Args:
+            done: Steps that are done already, of a run that goes on.
+            last_epoch: Number of the epoch that is the last one.
+        """
+        self.remaining = RemainingTime(self.steps, last_epoch, done)
+        self.bar.reset(self.task, completed=done)
 
     def step(self, epoch: int, step: int) -> None:
         """Show one more step."""
-        self.bar.update(self.task, completed=epoch * self.steps + step, description=f"epoch {epoch + 1}/{self.epochs}")
+        done = epoch * self.steps + step
+        self.remaining.finish_step(done)
+        if (line := self.remaining.announcement()) is not None:
+            self.say(line)
+        self.bar.update(
+            self.task, completed=done, description=f"epoch {epoch + 1}/{self.epochs}", left=self._time_left()
+        )
 
     def epoch(self, number: int, record: Mapping[str, Any], progress: str) -> None:
         """Show the figures of a complete epoch.
@@ -99,11 +111,17 @@ class Reporter:
         metric = self.metric or primary_metric(record)
         units = f"{record['units']} units, " if record["units"] else ""
         state = f"{units}{record['macs'] / 1e6:.2f} M MACs, {progress}"
-        self.bar.update(self.task, state=state)
+        self.remaining.finish_epoch()
+        left = self._time_left()
+        self.bar.update(self.task, state=f", {state}", left=left)
         score = ""
         if metric is not None and metric.name in record:
             score = f", validation {metric.display_name} {metric.text(record)}"
-        self.say(f"epoch {number:3d}/{self.epochs}: loss {record['train_loss']:.4f}{score}, {state}")
+        self.say(f"epoch {number:3d}/{self.epochs}: loss {record['train_loss']:.4f}{score}, {state}{left}")
+
+    def _time_left(self) -> str:
+        seconds = self.remaining.seconds()
+        return f", {format_duration(seconds)} to go" if seconds else ""
 
     def say(self, line: str) -> None:
         """Log a line, and show it above the bar."""
