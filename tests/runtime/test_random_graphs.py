@@ -149,13 +149,18 @@ class Builder:
 STEPS = ("conv", "conv", "conv", "pool", "resize", "combine", "concat", "split")
 
 
-def check_kernels(data: st.DataObject, width: int) -> None:
+def random_graph(data: st.DataObject) -> tuple[Graph, Array]:
+    """Return a graph, and two images for it."""
     builder = Builder(data)
     for step in data.draw(st.lists(st.sampled_from(STEPS), min_size=1, max_size=7)):
         getattr(builder, step)()
     builder.finish(data.draw(st.sampled_from(["classes", "tokens", "maps"])))
-    images = builder.random.standard_normal((2, *builder.graph.example)).astype(np.float32)
-    wanted, outputs = run_on(NUMPY, builder.graph, images), run_on(width, builder.graph, images)
+    return builder.graph, builder.random.standard_normal((2, *builder.graph.example)).astype(np.float32)
+
+
+def check_kernels(data: st.DataObject, width: int) -> None:
+    graph, images = random_graph(data)
+    wanted, outputs = run_on(NUMPY, graph, images), run_on(width, graph, images)
     for one, other in zip(wanted, outputs, strict=True):
         np.testing.assert_allclose(other, one, atol=1e-4 * max(1, float(np.abs(one).max())))
 

@@ -61,7 +61,7 @@ class Bench:
 def bench(tickets: Mapping[str, Ticket], *, batch: int = 1, threads: int = 1, repeats: int = 50) -> Bench:
     """Time tickets in PyTorch, in onnxruntime and in the sparse runtime, dead channels removed, all rounds interleaved.
 
-    The sparse runtime has one thread. It is left out if it cannot run one of the networks.
+    The sparse runtime is left out if it cannot run one of the networks.
 
     Args:
         tickets: Tickets by name.
@@ -80,7 +80,7 @@ def bench(tickets: Mapping[str, Ticket], *, batch: int = 1, threads: int = 1, re
             calls[f"{name}/torch"] = partial(_run, compact(ticket).module, images)
             path = export(ticket, Path(folder) / f"{len(calls)}.onnx", fixed=True).path
             calls[f"{name}/onnxruntime"] = partial(onnx_runner(path, threads), images.numpy())
-            engine = sparse_engine(path, ticket.spec)
+            engine = sparse_engine(path, ticket.spec, threads)
             if engine is not None:
                 sparse[f"{name}/sparse"] = partial(engine, images.numpy())
         if len(sparse) == len(tickets):
@@ -88,13 +88,14 @@ def bench(tickets: Mapping[str, Ticket], *, batch: int = 1, threads: int = 1, re
         return Bench(device_name(), threads, batch, time_interleaved(calls, repeats))
 
 
-def sparse_engine(path: Path, spec: Spec) -> Engine | None:
+def sparse_engine(path: Path, spec: Spec, threads: int) -> Engine | None:
     """Return the sparse runtime of an ONNX file; None if it cannot run the network, or has no kernels here."""
     import onnx
 
     library = load_library()
     try:
-        return None if library is None else Engine(read_onnx(onnx.load(str(path)), spec.input_shape), {}, library)
+        graph = read_onnx(onnx.load(str(path)), spec.input_shape)
+        return None if library is None else Engine(graph, {}, library, threads=threads)
     except UserError:
         return None
 

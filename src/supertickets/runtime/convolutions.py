@@ -150,7 +150,8 @@ class _Layer:
                 )
                 reach = int(self._spatial_reach())
                 floats = weight.shape[1] * groups + len(weight)
-                plan.add(arguments, self.geometry.vectors, reach, floats)
+                work = taps.weights.size * self.geometry.vectors * plan.library.width // 8
+                plan.add(arguments, self.geometry.vectors, reach, floats, work)
 
     def _spatial_reach(self) -> int:
         """Return by how many vectors a tap reads ahead within its channel."""

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import UserError
 from .graph import Graph, load_graph, run_node
 from .library import Library, load_library
 from .plan import Plan
+from .threads import Pool, ProcessLock, usable_cores
 
 Array = npt.NDArray[Any]
 _PLANS = 4
@@ -26,10 +28,18 @@ class Engine:
         graph: Its operations and weights.
         about: Entries of the file beside the network: classes, preprocessing and others of the task.
         library: The kernels; None to compute with numpy, which is slow.
+        threads: Threads of a call; the scores do not depend on their number.
     """
 
-    def __init__(self, graph: Graph, about: Mapping[str, str], library: Library | None = None) -> None:
+    def __init__(
+        self, graph: Graph, about: Mapping[str, str], library: Library | None = None, *, threads: int | None = None
+    ) -> None:
         self.graph, self.library = graph, library
+        self.threads = usable_cores() if threads is None else threads
+        if self.threads < 1:
+            raise UserError(f"threads={threads} is out of range; use 1 or more, or None for all cores")
+        self._pool = None if library is None else Pool(library, self.threads)
+        self._lock = ProcessLock()
         self.about = {name: _plain(text) for name, text in about.items()}
         self._plans: dict[tuple[int, ...], Plan] = {}
 
@@ -50,25 +60,29 @@ class Engine:
     def plan(self, size: tuple[int, ...]) -> Plan:
         """Return the steps for images of a size (C, H, W); those of the last few sizes are kept."""
         assert self.library is not None
-        if size not in self._plans:
-            while len(self._plans) >= _PLANS:
-                del self._plans[next(iter(self._plans))]
-            self._plans[size] = Plan(self.graph, self.library, size)
-        return self._plans[size]
+        with self._lock:
+            if size not in self._plans:
+                while len(self._plans) >= _PLANS:
+                    del self._plans[next(iter(self._plans))]
+                self._plans[size] = Plan(self.graph, self.library, size, self._pool)
+            return self._plans[size]
 
 
-def load(path: str | Path, *, kernels: bool = True) -> Engine:
+def load(path: str | Path, *, kernels: bool = True, threads: int | None = None) -> Engine:
     """Return a network from a file that ``supertickets export --format sparse`` wrote.
 
     Args:
         path: The file.
         kernels: Whether to use the kernels, if they are installed or can be compiled, or numpy alone.
 
+        threads: Threads of a call; None for one per physical core that the process may use. Threads that call one
+            network at the same time wait for each other; to serve many, load it once for each with ``threads=1``.
+
     Raises:
         UserError: The file cannot be read, is damaged, or holds what cannot run.
     """
     graph, about = load_graph(path)
-    return Engine(graph, about, load_library() if kernels else None)
+    return Engine(graph, about, load_library() if kernels else None, threads=threads)
 
 
 def run_graph(graph: Graph, images: Array) -> list[Array]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .kernels import build
+from .native import Step
 
 
 class Library:
@@ -25,12 +26,24 @@ class Library:
         self._library = ctypes.CDLL(str(path))
         self.width: int = self._library.supertickets_vector_width()
         self._library.supertickets_time.restype = ctypes.c_double
+        self._library.supertickets_new_pool.restype = ctypes.c_void_p
+        self._library.supertickets_end_pool.argtypes = [ctypes.c_void_p]
+        self._library.supertickets_run.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
 
-    def run(self, steps: ctypes.Array[ctypes.Structure], count: int) -> None:
-        """Run the first steps of a table."""
-        self._library.supertickets_run(steps, count)
+    def run(self, steps: ctypes.Array[Step], count: int, pool: int | None = None) -> None:
+        """Run the first steps of a table, on the threads of a pool or on the caller's."""
+        self._library.supertickets_run(steps, count, pool)
 
-    def time(self, steps: ctypes.Array[ctypes.Structure], repeats: int) -> float:
+    def new_pool(self, threads: int) -> int | None:
+        """Return so many threads, the caller's among them; fewer if the system has not got them."""
+        pool: int | None = self._library.supertickets_new_pool(threads)
+        return pool
+
+    def end_pool(self, pool: int) -> None:
+        """End the threads of a pool."""
+        self._library.supertickets_end_pool(pool)
+
+    def time(self, steps: ctypes.Array[Step], repeats: int) -> float:
         """Return the milliseconds that steps take on this processor: the least of some repeats."""
         return float(self._library.supertickets_time(steps, len(steps), repeats))
 

@@ -15,6 +15,7 @@ from .graph import Node
 from .maps import round_up
 from .planner import Planner
 from .products import add_product
+from .threads import most_pieces
 from .windows import source_pixels
 
 Array = npt.NDArray[Any]
@@ -153,7 +154,7 @@ def _lower_resize(plan: Planner, node: Node) -> bool:
     arguments = {"row_low": row_low, "row_high": row_high, "row_share": row_share}
     arguments |= {"column_low": column_low, "column_high": column_high, "column_share": column_share}
     addresses = {key: plan.address(table) for key, table in arguments.items()}
-    scratch = plan.address(np.zeros(before[1], np.float32))
+    scratch = plan.address(np.zeros(most_pieces(plan.threads) * round_up(before[1]), np.float32))
     plan.add(native.Resize(input=source.to_c(), output=plan.output_map(out).to_c(), scratch=scratch, **addresses))
     return True
 

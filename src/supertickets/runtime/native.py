@@ -9,9 +9,12 @@ _P, _L, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
 
 
 class Step(ctypes.Structure):
-    """One operation, for the vectors from first to last of every channel."""
+    """One operation, for the vectors from first to last of every channel.
 
-    _fields_ = (("kind", _I), ("first", _I), ("last", _I), ("unused", _I), ("arguments", _P))
+    Threads take ``pieces`` of it; with 0 it runs as a whole at the same time as the step before it.
+    """
+
+    _fields_ = (("kind", _I), ("first", _I), ("last", _I), ("pieces", _I), ("arguments", _P))
 
 
 class Activation(ctypes.Structure):
@@ -34,6 +37,10 @@ class Arguments(ctypes.Structure):
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
 
+    def numbers(self) -> int:
+        """Return about how many numbers are computed; large where it is not known."""
+        return 2**31
+
 
 def _pointers(*names: str) -> list[tuple[str, Any]]:
     return [(name, _P) for name in names]
@@ -53,15 +60,24 @@ class Copy(Arguments):
     kind = 1
     _fields_ = (("input", CMap), ("output", CMap))
 
+    def numbers(self) -> int:
+        return int(self.input.channels * self.input.height * self.input.width)
+
 
 class Move(Arguments):
     kind = 2
     _fields_ = (*_pointers("input", "output"), ("count", _L))
 
+    def numbers(self) -> int:
+        return int(self.count)
+
 
 class Split(Arguments):
     kind = 3
     _fields_ = (("input", CMap), ("output", CMap), ("step", _I), ("outside", _F))
+
+    def numbers(self) -> int:
+        return int(self.input.channels * self.input.height * self.input.width)
 
 
 class MaxPool(Arguments):
@@ -81,6 +97,9 @@ class Binary(Arguments):
         ("activation", Activation),
     )
 
+    def numbers(self) -> int:
+        return int(self.channels * self.count)
+
 
 class Resize(Arguments):
     kind = 6
@@ -89,10 +108,16 @@ class Resize(Arguments):
         *_pointers("row_low", "row_high", "column_low", "column_high", "row_share", "column_share", "scratch"),
     )
 
+    def numbers(self) -> int:
+        return int(self.output.channels * self.output.height * self.output.width)
+
 
 class Mean(Arguments):
     kind = 7
     _fields_ = (*_pointers("input", "output"), ("stride", _L), ("count", _L), ("channels", _I), ("pixels", _F))
+
+    def numbers(self) -> int:
+        return int(self.channels * self.count)
 
 
 class Product(Arguments):
@@ -104,15 +129,24 @@ class Product(Arguments):
         ("activation", Activation),
     )
 
+    def numbers(self) -> int:
+        return int(self.count * self.rows * self.columns * (self.inner // 16 + 1))
+
 
 class LayerNorm(Arguments):
     kind = 9
     _fields_ = (*_pointers("input", "scale", "shift", "output"), ("rows", _L), ("size", _I), ("epsilon", _F))
 
+    def numbers(self) -> int:
+        return int(self.rows * self.size)
+
 
 class Softmax(Arguments):
     kind = 10
     _fields_ = (*_pointers("input", "output"), ("rows", _L), ("size", _I))
+
+    def numbers(self) -> int:
+        return int(self.rows * self.size)
 
 
 class Strided(Arguments):

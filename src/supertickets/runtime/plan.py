@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -16,23 +16,32 @@ from .graph import Graph
 from .library import Library
 from .lowering import LOWERINGS
 from .planner import PlannedStep, Planner
-from .schedule import schedule
+from .schedule import Part, schedule
+from .threads import Pool, ProcessLock
 
 Array = npt.NDArray[Any]
 Segment = Callable[[], None]
 
 
 class Plan:
-    """The steps of a network for one image at a time; threads that call it wait for each other."""
+    """The steps of a network for one image at a time; threads that call it wait for each other.
 
-    def __init__(self, graph: Graph, library: Library, size: tuple[int, ...]) -> None:
-        planner = Planner(graph, library, size)
+    Args:
+        graph: The network.
+        library: The kernels.
+        size: Sizes (C, H, W) of an image.
+        pool: Threads that share the steps; the results do not depend on their number.
+    """
+
+    def __init__(self, graph: Graph, library: Library, size: tuple[int, ...], pool: Pool | None = None) -> None:
+        self._pool = pool or Pool(library, 1)
+        planner = Planner(graph, library, size, self._pool.threads)
         steps = planner.plan(LOWERINGS)
         self._outputs = planner.outputs()
-        self._images, self._lock = planner.images, threading.Lock()
+        self._images, self._lock = planner.images, ProcessLock()
         self._planner = planner  # holds all memory that the steps point to
         self.planned = [step for step in steps if isinstance(step, PlannedStep)]
-        self._segments = _segments(steps, library)
+        self._segments = _segments(steps, library, self._pool)
 
     def run(self, images: Array) -> list[Array]:
         """Return the outputs for images (B, C, H, W)."""
@@ -46,22 +55,25 @@ class Plan:
         return [np.concatenate(parts) for parts in zip(*results, strict=True)]
 
 
-def _segments(steps: Sequence[PlannedStep | Segment], library: Library) -> list[Segment]:
+def _segments(steps: Sequence[PlannedStep | Segment], library: Library, pool: Pool) -> list[Segment]:
     """Return what to call: tables of steps, which run without Python, and what numpy computes in between."""
     segments: list[Segment] = []
     for planned, group in groupby(steps, lambda step: isinstance(step, PlannedStep)):
         if planned:
-            table = make_table(schedule([step for step in group if isinstance(step, PlannedStep)]))
-            segments.append(lambda table=table: library.run(table, len(table)))  # type: ignore[misc]
+            parts = schedule([step for step in group if isinstance(step, PlannedStep)], pool.threads)
+            shared = any(part.pieces != 1 for part in parts)
+            table = make_table(parts)
+            run = pool.run if shared else library.run
+            segments.append(partial(run, table, len(table)))
         else:
             segments.extend(step for step in group if not isinstance(step, PlannedStep))
     return segments
 
 
-def make_table(parts: Sequence[tuple[PlannedStep, int, int]]) -> ctypes.Array[native.Step]:
-    """Return steps, each with its first and last vector, as the kernels take them."""
+def make_table(parts: Sequence[Part]) -> ctypes.Array[native.Step]:
+    """Return parts of steps as the kernels take them."""
     table = (native.Step * len(parts))()
-    for entry, (step, first, last) in zip(table, parts, strict=True):
-        entry.kind, entry.first, entry.last = step.arguments.kind, first, last
+    for entry, (step, first, last, pieces) in zip(table, parts, strict=True):
+        entry.kind, entry.first, entry.last, entry.pieces = step.arguments.kind, first, last, pieces
         entry.arguments = ctypes.addressof(step.arguments)
     return table

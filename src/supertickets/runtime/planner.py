@@ -40,6 +40,7 @@ class PlannedStep:
         floats: Channels that it reads and writes.
         chain: Number of its chain; see `buffers.chain_ends`.
         width: Floats of a vector.
+        work: About how many numbers it computes, as many as cost the time of one that is copied.
     """
 
     arguments: native.Arguments
@@ -48,6 +49,7 @@ class PlannedStep:
     floats: int = 0
     chain: int = 0
     width: int = 1
+    work: int = 2**31
 
 
 @dataclass
@@ -66,12 +68,13 @@ class Planner:
         graph: The graph.
         values: Shapes and constants for one image.
         library: The kernels.
+        threads: Threads that may run the steps.
         steps: Steps so far; functions are run by Python.
         keep: Arrays whose addresses the steps hold.
     """
 
-    def __init__(self, graph: Graph, library: Library, size: Shape) -> None:
-        self.graph, self.library = graph, library
+    def __init__(self, graph: Graph, library: Library, size: Shape, threads: int = 1) -> None:
+        self.graph, self.library, self.threads = graph, library, threads
         self.values: Values = infer_values(graph, (1, *size))
         self.steps: list[PlannedStep | Callable[[], None]] = []
         self.keep: list[Any] = []
@@ -122,10 +125,13 @@ class Planner:
         name, *parameters = node.attributes["activation"]
         return native.Activation(ACTIVATION_NAMES.index(name), *(*parameters, 0.0, 0.0)[:2])
 
-    def add(self, arguments: native.Arguments, vectors: int = 0, reach: int = 0, floats: int = 0) -> None:
-        """Add a step."""
+    def add(
+        self, arguments: native.Arguments, vectors: int = 0, reach: int = 0, floats: int = 0, work: int | None = None
+    ) -> None:
+        """Add a step; see `PlannedStep`."""
         chain, width = self._chains[self._node], self.library.width
-        self.steps.append(PlannedStep(arguments, vectors, reach, floats, chain, width))
+        work = arguments.numbers() if work is None else work
+        self.steps.append(PlannedStep(arguments, vectors, reach, floats, chain, width, work))
 
     def address(self, array: Array) -> int:
         """Return the address of a copy of an array, with room for two vectors behind it, that is kept."""

@@ -18,7 +18,7 @@ SOURCES = Path(__file__).parent
 # No -ffast-math: it makes exponentials wrong. Products may be fused with sums.
 _FLAGS = (
     *("-O3", "-std=c++17", "-fPIC", "-shared", "-ffp-contract=fast", "-fno-math-errno"),
-    *("-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics"),
+    *("-pthread", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics"),
 )
 # Floats of a vector -> flags for processors that have such vectors.
 _WIDTHS = {

@@ -4,6 +4,9 @@
 // position is one offset for all pixels, and borders need no code. Zero weights have no tap. `block` neighbouring output
 // channels share their taps, and with them every vector that is loaded.
 #pragma once
+#include <utility>
+
+#include "threads.h"
 #include "vectors.h"
 #if VW == 16
 #include <immintrin.h>
@@ -106,59 +109,69 @@ template <int N> INLINE void convolve_shifted_tile(const Convolution& c, int blo
   }
   finish<N>(c, sum[0], block, first);
 }
-template <int N> static void shifted_tile(const Convolution& c, int first) {
-  for (int block = 0; block < c.blocks; block++) convolve_shifted_tile<N>(c, block, first);
+template <int N> static void shifted_tile(const Convolution& c, int first, int block, int end) {
+  for (; block < end; block++) convolve_shifted_tile<N>(c, block, first);
 }
 #endif
 
-template <int B, int N> static void plain_tile(const Convolution& c, int first) {
-  for (int block = 0; block < c.blocks; block++) convolve_tile<B, N>(c, block, first);
+template <int B, int N> static void plain_tile(const Convolution& c, int first, int block, int end) {
+  for (; block < end; block++) convolve_tile<B, N>(c, block, first);
 }
 
-// Tiles of N vectors, all channels of one tile before the next, so that its inputs stay in the first cache.
-typedef void (*Tile)(const Convolution&, int first);
-template <int B, int N> struct Tiles {
-  static void choose(Tile* table) {
-    Tiles<B, N - 1>::choose(table);
-    table[N] = plain_tile<B, N>;
-  }
-};
-template <int B> struct Tiles<B, 0> {
-  static void choose(Tile*) {}
-};
+// The functions for tiles of 1, 2, ... vectors, of some blocks.
+typedef void (*Tile)(const Convolution&, int first, int block, int end);
+template <int B, int... N> static const Tile* plain_tiles(std::integer_sequence<int, N...>) {
+  static constexpr Tile table[] = {plain_tile<B, N + 1>...};
+  return table;
+}
+#if VW == 16
+template <int... N> static const Tile* shifted_tiles(std::integer_sequence<int, N...>) {
+  static constexpr Tile table[] = {shifted_tile<N + 1>...};
+  return table;
+}
+#endif
 
-static void run_tiles(const Convolution& c, const Tile* table, int most, int first, int last) {
+// Where a thread's part of the work begins: at a tile, and there at a block.
+struct Cut { int tile, block; };
+static Cut cut(const Convolution& c, int tiles, int index, int count) {
+  if (index == count || c.blocks == 0) return {index == count ? tiles : 0, 0};
+  auto work = [&](int block) { return (int64_t)(c.begins[block] - c.begins[0]) + 4 * block; };
+  const int64_t target = tiles * work(c.blocks) * index / count;
+  const int tile = (int)(target / work(c.blocks));
+  int low = 0, high = c.blocks;
+  while (low < high) {  // the first block before which enough has been done
+    const int middle = (low + high) / 2;
+    if (work(middle) < target % work(c.blocks)) low = middle + 1;
+    else high = middle;
+  }
+  return {tile, low};
+}
+
+// Tiles of some vectors, all channels of one tile before the next, so that its inputs stay in the first cache.
+static void run_tiles(const Convolution& c, const Tile* table, int most, int first, int last, Share share) {
   const int tiles = (last - first + most - 1) / most;
-  for (int t = 0, at = first; t < tiles; t++) {
+  const Cut begin = cut(c, tiles, share.index, share.count), end = cut(c, tiles, share.index + 1, share.count);
+  for (int t = 0, at = first; t < tiles && t <= end.tile; t++) {
     const int vectors = (last - at + tiles - t - 1) / (tiles - t);
-    table[vectors](c, at);
+    if (t >= begin.tile) table[vectors - 1](c, at, t == begin.tile ? begin.block : 0, t == end.tile ? end.block : c.blocks);
     at += vectors;
   }
 }
 
-template <int B> static void run_blocks(const Convolution& c, int first, int last) {
+template <int B> static void run_blocks(const Convolution& c, int first, int last, Share share) {
   constexpr int most = tile_vectors(B);
-  static const struct Table {
-    Tile tile[most + 1] = {};
-    Table() { Tiles<B, most>::choose(tile); }
-  } table;
-  run_tiles(c, table.tile, most, first, last);
+  run_tiles(c, plain_tiles<B>(std::make_integer_sequence<int, most>()), most, first, last, share);
 }
 
-static void run_convolution(const Convolution& c, int first, int last) {
+static void run_convolution(const Convolution& c, int first, int last, Share share = WHOLE) {
   switch (c.block) {
-    case 16: return run_blocks<16>(c, first, last);
-    case 8: return run_blocks<8>(c, first, last);
-    case 4: return run_blocks<4>(c, first, last);
-    case 2: return run_blocks<2>(c, first, last);
+    case 16: return run_blocks<16>(c, first, last, share);
+    case 8: return run_blocks<8>(c, first, last, share);
+    case 4: return run_blocks<4>(c, first, last, share);
+    case 2: return run_blocks<2>(c, first, last, share);
   }
 #if VW == 16
-  if (!c.aligned) {
-    static const Tile shifted[] = {nullptr,         shifted_tile<1>, shifted_tile<2>,  shifted_tile<3>,  shifted_tile<4>,
-                                   shifted_tile<5>, shifted_tile<6>, shifted_tile<7>,  shifted_tile<8>,  shifted_tile<9>,
-                                   shifted_tile<10>, shifted_tile<11>, shifted_tile<12>};
-    return run_tiles(c, shifted, 12, first, last);
-  }
+  if (!c.aligned) return run_tiles(c, shifted_tiles(std::make_integer_sequence<int, 12>()), 12, first, last, share);
 #endif
-  run_blocks<1>(c, first, last);
+  run_blocks<1>(c, first, last, share);
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstring>
 
+#include "threads.h"
 #include "vectors.h"
 
 // The form of a map, or of a plain image, whose pitch is its width.
@@ -13,8 +14,8 @@ struct Map {
 
 // Copy pixels; padding stays as it is. Maps may have other pitches.
 struct Copy { Map in, out; };
-static void run_copy(const Copy& c) {
-  for (int channel = 0; channel < c.in.channels; channel++)
+static void run_copy(const Copy& c, Share share = WHOLE) {
+  for (int64_t channel = share.begin(c.in.channels); channel < share.end(c.in.channels); channel++)
     for (int y = 0; y < c.in.height; y++)
       memcpy(c.out.pixels + channel * c.out.stride + (int64_t)y * c.out.pitch,
              c.in.pixels + channel * c.in.stride + (int64_t)y * c.in.pitch, 4 * (size_t)c.in.width);
@@ -22,7 +23,10 @@ static void run_copy(const Copy& c) {
 
 // Copy whole channels with their padding: a part of a concatenation.
 struct Move { const float* in; float* out; int64_t count; };
-static void run_move(const Move& m) { memcpy(m.out, m.in, 4 * (size_t)m.count); }
+static void run_move(const Move& m, Share share = WHOLE) {
+  const int64_t first = share.begin(m.count);
+  memcpy(m.out + first, m.in + first, 4 * (size_t)(share.end(m.count) - first));
+}
 
 // Take a map apart by the remainders of row and column: plane (y % step) * step + x % step. `out` has step * step planes per
 // channel of the input; pixels of the last row and column of planes that have none are `outside`.
@@ -40,11 +44,11 @@ static void split_row(const Split& s, const float* row, float* out, int64_t plan
   for (x *= s.step; x < width; x++) out[(x % s.step) * plane + x / s.step] = row[x];
   for (; x % s.step; x++) out[(x % s.step) * plane + x / s.step] = s.outside;
 }
-static void run_split(const Split& s) {
+static void run_split(const Split& s, Share share = WHOLE) {
   const int64_t plane = s.out.stride;
-  for (int channel = 0; channel < s.in.channels; channel++) {
+  for (int64_t channel = share.begin(s.in.channels); channel < share.end(s.in.channels); channel++) {
     const float* in = s.in.pixels + channel * s.in.stride;
-    float* out = s.out.pixels + (int64_t)channel * s.step * s.step * plane;
+    float* out = s.out.pixels + channel * s.step * s.step * plane;
     int y = 0;
     for (; y < s.in.height; y++)
       split_row(s, in + (int64_t)y * s.in.pitch, out + (y % s.step) * s.step * plane + (int64_t)(y / s.step) * s.out.pitch,
@@ -65,8 +69,8 @@ struct MaxPool {
   int64_t in_stride, out_stride;
   int32_t channels, taps;
 };
-static void run_max_pool(const MaxPool& m, int first, int last) {
-  for (int channel = 0; channel < m.channels; channel++)
+static void run_max_pool(const MaxPool& m, int first, int last, Share share = WHOLE) {
+  for (int64_t channel = share.begin(m.channels); channel < share.end(m.channels); channel++)
     for (int k = first; k < last; k++) {
       const float* base = m.in + channel * m.in_stride + (int64_t)k * VW;
       Floats most = load(base + m.offsets[0]);
@@ -95,13 +99,17 @@ INLINE Floats combine(int kind, Floats a, Floats b) {
     default: return a;
   }
 }
-static void run_binary(const Binary& c) {
-  for (int channel = 0; channel < c.channels; channel++) {
+static void run_binary(const Binary& c, Share share = WHOLE) {
+  // Of few channels, as of a plain array, every thread takes some vectors.
+  const bool across = c.channels < share.count;
+  const Share channels = across ? WHOLE : share, pixels = across ? share : WHOLE;
+  const int64_t vectors = (c.count + VW - 1) / VW, begin = pixels.begin(vectors) * VW, end = pixels.end(vectors) * VW;
+  for (int64_t channel = channels.begin(c.channels); channel < channels.end(c.channels); channel++) {
     const float* a = c.a + channel * c.stride;
     const float* b = c.b_stride ? c.b + channel * c.b_stride : nullptr;
     const Floats one = fill(b ? 0.f : c.b[channel * c.b_step]);
     float* out = c.out + channel * c.stride;
-    for (int64_t i = 0; i < c.count; i += VW) {
+    for (int64_t i = begin; i < end; i += VW) {
       const Floats x = load(a + i), y = b ? load(b + i) : one;
       Floats v[1] = {c.swapped ? combine(c.kind, y, x) : combine(c.kind, x, y)};
       activate(v, c.activation);
@@ -117,19 +125,23 @@ struct Resize {
   Map in, out;
   const int32_t *row_low, *row_high, *column_low, *column_high;
   const float *row_share, *column_share;
-  float* scratch;  // one row of the input
+  float* scratch;  // one row of the input for every piece, each on cache lines of its own
 };
-static void run_resize(const Resize& r) {
-  for (int channel = 0; channel < r.out.channels; channel++)
-    for (int y = 0; y < r.out.height; y++) {
+static void run_resize(const Resize& r, Share share = WHOLE) {
+  float* scratch = r.scratch + (int64_t)share.index * ((r.in.width + 15) / 16 * 16);
+  const int64_t rows = (int64_t)r.out.channels * r.out.height;
+  int64_t at = share.begin(rows);
+  while (at < share.end(rows)) {
+    const int64_t channel = at / r.out.height;
+    for (int y = (int)(at % r.out.height); y < r.out.height && at < share.end(rows); y++, at++) {
       const float* in = r.in.pixels + channel * r.in.stride;
       const float* low = in + (int64_t)r.row_low[y] * r.in.pitch;
       const float* high = in + (int64_t)r.row_high[y] * r.in.pitch;
       const float* row = low;
       if (r.row_share[y] != 0) {
         const float share = r.row_share[y];
-        for (int x = 0; x < r.in.width; x++) r.scratch[x] = low[x] + share * (high[x] - low[x]);
-        row = r.scratch;
+        for (int x = 0; x < r.in.width; x++) scratch[x] = low[x] + share * (high[x] - low[x]);
+        row = scratch;
       }
       float* out = r.out.pixels + channel * r.out.stride + (int64_t)y * r.out.pitch;
       for (int x = 0; x < r.out.width; x++) {
@@ -137,12 +149,13 @@ static void run_resize(const Resize& r) {
         out[x] = a + r.column_share[x] * (b - a);
       }
     }
+  }
 }
 
 // The mean of every channel; padding is zero.
 struct Mean { const float* in; float* out; int64_t stride, count; int32_t channels; float pixels; };
-static void run_mean(const Mean& m) {
-  for (int channel = 0; channel < m.channels; channel++) {
+static void run_mean(const Mean& m, Share share = WHOLE) {
+  for (int64_t channel = share.begin(m.channels); channel < share.end(m.channels); channel++) {
     Floats total = {};
     const float* in = m.in + channel * m.stride;
     int64_t i = 0;

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstring>
 
+#include "threads.h"
 #include "vectors.h"
 
 // out[m][n] = act(bias[n] + skip[m][n] + sum_k a[m][k] * b[k][n]), for several pairs of matrices. Rows of b may be longer than
@@ -42,23 +43,30 @@ template <int R, int N> static void product_tile(const Product& p, int64_t matri
     }
   }
 }
-template <int N> static void product_columns(const Product& p, int64_t matrix, int column) {
-  int row = 0;
-  for (; row + 4 <= p.rows; row += 4) product_tile<4, N>(p, matrix, row, column);
-  for (; row < p.rows; row++) product_tile<1, N>(p, matrix, row, column);
+template <int N> static void product_columns(const Product& p, int64_t matrix, int column, int row, int end) {
+  for (; row + 4 <= end; row += 4) product_tile<4, N>(p, matrix, row, column);
+  for (; row < end; row++) product_tile<1, N>(p, matrix, row, column);
 }
-static void run_product(const Product& p) {
-  for (int matrix = 0; matrix < p.count; matrix++) {
-    int column = 0;
-    for (; column + 3 * VW < p.columns; column += 4 * VW) product_columns<4>(p, matrix, column);
-    for (; column < p.columns; column += VW) product_columns<1>(p, matrix, column);
+// Work is shared by tiles of columns of a matrix, or, if these are few, of rows.
+static void run_product(const Product& p, Share share = WHOLE) {
+  const int wide = p.columns > 3 * VW ? (p.columns - 3 * VW + 4 * VW - 1) / (4 * VW) : 0;  // tiles of four vectors
+  const int left = p.columns - wide * 4 * VW, tiles = wide + (left > 0 ? (left + VW - 1) / VW : 0);
+  const int64_t work = (int64_t)p.count * tiles;
+  const bool by_rows = work < 4 * share.count && p.rows >= 8 * share.count;
+  const Share matrices = by_rows ? WHOLE : share;
+  const int64_t fours = (p.rows + 3) / 4, end = 4 * (by_rows ? share.end(fours) : fours);
+  const int first = (int)(4 * (by_rows ? share.begin(fours) : 0)), last = (int)(end < p.rows ? end : p.rows);
+  for (int64_t i = matrices.begin(work); i < matrices.end(work); i++) {
+    const int tile = (int)(i % tiles);
+    if (tile < wide) product_columns<4>(p, i / tiles, tile * 4 * VW, first, last);
+    else product_columns<1>(p, i / tiles, wide * 4 * VW + (tile - wide) * VW, first, last);
   }
 }
 
 // Rows: values less their mean over their deviation, times scale, plus shift.
 struct LayerNorm { const float *in, *scale, *shift; float* out; int64_t rows; int32_t size; float epsilon; };
-static void run_layer_norm(const LayerNorm& n) {
-  for (int64_t row = 0; row < n.rows; row++) {
+static void run_layer_norm(const LayerNorm& n, Share share = WHOLE) {
+  for (int64_t row = share.begin(n.rows); row < share.end(n.rows); row++) {
     const float* in = n.in + row * n.size;
     float* out = n.out + row * n.size;
     float mean = 0, variance = 0;
@@ -72,8 +80,8 @@ static void run_layer_norm(const LayerNorm& n) {
 
 // Rows: exponentials that sum to one.
 struct Softmax { const float* in; float* out; int64_t rows; int32_t size; };
-static void run_softmax(const Softmax& s) {
-  for (int64_t row = 0; row < s.rows; row++) {
+static void run_softmax(const Softmax& s, Share share = WHOLE) {
+  for (int64_t row = share.begin(s.rows); row < share.end(s.rows); row++) {
     const float* in = s.in + row * s.size;
     float* out = s.out + row * s.size;
     float most = in[0], total = 0;
@@ -94,16 +102,22 @@ static void run_softmax(const Softmax& s) {
 // An array whose axes are in another order, or cut: strides of the input per axis of the output, the last axis last.
 constexpr int AXES = 6;
 struct Strided { const float* in; float* out; int64_t sizes[AXES], strides[AXES]; };
-static void run_strided(const Strided& s) {
-  float* out = s.out;
-  int64_t at[AXES] = {};
-  for (;;) {
-    int64_t from = 0;
-    for (int axis = 0; axis < AXES - 1; axis++) from += at[axis] * s.strides[axis];
-    const float* in = s.in + from;
-    for (int64_t i = 0; i < s.sizes[AXES - 1]; i++) *out++ = in[i * s.strides[AXES - 1]];
-    int axis = AXES - 2;
-    for (; axis >= 0 && ++at[axis] == s.sizes[axis]; axis--) at[axis] = 0;
-    if (axis < 0) return;
+static void run_strided(const Strided& s, Share share = WHOLE) {
+  int64_t rows = 1, from = 0, at[AXES] = {};
+  for (int axis = 0; axis < AXES - 1; axis++) rows *= s.sizes[axis];
+  int64_t row = share.begin(rows), rest = row;
+  for (int axis = AXES - 2; axis >= 0; rest /= s.sizes[axis], axis--) {
+    at[axis] = rest % s.sizes[axis];
+    from += at[axis] * s.strides[axis];
+  }
+  float* out = s.out + row * s.sizes[AXES - 1];
+  for (; row < share.end(rows); row++) {
+    for (int64_t i = 0; i < s.sizes[AXES - 1]; i++) *out++ = s.in[from + i * s.strides[AXES - 1]];
+    for (int axis = AXES - 2; axis >= 0; axis--) {
+      from += s.strides[axis];
+      if (++at[axis] < s.sizes[axis]) break;
+      from -= at[axis] * s.strides[axis];
+      at[axis] = 0;
+    }
   }
 }
