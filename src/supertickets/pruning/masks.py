@@ -63,15 +63,31 @@ def all_flags(weight: Tensor) -> Tensor:
 
 
 def keep_highest(scores: Named, protected: Named, living: Named, count: int) -> dict[str, Tensor]:
-    """Take ``count`` weights out: the dead before the living, the unprotected before the protected, by score."""
-    order = torch.argsort(torch.cat([s.flatten() for s in scores.values()]), stable=True)
-    for last in (protected, living):
-        flags = torch.cat([last[name].flatten() for name in scores])
-        order = order[torch.argsort(flags[order], stable=True)]
-    flat = torch.ones(len(order), dtype=torch.bool, device=order.device)
-    flat[order[:count]] = False
-    parts = flat.split([s.numel() for s in scores.values()])
+    """Take ``count`` weights out: the dead before the living, the unprotected before the protected, by score.
+
+    Of equal scores the earlier goes first.
+    """
+    values = torch.cat([s.flatten() for s in scores.values()])
+    alive, safe = (torch.cat([flags[name].flatten() for name in scores]) for flags in (living, protected))
+    stays = torch.ones(len(values), dtype=torch.bool, device=values.device)
+    for part in (~alive, alive & ~safe, alive & safe):
+        places = part.nonzero().squeeze(1)
+        gone = places[_lowest(values[places], count)]
+        stays[gone] = False
+        count -= len(gone)
+    parts = stays.split([s.numel() for s in scores.values()])
     return {name: part.view(s.shape).clone() for (name, s), part in zip(scores.items(), parts, strict=True)}
+
+
+def _lowest(values: Tensor, count: int) -> Tensor:
+    """Flag the ``count`` lowest values, of equal ones the first; a selection costs less than a sort."""
+    if not 0 < count < len(values):
+        return torch.full((len(values),), count > 0, dtype=torch.bool, device=values.device)
+    bound = values.kthvalue(count).values
+    flags = values < bound
+    ties = (values == bound).nonzero().squeeze(1)
+    flags[ties[: count - int(flags.sum())]] = True
+    return flags
 
 
 def protected_weights(scores: Tensor, settings: PruneSettings, alive: Tensor) -> Tensor:
@@ -80,6 +96,8 @@ def protected_weights(scores: Tensor, settings: PruneSettings, alive: Tensor) ->
         return alive
     flags = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
     floor = math.ceil(settings.layer_floor * scores.numel())
+    if not floor:
+        return flags.view(scores.shape)
     best_first = torch.argsort(torch.where(alive, scores, -math.inf).flatten(), descending=True, stable=True)
     flags[best_first[:floor]] = True
     return flags.view(scores.shape) & alive
