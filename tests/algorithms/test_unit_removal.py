@@ -14,7 +14,7 @@ from cli_outcome import Cli
 from generate_people import crowd
 from simulate_powercut import cut_at_evaluation, cut_at_step
 from supertickets import UserError
-from supertickets.algorithms.unit_removal import path_cost
+from supertickets.algorithms.budget_limits import path_cost
 from supertickets.config.schedule import Shrink, path_progress, plan_lines
 from supertickets.cost import WidthCosts, count, unit_params
 from supertickets.models.factory import create_spec
@@ -148,10 +148,7 @@ def test_units_of_a_pose_network_go_through_its_head(tmp_path: Path) -> None:
     [
         (["--budget.macs", "1e9"], "leaves nothing to remove"),
         (["--budget.macs", "10"], "cannot be met: the smallest network has"),
-        (
-            ["--budget.latency_ms", "1"],
-            "draw takes no budget.latency_ms; give budget.macs, budget.params or budget.size_kb",
-        ),
+        (["--budget.latency_ms", "1"], "needs a function that times networks"),
         (["--budget.macs", "1e5", "--search.interval", "0"], "needs a search that removes units"),
         (["--budget.macs", "1e5", "--search.begin", "0.9"], "holds no removal"),
     ],

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +24,18 @@ from ..pruning import (
 from ..training import Session, TrainState
 
 Tensors = dict[str, Tensor]
+_GUESSES = 20  # masks that a cost is asked of
+_CLOSE = 0.999  # share of what is allowed that ends the search
 
 
-def choose_mask(session: Session, state: TrainState, epoch: int, ratio: float, alive: Mapping[str, Tensor]) -> Tensors:
+def choose_mask(
+    session: Session,
+    state: TrainState,
+    epoch: int,
+    ratio: float,
+    alive: Mapping[str, Tensor],
+    cost: Callable[[Mapping[str, Tensor]], float] | None = None,
+) -> Tensors:
     """Return the mask of a prune; the network stays as it is.
 
     Args:
@@ -34,6 +44,8 @@ def choose_mask(session: Session, state: TrainState, epoch: int, ratio: float, a
         epoch: Number of the epoch whose calibration batches the criterion looks at; 0 without training.
         ratio: Share of the maskable weights that is zero under the mask.
         alive: Flags of the weights that an earlier mask has left, all others go first; absent layers are whole.
+        cost: Function that returns what a mask leaves as a share of what is allowed; as few weights go as this asks
+            for, and ``ratio`` is the most that may.
 
     Raises:
         UserError: The criterion gives no usable score.
@@ -60,7 +72,36 @@ def choose_mask(session: Session, state: TrainState, epoch: int, ratio: float, a
             if not criterion.uses_magnitudes:
                 session.runtime.average_(list(scores.values()))  # one mask for all processes, whatever happens in each
             mask = keep_best(scores, share, settings, mask)
+        if cost is not None and cost(mask) < 1:
+            keep = partial(keep_best, scores, settings=settings, alive=alive)
+            mask = keep(least_ratio(lambda share: cost(keep(share)), state.sparse.sparsity, ratio))
     return dict(mask)
+
+
+def least_ratio(cost: Callable[[float], float], low: float, high: float) -> float:
+    """Return the smallest ratio, nearly, at which a cost that falls with it is at most 1.
+
+    Between bounds the cost is taken for a line, on which every other guess lies; the rest halve what is left.
+
+    Args:
+        cost: Function of the ratio.
+        low: Smallest ratio.
+        high: Largest ratio; the cost there is at most 1.
+    """
+    above, below = cost(low), cost(high)
+    if above <= 1:
+        return low
+    for turn in range(_GUESSES):
+        if below >= _CLOSE or high - low < 1e-7:
+            break
+        share = (above - 1) / (above - below) if turn % 2 == 0 else 0.5
+        middle = low + (high - low) * min(max(share, 0.02), 0.98)
+        value = cost(middle)
+        if value <= 1:
+            high, below = middle, value
+        else:
+            low, above = middle, value
+    return high
 
 
 def pruning_ratios(now: float, target: float, rounds: int) -> list[float]:

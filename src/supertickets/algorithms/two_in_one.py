@@ -14,17 +14,28 @@ from torch import Tensor
 
 from ..config.lr_schedule import lr_factor
 from ..config.recipe import Recipe
-from ..config.schedule import Prune, Reactivate, Recalibrate, Shrink, cubic_ratio, events, last_search_epoch
+from ..config.schedule import (
+    Prune,
+    Reactivate,
+    Recalibrate,
+    Shrink,
+    cubic_ratio,
+    events,
+    last_search_epoch,
+    mask_progress,
+)
 from ..data import Batch
 from ..models import Spec
 from ..models.traced import trace_spec
 from ..nas import expected_shrinkage, gate_gradients, unit_weights
-from ..pruning import SparseState, check_criterion, empty_layers, restore, store_pruned
+from ..pruning import SparseState, check_criterion, empty_layers, mask_sparsity, restore, store_pruned
 from ..training import Algorithm, Session, TrainState, recalibrate
-from ..training.algorithm import NetworkStep, Step
+from ..training.algorithm import MeasureNetwork, NetworkStep, Outcome, Step
 from ..training.optimizers import FIRST_MOMENTS, SECOND_MOMENTS, optimizer_tensors
+from .budget_checks import check_budget, check_reachable
+from .budget_path import BudgetPath
 from .ranking import check_prune_ratio, choose_mask
-from .unit_removal import check_budget, check_reachable, choose_units, remove_units
+from .unit_removal import remove_units
 
 Tensors = dict[str, Tensor]
 _GATE_MOMENTUM = 0.98  # of the running means, per step
@@ -37,12 +48,18 @@ class TwoInOne(Algorithm):
 
     def __init__(self) -> None:
         self.gates: Tensors = {}  # running means of the gates' squared gradients, by group
+        self.budget = BudgetPath()
+
+    def use_measure(self, measure: MeasureNetwork) -> None:
+        """Take a function that times networks, for a budget of latency."""
+        self.budget.latency.measure = measure
 
     def check(self, recipe: Recipe) -> None:
         """Check that the criterion can work with the settings, and that the budget is one that units are removed to."""
         if recipe.prune.ratio:
             check_criterion(recipe.prune)
         check_budget(recipe)
+        self.budget.check(recipe)
 
     def supernet(self, session: Session) -> Spec:
         """Return the network with its search units: those that its family declares, or else those that are traced."""
@@ -61,8 +78,9 @@ class TwoInOne(Algorithm):
         """Check that ratio and budget can be met, and warn if the search cannot remove anything."""
         if session.recipe.prune.ratio:
             check_prune_ratio(state, session.recipe)
-        if session.recipe.removes_to_budget:
+        if session.recipe.draws_to_budget:
             check_reachable(session, state)
+            self.budget.begin(session, state)
         if warning := search_warning(session):
             session.reporter.say(warning)
         return state
@@ -75,13 +93,23 @@ class TwoInOne(Algorithm):
 
         def prune_and_take(batch: Batch, epoch: int, step: int) -> Tensor:
             done = epoch * session.batches.steps_per_epoch + step
-            ratio = cubic_ratio(done / session.total_steps, prune)
-            if done % prune.steps == 0 and ratio > state.sparse.ratio:
-                prune_weights(session, state, epoch + 1, ratio)
+            if done % prune.steps == 0 and self._prune_on_path(session, state, epoch + 1, done / session.total_steps):
                 take.remask()
             return take(batch, epoch, step)
 
         return prune_and_take
+
+    def _prune_on_path(self, session: Session, state: TrainState, epoch: int, done: float) -> bool:
+        """Prune as far as the path wants, and return whether anything was pruned."""
+        if session.recipe.prunes_to_budget:
+            progress = mask_progress(done, session.recipe)
+            if mask := self.budget.choose_mask(session, state, epoch, progress):
+                disable_weights(session, state, epoch, mask, mask_sparsity(mask))
+            return bool(mask)
+        ratio = cubic_ratio(done, session.recipe.prune)
+        if is_due := ratio > state.sparse.ratio:
+            prune_weights(session, state, epoch, ratio)
+        return is_due
 
     def on_gradients(self, session: Session, state: TrainState) -> None:
         """Follow the gradients of the gates while there are units to remove by them."""
@@ -94,9 +122,18 @@ class TwoInOne(Algorithm):
         """Return the running means of the gates' gradients."""
         return self.gates
 
+    def to_json(self) -> dict[str, Any]:
+        """Return how far the way to the budget is."""
+        return self.budget.to_json()
+
     def restore(self, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
-        """Take back the running means."""
+        """Take back the running means, and the way to the budget."""
         self.gates = dict(tensors)
+        self.budget.restore(data)
+
+    def finalize(self, session: Session, state: TrainState) -> Outcome | None:
+        """Return the network, and what it costs of its budget."""
+        return Outcome(state, self.budget.summary(session))
 
     def on_epoch_end(self, session: Session, state: TrainState, epoch: int) -> TrainState:
         """Do what follows the training of an epoch: lines 4-14.
@@ -109,12 +146,15 @@ class TwoInOne(Algorithm):
         for event in events(epoch, session.recipe):
             match event:
                 case Shrink(progress):
-                    keep = choose_units(session, state, self.gates, progress)
+                    keep = self.budget.choose_units(session, state, self.gates, progress)
                     self.gates = {name: value[keep[name].to(value.device)] for name, value in self.gates.items()}
                     state = remove_units(session, state, epoch, keep)
                 case Reactivate():
                     reactivate_weights(session, state, epoch)
-                case Prune(ratio):
+                case Prune(None):
+                    if mask := self.budget.choose_mask(session, state, epoch, 1.0):
+                        disable_weights(session, state, epoch, mask, mask_sparsity(mask))
+                case Prune(float(ratio)):
                     prune_weights(session, state, epoch, ratio)
                 case Recalibrate():
                     batches = session.batches.calibration(epoch, session.recipe.recalibrate_batches)
@@ -180,7 +220,7 @@ def search_warning(session: Session) -> str | None:
     """Return a warning if the penalty is too weak for any unit to reach the threshold before the search ends."""
     recipe, steps = session.recipe, session.batches.steps_per_epoch
     end = last_search_epoch(recipe)
-    if not end or not recipe.search.rho or recipe.removes_to_budget or not session.supernet.unit_groups():
+    if not end or not recipe.search.rho or recipe.draws_to_budget or not session.supernet.unit_groups():
         return None
     total = recipe.epochs * steps
     lrs = [recipe.optimizer.lr * lr_factor(step, total, steps, recipe.lr) for step in range(end * steps)]

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from ..config.recipe import Recipe
 from ..cost import WidthCosts, unit_macs, unit_params
-from ..cost.budget import format_cost, format_setting
 from ..cost.width_costs import KB_PER_PARAMETER
-from ..errors import UserError
 from ..models import Spec
 from ..nas import (
     fold_constants,
@@ -25,6 +23,7 @@ from ..nas import (
     width_rules,
 )
 from ..training import Session, TrainState, evaluate, restore_state
+from .budget_limits import Limits, tightest_share
 
 Tensors = dict[str, Tensor]
 Keep = Mapping[str, Tensor]
@@ -36,44 +35,33 @@ _UNIT_COSTS: Mapping[str, Callable[[Spec], Tensors]] = {
 _LEAST_PRICE = 1e-9  # of a unit, as a share of the budget
 
 
-def choose_units(session: Session, state: TrainState, gates: Tensors, progress: float | None) -> Tensors:
+def choose_units(
+    session: Session, state: TrainState, gates: Tensors, limits: Limits | None, *, is_last: bool = False
+) -> Tensors:
     """Flag the units that stay.
 
     Args:
         session: What stays the same.
         state: The network.
         gates: Running means of the gates' squared gradients, by group; only for that importance.
-        progress: Share of the way to the budget; None without one, where the threshold decides (line 5).
+        limits: What the network may cost; None without a budget, where the threshold decides (line 5).
+        is_last: Whether no removal follows.
     """
     recipe = session.recipe
     groups = state.spec.unit_groups()
     rules = width_rules(groups, session.supernet, recipe.search.multiple or 1, recipe.search.group_floor)
-    if progress is None:
+    if limits is None:
         floor = min_units(session.supernet, recipe.search.floor)
         return select_units(_raw_importance(state, gates, recipe), recipe.search.threshold, floor, rules)
     importance = _raw_importance(state, gates, recipe)
-    costs, whole = WidthCosts(state.spec), WidthCosts(session.supernet)
-    limits = {
-        name: path_cost(whole.measure(name, {}), budget, progress) for name, budget in recipe.budget.given.items()
-    }
+    costs = WidthCosts(state.spec)
     if recipe.search.importance == "gate":
         prices = _unit_prices(state.spec, limits)
         importance = {name: value / prices[name].to(value) for name, value in importance.items()}
     else:
         importance = rank_within_groups(importance)
-    share = partial(_tightest, costs, limits)
-    return select_to_cost(importance, rules, share, 1.0, is_last=progress == 1)
-
-
-def path_cost(start: float, budget: float, progress: float) -> float:
-    """Return the cost on the way from a supernet to a budget: B + (C - B) (1 - u)^3, fast at first.
-
-    Args:
-        start: Cost of the supernet, C.
-        budget: The budget, B.
-        progress: Share of the way, u, from 0 to 1.
-    """
-    return budget + (start - budget) * (1 - progress) ** 3
+    share = partial(tightest_share, costs.measure, limits)
+    return select_to_cost(importance, rules, share, 1.0, is_last=is_last)
 
 
 def remove_units(session: Session, state: TrainState, epoch: int, keep: Keep) -> TrainState:
@@ -112,56 +100,6 @@ def shrink(session: Session, state: TrainState, keep: Keep) -> TrainState:
     tensors["weights"] |= fold_constants(tensors["weights"], groups, keep)
     tensors = {group: slice_tensors(values, groups, keep, names) for group, values in tensors.items()}
     return restore_state(session.recipe, session.runtime.device, state.meta() | {"spec": spec.to_json()}, tensors)
-
-
-def check_budget(recipe: Recipe) -> None:
-    """Check that a budget is one that units can be removed to, and that there is one where the importance needs it.
-
-    Raises:
-        UserError: It is not, or the search is switched off.
-    """
-    if recipe.search.importance == "gate" and recipe.search.interval and not recipe.budget.given:
-        raise UserError("search.importance=gate ranks units for a budget; give budget.macs, for example")
-    for name in recipe.budget.given:
-        if name not in _UNIT_COSTS:
-            raise UserError(f"draw takes no budget.{name}; give budget.macs, budget.params or budget.size_kb")
-        if not recipe.search.interval:
-            raise UserError(f"budget.{name} needs a search that removes units; set search.interval to 1")
-
-
-def check_reachable(session: Session, state: TrainState) -> None:
-    """Check that the network can be brought to the budget.
-
-    Raises:
-        UserError: It has no units, costs no more than the budget, or cannot be made so small; names what can be met.
-    """
-    recipe = session.recipe
-    groups, given = state.spec.unit_groups(), recipe.budget.given
-    if not groups:
-        raise UserError(f"budget.{next(iter(given))} needs search units, and {state.spec} has none; leave it out")
-    costs = WidthCosts(state.spec)
-    most = {name: costs.measure(name, {}) for name in given}
-    if all(budget >= most[name] for name, budget in given.items()):
-        name, budget = next(iter(given.items()))
-        raise UserError(
-            f"budget.{name}={format_setting(budget)} leaves nothing to remove: {state.spec} has "
-            f"{format_cost(name, most[name])}; take a larger network, or a smaller budget"
-        )
-    rules = width_rules(groups, session.supernet, recipe.search.multiple or 1, recipe.search.group_floor)
-    equal = {group.name: torch.ones(len(group)) for group in groups}
-    for name, budget in given.items():
-        least = costs.measure(name, select_to_cost(equal, rules, partial(costs.measure, name), 0))
-        if budget < least:
-            raise UserError(
-                f"budget.{name}={format_setting(budget)} cannot be met: the smallest network has "
-                f"{format_cost(name, least)}; set budget.{name} to {format_setting(least)}, or lower "
-                "search.group_floor or search.multiple"
-            )
-
-
-def _tightest(costs: WidthCosts, limits: Mapping[str, float], keep: Keep) -> float:
-    """Return the largest of the costs of what is left, each as a share of its limit."""
-    return max(costs.measure(name, keep) / limit for name, limit in limits.items())
 
 
 def _unit_prices(spec: Spec, limits: Mapping[str, float]) -> Tensors:

@@ -58,10 +58,16 @@ def print_plan(recipe: Recipe, as_json: bool) -> None:
 
     if recipe.epochs == 0:
         recipe = _resolved(recipe)
-    plan = [
-        (epoch, [f"prune to {e.ratio:.0%}" if isinstance(e, Prune) else type(e).__name__.lower() for e in events])
-        for epoch, events in plan_lines(recipe)
-    ]
+
+    def word(event: object) -> str:
+        match event:
+            case Prune(None):
+                return "prune to the budget"
+            case Prune(float(ratio)):
+                return f"prune to {ratio:.0%}"
+        return type(event).__name__.lower()
+
+    plan = [(epoch, [word(event) for event in events]) for epoch, events in plan_lines(recipe)]
     if as_json:
         print_json([{"epoch": epoch, "events": names} for epoch, names in plan])
         return

@@ -34,10 +34,11 @@ class Draw(Command):
         if options.plan:
             print_plan(recipe, options.json)
             return
+        from ..deploy import measure_network
         from ..runs.api import draw
 
         out = Path(options.out or f"runs/{recipe.name}")
-        print_trained(lambda: draw(recipe, out), out, options.json)
+        print_trained(lambda: draw(recipe, out, measure_network), out, options.json)
 
 
 class Search(Command):
@@ -148,9 +149,11 @@ class Resume(Command):
         add_trust(parser)
 
     def run(self, options: argparse.Namespace) -> None:
+        from ..deploy import measure_network
         from ..runs.api import resume
 
-        print_trained(lambda: resume(options.out, options.trust), Path(options.out), options.json)
+        out = Path(options.out)
+        print_trained(lambda: resume(out, options.trust, measure_network), out, options.json)
 
 
 class Retrain(Command):

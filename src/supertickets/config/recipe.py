@@ -318,6 +318,16 @@ class Recipe:
         """Return whether units are removed until a budget is met; otherwise a budget is for a policy search."""
         return bool(self.budget.given) and self.search.interval > 0
 
+    @property
+    def prunes_to_budget(self) -> bool:
+        """Return whether weights are pruned until a budget is met, since the runtime skips zeros."""
+        return bool(self.budget.given) and self.prune.ratio > 0 and self.budget.runtime == "sparse"
+
+    @property
+    def draws_to_budget(self) -> bool:
+        """Return whether the budget is one of two-in-one training, and not of a policy search."""
+        return self.removes_to_budget or self.prunes_to_budget
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON."""
         return dataclasses.asdict(self)

@@ -28,15 +28,17 @@ class Reactivate:
 
 @dataclass(frozen=True)
 class Prune:
-    """Prune to a sparsity of ``ratio`` by magnitude (lines 11-13)."""
+    """Prune to a sparsity of ``ratio`` by magnitude (lines 11-13); None for what a budget asks for."""
 
-    ratio: float
+    ratio: float | None
 
 
 @dataclass(frozen=True)
 class Recalibrate:
     """Measure BN statistics anew (line 6), once after all that an epoch changed."""
 
+
+_BEHIND = 0.1  # of the training
 
 Event = Shrink | Reactivate | Prune | Recalibrate
 
@@ -64,7 +66,7 @@ def events(epoch: int, recipe: Recipe) -> list[Event]:
         if prune.ratio > 0 and prune.schedule == "interval" and prune.reactivate == "search" and not last:
             due.append(Reactivate())
     if last and prune.ratio > 0:
-        due.append(Prune(prune.ratio))
+        due.append(Prune(None if recipe.prunes_to_budget else prune.ratio))
     elif prune_due:
         due.append(Prune(ratio_at(epoch, prune)))
         if prune.reactivate == "prune" and _search_goes_on(epoch, recipe):
@@ -108,8 +110,24 @@ def cubic_ratio(done: float, prune: PruneSettings) -> float:
         done: Share of the training that is done.
         prune: Settings; reads ``ratio``, ``begin`` and ``end``.
     """
-    u = min(max((done - prune.begin) / (prune.end - prune.begin), 0.0), 1.0)
-    return prune.ratio * (1 - (1 - u) ** 3)
+    return prune.ratio * (1 - (1 - _share(done, prune.begin, prune.end)) ** 3)
+
+
+def mask_progress(done: float, recipe: Recipe) -> float:
+    """Return the share of the way of a mask to a budget, which ends some time behind the last removal of units.
+
+    A unit takes its weights along, and none of those that are gone already come back for it.
+
+    Args:
+        done: Share of the training that is done.
+        recipe: Settings; reads ``epochs``, ``search`` and ``prune``.
+    """
+    units = last_search_epoch(recipe) / recipe.epochs if recipe.supernet.has_units else 0.0
+    return _share(done, recipe.prune.begin, max(recipe.prune.end, units + _BEHIND))
+
+
+def _share(value: float, begin: float, end: float) -> float:
+    return min(max((value - begin) / (end - begin), 0.0), 1.0)
 
 
 def pruning_timeline(recipe: Recipe) -> list[tuple[object, ...]]:

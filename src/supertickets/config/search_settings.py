@@ -102,17 +102,18 @@ class PolicySettings:
 class BudgetSettings:
     """The largest cost of the network that a search finds.
 
-    A policy search takes one of the first three. Where units are removed (``draw``), one or several of ``macs``,
-    ``params`` and ``size_kb`` hold together.
+    A policy search takes one of the first three. In ``draw`` one or several hold together (docs/budgets.md).
 
     Attributes:
         latency_ms: Latency of one image on this device, in ms.
-        macs: Dense MACs (multiply-accumulates) of one image, e.g. 5e6.
+        macs: MACs (multiply-accumulates) of one image, e.g. 5e6.
         params: Number of parameters.
         size_kb: Size of the parameters in float32, in kB (1000 bytes).
-        table: File of ``supertickets latency-table`` that predicts latencies; null measures one when the search
-            begins.
-        runtime: Runtime: "torch" or "onnxruntime", for a table that is measured.
+        table: File of ``supertickets latency-table`` that predicts latencies in a policy search; null measures one when
+            the search begins.
+        runtime: Runtime that the network is for, and that latencies are measured in: "torch" or "onnxruntime", which
+            multiply zeros, so that costs are those of all weights and units go; or "sparse", this project's own, which
+            skips them, so that costs are those of what is not zero, and weights go.
         threads: CPU threads of a network whose latency is limited.
         measured: Whether every sampled network is timed itself, instead of predicted; slow, with PyTorch.
     """
@@ -122,7 +123,7 @@ class BudgetSettings:
     params: PositiveFloat | None = None
     size_kb: PositiveFloat | None = None
     table: str | None = None
-    runtime: Literal["torch", "onnxruntime"] = "torch"
+    runtime: Literal["torch", "onnxruntime", "sparse"] = "torch"
     threads: PositiveInt = 1
     measured: bool = False
 

@@ -34,7 +34,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
     _check_pretrained(recipe)
     if recipe.distill.teacher == "ema" and not recipe.ema_decay:
         raise UserError("distill.teacher is 'ema' but ema_decay is 0: set it to, e.g., 0.99")
-    if recipe.budget.given and not recipe.removes_to_budget and recipe.compile:
+    if recipe.budget.given and not recipe.draws_to_budget and recipe.compile:
         raise UserError("compile cannot serve a policy search, where every step has another network; set it to false")
     return recipe
 
@@ -67,12 +67,16 @@ def _check_policy(policy: PolicySettings) -> None:
 
 def _check_budget(recipe: Recipe) -> None:
     budget = recipe.budget
-    if len(budget.given) > 1 and not recipe.removes_to_budget:
+    if len(budget.given) > 1 and not recipe.draws_to_budget:
         raise UserError(
             f"a policy search limits one cost, here are {' and '.join(budget.given)}; leave all but one out"
         )
-    if budget.size_kb is not None and not recipe.removes_to_budget:
+    if budget.size_kb is not None and not recipe.draws_to_budget:
         raise UserError("budget.size_kb is for draw; a policy search takes budget.latency_ms, .macs or .params")
+    if budget.given and budget.runtime == "sparse" and not recipe.draws_to_budget:
+        raise UserError("budget.runtime=sparse is for draw, which prunes; a policy search takes torch or onnxruntime")
+    if recipe.draws_to_budget and (budget.table or budget.measured):
+        raise UserError("budget.table and budget.measured are for search; draw measures whole networks: leave them out")
     if budget.latency_ms is None and (budget.table or budget.measured):
         raise UserError("budget.table and budget.measured are for budget.latency_ms, which is not given")
     if budget.measured and (budget.table or budget.runtime != "torch"):

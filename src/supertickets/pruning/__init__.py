@@ -4,7 +4,7 @@ from .criteria import CRITERIA, Criterion, CriterionContext, check_criterion, ch
 from .masks import NORMALISERS, empty_layers, magnitudes, sensitivities
 from .patterns import Pattern
 from .scopes import SCOPES, Scope, check_ratio, keep_best, magnitude_mask
-from .sparse_state import Enforcer, SparseState, restore, store_pruned
+from .sparse_state import Enforcer, SparseState, mask_sparsity, restore, store_pruned
 
 __all__ = [
     "CRITERIA",
@@ -24,6 +24,7 @@ __all__ = [
     "keep_best",
     "magnitude_mask",
     "magnitudes",
+    "mask_sparsity",
     "restore",
     "sensitivities",
     "store_pruned",

@@ -40,8 +40,13 @@ class SparseState:
     @property
     def sparsity(self) -> float:
         """Return zeros / maskable weights."""
-        total = sum(flags.numel() for flags in self.mask.values())
-        return 1 - sum(int(flags.sum()) for flags in self.mask.values()) / total if total else 0.0
+        return mask_sparsity(self.mask)
+
+
+def mask_sparsity(mask: Mapping[str, Tensor]) -> float:
+    """Return zeros / weights under a mask."""
+    total = sum(flags.numel() for flags in mask.values())
+    return 1 - sum(int(flags.sum()) for flags in mask.values()) / total if total else 0.0
 
 
 def _equal(mine: Tensors, theirs: Tensors) -> bool:

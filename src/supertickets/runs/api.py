@@ -39,6 +39,7 @@ from ..training import (
     load_checkpoint,
     show_progress,
 )
+from ..training.algorithm import MeasureNetwork
 from .derive import check_budget_given, fixed_network, lineage, recipe_of, reject_budget
 from .finalize import finalize_run, versions
 from .model_init import (
@@ -57,12 +58,15 @@ from .pretrained import load_pretrained
 from .session import open_session
 
 
-def draw(recipe: Recipe, out: str | Path | None = None, *, verbose: bool = False) -> Ticket:
+def draw(
+    recipe: Recipe, out: str | Path | None = None, measure: MeasureNetwork | None = None, *, verbose: bool = False
+) -> Ticket:
     """Draw a ticket by two-in-one training.
 
     Args:
         recipe: The settings.
         out: Run directory; default ``runs/<recipe name>``.
+        measure: Function that times networks, for a budget of latency (`deploy.measure_network`).
         verbose: Whether to show progress on standard error; the logger "supertickets" has it anyway.
 
     Raises:
@@ -70,7 +74,9 @@ def draw(recipe: Recipe, out: str | Path | None = None, *, verbose: bool = False
         Interrupted: Ctrl-C; `resume` goes on.
     """
     with show_progress(verbose):
-        return _make_ticket("draw", recipe, out or f"runs/{recipe.name}", TwoInOne(), supernet_for)
+        return _make_ticket(
+            "draw", recipe, out or f"runs/{recipe.name}", _with_measure(TwoInOne(), measure), supernet_for
+        )
 
 
 def search(
@@ -239,26 +245,38 @@ def fork_run(source: str | Path, recipe: Recipe, out: str | Path, until: int | N
         run.create(about | own | {"recipe": recipe.to_json()})
 
 
-def resume(out: str | Path, trust: Iterable[str] = (), *, verbose: bool = False) -> Ticket:
+def resume(
+    out: str | Path,
+    trust: Iterable[str] = (),
+    measure: MeasureNetwork | None = None,
+    *,
+    verbose: bool = False,
+) -> Ticket:
     """Go on with an interrupted run where its last checkpoint left it.
 
     Args:
         out: Run directory.
         trust: Modules of user code that the run may import: ``package.module``, or a package with all that is in it.
+        measure: Function that times networks, for a budget of latency (`deploy.measure_network`).
         verbose: Whether to show progress on standard error; the logger "supertickets" has it anyway.
 
     Raises:
         UserError: There is no such run, it is in use, or it is finished; or it names code that is not trusted.
     """
     with show_progress(verbose):
-        ticket = _resume(out, trust)
+        ticket = _resume(out, trust, measure)
     if ticket is None:
         raise UserError(f"{out} is the shared prefix of a sweep, which has no ticket; its draws go on by themselves")
     return ticket
 
 
 def load_or_run(
-    out: str | Path, begin: Callable[[Path], Ticket], trust: Iterable[str] = (), *, verbose: bool = False
+    out: str | Path,
+    begin: Callable[[Path], Ticket],
+    trust: Iterable[str] = (),
+    measure: MeasureNetwork | None = None,
+    *,
+    verbose: bool = False,
 ) -> Ticket:
     """Return the ticket of a run that is done, or go on with it, or begin it: a script started again repeats nothing.
 
@@ -266,6 +284,7 @@ def load_or_run(
         out: Run directory.
         begin: Function that makes the run, if there is none.
         trust: Modules that the run may import when it is taken up again.
+        measure: Function that times networks when it is taken up again.
         verbose: Whether to show progress on standard error; the logger "supertickets" has it anyway.
 
     Raises:
@@ -275,7 +294,7 @@ def load_or_run(
     if run.result.exists():
         return load(run.ticket, trust)
     with show_progress(verbose):
-        return resume(out, trust) if run.is_unfinished() else begin(run.path)
+        return resume(out, trust, measure) if run.is_unfinished() else begin(run.path)
 
 
 def _make_ticket(
@@ -339,12 +358,19 @@ def _begin(
         return _run(session, state, algorithm, about)
 
 
-def _resume(out: str | Path, trust: Iterable[str]) -> Ticket | None:
+def _with_measure(algorithm: Algorithm, measure: MeasureNetwork | None) -> Algorithm:
+    if measure is not None:
+        algorithm.use_measure(measure)
+    return algorithm
+
+
+def _resume(out: str | Path, trust: Iterable[str], measure: MeasureNetwork | None = None) -> Ticket | None:
     about = RunDir(Path(out)).about()
     names = [*recipe_plugins(about.get("recipe") or {}), *plugin_names([about.get("algorithm"), about.get("supernet")])]
     check_trust(names, trust, f"run {out}")
     try:
-        algorithm, recipe = algorithm_from_json(about["algorithm"]), recipe_from_json(about["recipe"])
+        algorithm = _with_measure(algorithm_from_json(about["algorithm"]), measure)
+        recipe = recipe_from_json(about["recipe"])
         supernet, data = spec_from_json(about["supernet"]), about["data"]
     except (ArgumentError, AttributeError, KeyError, TypeError, ValueError, UserError) as error:
         why = " ".join(str(error).split())

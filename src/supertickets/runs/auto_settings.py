@@ -54,7 +54,7 @@ def resolve_auto_settings(recipe: Recipe, samples: int, side: int) -> tuple[Reci
         rho = _rho(recipe, max(1, samples // recipe.data.batch))
         recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=rho))
         notes.append(f"chosen: penalty {rho:.3g} (--search.target_shrinkage or --search.rho; more removes more)")
-    if recipe.budget.given and not recipe.removes_to_budget and recipe.policy.lr is None:
+    if recipe.budget.given and not recipe.draws_to_budget and recipe.policy.lr is None:
         steps = recipe.epochs * max(1, samples // recipe.data.batch)
         lr = auto_lr(steps, recipe.policy)
         if not lr:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from torch import Tensor
 
 from ..config.recipe import Recipe
+from ..config.search_settings import BudgetSettings
 from ..data import Batch, Batches
 from ..models import Spec
 from ..tasks import Task
@@ -20,6 +21,10 @@ from .teacher import Teacher
 
 # Takes a step: batch, epochs that are complete, steps of this epoch that are done; returns the loss on the device.
 Step = Callable[[Batch, int, int], Tensor]
+
+
+# Times a network in the runtime that a budget is for; returns ms.
+MeasureNetwork = Callable[[DeployableModel, BudgetSettings], float]
 
 
 class NetworkStep(Protocol):
@@ -89,6 +94,13 @@ class Algorithm:
     def options(self) -> dict[str, Any]:
         """Return the arguments that make it again for a resumed run, beside the recipe, as plain JSON."""
         return {}
+
+    def use_measure(self, measure: MeasureNetwork) -> None:
+        """Take a function that times networks; only what has a budget of latency needs it.
+
+        Args:
+            measure: Function of a network and of the settings of the budget; returns ms.
+        """
 
     def check(self, recipe: Recipe) -> None:
         """Check the settings, before anything is read.

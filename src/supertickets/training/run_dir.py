@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -105,6 +105,20 @@ class RunDir:
         if self.writes:
             with self.events.open("a") as file:
                 file.write(json.dumps(record) + "\n")
+
+    def recall(self, name: str, measure: Callable[[], float]) -> float:
+        """Return a figure that is measured once in the life of a run, whatever checkpoint it goes on from.
+
+        Args:
+            name: Name of the figure.
+            measure: Function that measures it, if it was not yet.
+        """
+        path = self.path / "measured.json"
+        known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        if name not in known:
+            known[name] = measure()
+            write_json(path, known)
+        return known[name]
 
     def log_size(self) -> int:
         """Return the number of bytes logged, after making them durable."""

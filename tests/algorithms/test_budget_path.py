@@ -1,0 +1,127 @@
+"""Drawing to a budget for a runtime that skips zeros, and to a latency: what is met, resumed, and refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import supertickets as st
+from simulate_powercut import cut_at_evaluation, cut_at_step
+from supertickets import UserError
+from supertickets.algorithms.ranking import least_ratio
+from supertickets.config.search_settings import BudgetSettings
+from supertickets.cost import MaskCosts
+from supertickets.training.state import DeployableModel
+
+FILES = ("model.safetensors", "config.json", "mask.safetensors", "README.md")
+WORDS = [
+    *("--supernet.name", "resnet8", "--threads", "1", "--epochs", "5", "--evaluate_every", "5"),
+    *("--recalibrate_batches", "1", "--data.batch", "128", "--data.validation", "0.5", "--checkpoint_seconds", "0"),
+    *("--search.interval", "1", "--search.end", "0.5", "--prune.schedule", "cubic", "--prune.normalise", "rms"),
+    *("--prune.pattern", "block:4", "--prune.steps", "2", "--prune.stem", "false", "--search.rho", "0"),
+    *("--prune.layer_floor", "0", "--search.last_epoch", "null"),
+]
+SPARSE = [*WORDS, "--budget.runtime", "sparse"]
+
+
+def pretend(model: DeployableModel, budget: BudgetSettings) -> float:
+    """Return a latency that is no line of the MACs, and other for every runtime."""
+    mask = model.mask if budget.runtime == "sparse" else {}
+    return 0.01 + (MaskCosts(model.spec).macs(mask) / 1e6) ** 0.8
+
+
+def test_the_least_ratio_is_found_of_a_cost_that_bends() -> None:
+    asked: list[float] = []
+
+    def cost(ratio: float) -> float:
+        asked.append(ratio)
+        return 5 * (1 - ratio) ** 1.5
+
+    ratio = least_ratio(cost, 0.1, 0.99)
+    assert 0.999 <= cost(ratio) <= 1
+    assert len(asked) < 15
+    assert least_ratio(cost, 0.8, 0.99) == 0.8
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("words", "cost", "limit"),
+    [
+        (["--budget.macs", "2e5"], "macs", 2e5),
+        (["--budget.macs", "3e4", "--prune.ratio", "0.7"], "macs", 3e4),
+        (["--budget.params", "2e4", "--budget.macs", "1e9"], "params", 2e4),
+        (["--budget.size_kb", "60"], "size_kb", 60),
+    ],
+)
+def test_what_is_not_zero_meets_the_budget(words: list[str], cost: str, limit: float, tmp_path: Path) -> None:
+    ticket = st.draw(st.load_recipe("digits", [*SPARSE, *words]), tmp_path / "run")
+    assert 0.98 * limit < MaskCosts(ticket.spec).measure(cost, ticket.mask) <= limit
+    assert ticket.about["budget"]["runtime"] == "sparse"
+
+
+@pytest.mark.long
+def test_units_go_only_where_zeros_do_not_suffice(tmp_path: Path) -> None:
+    wide = st.draw(st.load_recipe("digits", [*SPARSE, "--budget.macs", "2e5"]), tmp_path / "wide")
+    narrow = st.draw(st.load_recipe("digits", [*SPARSE, "--budget.macs", "2e4"]), tmp_path / "narrow")
+    assert wide.cost.macs > narrow.cost.macs
+    assert sum(map(len, wide.spec.unit_groups())) > sum(map(len, narrow.spec.unit_groups()))
+    assert wide.cost.masked_macs > 0.1 * wide.cost.macs  # the recipe's ratio is 0.9
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("runtime", ["sparse", "onnxruntime"])
+def test_a_latency_is_met_and_a_kill_on_the_way_changes_nothing(runtime: str, tmp_path: Path) -> None:
+    words = [*WORDS, "--budget.runtime", runtime, "--budget.latency_ms", "0.3"]
+    words += [] if runtime == "sparse" else ["--prune.ratio", "0"]
+    recipe = st.load_recipe("digits", words)
+    ticket = st.draw(recipe, tmp_path / "whole", pretend)
+    ms = pretend(DeployableModel(ticket.spec, dict(ticket.weights), dict(ticket.mask)), recipe.budget)
+    assert 0.98 * 0.3 <= ms <= 0.3
+    assert ticket.about["budget"]["measured_ms"] == ms
+    with cut_at_evaluation(2):
+        st.draw(recipe, tmp_path / "killed", pretend)
+    with cut_at_step(3, 1):
+        st.resume(tmp_path / "killed", measure=pretend)
+    known = json.loads((tmp_path / "killed/measured.json").read_text())
+    st.resume(tmp_path / "killed", measure=lambda model, budget: pretend(model, budget))
+    assert known.items() <= json.loads((tmp_path / "killed/measured.json").read_text()).items()
+    for file in FILES:
+        if (tmp_path / "whole/ticket" / file).exists():
+            assert (tmp_path / "whole/ticket" / file).read_bytes() == (tmp_path / "killed/ticket" / file).read_bytes()
+
+
+def test_a_figure_is_measured_once_in_the_life_of_a_run(tmp_path: Path) -> None:
+    figures = iter([1.5, 2.5])
+    with st.training.RunDir(tmp_path) as run:
+        assert [run.recall("a", lambda: next(figures)) for _ in range(2)] == [1.5, 1.5]
+        assert run.recall("b", lambda: next(figures)) == 2.5
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ([*SPARSE, "--budget.macs", "1e9"], "leaves nothing to remove"),
+        ([*SPARSE, "--budget.macs", "10"], "cannot be met: the smallest network has"),
+        ([*SPARSE, "--budget.macs", "1e5", "--prune.ratio", "0"], "met by zeros; set prune.ratio"),
+        ([*SPARSE, "--budget.macs", "1e5", "--prune.schedule", "interval"], "set prune.schedule to cubic"),
+        ([*SPARSE, "--budget.latency_ms", "0.001"], "latency_ms=0.001 cannot be met: the smallest network takes"),
+        ([*SPARSE, "--budget.latency_ms", "1e3"], "latency_ms=1000 leaves nothing to remove"),
+        ([*SPARSE, "--budget.latency_ms", "1", "--budget.table", "t.json"], "are for search"),
+    ],
+)
+def test_a_budget_of_zeros_that_cannot_be_met_is_refused(words: list[str], line: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=line):
+        st.draw(st.load_recipe("digits", words), tmp_path / "run", pretend)
+
+
+def test_a_latency_needs_a_function_that_measures(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="give draw measure=measure_network"):
+        st.draw(st.load_recipe("digits", [*SPARSE, "--budget.latency_ms", "1"]), tmp_path / "run")
+
+
+def test_a_policy_search_cannot_be_for_the_sparse_runtime() -> None:
+    words = ["--budget.runtime", "sparse", "--budget.macs", "1e6", "--search.interval", "0", "--prune.ratio", "0"]
+    with pytest.raises(UserError, match="is for draw, which prunes"):
+        st.load_recipe("tunas_mobilenetv3", words)
