@@ -33,5 +33,5 @@ def kernels_or_skip(width: int) -> library.Library | None:
 
 def run_on(backend: int, graph: Graph, images: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], ...]:
     """Return the outputs of a graph, computed in one of the ways."""
-    outputs = Engine(graph, {}, kernels_or_skip(backend))(images)
+    outputs = Engine(graph, {}, kernels_or_skip(backend), tune=False)(images)
     return outputs if isinstance(outputs, tuple) else (outputs,)

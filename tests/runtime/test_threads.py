@@ -33,7 +33,7 @@ def make_engine(count: int, sides: int = 40) -> tuple[Engine, np.ndarray[Any, An
     nodes = [Node("conv", (f"v{i}" if i else "images", f"w{i}"), (f"v{i + 1}",), attributes) for i in range(3)]
     graph = Graph("images", (None, 3, None, None), (3, sides, sides), ("v3",), tuple(nodes), tensors)
     images = random.standard_normal((1, 3, sides, sides)).astype(np.float32)
-    return Engine(graph, {}, kernels_or_skip(PORTABLE), threads=count), images
+    return Engine(graph, {}, kernels_or_skip(PORTABLE), threads=count, tune=False), images
 
 
 @settings(max_examples=40, deadline=None)
@@ -43,7 +43,7 @@ def test_results_do_not_depend_on_the_number_of_threads(data: st.DataObject, cou
     library = kernels_or_skip(PORTABLE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("supertickets.runtime.schedule._SMALL", 20)  # so that even small steps are cut
-        one, several = (Engine(graph, {}, library, threads=number)(images) for number in (1, count))
+        one, several = (Engine(graph, {}, library, threads=number, tune=False)(images) for number in (1, count))
     for wanted, out in zip(one, several, strict=True):
         np.testing.assert_array_equal(out, wanted)
 

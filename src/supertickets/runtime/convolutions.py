@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,13 @@ from .graph import Node
 from .maps import Geometry, MapView, Window
 from .planner import Planner
 from .products import add_product
+from .tuning import zero_pattern
 
 Array = npt.NDArray[Any]
 BLOCKS = (16, 8, 4, 2, 1)
+# Relative time of one product by block size, measured on AVX-512; and of one product whose vectors are not aligned.
+_TIMES = {16: 1.0, 8: 0.9, 4: 1.0, 2: 1.4, 1: 2.2}
+_SHIFTED = 1.4
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ def lower_conv(plan: Planner, node: Node) -> bool:
     out = plan.output_map(node.outputs[0])
     positions, step = _offsets(window, source, weight.shape[1], geometry)
     layer = _Layer(plan, node, source.address, out, other, geometry, positions, step)
-    layer.add(kept, bias, np.zeros(1, np.int64))
+    layer.add(kept, bias)
     return True
 
 
@@ -112,7 +118,17 @@ def _offsets(window: Window, source: MapView, depth: int, geometry: Geometry) ->
 
 @dataclass(frozen=True)
 class _Layer:
-    """A convolution: what it reads, and the map that it writes."""
+    """A convolution: what it reads, and the map that it writes.
+
+    Attributes:
+        source: Address of the input.
+        out: The map that it writes.
+        skip: The map that is added.
+        positions: Offset of every input channel of the first group at every position.
+        group_step: Difference of these offsets from group to group.
+        planes: Planes to write.
+        step: Planes that the output has per channel.
+    """
 
     plan: Planner
     node: Node
@@ -122,41 +138,98 @@ class _Layer:
     geometry: Geometry
     positions: Array
     group_step: int
+    planes: tuple[int, ...] = (0,)
+    step: int = 1
 
-    def add(self, weight: Array, bias: str, planes: Array, step: int = 1) -> None:
-        """Add the steps of the convolution for each of some planes, of which the output has ``step`` per channel."""
-        plan, groups = self.plan, self.node.attributes["groups"]
+    @property
+    def groups(self) -> int:
+        """Groups of channels."""
+        return int(self.node.attributes["groups"])
+
+    def add(self, weight: Array, bias: str) -> None:
+        """Add the steps of the convolution, in the fastest form."""
+        plan = self.plan
         shifts = plan.constant(bias) if bias else np.zeros(len(weight), np.float32)
-        block = choose_block(plan, weight, self.positions, groups, self.geometry)
-        stride = self.out.stride * step
-        for taps in pack(weight, self.positions, self.group_step, groups, block):
+        estimates = self._estimate(weight)
+        if plan.tuner is None:
+            block = min(estimates, key=estimates.__getitem__)
+        else:
+            held: list[Array] = []  # as long as forms are timed
+            signature = (zero_pattern(weight), self.positions.tobytes(), repr(self._form()).encode())
+            block = plan.tuner.choose(
+                estimates,
+                signature,
+                lambda form: [
+                    (a, self.geometry.vectors) for a, _ in self._steps(weight, shifts, form, partial(_hold, held))
+                ],
+            )
+        for arguments, size in self._steps(weight, shifts, block, plan.address):
+            work = size * self.geometry.vectors * plan.library.width // 8
+            floats = weight.shape[1] * self.groups + len(weight)
+            plan.add(arguments, self.geometry.vectors, self._spatial_reach(), floats, work)
+
+    def _steps(
+        self, weight: Array, shifts: Array, block: int, hold: Callable[[Array], int]
+    ) -> Iterator[tuple[native.Convolution, int]]:
+        """Yield the arguments of every step, and the number of its weights.
+
+        Args:
+            weight: Weights (outputs, inputs of a group, positions).
+            shifts: Bias of every output.
+            block: Output channels that share their taps.
+            hold: Function that keeps an array and returns its address.
+        """
+        stride = self.out.stride * self.step
+        for taps in pack(weight, self.positions, self.group_step, self.groups, block):
             count = len(taps.begins) - 1
             addresses = {
-                "begins": plan.address(taps.begins),
-                "offsets": plan.address(taps.offsets),
-                "weights": plan.address(taps.weights),
-                "bias": plan.address(shifts[taps.first : taps.first + count * taps.block]),
+                "begins": hold(taps.begins),
+                "offsets": hold(taps.offsets),
+                "weights": hold(taps.weights),
+                "bias": hold(shifts[taps.first : taps.first + count * taps.block]),
                 "inside": self.geometry.inside.ctypes.data,
             }
             shape = {"out_stride": stride, "blocks": count, "block": taps.block}
-            aligned = not (taps.offsets % plan.library.width).any()
-            for plane in planes:
-                moved = 4 * int(plane) * self.out.stride
+            aligned = not (taps.offsets % self.plan.library.width).any()
+            for plane in self.planes:
+                moved = 4 * plane * self.out.stride
                 out = moved + 4 * taps.first * stride
                 arguments = native.Convolution(
                     **{"input": self.source + moved, "output": self.out.address + out, **addresses, **shape},
                     skip=None if self.skip is None else self.skip.address + out,
-                    **{"aligned": int(aligned), "activation": plan.activation(self.node)},
+                    **{"aligned": int(aligned), "activation": self.plan.activation(self.node)},
                 )
-                reach = int(self._spatial_reach())
-                floats = weight.shape[1] * groups + len(weight)
-                work = taps.weights.size * self.geometry.vectors * plan.library.width // 8
-                plan.add(arguments, self.geometry.vectors, reach, floats, work)
+                yield arguments, taps.weights.size
+
+    def _estimate(self, weight: Array) -> dict[int, float]:
+        """Return the time of every block size by a model, in products of a vector; those of one form once."""
+        shifted = bool((self.positions % self.plan.library.width).any())
+        estimates: dict[tuple[Any, ...], tuple[int, float]] = {}
+        for block in BLOCKS:
+            runs = block_sizes(len(weight), self.groups, block)
+            total = 0.0
+            for first, count, size in runs:
+                rows = weight[first : first + count].reshape(count // size, size, *weight.shape[1:])
+                products = float((rows != 0).any(1).sum()) * size
+                total += products * _TIMES[size] * (_SHIFTED if size == 1 and shifted else 1) + 4 * count
+            estimates.setdefault(tuple(runs), (block, total * self.geometry.vectors * len(self.planes)))
+        return dict(estimates.values())
+
+    def _form(self) -> tuple[Any, ...]:
+        """Return what else the time depends on."""
+        sizes = (self.geometry.pitch, self.geometry.stride, self.geometry.vectors, self.group_step, self.groups)
+        return (*sizes, self.planes, self.step, self.skip is not None, self.node.attributes["activation"])
 
     def _spatial_reach(self) -> int:
         """Return by how many vectors a tap reads ahead within its channel."""
         ahead = (self.positions[0] + self.out.stride // 2) % self.out.stride - self.out.stride // 2
         return -(-int(max(ahead.max(initial=0), 0)) // self.plan.library.width)
+
+
+def _hold(held: list[Array], array: Array) -> int:
+    """Return the address of an array, having kept it."""
+    held.append(np.ascontiguousarray(array))
+    return int(held[-1].ctypes.data)
 
 
 def _split_after(plan: Planner, node: Node, window: Window) -> Window | None:
@@ -185,29 +258,9 @@ def _lower_into_planes(plan: Planner, node: Node, weight: Array, following: Wind
     source = plan.planes_of(name, following, geometry)
     out = plan.output_planes(node.outputs[0], following, geometry)
     positions = np.arange(weight.shape[1])[:, None] * 4 * source.stride
-    layer = _Layer(plan, node, source.address, out, None, geometry, positions, 0)
-    layer.add(weight[:, :, None], bias, np.arange(4), 4)
+    layer = _Layer(plan, node, source.address, out, None, geometry, positions, 0, (0, 1, 2, 3), 4)
+    layer.add(weight[:, :, None], bias)
     return True
-
-
-# Relative time of one product by block size, measured on AVX-512; and of one product whose vectors are not aligned.
-_TIMES = {16: 1.0, 8: 0.9, 4: 1.0, 2: 1.4, 1: 2.2}
-_SHIFTED = 1.4
-
-
-def choose_block(plan: Planner, weight: Array, positions: Array, groups: int, geometry: Geometry) -> int:
-    """Return the block size for a layer's weights that takes the least time by a model of it."""
-    shifted = bool((positions % plan.library.width).any())
-
-    def estimate(block: int) -> float:
-        total = 0.0
-        for first, count, size in block_sizes(len(weight), groups, block):
-            rows = weight[first : first + count].reshape(count // size, size, *weight.shape[1:])
-            products = float((rows != 0).any(1).sum()) * size
-            total += products * _TIMES[size] * (_SHIFTED if size == 1 and shifted else 1) + 4 * count
-        return total
-
-    return min(BLOCKS, key=estimate)
 
 
 def lower_max_pool(plan: Planner, node: Node) -> bool:
@@ -248,5 +301,5 @@ def lower_avg_pool(plan: Planner, node: Node) -> bool:
     out = plan.output_map(node.outputs[0])
     plain = Node("conv", node.inputs, node.outputs, {"groups": channels, "activation": ("none",)})
     positions, step = _offsets(window, source, 1, geometry)
-    _Layer(plan, plain, source.address, out, None, geometry, positions, step).add(weight, "", np.zeros(1, np.int64))
+    _Layer(plan, plain, source.address, out, None, geometry, positions, step).add(weight, "")
     return True

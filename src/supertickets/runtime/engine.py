@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UserError
+from .choices import load_choices
 from .graph import Graph, load_graph, run_node
 from .library import Library, load_library
 from .plan import Plan
 from .threads import Pool, ProcessLock, usable_cores
+from .tuning import Tuner
 
 Array = npt.NDArray[Any]
 _PLANS = 4
@@ -29,17 +31,26 @@ class Engine:
         about: Entries of the file beside the network: classes, preprocessing and others of the task.
         library: The kernels; None to compute with numpy, which is slow.
         threads: Threads of a call; the scores do not depend on their number.
+
+    Args:
+        tune: Whether layers take the form that is the fastest by timing; see `load`.
     """
 
     def __init__(
-        self, graph: Graph, about: Mapping[str, str], library: Library | None = None, *, threads: int | None = None
+        self,
+        graph: Graph,
+        about: Mapping[str, str],
+        library: Library | None = None,
+        *,
+        threads: int | None = None,
+        tune: bool = True,
     ) -> None:
         self.graph, self.library = graph, library
         self.threads = usable_cores() if threads is None else threads
         if self.threads < 1:
             raise UserError(f"threads={threads} is out of range; use 1 or more, or None for all cores")
         self._pool = None if library is None else Pool(library, self.threads)
-        self._lock = ProcessLock()
+        self._lock, self._tune = ProcessLock(), tune
         self.about = {name: _plain(text) for name, text in about.items()}
         self._plans: dict[tuple[int, ...], Plan] = {}
 
@@ -64,11 +75,14 @@ class Engine:
             if size not in self._plans:
                 while len(self._plans) >= _PLANS:
                     del self._plans[next(iter(self._plans))]
-                self._plans[size] = Plan(self.graph, self.library, size, self._pool)
+                tuner = Tuner(self.library, load_choices(self.library.width)) if self._tune else None
+                self._plans[size] = Plan(self.graph, self.library, size, self._pool, tuner)
+                if tuner is not None:
+                    tuner.finish()
             return self._plans[size]
 
 
-def load(path: str | Path, *, kernels: bool = True, threads: int | None = None) -> Engine:
+def load(path: str | Path, *, kernels: bool = True, threads: int | None = None, tune: bool = True) -> Engine:
     """Return a network from a file that ``supertickets export --format sparse`` wrote.
 
     Args:
@@ -77,12 +91,14 @@ def load(path: str | Path, *, kernels: bool = True, threads: int | None = None) 
 
         threads: Threads of a call; None for one per physical core that the process may use. Threads that call one
             network at the same time wait for each other; to serve many, load it once for each with ``threads=1``.
+        tune: Whether to check by timing which form of a layer is the fastest here, at the first images of a size and
+            for 0.3 s at most; a model alone chooses otherwise, which makes scores the same to the bit every time.
 
     Raises:
         UserError: The file cannot be read, is damaged, or holds what cannot run.
     """
     graph, about = load_graph(path)
-    return Engine(graph, about, load_library() if kernels else None, threads=threads)
+    return Engine(graph, about, load_library() if kernels else None, threads=threads, tune=tune)
 
 
 def run_graph(graph: Graph, images: Array) -> list[Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 _P, _L, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
@@ -152,3 +153,12 @@ class Softmax(Arguments):
 class Strided(Arguments):
     kind = 11
     _fields_ = (*_pointers("input", "output"), ("sizes", _L * 6), ("strides", _L * 6))
+
+
+def make_table(entries: Sequence[tuple[Arguments, int, int, int]]) -> ctypes.Array[Step]:
+    """Return steps as kernels take them: arguments, which have to be kept, first and last vector, pieces."""
+    table = (Step * len(entries))()
+    for row, (arguments, first, last, pieces) in zip(table, entries, strict=True):
+        row.kind, row.first, row.last, row.pieces = arguments.kind, first, last, pieces
+        row.arguments = ctypes.addressof(arguments)
+    return table

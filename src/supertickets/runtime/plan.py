@@ -18,6 +18,7 @@ from .lowering import LOWERINGS
 from .planner import PlannedStep, Planner
 from .schedule import Part, schedule
 from .threads import Pool, ProcessLock
+from .tuning import Tuner
 
 Array = npt.NDArray[Any]
 Segment = Callable[[], None]
@@ -31,11 +32,19 @@ class Plan:
         library: The kernels.
         size: Sizes (C, H, W) of an image.
         pool: Threads that share the steps; the results do not depend on their number.
+        tuner: Chooses the form of every layer by timing; None for a model of the time alone.
     """
 
-    def __init__(self, graph: Graph, library: Library, size: tuple[int, ...], pool: Pool | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        library: Library,
+        size: tuple[int, ...],
+        pool: Pool | None = None,
+        tuner: Tuner | None = None,
+    ) -> None:
         self._pool = pool or Pool(library, 1)
-        planner = Planner(graph, library, size, self._pool.threads)
+        planner = Planner(graph, library, size, self._pool.threads, tuner)
         steps = planner.plan(LOWERINGS)
         self._outputs = planner.outputs()
         self._images, self._lock = planner.images, ProcessLock()
@@ -72,8 +81,4 @@ def _segments(steps: Sequence[PlannedStep | Segment], library: Library, pool: Po
 
 def make_table(parts: Sequence[Part]) -> ctypes.Array[native.Step]:
     """Return parts of steps as the kernels take them."""
-    table = (native.Step * len(parts))()
-    for entry, (step, first, last, pieces) in zip(table, parts, strict=True):
-        entry.kind, entry.first, entry.last, entry.pieces = step.arguments.kind, first, last, pieces
-        entry.arguments = ctypes.addressof(step.arguments)
-    return table
+    return native.make_table([(part.step.arguments, *part[1:]) for part in parts])

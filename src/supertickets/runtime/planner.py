@@ -22,6 +22,7 @@ from .graph import Graph, Node, Values, infer_values, run_node
 from .library import Library
 from .maps import Geometry, MapView, Needs, Window, buffer_size, make_geometry, make_window, view
 from .operations import LARGEST
+from .tuning import Tuner
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -69,12 +70,15 @@ class Planner:
         values: Shapes and constants for one image.
         library: The kernels.
         threads: Threads that may run the steps.
+        tuner: Chooses the forms of layers by timing, if there is one.
         steps: Steps so far; functions are run by Python.
         keep: Arrays whose addresses the steps hold.
     """
 
-    def __init__(self, graph: Graph, library: Library, size: Shape, threads: int = 1) -> None:
-        self.graph, self.library, self.threads = graph, library, threads
+    def __init__(
+        self, graph: Graph, library: Library, size: Shape, threads: int = 1, tuner: Tuner | None = None
+    ) -> None:
+        self.graph, self.library, self.threads, self.tuner = graph, library, threads, tuner
         self.values: Values = infer_values(graph, (1, *size))
         self.steps: list[PlannedStep | Callable[[], None]] = []
         self.keep: list[Any] = []

@@ -33,6 +33,7 @@ constexpr int BUDGET = 24;
 #else
 constexpr int BUDGET = 12;
 #endif
+constexpr int64_t KEPT = 1 << 16;  // weights and offsets that stay in the second cache beside maps
 constexpr int tile_vectors(int block) { return block >= 16 ? 1 : BUDGET / block > 12 ? 12 : BUDGET / block; }
 
 // Add skip, activate, zero the padding, store.
@@ -131,30 +132,53 @@ template <int... N> static const Tile* shifted_tiles(std::integer_sequence<int, 
 }
 #endif
 
-// Where a thread's part of the work begins: at a tile, and there at a block.
-struct Cut { int tile, block; };
-static Cut cut(const Convolution& c, int tiles, int index, int count) {
-  if (index == count || c.blocks == 0) return {index == count ? tiles : 0, 0};
-  auto work = [&](int block) { return (int64_t)(c.begins[block] - c.begins[0]) + 4 * block; };
-  const int64_t target = tiles * work(c.blocks) * index / count;
-  const int tile = (int)(target / work(c.blocks));
+// The work before a block, in products per pixel.
+INLINE int64_t work_before(const Convolution& c, int block) { return (int64_t)(c.begins[block] - c.begins[0]) + 4 * block; }
+
+// The first block before which some work has been done.
+static int find_block(const Convolution& c, int64_t work) {
   int low = 0, high = c.blocks;
-  while (low < high) {  // the first block before which enough has been done
+  while (low < high) {
     const int middle = (low + high) / 2;
-    if (work(middle) < target % work(c.blocks)) low = middle + 1;
+    if (work_before(c, middle) < work) low = middle + 1;
     else high = middle;
   }
-  return {tile, low};
+  return low;
+}
+
+// Where a piece of the work begins: at a tile, and there at a block.
+struct Cut { int tile, block; };
+static Cut cut(const Convolution& c, int tiles, int index, int count) {
+  if (index == count) return {tiles, 0};
+  const int64_t all = work_before(c, c.blocks), target = tiles * all * index / count;
+  return {(int)(target / all), find_block(c, target % all)};
 }
 
 // Tiles of some vectors, all channels of one tile before the next, so that its inputs stay in the first cache.
 static void run_tiles(const Convolution& c, const Tile* table, int most, int first, int last, Share share) {
+  if (c.blocks == 0) return;
   const int tiles = (last - first + most - 1) / most;
-  const Cut begin = cut(c, tiles, share.index, share.count), end = cut(c, tiles, share.index + 1, share.count);
-  for (int t = 0, at = first; t < tiles && t <= end.tile; t++) {
-    const int vectors = (last - at + tiles - t - 1) / (tiles - t);
-    if (t >= begin.tile) table[vectors - 1](c, at, t == begin.tile ? begin.block : 0, t == end.tile ? end.block : c.blocks);
-    at += vectors;
+  auto run = [&](Cut begin, Cut end) {
+    for (int t = 0, at = first; t < tiles && t <= end.tile; t++) {
+      const int vectors = (last - at + tiles - t - 1) / (tiles - t);
+      if (t >= begin.tile) table[vectors - 1](c, at, t == begin.tile ? begin.block : 0, t == end.tile ? end.block : c.blocks);
+      at += vectors;
+    }
+  };
+  const int64_t weights = (int64_t)(c.begins[c.blocks] - c.begins[0]) * (c.block + 1);
+  if (weights <= KEPT) return run(cut(c, tiles, share.index, share.count), cut(c, tiles, share.index + 1, share.count));
+  // Many weights: some channels of all tiles before the next, so that their weights stay in the second cache.
+  const int64_t all = work_before(c, c.blocks);
+  const int end = find_block(c, all * (share.index + 1) / share.count);
+  for (int block = find_block(c, all * share.index / share.count); block < end;) {
+    int next = find_block(c, work_before(c, block) + all * KEPT / weights);
+    next = next <= block ? block + 1 : next < end ? next : end;
+    for (int t = 0, at = first; t < tiles; t++) {
+      const int vectors = (last - at + tiles - t - 1) / (tiles - t);
+      table[vectors - 1](c, at, block, next);
+      at += vectors;
+    }
+    block = next;
   }
 }
 
