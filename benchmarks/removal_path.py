@@ -32,6 +32,10 @@ _WIDE = ["--supernet.settings.width", "32", "--search.group_floor", "0.125"]
 ROWS: dict[str, list[str]] = {
     "width 16, fresh": ["--supernet.settings.width", "16"],
     "width 32 to the budget, scale": [*_WIDE, "--search.importance", "scale"],
+    "width 32 to the budget, scale under a penalty by MACs": [
+        *_WIDE,
+        *("--search.importance", "penalised", "--search.penalty", "proximal", "--search.rho", "null"),
+    ],
     "width 32 to the budget, gate": [*_WIDE, "--search.importance", "gate"],
     "width 32 to the budget, gate, multiples of 16": [*_WIDE, "--search.importance", "gate", "--search.multiple", "16"],
 }

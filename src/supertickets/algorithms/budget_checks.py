@@ -12,7 +12,7 @@ from ..cost import MaskCosts, WidthCosts
 from ..cost.budget import format_cost, format_setting
 from ..errors import UserError
 from ..models import Spec
-from ..nas import WidthRule, select_to_cost, width_rules
+from ..nas import IMPORTANCES, WidthRule, select_to_cost, width_rules
 from ..training import Session, TrainState
 from .ranking import maskable
 
@@ -26,8 +26,9 @@ def check_budget(recipe: Recipe) -> None:
         UserError: They do not; names what to set.
     """
     given = recipe.budget.given
-    if recipe.search.importance == "gate" and recipe.search.interval and not given:
-        raise UserError("search.importance=gate ranks units for a budget; give budget.macs, for example")
+    importance = recipe.search.importance
+    if IMPORTANCES[importance].uses_gates and recipe.search.interval and not given:
+        raise UserError(f"search.importance={importance} ranks units for a budget; give budget.macs, for example")
     if not given:
         return
     name = next(iter(given))

@@ -27,7 +27,7 @@ from ..config.schedule import (
 from ..data import Batch
 from ..models import Spec
 from ..models.traced import trace_spec
-from ..nas import expected_shrinkage, gate_gradients, unit_weights
+from ..nas import IMPORTANCES, expected_shrinkage, gate_gradients, unit_weights
 from ..pruning import SparseState, check_criterion, empty_layers, mask_sparsity, restore, store_pruned
 from ..training import Algorithm, Session, TrainState, recalibrate
 from ..training.algorithm import MeasureNetwork, NetworkStep, Outcome, Step
@@ -114,7 +114,7 @@ class TwoInOne(Algorithm):
     def on_gradients(self, session: Session, state: TrainState) -> None:
         """Follow the gradients of the gates while there are units to remove by them."""
         recipe = session.recipe
-        if recipe.search.importance == "gate" and state.position.epoch < last_search_epoch(recipe):
+        if IMPORTANCES[recipe.search.importance].uses_gates and state.position.epoch < last_search_epoch(recipe):
             now = gate_gradients(state.spec.unit_groups(), state.parameters())
             self.gates = {name: _decay(self.gates.get(name), value) for name, value in now.items()}
 

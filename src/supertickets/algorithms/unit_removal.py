@@ -13,9 +13,9 @@ from ..cost import WidthCosts, unit_macs, unit_params
 from ..cost.width_costs import KB_PER_PARAMETER
 from ..models import Spec
 from ..nas import (
+    IMPORTANCES,
     fold_constants,
     min_units,
-    rank_within_groups,
     scale_magnitudes,
     select_to_cost,
     select_units,
@@ -55,11 +55,7 @@ def choose_units(
         return select_units(_raw_importance(state, gates, recipe), recipe.search.threshold, floor, rules)
     importance = _raw_importance(state, gates, recipe)
     costs = WidthCosts(state.spec)
-    if recipe.search.importance == "gate":
-        prices = _unit_prices(state.spec, limits)
-        importance = {name: value / prices[name].to(value) for name, value in importance.items()}
-    else:
-        importance = rank_within_groups(importance)
+    importance = IMPORTANCES[recipe.search.importance].compare(importance, _unit_prices(state.spec, limits))
     share = partial(tightest_share, costs.measure, limits)
     return select_to_cost(importance, rules, share, 1.0, is_last=is_last)
 
@@ -117,7 +113,7 @@ def _raw_importance(state: TrainState, gates: Tensors, recipe: Recipe) -> Tensor
     The importance factor is the BN scale; with averaged weights, the larger of a unit's two scales.
     """
     groups = state.spec.unit_groups()
-    if recipe.search.importance == "gate":
+    if IMPORTANCES[recipe.search.importance].uses_gates:
         return {group.name: gates[group.name].cpu() for group in groups}
     named = state.parameters()
     importance = {}

@@ -36,8 +36,10 @@ class SearchSettings:
             soft threshold of lr * rho * p after the step: exact zeros, and the same strength under every optimizer.
         last_epoch: Last epoch with penalty, removal and reactivation; null for the whole run (the paper).
         floor: Share of the supernet's units that is never removed, so that no network comes out empty.
-        importance: Importance of a unit: the magnitude of its BN "scale" (the paper), or the gradient of a virtual
-            "gate" on what it emits, per cost (docs/budgets.md), which works without BN too.
+        importance: Importance of a unit: the magnitude of its BN "scale" (the paper; to a budget every group gives up
+            the same share); that under a penalty, all groups "penalised" by ``rho`` and ranked together on the way to a
+            budget; or the gradient of a virtual "gate" on what it emits, per cost (docs/budgets.md), which works
+            without BN too.
         group_floor: Share of the units of each group that is never removed.
         multiple: Number of channels that widths are multiples of, since dense runtimes compute in blocks; null for that
             of this device (16 with AVX-512, else 8).
@@ -53,7 +55,7 @@ class SearchSettings:
     penalty: Literal["subgradient", "proximal"] = "subgradient"
     last_epoch: NonNegativeInt | None = None
     floor: UnitIntervalBelowOne = 0.01
-    importance: Literal["scale", "gate"] = "scale"
+    importance: Literal["scale", "penalised", "gate"] = "scale"
     group_floor: UnitIntervalBelowOne = 0.0
     multiple: PositiveInt | None = 1
     begin: UnitIntervalBelowOne = 0.1

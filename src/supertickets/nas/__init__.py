@@ -13,7 +13,7 @@ from .connection_baselines import (
     search_by_ratio,
 )
 from .connection_policy import Judge, SearchStep, enas_settings, policy_search
-from .importance import gate_gradients, rank_within_groups, scale_magnitudes
+from .importance import IMPORTANCES, gate_gradients, rank_within_groups, scale_magnitudes
 from .penalty import Penalty, expected_shrinkage, rho_at, unit_weights
 from .policy import Baseline, Policy, SampledNetworks, auto_lr, lr_at, warmup_at
 from .rewards import REWARDS, Reward, Trend, connection_reward, find_reward, fit_trend
@@ -22,6 +22,7 @@ from .shrink import fold_constants, slice_tensors
 from .space import Genotype, Space
 
 __all__ = [
+    "IMPORTANCES",
     "REWARDS",
     "Baseline",
     "CostRange",

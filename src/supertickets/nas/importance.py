@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -84,3 +85,31 @@ def _sum_of_products(parameter: Tensor, dim: int) -> Tensor:
         return parameter.new_zeros(parameter.shape[dim])
     product = parameter * parameter.grad
     return product.sum([d for d in range(product.ndim) if d != dim]) if product.ndim > 1 else product
+
+
+@dataclass(frozen=True)
+class Importance:
+    """A way to tell which units of a whole network matter least.
+
+    Attributes:
+        compare: Function of what was measured of the units and of their prices, both by group, that returns values
+            which can be compared between groups.
+        uses_gates: Whether the gradients of gates are measured, otherwise the scales of batch norms.
+        uses_penalty: Whether a penalty pulls at the scales on the way to a budget too.
+    """
+
+    compare: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensors]
+    uses_gates: bool = False
+    uses_penalty: bool = False
+
+
+def _per_price(values: Mapping[str, Tensor], prices: Mapping[str, Tensor]) -> Tensors:
+    return {name: value / prices[name].to(value) for name, value in values.items()}
+
+
+# What ``search.importance`` names.
+IMPORTANCES: Mapping[str, Importance] = {
+    "scale": Importance(lambda values, prices: rank_within_groups(values)),
+    "penalised": Importance(lambda values, prices: dict(values), uses_penalty=True),
+    "gate": Importance(_per_price, uses_gates=True),
+}

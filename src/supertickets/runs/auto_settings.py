@@ -11,7 +11,7 @@ from ..config.schedule import check_schedule, last_search_epoch
 from ..data.sources import find_source
 from ..device import channel_block
 from ..errors import UserError
-from ..nas import auto_lr, expected_shrinkage
+from ..nas import IMPORTANCES, auto_lr, expected_shrinkage
 
 _STEPS = 3000  # of a training whose length nobody gave
 _EPOCHS = (20, 120)  # its shortest and longest
@@ -49,7 +49,8 @@ def resolve_auto_settings(recipe: Recipe, samples: int, side: int) -> tuple[Reci
         recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, multiple=multiple))
         notes.append(f"chosen: widths in multiples of {multiple} channels, this CPU's (--search.multiple)")
     if recipe.removes_to_budget:  # the budget says how much goes, so that nothing has to pull
-        recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=0.0, last_epoch=None))
+        rho = recipe.search.rho if IMPORTANCES[recipe.search.importance].uses_penalty else 0.0
+        recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=rho, last_epoch=None))
     if recipe.search.rho is None:
         rho = _rho(recipe, max(1, samples // recipe.data.batch))
         recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=rho))
