@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..config.recipe import Recipe
 
 DONE, USER, STOPPED = 0, 2, 130
+_FILE_WIDTH = 120  # letters of a line of a table in a file
 
 
 def print_json(data: Any) -> None:
@@ -29,7 +30,8 @@ def print_table(table: Any) -> None:
     """Print a table, or anything else that rich draws."""
     from rich.console import Console
 
-    Console(highlight=False, soft_wrap=True).print(table)
+    width = None if sys.stdout.isatty() else _FILE_WIDTH
+    Console(highlight=False, soft_wrap=True, width=width).print(table)
 
 
 def progress_console() -> Console:

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .command import Command, add_data, add_trust, recipe_words
+from ..errors import missing_library
+from .command import Command, add_data, add_recipe, add_trust, recipe_words
 from .output import print_json, print_table, progress_console, repeatable
 
 
@@ -77,6 +78,68 @@ class Sweep(Command):
         print(f"{len(plan.points)} results by {len(plan.jobs)} jobs")
 
 
+class Compare(Command):
+    """Tickets beside the networks that one would train instead."""
+
+    name = "compare"
+    help = "Train tickets at three budgets and ordinary networks beside them, and draw accuracy against latency"
+    example = "images --data MY_PHOTOS --budget.macs 7e6"
+    takes_settings = True
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_recipe(parser)
+        add_data(parser)
+        parser.add_argument("--out", metavar="DIR", help="Directory of the comparison (default: runs/RECIPE-compare)")
+        parser.add_argument(
+            "--references",
+            nargs="+",
+            default=(),
+            metavar="NETWORK",
+            help="Networks to train beside the tickets, known ones at three widths "
+            "(default: a plain ResNet, for classes also mobilenet_v2 and mobilenet_v3_large)",
+        )
+        parser.add_argument("--seeds", type=int, default=1, help="Number of seeds (default: 1)")
+        parser.add_argument(
+            "--equal-time", action="store_true", help="Train the references again for as long as the tickets took"
+        )
+        parser.add_argument("--repeats", type=int, default=200, help="Timing repetitions (default: 200)")
+
+    def run(self, options: argparse.Namespace) -> None:
+        from ..config.loading import load_recipe
+        from ..sweeps.compare import CompareSettings, compare
+        from .tables import comparison_table
+
+        recipe = load_recipe(options.recipe, recipe_words(options))
+        out = Path(options.out or f"runs/{recipe.name}-compare")
+        settings = CompareSettings(
+            networks=tuple(options.references),
+            seeds=options.seeds,
+            equal_time=options.equal_time,
+            repeats=options.repeats,
+        )
+        with repeatable():
+            comparison = compare(recipe, out, settings, progress_console().print)
+        figure = _draw_comparison(comparison, out)
+        if options.json:
+            print_json(comparison.to_json() | ({} if figure is None else {"figure": str(figure)}))
+            return
+        print_table(comparison_table(comparison))
+        for line in comparison.headlines:
+            print(f"{line}.")
+        print(f"results  {out / 'compare.json'}" + ("" if figure is None else f"\nfigure   {figure}"))
+
+
+def _draw_comparison(comparison: Any, out: Path) -> Path | None:
+    """Draw a comparison; without the library that draws, say so and leave it out."""
+    try:
+        from ..visualization.latency_figure import draw_comparison
+    except ModuleNotFoundError as error:
+        print(f"no figure: {missing_library(error) or error}", file=sys.stderr)
+        return None
+    draw_comparison(comparison, out / "compare.svg")
+    return draw_comparison(comparison, out / "compare.png")
+
+
 class Report(Command):
     """One page on many runs."""
 
@@ -103,4 +166,4 @@ class Report(Command):
         print(f"report   {report.html}\n         {report.markdown}\nruns     {report.runs}")
 
 
-COMMANDS: tuple[Command, ...] = (Sweep(), Report())
+COMMANDS: tuple[Command, ...] = (Compare(), Sweep(), Report())

@@ -12,6 +12,7 @@ from ..analysis.description import TERA_FLOPS, Description
 from ..cost import Cost, LayerCost
 from ..deploy import Bench
 from ..models import Spec
+from ..sweeps.comparison import EQUAL_TIME, REFERENCES, Comparison
 
 
 def architecture_table(spec: Spec, mask: Mapping[str, Tensor], cost: Cost) -> Table:
@@ -102,6 +103,32 @@ def fastest_line(bench: Bench, ticket: str) -> str:
     others = ", ".join(f"{value / ms[fastest]:.2f}x in {name}" for name, value in ms.items() if name != fastest)
     kind = {"onnxruntime": "onnx"}.get(fastest, fastest)
     return f"The {ticket} is the fastest in {fastest} (it takes {others}); export it with --format {kind}."
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Return a table of tickets and references, fastest first: score, latency, gain at equal latency, costs, time."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        caption=f"{comparison.device}; one thread, one image; median of interleaved runs in the fastest runtime.\n"
+        "gain: over the references at the ticket's latency; more is better",
+        caption_justify="left",
+    )
+    metric, groups = comparison.metric, dict.fromkeys(name for one in comparison.members for name in one.gains)
+    titles = {REFERENCES: "gain", EQUAL_TIME: "gain, equal time"}
+    table.add_column("network", no_wrap=True)
+    scores = f"{metric.display_name}{metric.unit}"
+    for heading in (scores, "ms", "runtime", *(titles[group] for group in groups), "MACs", "epochs", "training, s"):
+        table.add_column(heading, justify="right")
+    for member in sorted(comparison.members, key=lambda one: one.latency_ms):
+        gains = [f"{gain.mean:+.2f}" if (gain := member.gains.get(group)) else "" for group in groups]
+        costs = member.runs[0].costs
+        macs = _short(int(costs["macs"]))
+        if costs["masked_macs"] < costs["macs"]:
+            macs += f" ({_short(int(costs['masked_macs']))} masked)"
+        latency = (f"{member.latency_ms:.3f}", member.runtime)
+        time = (str(member.epochs), f"{member.seconds:.0f}")
+        table.add_row(member.title, str(member.test), *latency, *gains, macs, *time)
+    return table
 
 
 def _units_left(left: int, most: int) -> str:

@@ -80,7 +80,9 @@ class RemainingTime:
         if measured < _ENOUGH_STEPS and sum(self._recent) < _ENOUGH_SECONDS:
             return None
         self._is_announced = True
-        return f"about {format_duration(self.seconds() or 0.0)} to go ({self.step_seconds:.2g} s a step)"
+        seconds = self.seconds() or 0.0
+        about = "about " if seconds >= 1 else ""
+        return f"{about}{format_duration(seconds)} to go ({self.step_seconds:.2g} s a step)"
 
 
 def format_duration(seconds: float) -> str:

@@ -1,0 +1,202 @@
+"""Recipes of ordinary networks that one would train instead of drawing a ticket, on equal terms with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..config.recipe import Recipe, SupernetSettings
+from ..models import Head, create_mobile
+from ..tasks import find_task
+from .derive import fixed_network, stretch_schedule
+
+_CHANNELS = 8  # that widths of plain networks are multiples of
+_SMALL_IMAGES = 64  # pixels of a side up to which a network for small images is usual
+_LARGE_MAPS = 96  # pixels of a side from which four stages are usual
+_CELLS = 4  # of a side that the last map of a mobile network has at least, or a quarter of the pixels if that is less
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a reference is fitted to.
+
+    Attributes:
+        head: Head that the task needs.
+        sides: Height and width of the images, in pixels.
+        own: Settings of the recipe's network but its widths, if it is the same network; else None.
+        widths: Widths of the stages of that network, where its settings name them one by one.
+    """
+
+    head: Head
+    sides: tuple[int, int]
+    own: Mapping[str, Any] | None
+    widths: Sequence[int] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceKind:
+    """Networks of one kind, from narrow to wide.
+
+    Attributes:
+        title: Name for people to read.
+        unit: Text between title and width.
+        widths: Values of the setting ``width``.
+        settings: Function from the setting and a width to ``supernet.settings``.
+    """
+
+    title: str
+    unit: str
+    widths: tuple[float, ...]
+    settings: Callable[[Setting, float], dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A network to train beside tickets.
+
+    Attributes:
+        kind: Name of its kind, for people to read.
+        title: Name for people to read, with its width.
+        slug: Name of its files.
+        recipe: Recipe that trains it: that of the ticket, without search and pruning.
+    """
+
+    kind: str
+    title: str
+    slug: str
+    recipe: Recipe
+
+
+def _plain_settings(setting: Setting, width: float) -> dict[str, Any]:
+    """Return the settings of a plain residual network: those of the recipe, scaled, if it has the same network."""
+    own = dict(_usual_settings(setting, width) if setting.own is None else setting.own)
+    if setting.widths is None:
+        return {**own, "width": int(width)}
+    factor = width / setting.widths[0]
+    if setting.own is not None and "head_width" in own:
+        own["head_width"] = _round_channels(own["head_width"] * factor)
+    return {**own, "widths": [_round_channels(channels * factor) for channels in setting.widths]}
+
+
+def _usual_settings(setting: Setting, width: float) -> dict[str, Any]:
+    if setting.head == "classification":
+        return {"stem_stride": 1 if max(setting.sides) <= _SMALL_IMAGES // 2 else 2}
+    stages = 4 if min(setting.sides) >= _LARGE_MAPS else 3  # a pyramid over maps down to a 32nd or a 16th of the sides
+    head_width = _round_channels(1.5 * width)
+    return {"blocks": [1] * stages, "strides": [2] * stages, "stem_stride": 2, "head_width": head_width}
+
+
+def _large_settings(setting: Setting, width: float) -> dict[str, Any]:
+    return {**(setting.own or {}), "width": int(width)}
+
+
+def _mobile_settings(network: str, setting: Setting, width: float) -> dict[str, Any]:
+    """Return the settings of a mobile network; as many of its first strides go as small images need."""
+    if setting.own is not None:
+        return {**setting.own, "width": width}
+    strides = [block.layers[0].stride for block in create_mobile(network).blocks]
+    side = min(setting.sides)
+    for i in range(len(strides)):
+        if setting.head != "classification" or side >= min(_CELLS, side // 4) * math.prod(strides):
+            break
+        strides[i] = 1
+    # TensorFlow's padding would add an operation in front of every convolution with a stride.
+    return {"width": width, "padding": "symmetric", "strides": strides}
+
+
+def _mobile(network: str, title: str) -> ReferenceKind:
+    return ReferenceKind(
+        title=title,
+        unit=" x",
+        widths=(0.25, 0.5, 1.0),
+        settings=lambda setting, width: _mobile_settings(network, setting, width),
+    )
+
+
+def _round_channels(channels: float) -> int:
+    return max(1, round(channels / _CHANNELS)) * _CHANNELS
+
+
+KINDS: Mapping[str, ReferenceKind] = {
+    "resnet8": ReferenceKind(title="ResNet-8", unit=" width ", widths=(16, 32, 48), settings=_plain_settings),
+    "resnet14": ReferenceKind(title="ResNet-14", unit=" width ", widths=(16, 32, 48), settings=_plain_settings),
+    "resnet20": ReferenceKind(title="ResNet-20", unit=" width ", widths=(16, 32, 48), settings=_plain_settings),
+    "resnet18": ReferenceKind(title="ResNet-18", unit=" width ", widths=(16, 32, 64), settings=_large_settings),
+    "mobilenet_v2": _mobile("mobilenet_v2", "MobileNetV2"),
+    "mobilenet_v3_large": _mobile("mobilenet_v3_large", "MobileNetV3"),
+}
+
+
+def usual_references(recipe: Recipe, sides: tuple[int, int]) -> tuple[str, ...]:
+    """Return the names of the networks that one would take instead of a ticket, a plain residual network first.
+
+    For classes plain and mobile networks; for maps and boxes a plain network alone; for a recipe that begins with
+    published weights its own network.
+
+    Args:
+        recipe: Recipe of the ticket.
+        sides: Height and width of the images, in pixels.
+    """
+    own = recipe.supernet
+    if own.pretrained:
+        return (own.name,)
+    is_classification = find_task(recipe.task).head == "classification"
+    fitting = "resnet8" if max(sides) <= _SMALL_IMAGES or not is_classification else "resnet18"
+    plain = own.name if own.family.name == "plain" else fitting
+    return (plain, "mobilenet_v2", "mobilenet_v3_large") if is_classification else (plain,)
+
+
+def make_references(recipe: Recipe, sides: tuple[int, int], networks: Sequence[str]) -> list[Reference]:
+    """Return the references of some networks: each at three widths if it is one of `KINDS`, else as it is.
+
+    Args:
+        recipe: Recipe of the ticket, with all that the data chooses.
+        sides: Height and width of the images, in pixels.
+        networks: Values of ``supernet.name``.
+
+    Raises:
+        UserError: A network is unknown.
+    """
+    references = []
+    plain = fixed_network(recipe)
+    for network in networks:
+        supernet = SupernetSettings(name=network)
+        if network not in KINDS or recipe.supernet.pretrained:
+            if network == recipe.supernet.name:
+                supernet = recipe.supernet
+            elif supernet.family.publishes_weights:
+                supernet = dataclasses.replace(supernet, pretrained=recipe.supernet.pretrained is True)
+            slug = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in network)
+            references.append(_reference(plain, supernet, network, network, slug))
+            continue
+        kind = KINDS[network]
+        setting = _fit(recipe, sides, network)
+        for width in kind.widths:
+            chosen = dataclasses.replace(supernet, settings=kind.settings(setting, width))
+            title = f"{kind.title}{kind.unit}{width:g}"
+            references.append(_reference(plain, chosen, kind.title, title, f"{network}-{width:g}"))
+    return references
+
+
+def _fit(recipe: Recipe, sides: tuple[int, int], network: str) -> Setting:
+    head, settings = find_task(recipe.task).head, recipe.supernet.settings
+    if network != recipe.supernet.name:
+        return Setting(head=head, sides=sides, own=None, widths=None)
+    own = {name: value for name, value in settings.items() if name not in ("width", "widths")}
+    return Setting(head=head, sides=sides, own=own, widths=settings.get("widths"))
+
+
+def _reference(recipe: Recipe, supernet: SupernetSettings, kind: str, title: str, slug: str) -> Reference:
+    recipe = dataclasses.replace(recipe, name=f"{recipe.name}-{slug}", supernet=supernet)
+    return Reference(kind=kind, title=title, slug=slug, recipe=recipe)
+
+
+def stretch_training(recipe: Recipe, factor: float) -> Recipe:
+    """Return a recipe that trains for a multiple of its epochs, at least for one; its schedule is stretched."""
+    epochs = max(1, round(recipe.epochs * factor))
+    stretched = stretch_schedule(recipe.lr, epochs / recipe.epochs)
+    every = max(1, round(recipe.evaluate_every * epochs / recipe.epochs))
+    return dataclasses.replace(recipe, epochs=epochs, lr=stretched, evaluate_every=every)

@@ -1,0 +1,82 @@
+"""References: which networks, at which settings, on which terms."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+import supertickets as st
+from supertickets.config.recipe import Recipe
+from supertickets.errors import UserError
+from supertickets.models import create_mobile
+from supertickets.runs.references import make_references, stretch_training, usual_references
+
+
+def widths(recipe: Recipe, network: str, sides: tuple[int, int]) -> list[dict[str, object]]:
+    return [one.recipe.supernet.settings for one in make_references(recipe, sides, [network])]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sides", "networks"),
+    [
+        ("digits", (8, 8), ("resnet8", "mobilenet_v2", "mobilenet_v3_large")),
+        ("imagenet", (224, 224), ("resnet18", "mobilenet_v2", "mobilenet_v3_large")),
+        ("camvid", (180, 240), ("resnet8",)),
+        ("finetune", (224, 224), ("torchvision:resnet18",)),
+    ],
+)
+def test_the_usual_references(recipe: str, sides: tuple[int, int], networks: tuple[str, ...]) -> None:
+    assert usual_references(st.load_recipe(recipe), sides) == networks
+
+
+def test_a_recipe_with_a_plain_network_is_compared_with_that_one() -> None:
+    recipe = st.load_recipe("digits", ["--supernet.name", "resnet14", "--supernet.settings.stem_stride", "2"])
+    assert usual_references(recipe, (32, 32))[0] == "resnet14"
+    assert widths(recipe, "resnet14", (32, 32))[0] == {"stem_stride": 2, "width": 16}
+    assert widths(recipe, "resnet8", (32, 32))[0] == {"stem_stride": 1, "width": 16}
+
+
+def test_references_differ_from_the_recipe_in_the_network_alone() -> None:
+    recipe = st.load_recipe("digits", ["--budget.macs", "1e6", "--search.last_epoch", "null"])
+    reference = make_references(recipe, (8, 8), ["resnet8"])[1]
+    assert (reference.title, reference.slug) == ("ResNet-8 width 32", "resnet8-32")
+    own, plain = reference.recipe, recipe
+    assert not own.budget.given
+    assert (own.search.interval, own.prune.ratio, own.search.rho) == (0, 0.0, 0.0)
+    for name in ("epochs", "optimizer", "lr", "data", "augment", "ema_decay", "seed", "label_smoothing"):
+        assert getattr(own, name) == getattr(plain, name)
+
+
+def test_widths_that_a_recipe_names_one_by_one_are_scaled() -> None:
+    first, same, last = widths(st.load_recipe("camvid_fpn"), "resnet8", (180, 240))
+    assert same["widths"] == [32, 48, 96, 192]
+    assert (first["widths"], first["head_width"]) == ([16, 24, 48, 96], 24)
+    assert (last["widths"], last["head_width"]) == ([48, 72, 144, 288], 72)
+    assert all(one["strides"] == [2, 2, 2, 2] for one in (first, same, last))
+
+
+@pytest.mark.parametrize(("side", "cells"), [(8, 2), (32, 4), (64, 4), (224, 7)])
+def test_small_images_are_not_strided_away(side: int, cells: int) -> None:
+    for network in ("mobilenet_v2", "mobilenet_v3_large"):
+        settings = widths(st.load_recipe("digits"), network, (side, side))[0]
+        spec = create_mobile(network, image_size=(side, side), num_classes=10, **settings)
+        assert side // math.prod(block.layers[0].stride for block in spec.blocks) == cells
+
+
+def test_another_network_is_taken_as_it_is() -> None:
+    recipe = st.load_recipe("digits")
+    [reference] = make_references(recipe, (8, 8), ["timm:resnet10t"])
+    assert (reference.title, reference.slug) == ("timm:resnet10t", "timm-resnet10t")
+    assert reference.recipe.supernet.pretrained is False
+    with pytest.raises(UserError, match="unknown supernet 'resnet9'"):
+        make_references(recipe, (8, 8), ["resnet9"])
+
+
+def test_a_stretched_training_keeps_its_schedule() -> None:
+    recipe = st.load_recipe("digits", ["--lr.warmup_epochs", "2", "--evaluate_every", "3"])
+    longer = stretch_training(recipe, 2.5)
+    assert (longer.epochs, longer.lr.warmup_epochs, longer.evaluate_every) == (75, 5.0, 8)
+    assert stretch_training(recipe, 1e-6).epochs == 1
+    assert dataclasses.replace(longer, epochs=30, lr=recipe.lr, evaluate_every=3) == recipe

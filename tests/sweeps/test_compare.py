@@ -1,0 +1,110 @@
+"""`supertickets compare` from end to end, on digits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import supertickets as st
+from cli_outcome import Cli
+from supertickets.cost.latency import Latency
+from supertickets.deploy import Bench
+from supertickets.errors import UserError
+from supertickets.sweeps.compare import CompareSettings
+from supertickets.sweeps.compare_plan import plan_comparison
+
+_FAST = [
+    *("--epochs", "2", "--threads", "1", "--prune.ratio", "0", "--search.interval", "1"),
+    *("--search.last_epoch", "null", "--data.limit", "128", "--data.batch", "64"),
+]
+_LARGE = ["--supernet.name", "resnet8", "--supernet.settings.width", "56"]
+
+
+_WORDS = ["digits", *_FAST, *_LARGE, "--references", "resnet8", "--repeats", "3"]
+
+
+def fake_bench(tickets: Mapping[str, st.Ticket], *, repeats: int) -> Bench:
+    """Latencies by MACs, without the exports that take most of the time."""
+    latencies = {}
+    for name, ticket in tickets.items():
+        for runtime, factor in (("torch", 1e-6), ("onnxruntime", 1e-7)):
+            latencies[f"{name}/{runtime}"] = Latency(*[factor * ticket.cost.macs] * 3)
+    return Bench("a CPU", 1, 1, latencies)
+
+
+def test_a_comparison_goes_on_and_grows(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("supertickets.sweeps.compare.bench", fake_bench)
+    out = tmp_path / "cmp"
+    ran = cli("compare", *_WORDS, "--out", out, "--json")
+    assert ran.status == 0, ran.err
+    told = json.loads(ran.out)
+    assert json.loads((out / "compare.json").read_text()) == {k: v for k, v in told.items() if k != "figure"}
+    check_members(told, out)
+
+    # Again, with the references' equal time: nothing that is there is trained again, what was interrupted goes on.
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/checkpoint.safetensors")}
+    (out / "resnet8-16-seed0" / "result.json").unlink()
+    ran = cli("compare", *_WORDS, "--out", out, "--equal-time")
+    assert ran.status == 0, ran.err
+    assert ran.err.count("resuming") == 1
+    assert "1 of 6" not in ran.err  # a ticket
+    assert len(before) == 6
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert "equal latency and training time" in ran.out
+    assert ran.out.count("ResNet-8 width 32") == 2
+    assert all((out / f"compare.{kind}").stat().st_size > 1000 for kind in ("png", "svg"))
+
+    other = cli("compare", *_WORDS, "--out", out, "--optimizer.lr", "0.05")
+    assert other.status == 2
+    assert "was made with optimizer.lr 0.1, not 0.05; choose another --out" in other.err
+
+
+@pytest.mark.slow
+def test_a_comparison_with_measured_latencies(cli: Cli, tmp_path: Path) -> None:
+    ran = cli("compare", *_WORDS, "--out", tmp_path / "cmp", "--seeds", "2", "--json")
+    assert ran.status == 0, ran.err
+    told = json.loads(ran.out)
+    check_members(told, tmp_path / "cmp", seeds=2)
+    assert all(member["test"]["deviation"] is not None for member in told["members"])
+
+
+def check_members(told: Mapping[str, Any], out: Path, seeds: int = 1) -> None:
+    """Check that the members are those that were asked for, with the scores of their runs and their best latencies."""
+    assert [member["group"] for member in told["members"]] == ["tickets"] * 3 + ["references"] * 3
+    macs = [ticket["runs"][0]["costs"]["macs"] for ticket in told["members"][:3]]
+    assert macs[0] < macs[1] < macs[2]
+    for member in told["members"]:
+        assert member["epochs"] == 2
+        results = [json.loads((out / run["run"] / "result.json").read_text()) for run in member["runs"]]
+        assert len(results) == seeds
+        assert [run["test"] for run in member["runs"]] == [result["test"]["top1"] for result in results]
+        assert member["latency_ms"] == min(member["latencies"].values()) > 0
+
+
+def test_a_budget_is_compared_with_half_and_twice_of_it(quick_words: list[str]) -> None:
+    recipe = st.load_recipe("digits", [*quick_words, *_FAST, "--budget.macs", "40000"])
+    plan = plan_comparison(recipe, ("resnet8",))
+    assert [member.recipe.budget.macs for member in plan.tickets] == [20000, 40000, 80000]
+    assert [member.slug for member in plan.references] == ["resnet8-16", "resnet8-32", "resnet8-48"]
+    assert "half the budget, the budget and twice the budget" in plan.notes[0]
+    recipe = st.load_recipe("digits", [*quick_words, *_FAST, "--budget.macs", "100000"])
+    plan = plan_comparison(recipe, ("resnet8",))
+    assert [member.recipe.budget.macs for member in plan.tickets] == [50000, 100000]
+    assert "the supernet has less than twice as much" in plan.notes[0]
+
+
+def test_budgets_are_the_costs_of_the_plain_network_where_the_supernet_is_larger() -> None:
+    plan = plan_comparison(st.load_recipe("digits", [*_FAST, *_LARGE]), ("resnet8", "mobilenet_v2"))
+    assert [round(member.recipe.budget.macs / 1e5) for member in plan.tickets] == [8, 30, 68]
+    assert len(plan.references) == 6
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    with pytest.raises(UserError, match="recipe digits removes no units"):
+        plan_comparison(st.load_recipe("digits", [*_FAST, "--search.interval", "0"]))
+    with pytest.raises(UserError, match="--seeds is 0"):
+        CompareSettings(seeds=0)
