@@ -104,7 +104,7 @@ def test_budgets_are_the_costs_of_the_plain_network_where_the_supernet_is_larger
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
-    with pytest.raises(UserError, match="recipe digits removes no units"):
+    with pytest.raises(UserError, match="recipe digits draws no tickets to a budget"):
         plan_comparison(st.load_recipe("digits", [*_FAST, "--search.interval", "0"]))
     with pytest.raises(UserError, match="--seeds is 0"):
         CompareSettings(seeds=0)

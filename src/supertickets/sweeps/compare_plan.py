@@ -88,10 +88,10 @@ def plan_comparison(recipe: Recipe, networks: Sequence[str] = ()) -> Plan:
     specs = [supernet_for(reference.recipe, splits) for reference in made]
     budgets, note = _choose_budgets(recipe, supernet_for(resolved, splits), _first_kind(made, specs))
     tickets = [_plan_ticket(recipe, budget) for budget in budgets]
-    if not tickets[0].recipe.removes_to_budget:
+    if not tickets[0].recipe.draws_to_budget:
         raise UserError(
-            f"recipe {recipe.name} removes no units, so that it has no tickets to compare; "
-            "set --search.interval, e.g. to 1, or take another recipe"
+            f"recipe {recipe.name} draws no tickets to a budget: it removes no units, and prunes none for the sparse "
+            "runtime; set --search.interval, e.g. to 1, or take another recipe"
         )
     notes = (f"{len(tickets)} tickets and {len(made)} references: {note}",)
     return Plan(tuple(tickets), tuple(map(_plan_reference, made)), notes)
