@@ -21,7 +21,7 @@ _CELLS = 4  # of a side that the last map of a mobile network has at least, or a
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a reference is fitted to.
+    """Task and images that a reference is fitted to.
 
     Attributes:
         head: Head that the task needs.

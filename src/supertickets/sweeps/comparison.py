@@ -1,4 +1,4 @@
-"""What a comparison of tickets and references found: scores, latencies, and gains at equal latency."""
+"""The outcome of a comparison of tickets and references: scores, latencies, and gains at equal latency."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class MemberResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What a comparison found.
+    """The outcome of a comparison.
 
     Attributes:
         recipe: Name of the recipe.
@@ -119,7 +119,7 @@ class Comparison:
 
     @property
     def headlines(self) -> list[str]:
-        """What the tickets are worth, in a sentence per group of references."""
+        """Sentences on the worth of the tickets, one per group of references."""
         groups = [group for group in _TERMS if self.list_group(group)]
         return [describe_gains(self.list_group(TICKETS), group, self.metric) for group in groups]
 
