@@ -41,9 +41,9 @@ def test_a_comparison_goes_on_and_grows(cli: Cli, tmp_path: Path, monkeypatch: p
     out = tmp_path / "cmp"
     ran = cli("compare", *_WORDS, "--out", out, "--json")
     assert ran.status == 0, ran.err
-    told = json.loads(ran.out)
-    assert json.loads((out / "compare.json").read_text()) == {k: v for k, v in told.items() if k != "figure"}
-    check_members(told, out)
+    printed = json.loads(ran.out)
+    assert json.loads((out / "compare.json").read_text()) == {k: v for k, v in printed.items() if k != "figure"}
+    check_members(printed, out)
 
     # Again, with the references' equal time: nothing that is there is trained again, what was interrupted goes on.
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/checkpoint.safetensors")}
@@ -67,17 +67,17 @@ def test_a_comparison_goes_on_and_grows(cli: Cli, tmp_path: Path, monkeypatch: p
 def test_a_comparison_with_measured_latencies(cli: Cli, tmp_path: Path) -> None:
     ran = cli("compare", *_WORDS, "--out", tmp_path / "cmp", "--seeds", "2", "--json")
     assert ran.status == 0, ran.err
-    told = json.loads(ran.out)
-    check_members(told, tmp_path / "cmp", seeds=2)
-    assert all(member["test"]["deviation"] is not None for member in told["members"])
+    printed = json.loads(ran.out)
+    check_members(printed, tmp_path / "cmp", seeds=2)
+    assert all(member["test"]["deviation"] is not None for member in printed["members"])
 
 
-def check_members(told: Mapping[str, Any], out: Path, seeds: int = 1) -> None:
+def check_members(printed: Mapping[str, Any], out: Path, seeds: int = 1) -> None:
     """Check that the members are those that were asked for, with the scores of their runs and their best latencies."""
-    assert [member["group"] for member in told["members"]] == ["tickets"] * 3 + ["references"] * 3
-    macs = [ticket["runs"][0]["costs"]["macs"] for ticket in told["members"][:3]]
+    assert [member["group"] for member in printed["members"]] == ["tickets"] * 3 + ["references"] * 3
+    macs = [ticket["runs"][0]["costs"]["macs"] for ticket in printed["members"][:3]]
     assert macs[0] < macs[1] < macs[2]
-    for member in told["members"]:
+    for member in printed["members"]:
         assert member["epochs"] == 2
         results = [json.loads((out / run["run"] / "result.json").read_text()) for run in member["runs"]]
         assert len(results) == seeds

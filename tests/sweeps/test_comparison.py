@@ -102,12 +102,12 @@ def test_the_json_has_all_members_and_marks_the_front() -> None:
     comparison = Comparison(
         recipe="digits", data="digits", metric=ACCURACY, device="a CPU", versions={}, members=tuple(members)
     )
-    told = comparison.to_json()
-    assert [(one["title"], one["on_front"]) for one in told["members"]] == [
+    data = comparison.to_json()
+    assert [(one["title"], one["on_front"]) for one in data["members"]] == [
         ("ticket", True),
         ("beaten", False),
         ("wide", True),
     ]
-    assert told["members"][0]["latency_ms"] == 1.0
-    assert told["members"][0]["test"] == {"mean": 50.0, "deviation": None, "count": 1}
-    assert told["headlines"] == comparison.headlines
+    assert data["members"][0]["latency_ms"] == 1.0
+    assert data["members"][0]["test"] == {"mean": 50.0, "deviation": None, "count": 1}
+    assert data["headlines"] == comparison.headlines
