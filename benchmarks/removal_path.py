@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import supertickets as st
-from supertickets.deploy import bench
+from supertickets.deploy import BenchSettings, bench
 
 _COMMON = [
     *("--supernet.name", "resnet8", "--supernet.settings.stem_stride", "2", "--data.size", "48"),
@@ -102,12 +102,13 @@ def main() -> None:
         budget = budget or tickets[0].cost.macs
         print(json.dumps(table[-1]), flush=True)
         timed[name] = tickets[0]
-    latencies = bench(timed, repeats=_REPEATS)
+    results = bench(timed, BenchSettings(repeats=_REPEATS, runtimes=("onnxruntime",)))
+    measured = results.runs[0]
     for row in table:
-        row["onnxruntime_ms"] = round(latencies.latencies[f"{row['network']}/onnxruntime"].median_ms, 4)
+        row["onnxruntime_ms"] = round(measured.latencies[f"{row['network']}/onnxruntime"].median_ms, 4)
         print(row["network"], row["onnxruntime_ms"], "ms")
     if options.out is not None:
-        about = {"epochs": options.epochs, "device": latencies.device, "threads": latencies.threads}
+        about = {"epochs": options.epochs, "device": results.device, "threads": measured.threads}
         options.out.write_text(json.dumps({**about, "rows": table}, indent=1) + "\n")
 
 

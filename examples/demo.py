@@ -19,7 +19,8 @@ from rich.table import Table
 import supertickets as st
 from supertickets.config.loading import load_recipe
 from supertickets.data import load_splits
-from supertickets.deploy import bench, export
+from supertickets.deploy import BenchSettings, bench, export
+from supertickets.deploy.runtimes import installed_runtimes
 from supertickets.visualization.digits_page import draw_digits
 from supertickets.visualization.run_overview import draw_run_overview
 
@@ -44,7 +45,7 @@ def main() -> None:
 
     console.print("\n[bold]3. Side by side[/]")
     made = export(ticket, OUT / "ticket.onnx")
-    latencies = bench({"dense": dense, "ticket": ticket}, threads=1)
+    measured = bench({"dense": dense, "ticket": ticket}, BenchSettings(runtimes=installed_runtimes(exact=True)))
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("", "dense supernet", "ticket", "ticket / dense"):
         table.add_column(heading, justify="right" if heading else "left")
@@ -57,14 +58,14 @@ def main() -> None:
         ("MACs under the mask, per layer", a.masked_macs, b.masked_macs, ",.0f"),
         ("MACs as the paper counts", a.paper_macs, b.paper_macs, ",.0f"),
     ]
-    for runtime in ("torch", "onnxruntime"):
-        slow, fast = (latencies.latencies[f"{name}/{runtime}"].median_ms for name in ("dense", "ticket"))
+    for runtime in measured.runtimes:
+        slow, fast = (measured.runs[0].latencies[f"{name}/{runtime}"].median_ms for name in ("dense", "ticket"))
         rows.append((f"measured latency, {runtime}, ms", slow, fast, ".3f"))
     for name, dense_value, ticket_value, form in rows:
         share = "" if "accuracy" in name else f"{ticket_value / dense_value:.2f}"
         table.add_row(name, format(dense_value, form), format(ticket_value, form), share)
     console.print(table)
-    console.print(f"latency: one image, one thread, {latencies.device}; training took {trained:.0f} s")
+    console.print(f"latency: one image, one thread, {measured.device}; training took {trained:.0f} s")
 
     test = load_splits(recipe.data).test
     image_list = [Image.fromarray(image[0].numpy()) for image in test.images[:10]]

@@ -26,6 +26,7 @@ def suggest(word: str, known: Iterable[str], otherwise: str | None = None) -> st
 # Libraries that only some uses need -> the extra of this package that installs them.
 EXTRAS = {
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "export"),
+    "openvino": "openvino",
     "matplotlib": "report",
     "faster_coco_eval": "coco",
     "timm": "timm",

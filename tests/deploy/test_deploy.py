@@ -21,9 +21,9 @@ from torch import Tensor
 from cli_outcome import onnx_predict
 from supertickets import Ticket, UserError
 from supertickets.data import Preprocessing
-from supertickets.deploy import Exported, bench, compact, dense_twin, export, reference_twins
+from supertickets.deploy import Exported, compact, export
 from supertickets.deploy.exporter import Format
-from supertickets.models import HRNetSpec, create_resnet
+from supertickets.models import HRNetSpec
 from supertickets.models.factory import create_spec
 
 EXPORT = importlib.import_module("supertickets.deploy.exporter")
@@ -350,33 +350,6 @@ def test_an_error_at_another_size_alone_is_found(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.long
-def test_bench_times_every_ticket_on_every_runtime() -> None:
-    threads = torch.get_num_threads()
-    sparse = made(lambda weights: no_column(weights, "s0_b0_0", 0), LEAST)
-    result = bench({"dense": dense_twin(sparse, sparse.spec.full()), "ticket": sparse}, batch=2, repeats=3)
-    runtimes = ("torch", "onnxruntime", "sparse")
-    assert set(result.latencies) == {f"{t}/{r}" for t in ("dense", "ticket") for r in runtimes}
-    assert result.runtimes == runtimes
-    fastest = result.latencies[f"ticket/{result.fastest_runtime('ticket')}"].median_ms
-    assert fastest == min(result.latencies[f"ticket/{r}"].median_ms for r in runtimes)
-    for latency in result.latencies.values():
-        assert 0 < latency.low_ms <= latency.median_ms <= latency.high_ms
-    assert (result.threads, result.batch) == (1, 2)
-    assert result.device
-    slow, fast = (result.latencies[f"{name}/torch"].median_ms for name in ("dense", "ticket"))
-    assert result.ratio("dense", "ticket", "torch") == pytest.approx(slow / fast)
-    assert json.loads(json.dumps(result.to_json()))["latencies"]["ticket/torch"]["median_ms"] == fast
-    assert torch.get_num_threads() == threads
-
-
-def test_the_dense_twin_is_the_full_supernet(ticket: Ticket) -> None:
-    twin = dense_twin(ticket, ticket.spec.full())
-    assert twin.spec.units == twin.spec.full_units()
-    assert twin.cost.macs > ticket.cost.macs
-    assert twin.cost.sparsity == 0
-
-
-@pytest.mark.long
 def test_the_example_script_agrees_with_predict_on_a_jpeg(tmp_path: Path) -> None:
     """A photograph of another shape and size, turned by EXIF; only onnxruntime, Pillow and numpy on the other side."""
     how = Preprocessing(3, (16, 16), (0.5, 0.4, 0.3), (0.2, 0.3, 0.25), "crop", 0.875, "bicubic")
@@ -419,15 +392,6 @@ def test_the_example_script_names_a_preprocessing_that_it_does_not_know(tmp_path
     outcome = onnx_predict(tmp_path / "model.onnx", tmp_path / "none.png")
     assert (outcome.status, len(outcome.err.splitlines())) == (1, 1)
     assert "'fold'" in outcome.err
-
-
-@pytest.mark.long
-def test_a_resnet_is_timed_beside_both_ends() -> None:
-    spec = create_resnet("resnet38", attention="se", scheme="1010|0000|0001", widths=(4, 4, 4), image_size=(8, 8))
-    prepare = Preprocessing(3, (8, 8), (0.5,) * 3, (0.3,) * 3)
-    twins = reference_twins(Ticket(spec, spec.build().state_dict(), {}, ("a",), prepare, {}))
-    schemes = {name: getattr(other.spec, "scheme", "") for name, other in twins.items()}
-    assert schemes == {"no connection": "0000|0000|0000", "all connected": "1111|1111|1111"}
 
 
 def test_a_folder_is_no_name_for_an_export(tmp_path: Path) -> None:

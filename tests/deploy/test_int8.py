@@ -14,7 +14,7 @@ import supertickets as st
 from cli_outcome import Cli
 from supertickets import UserError
 from supertickets.deploy.exporter import onnx_runner
-from supertickets.deploy.int8 import CALIBRATION_IMAGES, _Images, export_int8
+from supertickets.deploy.int8 import CALIBRATION_IMAGES, calibration_images, export_int8
 from supertickets.runs.evaluate import load_ticket_data
 
 pytestmark = pytest.mark.long
@@ -77,8 +77,7 @@ def test_a_file_that_loses_too_much_is_not_written(run: Path, tmp_path: Path) ->
 def test_it_is_calibrated_on_training_images_as_they_are(run: Path) -> None:
     """Without augmentation, in whole batches, no more than needed."""
     batches = load_ticket_data(st.load(run))
-    reader = _Images(batches)
-    images = np.concatenate([batch["images"] for batch in iter(reader.get_next, None)])
+    images = np.concatenate(list(calibration_images(batches)))
     assert len(images) <= CALIBRATION_IMAGES
     known = np.concatenate([inputs.numpy() for inputs, _ in batches.evaluation(batches.splits.train)])
     rows = {row.tobytes() for row in known}

@@ -14,8 +14,8 @@ import pytest
 from supertickets import UserError
 from supertickets.analysis.statistics import summarize
 from supertickets.config.loading import load_recipe
-from supertickets.cost.latency import Latency
-from supertickets.deploy import Bench
+from supertickets.deploy import Bench, BenchSettings
+from supertickets.deploy.benchmark import BenchRun, Timing
 from supertickets.models.factory import create_spec
 from supertickets.report import ticket_latencies as latency
 from supertickets.report.claims import (
@@ -422,10 +422,11 @@ def test_latencies_are_stored_and_read_back(tmp_path: Path, monkeypatch: pytest.
         (folder / "ticket").mkdir()
         (folder / "ticket" / "config.json").write_text(json.dumps({"sha256": {"model.safetensors": sha}}))
 
-    def timed(tickets: dict[str, Path], repeats: int) -> Bench:
+    def timed(tickets: dict[str, Path], settings: BenchSettings) -> Bench:
+        assert settings.runtimes == latency.RUNTIMES
         assert tickets == {"one": root / "k0", "two": root / "k2"}
-        latencies = {f"{n}/{r}": Latency(len(n + r), 1, 9) for n in tickets for r in latency.RUNTIMES}
-        return Bench("a processor", 1, 1, latencies)
+        latencies = {f"{n}/{r}": Timing(len(n + r), 1, 9, 2, 8, 20) for n in tickets for r in latency.RUNTIMES}
+        return Bench("a processor", "AVX2", {}, tuple(tickets), (BenchRun(1, 1, latencies, {}),))
 
     monkeypatch.setattr(latency, "bench", timed)
     monkeypatch.setattr(latency, "load", lambda folder, trust: folder)

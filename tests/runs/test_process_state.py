@@ -24,7 +24,8 @@ from supertickets.analysis.connection_schemes import count_parameters, time_netw
 from supertickets.analysis.description import describe
 from supertickets.cost.latency_table import TableSettings
 from supertickets.deploy import export, measure_latency_table
-from supertickets.deploy.benchmark import bench, reference_twins
+from supertickets.deploy.benchmark import BenchSettings, bench
+from supertickets.deploy.references import reference_twins
 from supertickets.device import keep_freed_memory, on_threads, preserve_random_state, use_deterministic_algorithms
 from supertickets.models.factory import create_spec
 from supertickets.runs.evaluate import evaluate_ticket
@@ -83,7 +84,7 @@ def test_a_refused_run_leaves_nothing_behind_either(quick_words: list[str], tmp_
         lambda ticket, folder: ticket.predict(np.zeros((8, 8), np.uint8)),
         lambda ticket, folder: evaluate_ticket(ticket),
         lambda ticket, folder: export(ticket, folder / "model.onnx"),
-        lambda ticket, folder: bench(reference_twins(ticket), threads=2, repeats=2),
+        lambda ticket, folder: bench(reference_twins(ticket), BenchSettings(threads=(2,), repeats=2)),
         lambda ticket, folder: describe("digits"),
         lambda ticket, folder: measure_latency_table(SPACE, TableSettings(threads=2, repeats=2, networks=6)),
         lambda ticket, folder: time_networks({"plain": create_spec("resnet38", image_size=(8, 8))}, 1, 2, threads=2),

@@ -11,8 +11,8 @@ import pytest
 
 import supertickets as st
 from cli_outcome import Cli
-from supertickets.cost.latency import Latency
-from supertickets.deploy import Bench
+from supertickets.deploy import Bench, BenchSettings
+from supertickets.deploy.benchmark import BenchRun, Timing
 from supertickets.errors import UserError
 from supertickets.sweeps.compare import CompareSettings
 from supertickets.sweeps.compare_plan import plan_comparison
@@ -27,13 +27,13 @@ _LARGE = ["--supernet.name", "resnet8", "--supernet.settings.width", "56"]
 _WORDS = ["digits", *_FAST, *_LARGE, "--references", "resnet8", "--repeats", "3"]
 
 
-def fake_bench(tickets: Mapping[str, st.Ticket], *, repeats: int) -> Bench:
+def fake_bench(tickets: Mapping[str, st.Ticket], settings: BenchSettings) -> Bench:
     """Latencies by MACs, without the exports that take most of the time."""
     latencies = {}
     for name, ticket in tickets.items():
         for runtime, factor in (("torch", 1e-6), ("onnxruntime", 1e-7)):
-            latencies[f"{name}/{runtime}"] = Latency(*[factor * ticket.cost.macs] * 3)
-    return Bench("a CPU", 1, 1, latencies)
+            latencies[f"{name}/{runtime}"] = Timing(*[factor * ticket.cost.macs] * 6)
+    return Bench("a CPU", "AVX2", {}, tuple(tickets), (BenchRun(1, 1, latencies, {}),))
 
 
 def test_a_comparison_goes_on_and_grows(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

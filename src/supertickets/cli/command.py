@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from ..errors import UserError
+
 if TYPE_CHECKING:
     from ..ticket import Ticket
 
@@ -92,6 +94,16 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="Device: auto, cpu, cuda, cuda:1 or mps (default: auto)")
 
 
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """Add the runtime that a ticket's network runs in."""
+    parser.add_argument(
+        "--runtime",
+        choices=("torch", "onnxruntime", "openvino", "sparse"),
+        default="torch",
+        help="Runtime of the network; all but torch are for the CPU (default: torch)",
+    )
+
+
 def recipe_words(options: argparse.Namespace) -> list[str]:
     """Return the words for settings of a recipe, ``--data`` among them."""
     return [*options.settings, *(["--data.dir", options.data] if options.data else [])]
@@ -106,3 +118,20 @@ def load_ticket(path: str | Path, options: argparse.Namespace) -> Ticket:
     from ..ticket import load
 
     return load(path, tuple(options.trust))
+
+
+def load_for_runtime(path: str | Path, options: argparse.Namespace) -> Ticket:
+    """Load a ticket whose network runs in ``--runtime``; with another than PyTorch, the device becomes the CPU.
+
+    Raises:
+        UserError: As `load_ticket`; or the runtime is not installed, cannot run the network, or has no such device.
+    """
+    ticket = load_ticket(path, options)
+    if options.runtime == "torch":
+        return ticket
+    from ..deploy.runtime_network import on_runtime
+
+    if options.device not in ("auto", "cpu"):
+        raise UserError(f"--runtime {options.runtime} runs on the CPU, not on {options.device}; leave --device out")
+    options.device = "cpu"
+    return on_runtime(ticket, options.runtime)

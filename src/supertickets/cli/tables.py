@@ -1,4 +1,4 @@
-"""Tables and lines of the command line: architectures, costs, latencies."""
+"""Tables and lines of the command line: architectures and costs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ..analysis.description import TERA_FLOPS, Description
 from ..cost import Cost, LayerCost
-from ..deploy import Bench
 from ..models import Spec
 from ..sweeps.comparison import EQUAL_TIME, REFERENCES, Comparison
 
@@ -68,41 +67,6 @@ def training_line(described: Description) -> str | None:
         f"{described.gpu_hours:.2g} GPU-hours if a GPU sustains {TERA_FLOPS} TFLOP/s (assumed, not measured: "
         "small maps may take several times more, shrinking makes it less)"
     )
-
-
-def bench_table(bench: Bench, others: Sequence[str], ticket: str) -> Table:
-    """Return a table of the median latency of a ticket and of others per runtime, and its speedup over the last one.
-
-    Two others are the network without connections and that with all; then it also tells by how much longer than the
-    first all take (LTH4SA, Eq. 7).
-    """
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        caption=f"{bench.device}; {bench.threads} thread(s), batch {bench.batch}; "
-        "median and 10-90% of interleaved runs",
-        caption_justify="left",
-    )
-    table.add_column("runtime")
-    names, compared = (*others, ticket), len(others) > 1
-    for heading in (*names, "faster"):
-        table.add_column(heading, justify="right")
-    for runtime in bench.runtimes:
-        cells: list[str] = []
-        for name in names:
-            latency = bench.latencies[f"{name}/{runtime}"]
-            longer = f", {100 * (bench.ratio(name, names[0], runtime) - 1):+.1f}%" if compared and cells else ""
-            cells.append(f"{latency.median_ms:.2f} ms ({latency.low_ms:.2f}-{latency.high_ms:.2f}){longer}")
-        table.add_row(runtime, *cells, f"{bench.ratio(others[-1], ticket, runtime):.2f}x")
-    return table
-
-
-def fastest_line(bench: Bench, ticket: str) -> str:
-    """Return a line that says in which runtime a ticket is the fastest here, and how to get it there."""
-    fastest = bench.fastest_runtime(ticket)
-    ms = {runtime: bench.latencies[f"{ticket}/{runtime}"].median_ms for runtime in bench.runtimes}
-    others = ", ".join(f"{value / ms[fastest]:.2f}x in {name}" for name, value in ms.items() if name != fastest)
-    kind = {"onnxruntime": "onnx"}.get(fastest, fastest)
-    return f"The {ticket} is the fastest in {fastest} (it takes {others}); export it with --format {kind}."
 
 
 def comparison_table(comparison: Comparison) -> Table:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from .command import Command, add_device, add_ticket, add_trust, load_ticket
+from .command import Command, add_device, add_runtime, add_ticket, add_trust, load_for_runtime, load_ticket
 from .output import print_images, print_json, print_table
 
 if TYPE_CHECKING:
@@ -77,11 +78,12 @@ class Evaluate(Command):
         )
         parser.add_argument("--boxes", metavar="FILE", help="Boxes of people: truth, detected, or COCO detections")
         add_device(parser)
+        add_runtime(parser)
 
     def run(self, options: argparse.Namespace) -> None:
         from ..runs.evaluate import evaluate_ticket
 
-        ticket = load_ticket(options.ticket, options)
+        ticket = load_for_runtime(options.ticket, options)
         scores = evaluate_ticket(ticket, options.data, options.split, options.boxes, options.device)
         if options.json:
             print_json(scores)
@@ -102,13 +104,14 @@ class Predict(Command):
         parser.add_argument("--boxes", metavar="FILE", help="Boxes of people: COCO annotations or detections")
         parser.add_argument("--save", metavar="DIR", help="Folder for images with predictions drawn")
         add_device(parser)
+        add_runtime(parser)
 
     def run(self, options: argparse.Namespace) -> None:
         from ..data import list_images
         from ..data.coco_keypoints_json import read_boxes
         from ..visualization.overlays import predictions
 
-        ticket, images = load_ticket(options.ticket, options), list_images(options.images)
+        ticket, images = load_for_runtime(options.ticket, options), list_images(options.images)
         boxes = read_boxes(Path(options.boxes), images) if options.boxes else None
         save = Path(options.save) if options.save else None
         print_images(predictions(ticket, images, boxes, save, options.device), ticket.task.text_lines, options.json)
@@ -153,30 +156,59 @@ class Bench(Command):
         parser.add_argument(
             "--against",
             metavar="TICKET",
-            help="Ticket beside it (default: the dense supernet; for a ResNet no and all attention connections)",
+            help="Ticket beside it (default: the dense supernet, or none and all connections, and ordinary networks)",
         )
-        parser.add_argument("--batch", type=int, default=1, help="Images per call (default: 1)")
-        parser.add_argument("--threads", type=int, default=1, help="CPU threads per runtime (default: 1)")
+        parser.add_argument("--batch", default="1", metavar="N,...", help="Images per call (default: 1)")
+        parser.add_argument(
+            "--threads", default="1", metavar="N,...", help="CPU threads per runtime, e.g. 1,all (default: 1)"
+        )
         parser.add_argument("--repeats", type=int, default=50, help="Timing repetitions (default: 50)")
+        parser.add_argument(
+            "--runtimes", metavar="NAME,...", default="", help="Runtimes (default: all that are installed)"
+        )
+        parser.add_argument("--data", metavar="DIR", help="Folder with the data set, to calibrate int8 on")
 
     def run(self, options: argparse.Namespace) -> None:
-        from ..deploy import reference_twins
-        from ..deploy.benchmark import bench
-        from .tables import bench_table, fastest_line
+        from ..deploy.bench_ticket import advise, bench_ticket
+        from ..deploy.benchmark import BenchSettings, all_threads
+        from .bench_table import advice_lines, bench_table, comparison_lines
 
-        ticket = load_ticket(options.ticket, options)
+        settings = BenchSettings(
+            threads=_numbers("threads", options.threads, {"all": all_threads()}),
+            batch=_numbers("batch", options.batch),
+            repeats=options.repeats,
+            runtimes=tuple(name.strip() for name in options.runtimes.split(",") if name.strip()),
+        )
+        ticket, against = load_ticket(options.ticket, options), None
         if options.against:
             name = f"./{options.against}" if options.against == "ticket" else options.against
-            others = {name: load_ticket(options.against, options)}
-        else:
-            others = reference_twins(ticket)
-        timing = {name: getattr(options, name) for name in ("batch", "threads", "repeats")}
-        result = bench({**others, "ticket": ticket}, **timing)
+            against = {name: load_ticket(options.against, options)}
+        result = bench_ticket(ticket, settings, against=against, data_dir=options.data)
+        advice = advise(result, ticket, options.ticket)
         if options.json:
-            print_json(result.to_json())
+            print_json(result.to_json() | {"deploy": None if advice is None else asdict(advice)})
             return
-        print_table(bench_table(result, list(others), "ticket"))
-        print(fastest_line(result, "ticket"))
+        for run in result.runs:
+            print_table(bench_table(result, run))
+        for line in (*comparison_lines(result), *advice_lines(result, advice)):
+            print(line)
+
+
+def _numbers(option: str, text: str, words: Mapping[str, int] | None = None) -> tuple[int, ...]:
+    """Return the whole numbers of a list with commas, each once; some words stand for numbers.
+
+    Raises:
+        UserError: Something is neither.
+    """
+    words = words or {}
+    numbers = []
+    for part in text.split(","):
+        word = part.strip()
+        if not word.lstrip("-").isdigit() and word not in words:
+            more = "".join(f" or {name}" for name in words)
+            raise UserError(f"--{option} has '{word}'; give whole numbers{more}, e.g. 1,4")
+        numbers.append(words[word] if word in words else int(word))
+    return tuple(dict.fromkeys(numbers))
 
 
 class Export(Command):

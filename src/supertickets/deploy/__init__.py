@@ -1,19 +1,24 @@
-"""Deployment: compaction, export, latency."""
+"""Deployment: compaction, export, runtimes, latency."""
 
-from .benchmark import Bench, bench, dense_twin, reference_twins
+from .benchmark import Bench, BenchSettings, bench
 from .compaction import compact
 from .exporter import Exported, export
 from .measure_latency import measure_latency_table
 from .measure_network import measure_network
+from .references import nearest_references, reference_twins, untrained_ticket
+from .runtime_network import on_runtime
 
 __all__ = [
     "Bench",
+    "BenchSettings",
     "Exported",
     "bench",
     "compact",
-    "dense_twin",
     "export",
     "measure_latency_table",
     "measure_network",
+    "nearest_references",
+    "on_runtime",
     "reference_twins",
+    "untrained_ticket",
 ]

@@ -46,7 +46,9 @@ class Exported:
     channels_removed: int
 
 
-def export(ticket: Ticket, path: str | Path, kind: Format = "onnx", *, fixed: bool = False) -> Exported:
+def export(
+    ticket: Ticket, path: str | Path, kind: Format = "onnx", *, fixed: bool = False, compacted: bool = True
+) -> Exported:
     """Write a ticket as an ONNX file, a PyTorch program or a file of `runtime`; see `free_sizes` for what stays free.
 
     The file takes preprocessed images (B, C, H, W); all but PyTorch's hold classes and preprocessing in their metadata.
@@ -56,6 +58,7 @@ def export(ticket: Ticket, path: str | Path, kind: Format = "onnx", *, fixed: bo
         path: The file to write; it appears only if the check succeeds.
         kind: "onnx", "torch" for `torch.export`, or "sparse" for `supertickets.runtime`.
         fixed: Whether the network of scenes takes images of ``spec.image_size`` alone.
+        compacted: Whether search units without effect are removed.
 
     Raises:
         RuntimeError: Outputs differ from the ticket's by `TOLERANCE` or more.
@@ -68,7 +71,7 @@ def export(ticket: Ticket, path: str | Path, kind: Format = "onnx", *, fixed: bo
     except OSError as error:
         raise UserError(f"{path.parent} cannot be made ({error.strerror}); choose another --out") from None
     scratch = path.with_name(f"unchecked-{path.name}")  # PyTorch insists on a name in front of the ending
-    small = compact(ticket)
+    small = compact(ticket) if compacted else ticket
     free = free_sizes(small.spec, any_size=ticket.task.any_size and not fixed)
     inputs = _inputs(ticket.spec, free)
     with torch.no_grad():
@@ -122,6 +125,8 @@ def onnx_runner(path: Path, threads: int = 0) -> Callable[[npt.NDArray[np.float3
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Threads that wait for the next call would take the processor from whatever else runs in this process.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda images: session.run(None, {name: images})[0]

@@ -7,12 +7,10 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
 
 from ..data import Batches
 from ..errors import UserError, require_libraries
@@ -20,6 +18,8 @@ from ..runs.evaluate import load_ticket_data
 from ..ticket import Ticket
 from ..training import Runtime, evaluate
 from .exporter import export, onnx_runner
+from .quantization import quantize
+from .runtime_network import RuntimeNetwork
 
 CALIBRATION_IMAGES = 256
 MOST_LOSS = 1.0  # of the quality that a quantised ticket may lose, in points of 100
@@ -44,22 +44,6 @@ class Quantized:
     loss: float
 
 
-class OnnxNetwork(nn.Module):
-    """A network whose forward runs an ONNX file.
-
-    Args:
-        path: The file.
-        threads: CPU threads; 0 for all.
-    """
-
-    def __init__(self, path: Path, threads: int = 0) -> None:
-        super().__init__()
-        self._run = onnx_runner(path, threads)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        return torch.from_numpy(self._run(x_BCHW.contiguous().numpy()))
-
-
 def export_int8(
     ticket: Ticket,
     path: str | Path,
@@ -71,8 +55,7 @@ def export_int8(
 ) -> Quantized:
     """Write a ticket as an ONNX file in 8-bit integers, and measure both on the validation split.
 
-    Weights are quantised per output channel to 7 bits, activations to 8, so that CPUs with AVX2 alone do not saturate.
-    Zeros of the mask stay zeros.
+    Zeros of the mask stay zeros; see `quantize`.
 
     Args:
         ticket: Ticket to export.
@@ -91,7 +74,7 @@ def export_int8(
     with tempfile.TemporaryDirectory() as scratch:
         whole, small = (Path(scratch) / f"{name}.onnx" for name in ("float", "int8"))
         export(ticket, whole, fixed=fixed)
-        _quantize(whole, small, batches)
+        quantize(whole, small, calibration_images(batches))
         before, after = (_evaluate(file, ticket, batches) for file in (whole, small))
         metric = ticket.task.metric
         loss = 100 * (metric.quality(before) - metric.quality(after))
@@ -107,46 +90,18 @@ def export_int8(
     return Quantized(path, metric.name, before, after, loss)
 
 
-def _quantize(source: Path, target: Path, batches: Batches) -> None:
-    """Quantise an ONNX file by the activations on training images."""
-    from onnxruntime import quantization
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    prepared = source.with_name("prepared.onnx")
-    quant_pre_process(str(source), str(prepared))
-    quantization.quantize_static(
-        str(prepared),
-        str(target),
-        _Images(batches),
-        quant_format=quantization.QuantFormat.QDQ,
-        per_channel=True,
-        reduce_range=True,
-        activation_type=quantization.QuantType.QUInt8,
-        weight_type=quantization.QuantType.QInt8,
-    )
-
-
-class _Images:
-    """Training images, one batch after the other, as onnxruntime's calibration asks for them."""
-
-    def __init__(self, batches: Batches) -> None:
-        self._batches = self._read(batches)
-
-    @staticmethod
-    def _read(batches: Batches) -> Iterator[npt.NDArray[np.float32]]:
-        left = CALIBRATION_IMAGES
-        for images, _ in batches.calibration(0, CALIBRATION_IMAGES):
-            yield images[:left].contiguous().numpy()
-            left -= len(images)
-            if left <= 0:
-                return
-
-    def get_next(self) -> dict[str, Any] | None:
-        """Return the next batch by the name of the input; None behind the last."""
-        images = next(self._batches, None)
-        return None if images is None else {"images": images}
+def calibration_images(batches: Batches, count: int = CALIBRATION_IMAGES) -> Iterator[npt.NDArray[np.float32]]:
+    """Return training images without augmentation, in batches, no more than a number."""
+    left = count
+    for images, _ in batches.calibration(0, count):
+        yield images[:left].contiguous().numpy()
+        left -= len(images)
+        if left <= 0:
+            return
 
 
 def _evaluate(path: Path, ticket: Ticket, batches: Batches) -> dict[str, float]:
     data = batches.splits.validation
-    return evaluate(OnnxNetwork(path), batches.evaluation(data), data, ticket.task, Runtime(torch.device("cpu")))
+    return evaluate(
+        RuntimeNetwork(onnx_runner(path)), batches.evaluation(data), data, ticket.task, Runtime(torch.device("cpu"))
+    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..deploy.benchmark import bench
+from ..deploy.benchmark import BenchSettings, bench
 from ..errors import UserError
 from ..ticket import load
 from ..training import write_json
@@ -44,12 +44,16 @@ def measure_latencies(runs: Sequence[Run], path: Path, trust: Sequence[str] = ()
         UserError: A ticket is missing or damaged, or names code that is not trusted.
     """
     folders = {weights_hash(run): run for run in reversed(runs)}
-    results = bench({key: load(run.folder, trust) for key, run in folders.items() if key}, repeats=_REPEATS)
+    named = {key: load(run.folder, trust) for key, run in folders.items() if key}
+    results = bench(named, BenchSettings(repeats=_REPEATS, runtimes=RUNTIMES))
+    measured = results.runs[0]
+    for name, why in measured.failures.items():
+        raise UserError(f"ticket {folders[name.rsplit('/', 1)[0]].folder} cannot be timed ({why}); leave --latency out")
     tickets: dict[str, dict[str, Any]] = {key: {"run": str(run.folder)} for key, run in folders.items() if key}
-    for name, latency in results.latencies.items():
+    for name, latency in measured.latencies.items():
         key, runtime = name.rsplit("/", 1)
         tickets[key][runtime] = dataclasses.asdict(latency)
-    about = {"device": results.device, "threads": results.threads, "batch": results.batch, "repeats": _REPEATS}
+    about = {"device": results.device, "threads": measured.threads, "batch": measured.batch, "repeats": _REPEATS}
     write_json(path, about | {"tickets": tickets})
 
 

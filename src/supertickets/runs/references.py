@@ -143,10 +143,15 @@ def usual_references(recipe: Recipe, sides: tuple[int, int]) -> tuple[str, ...]:
     own = recipe.supernet
     if own.pretrained:
         return (own.name,)
-    is_classification = find_task(recipe.task).head == "classification"
-    fitting = "resnet8" if max(sides) <= _SMALL_IMAGES or not is_classification else "resnet18"
-    plain = own.name if own.family.name == "plain" else fitting
+    head = find_task(recipe.task).head
+    plain = own.name if own.family.name == "plain" else plain_reference(head, sides)
+    is_classification = head == "classification"
     return (plain, "mobilenet_v2", "mobilenet_v3_large") if is_classification else (plain,)
+
+
+def plain_reference(head: Head, sides: tuple[int, int]) -> str:
+    """Return the name of the plain residual network that is usual for a head and images of a size in pixels."""
+    return "resnet8" if max(sides) <= _SMALL_IMAGES or head != "classification" else "resnet18"
 
 
 def make_references(recipe: Recipe, sides: tuple[int, int], networks: Sequence[str]) -> list[Reference]:

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from ..config.recipe import Recipe, flatten
-from ..deploy import Bench, bench
+from ..deploy import Bench, BenchSettings, bench
+from ..deploy.runtimes import installed_runtimes
 from ..errors import UserError
 from ..plugins import recipe_plugins
 from ..runs.api import load_or_run
@@ -124,12 +125,13 @@ def _measure(
     networks: dict[str, Ticket] = {}
     for key, name in names.items():
         networks.setdefault(name, tickets[key])
-    times = bench(networks, repeats=repeats)
+    times = bench(networks, BenchSettings(repeats=repeats, runtimes=installed_runtimes(exact=True)))
     metric = find_task(members[0].recipe.task).metric
     results = []
     for member in members:
         by_seed = {seed: _latencies(times, names[member.slug, seed]) for seed in seeds}
-        latencies = {name: statistics.mean(one[name] for one in by_seed.values()) for name in by_seed[seeds[0]]}
+        shared = [name for name in times.runtimes if all(name in one for one in by_seed.values())]
+        latencies = {name: statistics.mean(one[name] for one in by_seed.values()) for name in shared}
         runtime = min(latencies, key=lambda name: latencies[name])
         folders = {seed: _run_dir(out, member, seed) for seed in seeds}
         runs = [_read_run(folders[seed], seed, metric, by_seed[seed][runtime]) for seed in seeds]
@@ -157,7 +159,7 @@ def _measure(
 
 def _latencies(times: Bench, name: str) -> dict[str, float]:
     """Return the median latencies of a network by runtime, in ms."""
-    return {runtime: times.latencies[f"{name}/{runtime}"].median_ms for runtime in times.runtimes}
+    return {runtime: timing.median_ms for runtime, timing in times.runs[0].by_runtime(name).items()}
 
 
 def _read_run(folder: Path, seed: int, metric: Metric, latency_ms: float) -> MemberRun:

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -90,6 +90,12 @@ class Ticket:
             module = self.spec.build()
         module.load_state_dict(dict(self.weights))
         return module.eval()
+
+    def with_module(self, module: Network) -> Ticket:
+        """Return the ticket with another implementation of its network on the CPU, which must compute the same."""
+        other = replace(self)
+        other.__dict__["module"] = module  # where `cached_property` looks first
+        return other
 
     def module_on(self, device: torch.device) -> Network:
         """Return the network on a device: `module` itself, or a copy."""
