@@ -14,7 +14,7 @@ from supertickets.runtime.engine import Engine
 from supertickets.runtime.graph import Graph
 from supertickets.runtime.kernels import build
 
-NUMPY = 0
+NUMPY, ONNXRUNTIME = 0, -1
 BACKENDS = [NUMPY, *build.possible_widths()]
 
 
@@ -33,5 +33,8 @@ def kernels_or_skip(width: int) -> library.Library | None:
 
 def run_on(backend: int, graph: Graph, images: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], ...]:
     """Return the outputs of a graph, computed in one of the ways."""
-    outputs = Engine(graph, {}, kernels_or_skip(backend), tune=False)(images)
+    if backend == ONNXRUNTIME:
+        outputs = Engine(graph, {}, None, threads=1, fallback="always")(images)
+    else:
+        outputs = Engine(graph, {}, kernels_or_skip(backend), tune=False)(images)
     return outputs if isinstance(outputs, tuple) else (outputs,)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from build_graph import one_operation
-from kernel_libraries import BACKENDS, run_on
+from kernel_libraries import BACKENDS, ONNXRUNTIME, run_on
 
 WINDOW = {"strides": (1, 1), "pads": (1, 1, 1, 1), "dilations": (1, 1), "groups": 1, "activation": ("none",)}
 POOL = {"kernel": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1), "ceil": False}
@@ -37,7 +37,7 @@ def values(*shape: int, seed: int = 0) -> Tensor:
 Check = Callable[[str, Tensor, list[Tensor], dict[str, Any], Tensor], None]
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=[*BACKENDS, ONNXRUNTIME])
 def check(request: pytest.FixtureRequest) -> Check:
     return partial(check_operation, request.param)
 

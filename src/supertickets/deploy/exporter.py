@@ -211,7 +211,7 @@ def _write_sparse(
     _, channels, height, width = images.shape
     graph = read_onnx(_onnx_program(program, images, free).model_proto, (channels, height, width))
     save_graph(graph, path, metadata)
-    return load_sparse(path)
+    return load_sparse(path, fallback="never")
 
 
 _WRITERS = {"onnx": _write_onnx, "torch": _write_torch, "sparse": _write_sparse}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import UserError
 from .choices import load_choices
+from .fallback import Fallback
 from .graph import Graph, load_graph, run_node
 from .library import Library, load_library
 from .plan import Plan
@@ -20,6 +20,7 @@ from .threads import Pool, ProcessLock, usable_cores
 from .tuning import Tuner
 
 Array = npt.NDArray[Any]
+FallbackMode = Literal["auto", "never", "always"]
 _PLANS = 4
 
 
@@ -34,6 +35,7 @@ class Engine:
 
     Args:
         tune: Whether layers take the form that is the fastest by timing; see `load`.
+        fallback: When onnxruntime runs the images; see `load`.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Engine:
         *,
         threads: int | None = None,
         tune: bool = True,
+        fallback: FallbackMode = "never",
     ) -> None:
         self.graph, self.library = graph, library
         self.threads = usable_cores() if threads is None else threads
@@ -51,6 +54,12 @@ class Engine:
             raise UserError(f"threads={threads} is out of range; use 1 or more, or None for all cores")
         self._pool = None if library is None else Pool(library, self.threads)
         self._lock, self._tune = ProcessLock(), tune
+        self._choices = load_choices(0 if library is None else library.width)
+        if fallback not in get_args(FallbackMode):
+            raise UserError(f"fallback={fallback!r} is unknown; use one of {', '.join(get_args(FallbackMode))}")
+        wanted = fallback == "always" or (fallback == "auto" and tune and library is not None)
+        always = fallback == "always"
+        self._fallback = Fallback(graph, self.threads, self._choices, always=always) if wanted else None
         self.about = {name: _plain(text) for name, text in about.items()}
         self._plans: dict[tuple[int, ...], Plan] = {}
 
@@ -64,9 +73,12 @@ class Engine:
             UserError: The images do not fit.
         """
         images = self.graph.check_images(images)
-        run = self.plan(images.shape[1:]).run if self.library is not None else partial(run_graph, self.graph)
-        outputs = run(images)
+        outputs = self._run(images) if self._fallback is None else self._fallback.run(images, self._run)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def _run(self, images: Array) -> list[Array]:
+        """Return the outputs for images, without another runtime."""
+        return self.plan(images.shape[1:]).run(images) if self.library is not None else run_graph(self.graph, images)
 
     def plan(self, size: tuple[int, ...]) -> Plan:
         """Return the steps for images of a size (C, H, W); those of the last few sizes are kept."""
@@ -75,30 +87,40 @@ class Engine:
             if size not in self._plans:
                 while len(self._plans) >= _PLANS:
                     del self._plans[next(iter(self._plans))]
-                tuner = Tuner(self.library, load_choices(self.library.width)) if self._tune else None
+                tuner = Tuner(self.library, self._choices) if self._tune else None
                 self._plans[size] = Plan(self.graph, self.library, size, self._pool, tuner)
                 if tuner is not None:
                     tuner.finish()
             return self._plans[size]
 
 
-def load(path: str | Path, *, kernels: bool = True, threads: int | None = None, tune: bool = True) -> Engine:
+def load(
+    path: str | Path,
+    *,
+    kernels: bool = True,
+    threads: int | None = None,
+    tune: bool = True,
+    fallback: FallbackMode = "auto",
+) -> Engine:
     """Return a network from a file that ``supertickets export --format sparse`` wrote.
 
     Args:
         path: The file.
         kernels: Whether to use the kernels, if they are installed or can be compiled, or numpy alone.
-
         threads: Threads of a call; None for one per physical core that the process may use. Threads that call one
             network at the same time wait for each other; to serve many, load it once for each with ``threads=1``.
         tune: Whether to check by timing which form of a layer is the fastest here, at the first images of a size and
             for 0.3 s at most; a model alone chooses otherwise, which makes scores the same to the bit every time.
+        fallback: "auto" to time the network in onnxruntime as well, at the first images of a size, and to run it there
+            if that is faster, which one warning says; only for networks with few zeros, and if onnx and onnxruntime are
+            installed, and if ``tune``. "never" for this runtime alone, "always" for onnxruntime.
 
     Raises:
         UserError: The file cannot be read, is damaged, or holds what cannot run.
     """
     graph, about = load_graph(path)
-    return Engine(graph, about, load_library() if kernels else None, threads=threads, tune=tune)
+    library = load_library() if kernels else None
+    return Engine(graph, about, library, threads=threads, tune=tune, fallback=fallback)
 
 
 def run_graph(graph: Graph, images: Array) -> list[Array]:

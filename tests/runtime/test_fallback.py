@@ -1,0 +1,140 @@
+"""Graphs in onnxruntime: the same scores, chosen where it is faster."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_random_graphs import random_graph
+
+from build_graph import one_operation
+from kernel_libraries import BACKENDS, NUMPY, kernels_or_skip, run_on
+from supertickets import UserError
+from supertickets.runtime import Engine, fallback, load
+from supertickets.runtime.graph import Graph, save_graph
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+CONV = {"strides": (1, 1), "pads": (1, 1, 1, 1), "dilations": (1, 1), "groups": 1, "activation": ("relu",)}
+IMAGES = np.random.default_rng(0).standard_normal((2, 3, 6, 5)).astype(np.float32)
+
+
+def make_graph(density: float = 1.0) -> Graph:
+    random = np.random.default_rng(0)
+    weight = random.standard_normal((8, 3, 3, 3)) * (random.random((8, 3, 3, 3)) < density)
+    return one_operation("conv", (3, 6, 5), [weight.astype(np.float32), np.ones(8, np.float32)], CONV)
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Engine]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    library = kernels_or_skip(BACKENDS[-1])
+    return lambda density=1.0: Engine(make_graph(density), {}, library, threads=1, fallback="auto")
+
+
+def clock(monkeypatch: pytest.MonkeyPatch, ours: int, other: int) -> None:
+    """Let calls take so many milliseconds, in turn."""
+    now, calls = [0.0], [0]
+
+    def read() -> float:
+        calls[0] += 1
+        if calls[0] % 2 == 0:
+            now[0] += 1e-3 * (ours if calls[0] % 4 == 2 else other)
+        return now[0]
+
+    monkeypatch.setattr(fallback.time, "thread_time", read)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_random_graphs_compute_the_same(data: st.DataObject) -> None:
+    graph, images = random_graph(data)
+    outputs = Engine(graph, {}, None, threads=1, fallback="always")(images)
+    for one, other in zip(run_on(NUMPY, graph, images), outputs, strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-4 * max(1, float(np.abs(one).max())))
+
+
+def test_the_faster_runtime_runs_and_a_warning_says_so_once_per_network(
+    engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = run_on(NUMPY, make_graph(), IMAGES)[0]
+    clock(monkeypatch, ours=5, other=3)
+    network = engine()
+    with pytest.warns(UserWarning, match=r"onnxruntime is faster here for images of 3 x 6 x 5, .* fallback='never'"):
+        scores = network(IMAGES)
+    np.testing.assert_allclose(scores, wanted, atol=1e-4)
+    monkeypatch.setattr(network, "_run", lambda images: pytest.fail("onnxruntime shall run"))
+    network(IMAGES)
+    monkeypatch.setattr(fallback.Fallback, "_is_faster", lambda *_: pytest.fail("that was measured"))
+    with pytest.warns(UserWarning, match="faster here"):
+        engine()(IMAGES)
+
+
+def test_the_sparse_runtime_stays_where_it_is_faster(
+    engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock(monkeypatch, ours=3, other=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        engine()(IMAGES)
+    monkeypatch.setattr(fallback, "Session", lambda *_: pytest.fail("that was measured"))
+    engine()(IMAGES)
+
+
+def test_networks_of_zeros_are_not_timed(engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fallback, "Session", lambda *_: pytest.fail("nothing is to be timed"))
+    assert fallback.share_of_products(make_graph(0.1), (3, 6, 5)) < 0.2
+    engine(0.1)(IMAGES)
+
+
+def test_other_scores_are_refused(engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
+    right = fallback.Session.__call__
+    monkeypatch.setattr(fallback.Session, "__call__", lambda *args: [out + 0.01 for out in right(*args)])
+    with pytest.warns(UserWarning, match="computes other scores"):
+        np.testing.assert_allclose(engine()(IMAGES), run_on(NUMPY, make_graph(), IMAGES)[0], atol=1e-4)
+
+
+def test_what_onnxruntime_cannot_run_stays(engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> bytes:
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(fallback, "write_onnx", refuse)
+    with pytest.warns(UserWarning, match="cannot run this network .no such thing."):
+        engine()(IMAGES)
+
+
+def test_without_onnxruntime(engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fallback, "_LIBRARIES", ("not_there",))
+    engine()(IMAGES)
+    with pytest.raises(UserError, match="needs onnx and onnxruntime"):
+        Engine(make_graph(), {}, None, fallback="always")
+
+
+def test_the_choice_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_graph(make_graph(), tmp_path / "net", {})
+    monkeypatch.setattr(fallback, "Session", lambda *_: lambda images: [np.zeros(1)])
+    assert load(tmp_path / "net", fallback="always")(IMAGES).shape == (1,)
+    for settings_ in ({"fallback": "never"}, {"tune": False}, {"kernels": False}):
+        assert load(tmp_path / "net", **settings_)(IMAGES).shape == (2, 8, 6, 5)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="fallback='maybe' is unknown; use one of auto, never, always"):
+        load(tmp_path / "net", fallback="maybe")  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_process_has_a_session_of_its_own() -> None:
+    network = Engine(make_graph(), {}, None, threads=2, fallback="always")
+    wanted: npt.NDArray[Any] = network(IMAGES)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.allclose(network(IMAGES), wanted, atol=1e-6) else 1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
