@@ -19,7 +19,7 @@ from supertickets.sweeps.comparison import (
 from supertickets.tasks import Metric
 
 ACCURACY = Metric("top1", "accuracy")
-ERROR = Metric("mae", "mean absolute error", is_error=True)
+ERROR = Metric("mae", "MAE", is_error=True)
 
 
 def member(title: str, group: str, latencies: list[float], scores: list[float]) -> MemberResult:
@@ -59,7 +59,7 @@ def test_a_ticket_that_is_faster_than_all_has_no_gain() -> None:
 def test_less_error_is_a_gain() -> None:
     members = [member("ticket", TICKETS, [1.0], [3.0]), member("plain", REFERENCES, [1.0], [5.0])]
     assert with_gains(members, ERROR)[0].gains[REFERENCES].mean == pytest.approx(2.0)
-    assert format_gain(2.0, ERROR) == "2.00 better"
+    assert format_gain(2.0, ERROR) == "2.00 MAE better"
     assert format_gain(-1.26, ACCURACY) == "1.3 points worse"
 
 
@@ -76,7 +76,7 @@ def test_less_error_is_a_gain() -> None:
         ([2.0], "Tickets are 2.0 points better than the references at equal latency and epochs"),
         (
             [2.0, None],
-            "Tickets are 2.0 points better than the references at equal latency and epochs (1 of 2 faster than any)",
+            "Tickets are 2.0 points better than the references at equal latency and epochs; 1 of 2 are faster than any",
         ),
         ([None], "Every ticket is faster than all references, so that none is to be had at its latency"),
     ],

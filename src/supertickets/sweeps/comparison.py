@@ -186,14 +186,14 @@ def describe_gains(tickets: Sequence[MemberResult], group: str, metric: Metric) 
         near, far = (low, high) if low >= 0 else (high, low)
         said = f"{format_amount(near, metric)} to {format_gain(far, metric)} than"
     faster = len(tickets) - len(gains)
-    tail = f" ({faster} of {len(tickets)} faster than any)" if faster else ""
+    tail = f"; {faster} of {len(tickets)} are faster than any" if faster else ""
     return f"Tickets are {said} the references at {_TERMS[group]}{tail}"
 
 
 def format_gain(gain: float, metric: Metric) -> str:
     """Return a gain for people to read, e.g. "3.8 points better"."""
-    unit = "" if metric.is_error else " points"
-    return f"{format_amount(gain, metric)}{unit} {'better' if gain >= 0 else 'worse'}"
+    unit = metric.display_name if metric.is_error else "points"
+    return f"{format_amount(gain, metric)} {unit} {'better' if gain >= 0 else 'worse'}"
 
 
 def format_amount(gain: float, metric: Metric) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -20,7 +22,8 @@ _TICKET_COLOR = "#c2410c"
 _LOOKS = ((BLUE, "s"), (PURPLE, "^"), ("#0f766e", "D"), (MUTED, "v"))  # of the kinds of references
 _PLACES = ((0, 9), (0, -9), (9, 0), (-9, 0), (9, 8), (9, -8), (-9, 8), (-9, -8), (0, 20), (0, -20), (22, 16), (22, -16))
 _INCHES = (8.6, 5.4)
-_LINE = 94  # letters of the title
+_APART = 4  # pixels between points of a line
+_LINE = 108  # letters of the title
 
 
 def draw_comparison(comparison: Comparison, path: Path) -> Path:
@@ -38,10 +41,10 @@ def draw_comparison(comparison: Comparison, path: Path) -> Path:
         canvas = FigureCanvasAgg(figure)
         axis = figure.subplots()
         headline = "\n".join(textwrap.fill(line, _LINE) for line in comparison.headlines)
-        figure.suptitle(headline, x=0.012, ha="left", fontsize=10.5, fontweight="bold")
+        figure.suptitle(headline, x=0.012, ha="left", fontsize=10, fontweight="bold")
         axis.set_title(_setting(comparison), loc="left", fontsize=9, color=MUTED)
         front = comparison.front()
-        axis.plot(*zip(*front, strict=True), "o-", color=GRID, lw=9, ms=18, zorder=1, label="Pareto front")
+        axis.plot(*zip(*front, strict=True), "o-", color=GRID, lw=11, ms=16, zorder=1, label="Pareto front")
         _draw_groups(axis, comparison)
         _style_latency(axis, comparison)
         figure.legend(loc="outside lower left", ncols=3, frameon=False, fontsize=9)
@@ -101,7 +104,7 @@ def _style_latency(axis: Axes, comparison: Comparison) -> None:
 
 
 def _name_points(axis: Axes, members: Sequence[MemberResult]) -> None:
-    """Write the names beside the points, each where it meets no other point or name, if there is such a place."""
+    """Write the names beside the points, each where it meets no other point, name or line, or least of them."""
     renderer = axis.figure.canvas.get_renderer()  # type: ignore[attr-defined]
     taken = []
     for member in members:
@@ -111,6 +114,9 @@ def _name_points(axis: Axes, members: Sequence[MemberResult]) -> None:
             Bbox.from_bounds(x - 7, y - 7, 14, 14),
             Bbox.from_extents(x - 4, min(low, high), x + 4, max(low, high)),
         ]
+    for line in axis.lines:
+        corners = axis.transData.transform(line.get_xydata())
+        taken += [Bbox.from_bounds(x - 1, y - 1, 2, 2) for x, y in _points_along(corners)]
     for member in members:
         color = _TICKET_COLOR if member.group == TICKETS else INK
         best, least = None, float("inf")
@@ -138,6 +144,13 @@ def _name_points(axis: Axes, members: Sequence[MemberResult]) -> None:
                 break
         assert best is not None
         taken.append(best[1])
+
+
+def _points_along(corners: Sequence[Sequence[float]]) -> Iterator[tuple[float, float]]:
+    """Yield points of a line through some corners, a few pixels apart."""
+    for (x0, y0), (x1, y1) in itertools.pairwise(corners):
+        steps = max(1, round(math.hypot(x1 - x0, y1 - y0) / _APART))
+        yield from ((x0 + (x1 - x0) * i / steps, y0 + (y1 - y0) * i / steps) for i in range(steps))
 
 
 def _overlap(one: Bbox, other: Bbox) -> float:
