@@ -152,7 +152,7 @@ def _measure(
         data=recipe.data.dir or recipe.data.source,
         metric=metric,
         device=times.device,
-        versions=about["versions"],
+        versions={**about["versions"], **times.versions},
         members=tuple(with_gains(results, metric)),
     )
 

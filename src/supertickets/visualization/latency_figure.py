@@ -115,7 +115,7 @@ def _name_points(axis: Axes, members: Sequence[MemberResult]) -> None:
             Bbox.from_extents(x - 4, min(low, high), x + 4, max(low, high)),
         ]
     for line in axis.lines:
-        corners = axis.transData.transform(line.get_xydata())
+        corners = axis.transData.transform(line.get_xydata()).tolist()
         taken += [Bbox.from_bounds(x - 1, y - 1, 2, 2) for x, y in _points_along(corners)]
     for member in members:
         color = _TICKET_COLOR if member.group == TICKETS else INK
