@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_random_graphs import random_graph
 
 from kernel_libraries import BACKENDS, kernels_or_skip
+from random_graphs import random_graph
 from supertickets import UserError
 from supertickets.runtime import Engine, threads
 from supertickets.runtime.graph import Graph, Node

@@ -221,7 +221,10 @@ class Export(Command):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         add_ticket(parser)
         parser.add_argument(
-            "--format", choices=("onnx", "torch", "sparse"), default="onnx", help="Format (default: onnx)"
+            "--format",
+            choices=("onnx", "torch", "sparse", "c"),
+            default="onnx",
+            help="Format; sparse is for supertickets.runtime, c for devices with nothing but C (default: onnx)",
         )
         parser.add_argument("--fixed", action="store_true", help="Fix the size of scenes, which runs faster")
         parser.add_argument(
@@ -235,7 +238,8 @@ class Export(Command):
         parser.add_argument(
             "--out",
             metavar="FILE",
-            help="File to write (default: model.onnx, .int8.onnx, .pt2 or .sparse in the ticket's folder)",
+            help="File to write, or folder for c (default: model.onnx, .int8.onnx, .pt2, .sparse or model_c in the "
+            "ticket's folder)",
         )
 
     def run(self, options: argparse.Namespace) -> None:
@@ -245,15 +249,19 @@ class Export(Command):
         if options.int8:
             self._quantize(ticket, options)
             return
-        suffix = {"onnx": "onnx", "torch": "pt2", "sparse": "sparse"}[options.format]
-        out = options.out or Path(options.ticket) / f"model.{suffix}"
+        name = {"onnx": "model.onnx", "torch": "model.pt2", "sparse": "model.sparse", "c": "model_c"}[options.format]
+        out = options.out or Path(options.ticket) / name
         result = export(ticket, out, options.format, fixed=options.fixed)
         path, parity, removed = result.path, result.parity, result.channels_removed
         if options.json:
             print_json({"path": str(path), "parity": parity, "channels_removed": removed})
             return
-        print(f"wrote {path} ({path.stat().st_size:,} bytes); {removed} dead channels removed")
-        print(f"checked: outputs differ from the ticket's by at most {parity:.1e}")
+        size = sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))
+        print(f"wrote {path} ({size:,} bytes); {removed} dead channels removed")
+        if parity is None:
+            print("not checked: there is no C compiler here; README.md in the folder has the command")
+        else:
+            print(f"checked: outputs differ from the ticket's by at most {parity:.1e}")
 
     @staticmethod
     def _quantize(ticket: Ticket, options: argparse.Namespace) -> None:

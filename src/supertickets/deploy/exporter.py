@@ -7,8 +7,10 @@ import io
 import json
 import logging
 import os
+import shutil
+import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,12 +22,14 @@ import torch
 from ..errors import UserError, require_libraries
 from ..models import Spec
 from ..runtime import load as load_sparse
-from ..runtime.graph import save_graph
+from ..runtime.graph import infer_values, save_graph
 from ..ticket import Ticket
 from .compaction import compact, count_removed
+from .embedded import SOURCE, compile_program, find_compiler, run_program, write_program
 from .onnx_graph import read_onnx
 
-Format = Literal["onnx", "torch", "sparse"]
+Format = Literal["onnx", "torch", "sparse", "c"]
+Runner = Callable[[npt.NDArray[np.float32]], Any]
 TOLERANCE = 1e-4
 _OPSET = 20
 
@@ -35,28 +39,29 @@ class Exported:
     """The file of an export, and how it was checked.
 
     Attributes:
-        path: The file.
+        path: The file; of C the folder.
         parity: Largest difference of any output to the ticket's own, as a share of the largest output if that is
-            above 1.
+            above 1; None if it was not checked, since C needs a compiler.
         channels_removed: Dead channels that are not in the file.
     """
 
     path: Path
-    parity: float
+    parity: float | None
     channels_removed: int
 
 
 def export(
     ticket: Ticket, path: str | Path, kind: Format = "onnx", *, fixed: bool = False, compacted: bool = True
 ) -> Exported:
-    """Write a ticket as an ONNX file, a PyTorch program or a file of `runtime`; see `free_sizes` for what stays free.
+    """Write a ticket as an ONNX file, a PyTorch program, a file of `runtime` or a folder of C sources.
 
-    The file takes preprocessed images (B, C, H, W); all but PyTorch's hold classes and preprocessing in their metadata.
+    It takes preprocessed images (B, C, H, W), see `free_sizes` for what stays free; C takes one image of one size. All
+    but PyTorch's hold classes and preprocessing.
 
     Args:
         ticket: Ticket to export.
-        path: The file to write; it appears only if the check succeeds.
-        kind: "onnx", "torch" for `torch.export`, or "sparse" for `supertickets.runtime`.
+        path: The file or folder to write; it appears only if the check succeeds.
+        kind: "onnx", "torch" for `torch.export`, "sparse" for `supertickets.runtime`, or "c".
         fixed: Whether the network of scenes takes images of ``spec.image_size`` alone.
         compacted: Whether search units without effect are removed.
 
@@ -64,31 +69,64 @@ def export(
         RuntimeError: Outputs differ from the ticket's by `TOLERANCE` or more.
     """
     path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; give --out the name of a file, e.g. {path}/model.onnx")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path.parent} cannot be made ({error.strerror}); choose another --out") from None
+    _check_path(path, folder=kind == "c")
     scratch = path.with_name(f"unchecked-{path.name}")  # PyTorch insists on a name in front of the ending
     small = compact(ticket) if compacted else ticket
-    free = free_sizes(small.spec, any_size=ticket.task.any_size and not fixed)
+    free = free_sizes(small.spec, any_size=ticket.task.any_size and not fixed and kind != "c")
     inputs = _inputs(ticket.spec, free)
     with torch.no_grad():
         outputs = [ticket.module(images) for images in inputs]
-    wanted = [scores.numpy() for scores in outputs]
     network = small.module if kind == "torch" else small.module.folded()  # PyTorch itself is faster without
     program = _trace(network, inputs[0], free)
-    with _quiet():
-        run = _WRITERS[kind](program, inputs[0], free, _metadata(ticket, outputs[0]), scratch)
+    try:
+        with _quiet():
+            run = _WRITERS[kind](program, inputs[0], free, _metadata(ticket, outputs[0]), scratch)
+        parity = None if run is None else _parity(run, inputs, outputs)
+        if path.is_dir():
+            shutil.rmtree(path)  # sources of before
+        os.replace(scratch, path)
+    finally:
+        _remove(scratch)
+    return Exported(path, parity, count_removed(ticket, small))
+
+
+def _parity(run: Runner, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> float:
+    """Return the largest difference of what a file computes, as `Exported` has it.
+
+    Raises:
+        RuntimeError: It is not below `TOLERANCE`.
+    """
+    wanted = [scores.numpy() for scores in outputs]
     largest = max(1.0, *(float(np.abs(scores).max()) for scores in wanted))  # may be large without training
     errors = [np.abs(run(images.numpy()) - scores).max() for images, scores in zip(inputs, wanted, strict=True)]
     parity = float(np.max(errors)) / largest  # not a number if one of them is none
     if not parity < TOLERANCE:
-        scratch.unlink()
         raise RuntimeError(f"the exported network differs by {parity:.2g} (limit {TOLERANCE}); nothing was written")
-    os.replace(scratch, path)
-    return Exported(path, parity, count_removed(ticket, small))
+    return parity
+
+
+def _check_path(path: Path, *, folder: bool) -> None:
+    """Make the folder that a path lies in.
+
+    Raises:
+        UserError: It cannot be made, or something else is at the path.
+    """
+    if path.is_dir() and not folder:
+        raise UserError(f"{path} is a folder; give --out the name of a file, e.g. {path}/model.onnx")
+    if folder and path.exists() and not (path / SOURCE).exists() and (path.is_file() or any(path.iterdir())):
+        raise UserError(f"{path} is there and holds no C sources of a ticket; give --out the name of a new folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path.parent} cannot be made ({error.strerror}); choose another --out") from None
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder with all that it holds, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _trace(
@@ -171,9 +209,6 @@ def _metadata(ticket: Ticket, scores: torch.Tensor) -> dict[str, str]:
     return {name: json.dumps(value) for name, value in values.items()}
 
 
-Runner = Callable[[npt.NDArray[np.float32]], Any]
-
-
 def _write_onnx(
     program: torch.export.ExportedProgram,
     images: torch.Tensor,
@@ -214,7 +249,30 @@ def _write_sparse(
     return load_sparse(path, fallback="never")
 
 
-_WRITERS = {"onnx": _write_onnx, "torch": _write_torch, "sparse": _write_sparse}
+def _write_c(
+    program: torch.export.ExportedProgram,
+    images: torch.Tensor,
+    free: Mapping[int, torch.export.Dim],
+    metadata: Mapping[str, str],
+    path: Path,
+) -> Runner | None:
+    _, channels, height, width = images.shape
+    graph = read_onnx(_onnx_program(program, images, free).model_proto, (channels, height, width))
+    path.mkdir(exist_ok=True)
+    write_program(graph, path, {name: json.loads(text) for name, text in metadata.items()})
+    shapes = infer_values(graph, (1, *graph.example)).shapes
+
+    def run(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        with tempfile.TemporaryDirectory() as folder:
+            compile_program(path, Path(folder) / "network")
+            return run_program(Path(folder) / "network", images).reshape(len(images), *shapes[graph.outputs[0]][1:])
+
+    return run if find_compiler() else None
+
+
+_WRITERS: Mapping[str, Callable[..., Runner | None]] = {
+    **{"onnx": _write_onnx, "torch": _write_torch, "sparse": _write_sparse, "c": _write_c}
+}
 
 
 def _onnx_program(

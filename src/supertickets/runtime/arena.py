@@ -17,9 +17,16 @@ _LINE = 64  # bytes
 
 
 class Arena:
-    """Gives arrays of zeros that begin on a cache line, with room for two vectors behind them."""
+    """Gives arrays that begin on a cache line, with room for two vectors behind them.
+
+    Attributes:
+        arrays: All arrays that were given, flat.
+        constants: Those of them that nothing writes.
+    """
 
     def __init__(self, limit: int = 8 * 2**30) -> None:
+        self.arrays: list[Array] = []
+        self.constants: list[Array] = []
         self._left = limit  # bytes
         self._piece: Array = np.zeros(0, np.uint8)
         self._at = 0
@@ -39,7 +46,15 @@ class Arena:
             self._at = 0
         out = self._piece[self._at : self._at + size].view(kind)[:count]
         self._at += size
+        self.arrays.append(out)
         return out
+
+    def constant(self, values: Array) -> Array:
+        """Return a flat copy of an array that nothing writes."""
+        copy = self.zeros(values.size, values.dtype)
+        copy[:] = values.reshape(-1)
+        self.constants.append(copy)
+        return copy
 
 
 def _new_piece(size: int) -> Array:

@@ -10,6 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from . import native
+from .arrays import (
+    add_copy,
+    lower_concat,
+    lower_expand,
+    lower_gather,
+    lower_reduction,
+    lower_slice,
+    lower_softmax,
+    lower_transpose,
+    repeated,
+)
 from .convolutions import lower_avg_pool, lower_conv, lower_max_pool
 from .graph import Node
 from .maps import round_up
@@ -30,11 +41,28 @@ def _lower_activation(plan: Planner, node: Node) -> bool:
 def _lower_binary(plan: Planner, node: Node) -> bool:
     function, (a, b) = _FUNCTIONS[node.operation], node.inputs
     shape = plan.shape(node.outputs[0])
-    if plan.shape(a) == shape and not plan.is_constant(a):
-        return _binary(plan, node, a, b, function)
-    if plan.shape(b) == shape and not plan.is_constant(b):
-        return _binary(plan, node, b, a, function, swapped=True)
-    return False
+    if plan.shape(a) == shape and not plan.is_constant(a) and _binary(plan, node, a, b, function):
+        return True
+    if plan.shape(b) == shape and not plan.is_constant(b) and _binary(plan, node, b, a, function, swapped=True):
+        return True
+    return _repeated_binary(plan, node, function)
+
+
+def _repeated_binary(plan: Planner, node: Node, function: int) -> bool:
+    """Add the steps of a function of two values that are repeated along axes."""
+    shape = plan.shape(node.outputs[0])
+    left, right = (repeated(plan, name, shape) for name in node.inputs)
+    if left is None or right is None:
+        return False
+    count = math.prod(shape)
+    plan.add(
+        native.Binary(
+            **{"a": left.ctypes.data, "b": right.ctypes.data, "output": plan.output_array(node.outputs[0]).ctypes.data},
+            **{"stride": count, "b_stride": count, "count": count, "channels": 1, "function": function},
+            activation=plan.activation(node),
+        )
+    )
+    return True
 
 
 def _binary(plan: Planner, node: Node, first: str, other: str | Array, function: int, *, swapped: bool = False) -> bool:
@@ -77,10 +105,9 @@ def _binary(plan: Planner, node: Node, first: str, other: str | Array, function:
 
 def _lower_concat(plan: Planner, node: Node) -> bool:
     shape = plan.shape(node.outputs[0])
-    if len(shape) != 4 or shape[0] != 1 or node.attributes["axis"] not in (1, -3):
-        return False
-    if not any(plan.is_map(name) for name in node.inputs):
-        return False
+    along_channels = len(shape) == 4 and shape[0] == 1 and node.attributes["axis"] in (1, -3)
+    if not along_channels or not any(plan.is_map(name) for name in node.inputs):
+        return lower_concat(plan, node)
     out, first = plan.output_map(node.outputs[0]), 0
     for name in node.inputs:
         channels = plan.shape(name)[1]
@@ -103,34 +130,9 @@ def _lower_split(plan: Planner, node: Node) -> bool:
     first, axis = 0, axis % len(shape)
     for out, count in zip(node.outputs, node.attributes["sizes"], strict=True):
         source = np.moveaxis(plan.array_of(name), axis, 0)[first : first + count]
-        if not _strided(plan, np.moveaxis(source, 0, axis), plan.output_array(out)):
+        if not add_copy(plan, np.moveaxis(source, 0, axis), plan.output_array(out)):
             return False
         first += count
-    return True
-
-
-def _lower_slice(plan: Planner, node: Node) -> bool:
-    where = [slice(None)] * len(plan.shape(node.inputs[0]))
-    attributes = [node.attributes[key] for key in ("axes", "starts", "ends", "steps")]
-    for axis, start, end, step in zip(*attributes, strict=True):
-        where[axis] = slice(start, end, step)
-    return _strided(plan, plan.array_of(node.inputs[0])[tuple(where)], plan.output_array(node.outputs[0]))
-
-
-def _lower_transpose(plan: Planner, node: Node) -> bool:
-    source = plan.array_of(node.inputs[0]).transpose(node.attributes["order"])
-    return _strided(plan, source, plan.output_array(node.outputs[0]))
-
-
-def _strided(plan: Planner, source: Array, out: Array) -> bool:
-    """Add the copy of an array whose axes are in another order, or cut."""
-    missing = 6 - source.ndim
-    if missing < 0 or not source.size:
-        return False
-    arguments = native.Strided(input=source.ctypes.data, output=out.ctypes.data)
-    arguments.sizes[:] = (*[1] * missing, *source.shape)
-    arguments.strides[:] = (*[0] * missing, *(stride // 4 for stride in source.strides))
-    plan.add(arguments)
     return True
 
 
@@ -154,24 +156,19 @@ def _lower_resize(plan: Planner, node: Node) -> bool:
     arguments = {"row_low": row_low, "row_high": row_high, "row_share": row_share}
     arguments |= {"column_low": column_low, "column_high": column_high, "column_share": column_share}
     addresses = {key: plan.address(table) for key, table in arguments.items()}
-    scratch = plan.address(np.zeros(most_pieces(plan.threads) * round_up(before[1]), np.float32))
+    scratch = plan.new_array((most_pieces(plan.threads) * round_up(before[1]),)).ctypes.data
     plan.add(native.Resize(input=source.to_c(), output=plan.output_map(out).to_c(), scratch=scratch, **addresses))
     return True
 
 
 def _lower_mean(plan: Planner, node: Node) -> bool:
-    name, out = node.inputs[0], node.outputs[0]
-    shape, axes = plan.shape(name), sorted(axis % len(plan.shape(name)) for axis in node.attributes["axes"])
-    if axes != list(range(len(shape) - len(axes), len(shape))) or not math.prod(shape):
-        return False
-    pixels = math.prod(shape[len(shape) - len(axes) :])
-    if plan.is_map(name) and axes == [2, 3]:
-        source = plan.map_of(name)
-        where = {"input": source.address, "stride": source.stride, "count": source.size[0] * source.pitch}
-    else:
-        where = {"input": plan.array_of(name).ctypes.data, "stride": pixels, "count": pixels}
-    channels = math.prod(shape) // pixels
-    plan.add(native.Mean(**where, output=plan.output_array(out).ctypes.data, channels=channels, pixels=pixels))
+    name, shape = node.inputs[0], plan.shape(node.inputs[0])
+    if not plan.is_map(name) or sorted(axis % len(shape) for axis in node.attributes["axes"]) != [2, 3]:
+        return lower_reduction(plan, node)
+    source = plan.map_of(name)
+    where = {"input": source.address, "stride": source.stride, "count": source.size[0] * source.pitch}
+    pixels, out = shape[2] * shape[3], plan.output_array(node.outputs[0])
+    plan.add(native.Mean(**where, output=out.ctypes.data, channels=shape[1], pixels=pixels))
     return True
 
 
@@ -204,15 +201,6 @@ def _lower_matmul(plan: Planner, node: Node) -> bool:
     return True
 
 
-def _lower_softmax(plan: Planner, node: Node) -> bool:
-    shape = plan.shape(node.inputs[0])
-    if node.attributes["axis"] not in (-1, len(shape) - 1) or not math.prod(shape):
-        return False
-    source, out = plan.source_array(node.inputs[0]), plan.output_array(node.outputs[0]).ctypes.data
-    plan.add(native.Softmax(input=source, output=out, rows=math.prod(shape[:-1]), size=shape[-1]))
-    return True
-
-
 def _lower_layer_norm(plan: Planner, node: Node) -> bool:
     shape, parts = plan.shape(node.inputs[0]), node.inputs[1:]
     if node.attributes["axis"] not in (-1, len(shape) - 1) or not all(map(plan.is_constant, filter(None, parts))):
@@ -238,13 +226,16 @@ LOWERINGS: Mapping[str, Callable[[Planner, Node], bool]] = {
     **dict.fromkeys(_FUNCTIONS, _lower_binary),
     "concat": _lower_concat,
     "split": _lower_split,
-    "slice": _lower_slice,
-    "transpose": _lower_transpose,
+    "slice": lower_slice,
+    "transpose": lower_transpose,
+    "expand": lower_expand,
+    "gather": lower_gather,
     **dict.fromkeys(("reshape", "squeeze", "unsqueeze"), _lower_view),
     "resize": _lower_resize,
     "mean": _lower_mean,
+    "sum": lower_reduction,
     "linear": _lower_linear,
     "matmul": _lower_matmul,
-    "softmax": _lower_softmax,
+    "softmax": lower_softmax,
     "layer_norm": _lower_layer_norm,
 }

@@ -6,10 +6,9 @@ made where it is another. What the kernels do not have is computed with numpy in
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,6 @@ from .activations import ACTIVATION_NAMES
 from .arena import Arena
 from .buffers import Buffers, chain_ends
 from .graph import Graph, Node, Values, infer_values, run_node
-from .library import Library
 from .maps import Geometry, MapView, Needs, Window, buffer_size, make_geometry, make_window, view
 from .operations import LARGEST
 from .tuning import Tuner
@@ -62,6 +60,16 @@ class Forms:
     planes: dict[tuple[Any, ...], MapView] = field(default_factory=dict)
 
 
+class Kernels(Protocol):
+    """What a plan has to know of the kernels.
+
+    Attributes:
+        width: Floats of a vector.
+    """
+
+    width: int
+
+
 class Planner:
     """Collects the steps of a graph.
 
@@ -73,16 +81,21 @@ class Planner:
         tuner: Chooses the forms of layers by timing, if there is one.
         steps: Steps so far; functions are run by Python.
         keep: Arrays whose addresses the steps hold.
+        arena: The memory of all of them.
+        images: The image.
+        left_to_numpy: Operations that the kernels lack.
+        geometries: The forms of maps by height and width.
     """
 
     def __init__(
-        self, graph: Graph, library: Library, size: Shape, threads: int = 1, tuner: Tuner | None = None
+        self, graph: Graph, library: Kernels, size: Shape, threads: int = 1, tuner: Tuner | None = None
     ) -> None:
         self.graph, self.library, self.threads, self.tuner = graph, library, threads, tuner
         self.values: Values = infer_values(graph, (1, *size))
         self.steps: list[PlannedStep | Callable[[], None]] = []
         self.keep: list[Any] = []
-        self._arena = Arena()
+        self.left_to_numpy: list[Node] = []
+        self.arena = Arena()
         self.images = self.new_array((1, *size))
         self._forms: dict[str, Forms] = {graph.input: Forms(array=self.images)}
         self._written: set[str] = set()  # maps that no copy made
@@ -92,8 +105,9 @@ class Planner:
         for node in graph.nodes:
             for name in node.inputs:
                 self.readers.setdefault(name, []).append(node)
+        self.geometries: dict[tuple[int, int], Geometry] = {}
         self._geometries = self._make_geometries()
-        self._buffers = Buffers(graph.nodes, graph.outputs, self.values, self.geometry, self._arena)
+        self._buffers = Buffers(graph.nodes, graph.outputs, self.values, self.geometry, self.arena)
 
     def shape(self, name: str) -> Shape:
         """Return the shape of a value."""
@@ -139,14 +153,13 @@ class Planner:
 
     def address(self, array: Array) -> int:
         """Return the address of a copy of an array, with room for two vectors behind it, that is kept."""
-        copy = self._arena.zeros(array.size, array.dtype)
-        copy[:] = array.reshape(-1)
+        copy = self.arena.constant(array)
         self.keep.append(copy)
         return int(copy.ctypes.data)
 
     def new_array(self, shape: Shape) -> Array:
         """Return an array that is kept, with room for two vectors behind it."""
-        flat = self._arena.zeros(int(np.prod(shape, dtype=np.int64)))
+        flat = self.arena.zeros(int(np.prod(shape, dtype=np.int64)))
         self.keep.append(flat)
         return flat.reshape(shape)
 
@@ -176,11 +189,8 @@ class Planner:
     def array_of(self, name: str) -> Array:
         """Return a value as a plain array."""
         if self.is_constant(name) and name not in self._forms:
-            array = self.constant(name)
-            if array.dtype == np.float32:  # kernels read a little more than there is
-                array = self.new_array(array.shape)
-                array[...] = self.constant(name)
-            self._forms[name] = Forms(array=array)
+            constant = np.asarray(self.constant(name), np.float32)  # kernels know no other numbers
+            self._forms[name] = Forms(array=self.arena.constant(constant).reshape(constant.shape))
         forms = self._forms[name]
         if forms.array is None:
             assert forms.map is not None
@@ -244,13 +254,17 @@ class Planner:
         return [self.array_of(name) for name in self.graph.outputs]
 
     def _run_with_numpy(self, node: Node) -> None:
-        inputs = [self.array_of(name) if name else None for name in node.inputs]
+        constants = self.values.constants
+        inputs = [
+            (constants[name] if name in constants else self.array_of(name)) if name else None for name in node.inputs
+        ]
         outputs = [self.output_array(name) for name in node.outputs]
 
         def run() -> None:
             for out, result in zip(outputs, run_node(node, inputs), strict=True):
                 out[...] = result
 
+        self.left_to_numpy.append(node)
         self.steps.append(run)
 
     def _new_planes(self, name: str, window: Window, geometry: Geometry, outside: float) -> MapView:
@@ -258,7 +272,7 @@ class Planner:
         if window.plane_size == window.out and outside == 0:
             buffer = self._buffers.take(geometry, channels, name)
         else:  # its pixels are not those of other maps, for whom they would be padding, or left over
-            buffer = self._arena.zeros(buffer_size(geometry, channels))
+            buffer = self.arena.zeros(buffer_size(geometry, channels))
             buffer[:] = outside
             self.keep.append(buffer)
         return view(geometry, buffer, channels, window.plane_size)
@@ -274,9 +288,12 @@ class Planner:
             if node.operation in WINDOWED and (window := self.window(node)) is not None:
                 need(*window.out).add(window)
 
-        @functools.cache
         def geometry(height: int, width: int) -> Geometry:
-            return make_geometry(height, width, need(height, width), self.library.width, self._arena)
+            size = (height, width)
+            if size not in self.geometries:
+                made = make_geometry(height, width, need(height, width), self.library.width, self.arena)
+                self.geometries[size] = made
+            return self.geometries[size]
 
         return geometry
 

@@ -19,7 +19,7 @@ typedef int32_t LooseInts __attribute__((vector_size(VW * 4), aligned(4)));
 
 INLINE Floats load(const float* p) { return (Floats)*(const LooseFloats*)p; }
 INLINE void store(float* p, Floats v) { *(LooseFloats*)p = (LooseFloats)v; }
-INLINE Floats fill(float v) { return (Floats){} + v; }
+INLINE Floats fill(float v) { return v - (Floats){}; }  // + would have to turn -0 into 0
 INLINE Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 INLINE Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 // Zero wherever the mask is 0; elsewhere it is -1.
