@@ -61,7 +61,7 @@ class Forms:
 
 
 class Kernels(Protocol):
-    """What a plan has to know of the kernels.
+    """The part of the kernels that a plan has to know.
 
     Attributes:
         width: Floats of a vector.

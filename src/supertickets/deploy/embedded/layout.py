@@ -1,4 +1,4 @@
-"""Where the memory of a plan lies in a C program: constants as arrays of their own, all else in one array."""
+"""Places of the memory of a plan in a C program: constants as arrays of their own, all else in one array."""
 
 from __future__ import annotations
 
