@@ -49,8 +49,8 @@ def test_zeros_make_the_file_small(tmp_path: Path) -> None:
 
 
 def test_what_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(path: Path) -> Callable[[Any], Any]:
-        engine = load(path)
+    def wrong(path: Path, **options: Any) -> Callable[[Any], Any]:
+        engine = load(path, **options)
         return lambda images: engine(images) + 1e-3
 
     monkeypatch.setattr(EXPORT, "load_sparse", wrong)
