@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UserError
-from .operations import LARGEST, OPERATIONS
+from .limits import check_count
+from .operations import OPERATIONS
 from .tensor_file import read_tensors, write_tensors
 from .zeros import pack_zeros, unpack_zeros
 
@@ -200,9 +200,8 @@ def _zeros(shape: Shape) -> Array:
 
 
 def _check_size(shapes: Mapping[str, Shape]) -> None:
-    for name, shape in shapes.items():
-        if math.prod(shape) > LARGEST:
-            raise ValueError(f"value {name} would have {math.prod(shape):,} numbers")
+    for shape in shapes.values():
+        check_count(shape)
 
 
 def _names(value: Any, where: str) -> tuple[str, ...]:
@@ -217,8 +216,7 @@ def _parse(data: Any, tensors: Mapping[str, Array]) -> Graph:
     sizes = [size for size in (*shape, *example) if size is not None]
     if len(shape) != 4 or len(example) != 3 or not all(type(s) is int and 1 <= s <= 2**20 for s in sizes):
         raise ValueError(f"images of {shape}, e.g. {example}, are impossible")
-    if math.prod(example) > LARGEST:
-        raise ValueError(f"images of {example} are too large")
+    check_count(example)
     defined = {data["input"], *tensors}
     if not isinstance(data["input"], str) or data["input"] in tensors:
         raise ValueError("the images have no name of their own")

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import activate, check_activation
+from .limits import LARGEST, check_count
 from .windows import avg_pool, conv, infer_conv, infer_pool, max_pool, resize
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 Check = Callable[[Any], Any]
-LARGEST = 2**28  # elements of a value
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,7 @@ def reshape(x: Array, shape: Array, *, zero_copies: bool) -> Array:
 def expand(x: Array, shape: Array) -> Array:
     """Return an array repeated along the axes where it has size one."""
     sizes = np.broadcast_shapes(x.shape, tuple(int(s) for s in shape))
-    if np.prod(sizes, dtype=np.float64) > LARGEST:
-        raise ValueError(f"{sizes} is too large")
+    check_count(sizes)
     return np.ascontiguousarray(np.broadcast_to(x, sizes))
 
 
@@ -169,9 +168,22 @@ def _reduce(function: Callable[..., Array]) -> Callable[..., Array]:
 
 def _binary(function: Callable[[Array, Array], Array]) -> Operation:
     def run(left: Array, right: Array, *, activation: Any) -> Array:
+        check_count(np.broadcast_shapes(left.shape, right.shape))
         return activate(function(left, right), activation)
 
     return Operation(run, (2, 2), {"activation": check_activation})
+
+
+def concat(*arrays: Array, axis: int) -> Array:
+    """Return arrays behind each other along an axis."""
+    check_count([sum(x.size for x in arrays)])
+    return np.concatenate(arrays, axis)
+
+
+def gather(x: Array, index: Array, *, axis: int) -> Array:
+    """Return the elements at some positions along an axis."""
+    check_count([*index.shape, *(size for i, size in enumerate(x.shape) if i != axis % x.ndim)])
+    return np.take(x, index, axis)
 
 
 def _squeeze(x: Array, *, axes: Sequence[int]) -> Array:
@@ -196,7 +208,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "mul": _binary(np.multiply),
     "div": _binary(divide),
     "activation": Operation(lambda x, *, activation: activate(x, activation), (1, 1), {"activation": check_activation}),
-    "concat": Operation(lambda *xs, axis: np.concatenate(xs, axis), (1, 1024), {"axis": _AXIS}),
+    "concat": Operation(concat, (1, 1024), {"axis": _AXIS}),
     "split": Operation(split, (1, 1), {"axis": _AXIS, "sizes": integers(0, LARGEST)}),
     "slice": Operation(cut, (1, 1), {"axes": _AXES, "starts": _LIMITS, "ends": _LIMITS, "steps": integers(1, LARGEST)}),
     "max_pool": Operation(max_pool, (1, 1), {**_POOL, "dilations": integers(1, 256, 2)}, infer_pool),
@@ -220,5 +232,5 @@ OPERATIONS: Mapping[str, Operation] = {
         (1, 1),
         {"start": integer(0, 8), "end": integer(0, 8)},
     ),
-    "gather": Operation(lambda x, index, *, axis: np.take(x, index, axis), (2, 2), {"axis": _AXIS}),
+    "gather": Operation(gather, (2, 2), {"axis": _AXIS}),
 }

@@ -18,8 +18,8 @@ from .activations import ACTIVATION_NAMES
 from .arena import Arena
 from .buffers import Buffers, chain_ends
 from .graph import Graph, Node, Values, infer_values, run_node
+from .limits import LARGEST
 from .maps import Geometry, MapView, Needs, Window, buffer_size, make_geometry, make_window, view
-from .operations import LARGEST
 from .tuning import Tuner
 
 Array = npt.NDArray[Any]
@@ -242,7 +242,7 @@ class Planner:
         for number, node in enumerate(self.graph.nodes):
             self._node = number
             if not all(self.is_constant(name) for name in node.outputs):
-                lower = lowerings.get(node.operation)
+                lower = lowerings.get(node.operation) if self._has_one_image(node) else None
                 if lower is None or not lower(self, node):
                     self._run_with_numpy(node)
             self._buffers.release(number)
@@ -252,6 +252,11 @@ class Planner:
         """Return the arrays that hold the results; the last thing to ask for."""
         self._node = len(self.graph.nodes)
         return [self.array_of(name) for name in self.graph.outputs]
+
+    def _has_one_image(self, node: Node) -> bool:
+        """Return whether sizes are such as kernels take: nothing is empty, windows go over maps of one image."""
+        shapes = [self.shape(name) for name in (*node.inputs, *node.outputs) if name]
+        return not any(0 in shape for shape in shapes) and (node.operation not in WINDOWED or shapes[0][0] == 1)
 
     def _run_with_numpy(self, node: Node) -> None:
         constants = self.values.constants

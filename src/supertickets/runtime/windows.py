@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import activate
+from .limits import check_count
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
@@ -135,6 +136,8 @@ def resize(x: Array, sizes: Array, *, mode: str, centres: str) -> Array:
     height, width = (int(side) for side in (sizes if sizes.dtype == np.int64 else np.floor(x.shape * sizes))[-2:])
     if x.ndim != 4 or not (1 <= height <= _LARGEST_SIDE and 1 <= width <= _LARGEST_SIDE):
         raise ValueError(f"maps cannot be resized to {height} x {width}")
+    for size in ((height, x.shape[3]), (height, width)):
+        check_count((*x.shape[:2], *size))
     out = x
     for axis, side in ((2, height), (3, width)):
         low, high, share = source_pixels(x.shape[axis], side, mode, centres)
