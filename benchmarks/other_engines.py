@@ -102,7 +102,9 @@ def prepare_mnn(path: Path, *, sparse: bool = False) -> Call:
         shape, kind = tuple(images.shape), MNN.Halide_Type_Float
         images_in.copyFrom(MNN.Tensor(shape, kind, images, MNN.Tensor_DimensionType_Caffe))
         interpreter.runSession(session)
-        host = MNN.Tensor(scores.getShape(), kind, np.zeros(scores.getShape(), np.float32), MNN.Tensor_DimensionType_Caffe)
+        host = MNN.Tensor(
+            scores.getShape(), kind, np.zeros(scores.getShape(), np.float32), MNN.Tensor_DimensionType_Caffe
+        )
         scores.copyToHostTensor(host)
         return np.array(host.getData()).reshape(scores.getShape())
 
@@ -137,7 +139,9 @@ def prepare_iree(path: Path) -> Call:
     binary = tools.compile_file(str(source), input_type="onnx", target_backends=["llvm-cpu"], extra_args=options)
     config = runtime.Config("local-sync")
     module = runtime.load_vm_module(runtime.VmModule.copy_buffer(config.vm_instance, binary), config)
-    function = next(getattr(module, name) for name in module.vm_module.function_names if name.isidentifier() and name[0] != "_")
+    function = next(
+        getattr(module, name) for name in module.vm_module.function_names if name.isidentifier() and name[0] != "_"
+    )
     return lambda images: np.asarray(function(images))
 
 

@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 import supertickets as st
 from cli_outcome import Cli
 from supertickets import UserError
-from supertickets.deploy.exporter import onnx_runner
+from supertickets.data import Preprocessing
+from supertickets.deploy.exporter import export, onnx_runner
 from supertickets.deploy.int8 import CALIBRATION_IMAGES, calibration_images, export_int8
+from supertickets.deploy.quantization import quantize
+from supertickets.models.factory import create_spec
 from supertickets.runs.evaluate import load_ticket_data
 
 pytestmark = pytest.mark.long
@@ -88,3 +92,21 @@ def test_other_formats_are_refused(run: Path, cli: Cli) -> None:
     outcome = cli("export", run, "--int8", "--format", "torch")
     assert outcome.status == 2
     assert "--int8 writes ONNX" in outcome.err
+
+
+@pytest.mark.parametrize("any_size", [False, True])
+def test_quantisation_takes_exports_as_they_are(any_size: bool, tmp_path: Path) -> None:
+    """Also those with a Transformer, and of scenes of any size; onnxruntime prepares them, and nothing is lost by it."""
+    fields = {"channels": ((4,),), "blocks": ((1,),), "head_channels": (6,), "expansion": 1, "tokens": 2, "grid": 2}
+    head = "segmentation" if any_size else "classification"
+    spec = create_spec("hrnet_tiny", stem_channels=(4, 4), last_channels=12, num_classes=3, head=head, **fields)
+    torch.manual_seed(0)
+    how = Preprocessing(spec.in_channels, spec.image_size, (0.5,) * spec.in_channels, (0.25,) * spec.in_channels)
+    ticket = st.Ticket(spec, spec.build().state_dict(), {}, ("a", "b", "c"), how, {"recipe": {}})
+    whole, small = export(ticket, tmp_path / "whole.onnx").path, tmp_path / "small.onnx"
+    images = [torch.randn(8, *spec.input_shape).numpy()]
+    quantize(whole, small, images)
+    kinds = {node.op_type for node in onnx.load(str(small)).graph.node}
+    assert "QuantizeLinear" in kinds
+    scores = [onnx_runner(path, 1)(images[0]) for path in (whole, small)]
+    assert np.corrcoef(*map(np.ravel, scores))[0, 1] > 0.9
