@@ -96,7 +96,7 @@ def test_other_formats_are_refused(run: Path, cli: Cli) -> None:
 
 @pytest.mark.parametrize("any_size", [False, True])
 def test_quantisation_takes_exports_as_they_are(any_size: bool, tmp_path: Path) -> None:
-    """Also those with a Transformer, and of scenes of any size; onnxruntime prepares them, and nothing is lost by it."""
+    """Also those with a Transformer, and of scenes of any size; onnxruntime prepares them for it."""
     fields = {"channels": ((4,),), "blocks": ((1,),), "head_channels": (6,), "expansion": 1, "tokens": 2, "grid": 2}
     head = "segmentation" if any_size else "classification"
     spec = create_spec("hrnet_tiny", stem_channels=(4, 4), last_channels=12, num_classes=3, head=head, **fields)
