@@ -8,6 +8,7 @@ from torch import nn
 
 from supertickets.models import HRNetSpec, Network
 from supertickets.models.factory import create_spec
+from supertickets.models.hrnet import folded
 from supertickets.models.hrnet.blocks import MixBlock
 from supertickets.models.hrnet.folded import fold_norms
 
@@ -85,14 +86,16 @@ def test_a_zero_stays_a_zero() -> None:
     assert not kernel.any()
 
 
-def test_chains_are_as_wide_as_runtimes_like() -> None:
+@pytest.mark.parametrize("block", [8, 16])
+def test_chains_are_as_wide_as_runtimes_like(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folded, "channel_block", lambda: block)
     widths = [
         chain[2].groups
         for name, chain in fold_norms(WHOLE.build()).named_modules()
         if ".chains." in name and isinstance(chain, nn.Sequential)
     ]
     assert widths
-    assert {width % 8 for width in widths} == {0}
+    assert {width % block for width in widths} == {0}
 
 
 def test_other_networks_are_copied() -> None:

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ...device import channel_block
 from .blocks import MixBlock
 from .transformer import Decoder, TokenPath
 
 _Module = TypeVar("_Module", bound=nn.Module)
-# Runtimes hold maps in blocks of 8 or 16 channels; maps of other widths are copied into blocks and out of them.
-_WIDTH = 8
 
 
 def fold_norms(network: _Module) -> _Module:
@@ -40,7 +39,9 @@ class _FoldedBlock(nn.Module):
     """A `MixBlock` as one chain of convolutions per kernel size.
 
     No map is cut, and every ReLU follows a convolution, which runtimes do in one operation. Channels of zeros fill
-    every chain up to a multiple of `_WIDTH`.
+    every chain up to a multiple of `channel_block`: maps of other widths are copied into blocks and out of them.
+    One projection of the concatenated chains is kept: a sum of projections hardly changes what onnxruntime takes then,
+    and makes small networks slower in the sparse runtime.
     """
 
     def __init__(self, block: MixBlock) -> None:
@@ -70,8 +71,8 @@ class _FoldedBlock(nn.Module):
 
 
 def _pad_channels(tensor: Tensor) -> Tensor:
-    """Return a tensor with zeros behind its first dimension, up to a multiple of `_WIDTH`."""
-    return torch.cat((tensor, tensor.new_zeros(-len(tensor) % _WIDTH, *tensor.shape[1:])))
+    """Return a tensor with zeros behind its first dimension, up to a multiple of what runtimes here block by."""
+    return torch.cat((tensor, tensor.new_zeros(-len(tensor) % channel_block(), *tensor.shape[1:])))
 
 
 def _conv(weight: Tensor, bias: Tensor, stride: int = 1, groups: int = 1) -> nn.Conv2d:
