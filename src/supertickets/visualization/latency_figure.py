@@ -23,7 +23,7 @@ _LOOKS = ((BLUE, "s"), (PURPLE, "^"), ("#0f766e", "D"), (MUTED, "v"))  # of the 
 _PLACES = ((0, 9), (0, -9), (9, 0), (-9, 0), (9, 8), (9, -8), (-9, 8), (-9, -8), (0, 20), (0, -20), (22, 16), (22, -16))
 _INCHES = (8.6, 5.4)
 _APART = 4  # pixels between points of a line
-_LINE = 108  # letters of the title
+_LINE = 102  # letters of the title
 
 
 def draw_comparison(comparison: Comparison, path: Path) -> Path:
