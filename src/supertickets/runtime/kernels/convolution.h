@@ -34,7 +34,10 @@ constexpr int BUDGET = 24;
 constexpr int BUDGET = 12;
 #endif
 constexpr int64_t KEPT = 1 << 16;  // weights and offsets that stay in the second cache beside maps
-constexpr int tile_vectors(int block) { return block >= 16 ? 1 : BUDGET / block > 12 ? 12 : BUDGET / block; }
+constexpr int tile_vectors(int block) {
+  if (block == 2) return BUDGET * 5 / 12;  // the vectors that are loaded need registers as well
+  return block >= 16 ? 1 : BUDGET / block > 12 ? 12 : BUDGET / block;
+}
 
 // Add skip, activate, zero the padding, store.
 template <int N> INLINE void finish(const Convolution& c, Floats (&sum)[N], int channel, int first) {
