@@ -49,11 +49,36 @@ def test_every_recipe_works(name: str) -> None:
     spec = describe(name).spec
     assert spec.build().maskable_weights()
     happens = [event for _, events in plan_lines(recipe) for event in events]
-    if not recipe.search.interval:
+    if not recipe.search.interval and not recipe.prune.ratio:
         assert happens == []  # it is for search or train
         return
-    assert Shrink() in happens
+    assert Shrink() in happens or not recipe.search.interval
     assert happens[-2] == Prune(recipe.prune.ratio)  # recalibration comes last
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if load_recipe(name).epochs])
+@pytest.mark.parametrize("share", [0.5, 2])
+def test_another_number_of_epochs_keeps_the_shape_of_a_training(name: str, share: float) -> None:
+    """As many removals, up to rounding, and the same shares of warm-up."""
+    recipe = load_recipe(name)
+    epochs = round(share * recipe.epochs)
+    other = load_recipe(name, ["--epochs", str(epochs)])
+    assert other.lr.warmup_epochs == pytest.approx(recipe.lr.warmup_epochs * epochs / recipe.epochs)
+    for settings in ("search", "prune"):
+        interval, stretched = getattr(recipe, settings).interval, getattr(other, settings).interval
+        assert abs(stretched - interval * epochs / recipe.epochs) <= 0.5 or stretched == 1
+    own, moved = (
+        [type(event) for _, events in plan_lines(one) for event in events if isinstance(event, Shrink)]
+        for one in (recipe, other)
+    )
+    assert bool(own) == bool(moved)
+
+
+def test_what_is_given_beside_epochs_is_not_stretched() -> None:
+    other = load_recipe("digits", ["--epochs", "60", "--search.interval", "5", "--lr.warmup_epochs", "1"])
+    assert (other.search.interval, other.lr.warmup_epochs) == (5, 1)
+    assert (other.prune.interval, other.search.last_epoch) == (6, 18)
+    assert override_settings(other, []) == other
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet"])
@@ -84,7 +109,6 @@ def test_a_recipe_comes_back_from_json(name: str) -> None:
 @pytest.mark.parametrize(
     ("words", "setting", "value"),
     [
-        (["--epochs", "60"], "epochs", 60),
         (["--prune.ratio", "0.5"], "prune.ratio", 0.5),
         (["--prune.ratio=0.5"], "prune.ratio", 0.5),
         (["--prune.ratio", "0.5", "--prune.ratio", "0.6"], "prune.ratio", 0.6),
@@ -130,9 +154,9 @@ def test_an_override_of_one_supernet_setting_keeps_the_others() -> None:
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("epochs: 9\nprune: {interval: 1, ratio: 0.9}\noptimizer: {lr: 2e-2}\n")
-    recipe = load_recipe(str(path), ["--epochs", "12"])
+    recipe = load_recipe(str(path))
     assert recipe == dataclasses.replace(
-        Recipe(name="mine", epochs=12),
+        Recipe(name="mine", epochs=9),
         prune=dataclasses.replace(Recipe().prune, interval=1),
         optimizer=dataclasses.replace(Recipe().optimizer, lr=0.02),
     )

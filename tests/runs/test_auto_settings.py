@@ -21,11 +21,13 @@ from supertickets.data.sources import find_source
 from supertickets.nas import auto_lr
 from supertickets.runs.auto_settings import resolve_auto_settings
 
-IMAGES = st.load_recipe("images")
+# Intervals of a search by a penalty, whose strength and length are open.
+OPEN = ["--epochs", "0", "--search.rho", "null"]
+IMAGES = st.load_recipe("digits", OPEN)
 
 
 def settled(samples: int, *words: str, side: int = 32) -> Recipe:
-    return resolve_auto_settings(st.load_recipe("images", words), samples, side)[0]
+    return resolve_auto_settings(st.load_recipe("digits", [*OPEN, *words]), samples, side)[0]
 
 
 # By hand -------------------------------------------------------------------------------------------------------------
@@ -163,17 +165,18 @@ def test_resolved_settings_stay_as_they_are() -> None:
 def test_only_what_is_open_is_chosen() -> None:
     resolved = settled(3000)
     assert dataclasses.replace(
-        resolved, epochs=0, data=IMAGES.data, search=IMAGES.search, prune=IMAGES.prune
+        resolved, epochs=0, data=IMAGES.data, lr=IMAGES.lr, search=IMAGES.search, prune=IMAGES.prune
     ) == dataclasses.replace(IMAGES, epochs=0)
-    given_epochs, said = resolve_auto_settings(st.load_recipe("images", ["--epochs", "12"]), 3000, 32)
-    assert (given_epochs.epochs, given_epochs.data.batch, given_epochs.search.interval) == (12, 64, 3)
+    given_epochs, said = resolve_auto_settings(st.load_recipe("digits", ["--epochs", "20"]), 3000, 32)
+    assert (given_epochs.epochs, given_epochs.data.batch, given_epochs.search.interval) == (20, 64, 2)
     assert not any("epochs of" in line for line in said)
     assert settled(3000, "--search.rho", "0.25").search.rho == 0.25
 
 
 def test_the_side_of_folders_is_written_down() -> None:
-    assert settled(3000, side=48).data.size == 48
-    assert settled(3000, "--data.size", "24", side=48).data.size == 24
+    for words, side in (([], 48), (["--data.size", "24"], 24)):
+        recipe = st.load_recipe("images", words)
+        assert resolve_auto_settings(recipe, 3000, 48)[0].data.size == side
     digits = st.load_recipe("digits")
     assert resolve_auto_settings(digits, 1000, 8)[0].data.size is None
 

@@ -6,7 +6,7 @@ import pytest
 
 from supertickets.config.lr_schedule import lr_factor
 from supertickets.config.optimizer_settings import LrSettings
-from supertickets.runs.derive import stretch_schedule
+from supertickets.config.stretch import stretch_schedule
 
 
 @pytest.mark.parametrize(

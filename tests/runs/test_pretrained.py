@@ -58,7 +58,8 @@ def load_into(spec: Spec, recipe: Recipe) -> tuple[TrainState, dict[str, Any], l
 
 
 def recipe_with(name: str, weights: Path | str, *words: str) -> Recipe:
-    return st.load_recipe("images", ["--supernet.name", name, "--supernet.pretrained", str(weights), *words])
+    words = ("--supernet.name", name, "--supernet.pretrained", str(weights), "--ema_decay", "0.99", *words)
+    return st.load_recipe("images", words)
 
 
 # What is loaded ------------------------------------------------------------------------------------------------------

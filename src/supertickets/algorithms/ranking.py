@@ -22,6 +22,7 @@ from ..pruning import (
     keep_best,
 )
 from ..training import Session, TrainState
+from ..training.optimizers import next_moves
 
 Tensors = dict[str, Tensor]
 _GUESSES = 20  # masks that a cost is asked of
@@ -53,6 +54,8 @@ def choose_mask(
     settings = session.recipe.prune
     criterion = check_criterion(settings)
     weights = maskable(state, session.recipe)
+    if settings.regrow:
+        weights = with_moves(weights, state)
     context = CriterionContext(
         module=state.module,
         weights=weights,
@@ -114,6 +117,16 @@ def pruning_ratios(now: float, target: float, rounds: int) -> list[float]:
     """
     factor = (1 - target) / (1 - now) if now < 1 else 1.0
     return [1 - (1 - now) * math.pow(factor, k / rounds) for k in range(1, rounds)] + [target]
+
+
+def with_moves(weights: Tensors, state: TrainState) -> Tensors:
+    """Return weights with those that are pruned where the optimizer would move them to."""
+    moves = next_moves(state.optimizer, state.module)
+    mask = state.sparse.mask
+    return {
+        name: torch.where(mask[name], weight.detach(), moves[name]) if name in mask and name in moves else weight
+        for name, weight in weights.items()
+    }
 
 
 def maskable(state: TrainState, recipe: Recipe) -> Tensors:

@@ -14,6 +14,7 @@ from .network_families import find_family
 from .recipe import Recipe, flatten, setting_names
 from .setting_types import convert, read_word, read_yaml, setting_types
 from .shipped import read_shipped, shipped_names
+from .stretch import stretch_recipe
 from .validation import check_recipe
 
 FORMAT_VERSION = 2
@@ -29,7 +30,8 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         source: A shipped name or the path of a YAML file.
-        overrides: Command-line words such as ``["--prune.ratio", "0.8"]``; they win over the file. With a network of
+        overrides: Command-line words such as ``["--prune.ratio", "0.8"]``; they win over the file. With another number
+            of epochs, its intervals, warm-ups and milestones are stretched or shortened along. With a network of
             another family, or another one of timm or torchvision, the file's ``supernet.settings`` go.
 
     Raises:
@@ -60,8 +62,8 @@ def _override(values: Mapping[str, Any], words: Sequence[str]) -> Recipe:
     """Return the recipe of settings by dotted name, some of them replaced by command-line words."""
     pairs = list(_pairs(words))
     _check_names([name for name, _ in pairs], "")
-    network = _build(Recipe, values).supernet.name
-    replaced = dict(values)
+    base = _stretched(_build(Recipe, values), pairs)
+    network, replaced = base.supernet.name, flatten(base.to_json())
     chosen = next((text for name, text in reversed(pairs) if name == _NETWORK), network)
     if not _keeps_settings(network, chosen):
         replaced[_OF_NETWORK] = {}  # a family knows no settings of another, a library's network none of another's
@@ -71,6 +73,14 @@ def _override(values: Mapping[str, Any], words: Sequence[str]) -> Recipe:
         else:
             replaced[name] = read_word(text, _type_of(name), name)
     return check_recipe(_build(Recipe, replaced))
+
+
+def _stretched(recipe: Recipe, pairs: Sequence[tuple[str, str]]) -> Recipe:
+    """Return the recipe over the number of epochs that words give, if any, as its intervals are for its own number."""
+    given = [read_word(text, _type_of(name), name) for name, text in pairs if name == "epochs"]
+    if not given or not recipe.epochs or given[-1] in (0, recipe.epochs):
+        return recipe
+    return stretch_recipe(recipe, given[-1])
 
 
 def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:

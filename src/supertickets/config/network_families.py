@@ -27,6 +27,7 @@ class NetworkFamily:
         search: Method by which ``supertickets search`` searches its networks; None if it does not.
         head_by_task: Whether the task of a recipe chooses the head of its networks, unless the settings do.
         publishes_weights: Whether trained weights of its networks are published under the network's name.
+        fits_images: Whether strides and width of its networks can be chosen by images and budget.
         shares_settings: Whether its networks know the same settings, so that a recipe keeps them when one network of
             the family takes the place of another.
     """
@@ -40,6 +41,7 @@ class NetworkFamily:
     search: Literal["policy", "connections"] | None = None
     head_by_task: bool = False
     publishes_weights: bool = False
+    fits_images: bool = False
     shares_settings: bool = False
 
 
@@ -80,6 +82,7 @@ _EVERY = (
         spec="plain.network:PlainSpec",
         create="plain.presets:create_plain",
         head_by_task=True,
+        fits_images=True,
         shares_settings=True,
     ),
     NetworkFamily(

@@ -139,6 +139,8 @@ class SupernetSettings:
         settings: Further fields of the spec, e.g. ``{tokens: 8, expansion: 4}``, for mobile networks ``{width: 0.5}``,
             for ResNets ``{attention: se}``; for a network of a library, or a user's own, what its constructor
             takes, e.g. ``{drop_rate: 0.2}``.
+        fit: Whether depth, strides and width of a plain ResNet are chosen by the size of the images and the budget,
+            where ``settings`` leave them open (docs/defaults.md).
         pretrained: Weights to begin with: false for fresh ones; true for those that timm or torchvision publish (which
             of several, a tag in the name says: "timm:resnet18.a1_in1k"); a file of weights (safetensors, or a state
             dict in PyTorch's format); or the folder of a ticket or of its run.
@@ -147,6 +149,7 @@ class SupernetSettings:
     name: str = "hrnet_tiny"
     transformer: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
+    fit: bool = False
     pretrained: bool | str = False
 
     @property
@@ -207,6 +210,8 @@ class PruneSettings:
         begin: Share of the training at which the cubic path begins.
         end: Share of the training at which it has reached the ratio.
         stem: Whether the first layer is pruned too.
+        regrow: Whether pruned weights may come back on the cubic path: their gradients still move the optimizer's
+            momentum, and those that it would move farther than others are large take their place.
     """
 
     criterion: str = "magnitude"
@@ -231,6 +236,7 @@ class PruneSettings:
     begin: UnitIntervalBelowOne = 0.1
     end: UnitIntervalAboveZero = 0.6
     stem: bool = True
+    regrow: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from .randomness import mix_seed, sample_indices, uniform
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, square_side
 from .splits import hold_out
 
-CHOSEN_SIZES = (16, 64)  # a size that nobody gave lies between these
+CHOSEN_SIZES = (16, 224)  # a size that nobody gave lies between these
 _MEASURED = 512  # images that the normalisation is measured on
 _LOOKED_AT = 64  # images that a size is chosen by
 
@@ -178,7 +178,7 @@ def file_preprocessing(train: ImageFiles, size: int) -> Preprocessing:
 
 
 def choose_size(sides: Iterable[int]) -> int:
-    """Return the usual one of the shorter sides of some images, within what the tiny networks take."""
+    """Return the usual one of the shorter sides of some images, a multiple of 8 from 16 to 224 pixels."""
     known = list(sides)
     usual = statistics.median(known) if known else CHOSEN_SIZES[1]
     return int(min(max(usual // 8 * 8, CHOSEN_SIZES[0]), CHOSEN_SIZES[1]))

@@ -8,10 +8,12 @@ import math
 from ..config.lr_schedule import lr_factor
 from ..config.recipe import Recipe
 from ..config.schedule import check_schedule, last_search_epoch
+from ..config.stretch import stretch_recipe
 from ..data.sources import find_source
 from ..device import channel_block
 from ..errors import UserError
 from ..nas import IMPORTANCES, auto_lr, expected_shrinkage
+from .auto_network import fit_network
 
 _STEPS = 3000  # of a training whose length nobody gave
 _EPOCHS = (20, 120)  # its shortest and longest
@@ -35,6 +37,8 @@ def resolve_auto_settings(recipe: Recipe, samples: int, side: int) -> tuple[Reci
     notes = []
     if find_source(recipe.data.source).chooses_size and recipe.data.size is None:
         recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, size=side))
+    recipe, chosen = fit_network(recipe, side)
+    notes += chosen
     if recipe.epochs == 0:
         recipe, steps = _with_epochs(recipe, samples)
         check_schedule(recipe)  # of given epochs the schedule has been checked with the recipe
@@ -73,26 +77,8 @@ def _with_epochs(recipe: Recipe, samples: int) -> tuple[Recipe, int]:
     batch = _batch(recipe.data.batch, samples)
     steps = max(1, samples // batch)
     epochs = min(max(round(_STEPS / steps), _EPOCHS[0]), _EPOCHS[1])
-    search, prune = recipe.search, recipe.prune
-
-    def scaled(interval: int) -> int:
-        return max(1, round(interval * epochs / _MEANT_FOR)) if interval else 0
-
-    # The last removal falls onto a multiple of the interval.
-    times = round(search.last_epoch / search.interval) if search.last_epoch and search.interval else 0
-    recipe = dataclasses.replace(
-        recipe,
-        epochs=epochs,
-        data=dataclasses.replace(recipe.data, batch=batch),
-        search=dataclasses.replace(
-            search,
-            interval=scaled(search.interval),
-            last_epoch=min(times * scaled(search.interval), epochs) if times else search.last_epoch,
-            warmup_epochs=search.warmup_epochs * epochs / _MEANT_FOR,
-        ),
-        prune=dataclasses.replace(prune, interval=scaled(prune.interval)),
-    )
-    return recipe, steps
+    recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, batch=batch))
+    return stretch_recipe(recipe, epochs, _MEANT_FOR), steps
 
 
 def _batch(most: int, samples: int) -> int:

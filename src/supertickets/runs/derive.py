@@ -9,9 +9,9 @@ from typing import Any, cast, get_args
 
 from ..algorithms.transfer import head_settings
 from ..config.loading import load_recipe, override_settings, recipe_from_json
-from ..config.optimizer_settings import LrSettings
 from ..config.recipe import PruneSettings, Recipe
 from ..config.search_settings import BudgetSettings, ConnectBy
+from ..config.stretch import stretch_schedule
 from ..errors import UserError
 from ..pruning import find_criterion
 from ..ticket import Ticket
@@ -121,16 +121,6 @@ def retrain_recipe(ticket: Ticket, epochs: int, overrides: Sequence[str] = ()) -
         lr=stretch_schedule(made_by.lr, epochs / made_by.epochs),
     )
     return override_settings(fixed, overrides)
-
-
-def stretch_schedule(lr: LrSettings, factor: float) -> LrSettings:
-    """Return a schedule over ``factor`` times as many epochs."""
-    return dataclasses.replace(
-        lr,
-        warmup_epochs=lr.warmup_epochs * factor,
-        milestones=tuple(max(1, round(milestone * factor)) for milestone in lr.milestones),
-        decay_epochs=lr.decay_epochs * factor,
-    )
 
 
 def transfer_recipe(ticket: Ticket, source: str, overrides: Sequence[str] = (), head: Ticket | None = None) -> Recipe:

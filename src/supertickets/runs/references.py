@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config.recipe import Recipe, SupernetSettings
+from ..config.stretch import stretch_schedule
 from ..models import Head, create_mobile
 from ..tasks import find_task
-from .derive import fixed_network, stretch_schedule
+from .derive import fixed_network
 
 _CHANNELS = 8  # that widths of plain networks are multiples of
 _SMALL_IMAGES = 64  # pixels of a side up to which a network for small images is usual
