@@ -426,7 +426,7 @@ def test_normalisation_is_that_of_the_training_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("size", "chosen"),
-    [((10, 12), 16), ((20, 90), 16), ((40, 50), 40), ((47, 47), 40), ((90, 80), 64)],
+    [((10, 12), 16), ((20, 90), 16), ((40, 50), 40), ((47, 47), 40), ((90, 80), 80), ((640, 480), 224)],
 )
 def test_the_size_follows_the_shorter_side(tmp_path: Path, size: tuple[int, int], chosen: int) -> None:
     for name in ("cat", "dog"):
@@ -597,19 +597,16 @@ def test_the_plan_names_the_chosen_settings(tmp_path: Path, cli: Cli) -> None:
     assert outcome.status == 0, outcome.err
     assert "2 classes" in outcome.err
     assert "chosen: 120 epochs" in outcome.err
-    assert "chosen: penalty" in outcome.err
+    assert "chosen: resnet8 of width 32" in outcome.err
     lines = outcome.out.splitlines()
-    assert any("shrink" in line for line in lines)
-    assert any("prune to 80%" in line for line in lines)
+    assert any("prune to 85%" in line for line in lines)
     assert lines[-1].split(":")[0] == "after epoch  120"
     plain = cli("draw", "images", "--data", tmp_path, "--plan", "--json")
     assert json.loads(plain.out)[-1]["epoch"] == 120
 
 
 TINY = """
---epochs 2 --search.interval 1 --search.last_epoch 1 --prune.interval 1 --data.workers 0 --data.size 16
---supernet.settings.channels [[6]] --supernet.settings.blocks [[1]] --supernet.settings.head_channels [8]
---supernet.settings.last_channels 16 --data.batch 8 --threads 1
+--epochs 3 --data.workers 0 --data.size 16 --supernet.settings.width 8 --data.batch 8 --threads 1
 """
 
 

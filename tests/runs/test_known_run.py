@@ -147,24 +147,24 @@ def test_a_network_of_torchvision_is_trained_as_it_is(tmp_path: Path) -> None:
 
 
 def recipe(*words: str) -> Recipe:
-    return st.load_recipe("images", [*MOBILE, *words])
+    return st.load_recipe("tiny_imagenet", [*MOBILE, *words])
 
 
 def test_a_recipe_searches_any_network() -> None:
     resolved, said = resolve_auto_settings(recipe("--epochs", "30"), 6400, 64)
     assert [line.split(" ")[:2] for line in said] == [["chosen:", "penalty"]]
     assert resolved.search.rho
-    assert events(3, resolved) == [Shrink(), Reactivate(), Prune(0.8), Recalibrate()]
-    assert events(12, resolved) == [Prune(0.8), Recalibrate()]
+    assert events(3, resolved) == [Shrink(), Reactivate(), Prune(0.9), Recalibrate()]
+    assert events(12, resolved) == [Prune(0.9), Recalibrate()]
 
 
 def test_the_architecture_of_a_ticket_is_not_searched_again() -> None:
     """Weights come back when a supernet's units would go: after epochs 3, 6 and 9."""
     words = ("--supernet.name", "ticket:somewhere", "--epochs", "30")
-    resolved, said = resolve_auto_settings(st.load_recipe("images", words), 6400, 64)
+    resolved, said = resolve_auto_settings(st.load_recipe("tiny_imagenet", words), 6400, 64)
     assert said == ["ticket:somewhere has no search units: only weights are pruned"]
     assert resolved.search.rho == 0
-    assert events(3, resolved) == [Reactivate(), Prune(0.8), Recalibrate()]
+    assert events(3, resolved) == [Reactivate(), Prune(0.9), Recalibrate()]
     assert not any(isinstance(event, Shrink) for epoch in pruning_timeline(resolved) for event in epoch)
 
 

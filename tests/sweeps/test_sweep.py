@@ -338,7 +338,7 @@ def test_the_command(cli: Cli, sweep_file: Path, finished_sweep: Path, tmp_path:
 def test_shipped_sweeps_can_be_planned(name: str) -> None:
     if name == "known":
         pytest.importorskip("timm")
-    plan = read_sweep(name, {"recipe": "images", "seeds": [3]}, ["--epochs", "350", "--prune.interval", "25"])
+    plan = read_sweep(name, {"recipe": "tiny_imagenet", "seeds": [3]}, ["--epochs", "350", "--prune.interval", "25"])
     assert {point.seed for point in plan.points} == {3}
     assert all(job.recipe is None or job.recipe.epochs == 350 for job in plan.jobs)
 
