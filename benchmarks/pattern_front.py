@@ -27,7 +27,8 @@ COMMON = [
     *("--lr.warmup_epochs", "1", "--threads", "1", "--data.workers", "0", "--evaluate_every", "100"),
     *("--search.interval", "0", "--search.rho", "0", "--search.last_epoch", "null"),
     *("--prune.schedule", "cubic", "--prune.progressive", "false", "--prune.normalise", "rms"),
-    *("--prune.stem", "false", "--prune.layer_floor", "0", "--prune.exempt_below", "0", "--prune.regrow", "true"),
+    *("--prune.stem", "false", "--prune.layer_floor", "0", "--prune.exempt_below", "0"),
+    *("--supernet.init_scale", "0.4"),
 ]
 _REPEATS = 300  # of the timing
 

@@ -16,7 +16,7 @@ from supertickets.algorithms.two_in_one import disable_weights
 
 REGROW = [
     *("--supernet.name", "resnet8", "--threads", "1", "--epochs", "6", "--evaluate_every", "6", "--ema_decay", "0"),
-    *("--recalibrate_batches", "1", "--data.batch", "128", "--data.validation", "0.5", "--checkpoint_seconds", "0"),
+    *("--recalibrate_batches", "1", "--data.batch", "32", "--data.validation", "0.5", "--checkpoint_seconds", "0"),
     *("--search.interval", "0", "--search.last_epoch", "null", "--search.rho", "0", "--prune.schedule", "cubic"),
     *("--prune.steps", "1", "--prune.ratio", "0.8", "--prune.layer_floor", "0", "--prune.pattern", "block:2"),
     *("--prune.regrow", "true"),

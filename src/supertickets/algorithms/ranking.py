@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ..config.lr_schedule import lr_factor
 from ..config.recipe import Recipe
 from ..errors import UserError
 from ..pruning import (
@@ -55,7 +56,7 @@ def choose_mask(
     criterion = check_criterion(settings)
     weights = maskable(state, session.recipe)
     if settings.regrow:
-        weights = with_moves(weights, state)
+        weights = with_moves(weights, session, state)
     context = CriterionContext(
         module=state.module,
         weights=weights,
@@ -119,9 +120,11 @@ def pruning_ratios(now: float, target: float, rounds: int) -> list[float]:
     return [1 - (1 - now) * math.pow(factor, k / rounds) for k in range(1, rounds)] + [target]
 
 
-def with_moves(weights: Tensors, state: TrainState) -> Tensors:
-    """Return weights with those that are pruned where the optimizer would move them to."""
-    moves = next_moves(state.optimizer, state.module)
+def with_moves(weights: Tensors, session: Session, state: TrainState) -> Tensors:
+    """Return weights with those that are pruned where the next step would move them to."""
+    recipe, steps = session.recipe, session.batches.steps_per_epoch
+    lr = recipe.optimizer.lr * lr_factor(state.position.total_steps, session.total_steps, steps, recipe.lr)
+    moves = next_moves(state.optimizer, state.module, lr)
     mask = state.sparse.mask
     return {
         name: torch.where(mask[name], weight.detach(), moves[name]) if name in mask and name in moves else weight

@@ -141,6 +141,8 @@ class SupernetSettings:
             takes, e.g. ``{drop_rate: 0.2}``.
         fit: Whether depth, strides and width of a plain ResNet are chosen by the size of the images and the budget,
             where ``settings`` leave them open (docs/defaults.md).
+        init_scale: Factor of the fresh weights that pruning covers. Behind them is a batch norm, so that the network
+            computes the same, but learns faster at the same rate; and magnitudes sooner say what was learned.
         pretrained: Weights to begin with: false for fresh ones; true for those that timm or torchvision publish (which
             of several, a tag in the name says: "timm:resnet18.a1_in1k"); a file of weights (safetensors, or a state
             dict in PyTorch's format); or the folder of a ticket or of its run.
@@ -150,6 +152,7 @@ class SupernetSettings:
     transformer: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
     fit: bool = False
+    init_scale: PositiveFloat = 1.0
     pretrained: bool | str = False
 
     @property

@@ -117,14 +117,15 @@ def optimizer_tensors(optimizer: Optimizer, module: nn.Module) -> dict[str, Tens
     return out
 
 
-def next_moves(optimizer: Optimizer, module: nn.Module) -> dict[str, Tensor]:
+def next_moves(optimizer: Optimizer, module: nn.Module, lr: float) -> dict[str, Tensor]:
     """Return by how much the optimizer's momentum moves every parameter in a step that brings no new gradient.
 
     Args:
         optimizer: An optimizer with first moments; parameters that have none yet are left out.
         module: The network.
+        lr: Learning rate of the step.
     """
-    lrs = {parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    lrs = {p: lr * group.get(LR_FACTOR, 1.0) for group in optimizer.param_groups for p in group["params"]}
     moves = {}
     for name, parameter in module.named_parameters():
         state = optimizer.state.get(parameter, {})
