@@ -10,7 +10,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..config.lr_schedule import lr_factor
 from ..config.recipe import Recipe
 from ..errors import UserError
 from ..pruning import (
@@ -23,7 +22,6 @@ from ..pruning import (
     keep_best,
 )
 from ..training import Session, TrainState
-from ..training.optimizers import next_moves
 
 Tensors = dict[str, Tensor]
 _GUESSES = 20  # masks that a cost is asked of
@@ -55,8 +53,6 @@ def choose_mask(
     settings = session.recipe.prune
     criterion = check_criterion(settings)
     weights = maskable(state, session.recipe)
-    if settings.regrow:
-        weights = with_moves(weights, session, state)
     context = CriterionContext(
         module=state.module,
         weights=weights,
@@ -118,18 +114,6 @@ def pruning_ratios(now: float, target: float, rounds: int) -> list[float]:
     """
     factor = (1 - target) / (1 - now) if now < 1 else 1.0
     return [1 - (1 - now) * math.pow(factor, k / rounds) for k in range(1, rounds)] + [target]
-
-
-def with_moves(weights: Tensors, session: Session, state: TrainState) -> Tensors:
-    """Return weights with those that are pruned where the next step would move them to."""
-    recipe, steps = session.recipe, session.batches.steps_per_epoch
-    lr = recipe.optimizer.lr * lr_factor(state.position.total_steps, session.total_steps, steps, recipe.lr)
-    moves = next_moves(state.optimizer, state.module, lr)
-    mask = state.sparse.mask
-    return {
-        name: torch.where(mask[name], weight.detach(), moves[name]) if name in mask and name in moves else weight
-        for name, weight in weights.items()
-    }
 
 
 def maskable(state: TrainState, recipe: Recipe) -> Tensors:

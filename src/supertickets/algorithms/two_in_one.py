@@ -23,7 +23,6 @@ from ..config.schedule import (
     events,
     last_search_epoch,
     mask_progress,
-    regrows,
 )
 from ..data import Batch
 from ..models import Spec
@@ -179,13 +178,12 @@ def disable_weights(session: Session, state: TrainState, epoch: int, mask: Tenso
     """Set what a mask prunes to zero, and store it (line 13)."""
     named = state.parameters()
     weights = {name: named[name] for name in mask}
-    is_final = not regrows(state.position.total_steps / session.total_steps, session.recipe)
     moments = optimizer_tensors(state.optimizer, state.module)
     seconds = {k: v for k, v in moments.items() if k.split("/")[0] in SECOND_MOMENTS and k.split("/")[1] in mask}
     state.sparse = store_pruned(state.sparse, mask, weights | seconds, ratio)
     for name, flags in mask.items():
         weights[name].mul_(flags)
-        for kind in FIRST_MOMENTS if is_final else ():
+        for kind in FIRST_MOMENTS:
             if (moment := moments.get(f"{kind}/{name}")) is not None:
                 moment.mul_(flags)
     record = {"event": "prune", "epoch": epoch, "ratio": ratio, "sparsity": state.sparse.sparsity}

@@ -213,8 +213,6 @@ class PruneSettings:
         begin: Share of the training at which the cubic path begins.
         end: Share of the training at which it has reached the ratio.
         stem: Whether the first layer is pruned too.
-        regrow: Whether pruned weights may come back on the cubic path: their gradients still move the optimizer's
-            momentum, and those that it would move farther than others are large take their place.
     """
 
     criterion: str = "magnitude"
@@ -239,7 +237,6 @@ class PruneSettings:
     begin: UnitIntervalBelowOne = 0.1
     end: UnitIntervalAboveZero = 0.6
     stem: bool = True
-    regrow: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -125,17 +125,6 @@ def mask_progress(done: float, recipe: Recipe) -> float:
     return _share(done, recipe.prune.begin, _mask_end(recipe))
 
 
-def regrows(done: float, recipe: Recipe) -> bool:
-    """Return whether pruned weights may come back.
-
-    Args:
-        done: Share of the training that is done.
-        recipe: Settings; reads ``epochs``, ``search`` and ``prune``.
-    """
-    prune = recipe.prune
-    return prune.regrow and prune.ratio > 0 and prune.schedule == "cubic" and done < _mask_end(recipe)
-
-
 def _mask_end(recipe: Recipe) -> float:
     """Return the share of the training at which the cubic path ends."""
     if not (recipe.prunes_to_budget and recipe.removes_to_budget and recipe.supernet.has_units):

@@ -29,7 +29,6 @@ def check_recipe(recipe: Recipe) -> Recipe:
     _check_optimizer(recipe.optimizer)
     _check_task(recipe)
     _check_pattern(recipe.prune)
-    _check_regrow(recipe)
     _check_policy(recipe.policy)
     _check_budget(recipe)
     _check_pretrained(recipe)
@@ -56,12 +55,6 @@ def _check_optimizer(optimizer: OptimizerSettings) -> None:
 def _check_pattern(prune: PruneSettings) -> None:
     if pattern_block(prune.pattern) > 1 and prune.scope == "group":
         raise UserError(f"prune.pattern={prune.pattern} has no place in prune.scope=group; set one of them to another")
-
-
-def _check_regrow(recipe: Recipe) -> None:
-    prune = recipe.prune
-    if prune.regrow and not (prune.schedule == "cubic" and prune.criterion == "magnitude"):
-        raise UserError("prune.regrow is for prune.schedule=cubic and prune.criterion=magnitude; set it to false")
 
 
 def _check_policy(policy: PolicySettings) -> None:

@@ -117,26 +117,6 @@ def optimizer_tensors(optimizer: Optimizer, module: nn.Module) -> dict[str, Tens
     return out
 
 
-def next_moves(optimizer: Optimizer, module: nn.Module, lr: float) -> dict[str, Tensor]:
-    """Return by how much the optimizer's momentum moves every parameter in a step that brings no new gradient.
-
-    Args:
-        optimizer: An optimizer with first moments; parameters that have none yet are left out.
-        module: The network.
-        lr: Learning rate of the step.
-    """
-    lrs = {p: lr * group.get(LR_FACTOR, 1.0) for group in optimizer.param_groups for p in group["params"]}
-    moves = {}
-    for name, parameter in module.named_parameters():
-        state = optimizer.state.get(parameter, {})
-        for key in FIRST_MOMENTS:
-            if (moment := state.get(key)) is None:
-                continue
-            second = state.get("exp_avg_sq")
-            moves[name] = -lrs[parameter] * (moment if second is None else moment / (second.sqrt() + 1e-8))
-    return moves
-
-
 def load_optimizer_tensors(optimizer: Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Set what `optimizer_tensors` read, in the memory format of the parameters."""
     named = dict(module.named_parameters())

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from ..config.lr_schedule import lr_factor, momentum_at
-from ..config.schedule import regrows
 from ..data.randomness import mix_seed
 from ..models import Choices
 from ..models.hrnet.matrix_products import mark_constants
@@ -68,8 +67,7 @@ class Stepper:
         torch.manual_seed(mix_seed(recipe.seed, epoch, step, self.runtime.rank))
         loss = self.gradients(batch, choices)
         self.runtime.average_([p.grad for p in self.params if p.grad is not None])
-        if not regrows(done / total, recipe):
-            self.enforcer.mask_gradients()
+        self.enforcer.mask_gradients()
         if self.on_gradients is not None:
             self.on_gradients()
         if recipe.optimizer.clip_norm is not None:
