@@ -12,7 +12,7 @@ from typing import NamedTuple
 from .planner import PlannedStep
 from .threads import most_pieces
 
-_CACHE = 120_000  # floats of a band: half of a usual second cache
+_CACHE = 400_000  # floats of a band; smaller bands cost more in what threads wait than they gain in the second cache
 _LEAST = 12  # vectors of a band: a tile
 _SMALL = 2500  # numbers of a piece, below which threads would wait for each other longer than they compute
 
