@@ -58,7 +58,7 @@ def print_plan(recipe: Recipe, as_json: bool) -> None:
     """Print the events of a recipe by epoch."""
     from ..config.schedule import Prune, plan_lines
 
-    if recipe.epochs == 0:
+    if recipe.epochs == 0 or recipe.minutes is not None:
         recipe = _resolved(recipe)
 
     def word(event: object) -> str:
@@ -87,6 +87,8 @@ def _resolved(recipe: Recipe) -> Recipe:
     recipe, splits = load_prepared_splits(recipe)
     recipe, notes = resolve_auto_settings(recipe, len(splits.train), splits.preprocessing.size[0])
     check_schedule(recipe)
+    if recipe.minutes is not None:
+        notes.append(f"the epochs that {recipe.minutes:g} minutes hold are chosen when the training begins (--minutes)")
     for line in (*splits.notes, *notes):
         print(line, file=sys.stderr)
     return recipe

@@ -269,6 +269,8 @@ class Recipe:
             "package.module:Name", a class of your own (docs/adding-a-task.md).
         epochs: Passes over the training data; 0 chooses them by the number of samples, and scales the intervals of
             search and pruning, which are then those of 30 epochs.
+        minutes: Minutes that the training may take on this machine, by which the epochs are chosen when it begins, from
+            4 to 300; null trains ``epochs``.
         seed: Seed of weights, data order, augmentation and dropout.
         label_smoothing: Share of the target that is spread over all classes, for classification.
         ema_decay: Decay of the averaged weights that are evaluated; 0 evaluates the weights themselves.
@@ -291,6 +293,7 @@ class Recipe:
     description: str = ""
     task: str = "classification"
     epochs: NonNegativeInt = 40
+    minutes: PositiveFloat | None = None
     seed: Annotated[int, Range(least=0, most=2**63 - 1)] = 0
     label_smoothing: UnitIntervalBelowOne = 0.0
     ema_decay: UnitIntervalBelowOne = 0.0

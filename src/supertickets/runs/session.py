@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ..training.teacher import FixedTeacher, Teacher, fixed_teacher
 from .auto_settings import resolve_auto_settings
 from .model_init import ModelInit, make_task
 from .pretrained import load_prepared_splits
+from .training_length import fit_minutes
 
 
 @contextlib.contextmanager
@@ -48,12 +50,15 @@ def open_session(recipe: Recipe, out: Path, init: ModelInit) -> Iterator[tuple[S
             batches = Batches(splits, recipe.data, recipe.augment, recipe.seed, runtime.rank, runtime.world)
             metric = find_task(recipe.task).metric
             steps, quiet, verbose = batches.steps_per_epoch, not runtime.is_main, is_progress_shown()
+            silent = Reporter(recipe.epochs, steps, quiet=True)
+            task = make_task(recipe, splits).fit(splits.train, splits.preprocessing)
+            teacher = teacher_for(recipe, splits, runtime)
+            session = Session(recipe, supernet, batches, task, runtime, run, silent, teacher)
+            recipe, length = fit_minutes(session, supernet)
             with Reporter(recipe.epochs, steps, quiet=quiet, verbose=verbose, metric=metric) as reporter:
-                for line in (*splits.notes, *notes):
+                for line in (*splits.notes, *notes, *length):
                     reporter.say(line)
-                task = make_task(recipe, splits).fit(splits.train, splits.preprocessing)
-                teacher = teacher_for(recipe, splits, runtime)
-                yield Session(recipe, supernet, batches, task, runtime, run, reporter, teacher), first
+                yield dataclasses.replace(session, recipe=recipe, reporter=reporter), first
 
 
 def teacher_for(recipe: Recipe, splits: Splits, runtime: Runtime) -> Teacher | None:
