@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -94,15 +95,20 @@ def test_other_formats_are_refused(run: Path, cli: Cli) -> None:
     assert "--int8 writes ONNX" in outcome.err
 
 
-@pytest.mark.parametrize("any_size", [False, True])
-def test_quantisation_takes_exports_as_they_are(any_size: bool, tmp_path: Path) -> None:
-    """Also those with a Transformer, and of scenes of any size; onnxruntime prepares them for it."""
-    fields = {"channels": ((4,),), "blocks": ((1,),), "head_channels": (6,), "expansion": 1, "tokens": 2, "grid": 2}
-    head = "segmentation" if any_size else "classification"
-    spec = create_spec("hrnet_tiny", stem_channels=(4, 4), last_channels=12, num_classes=3, head=head, **fields)
+SMALL = {"channels": ((4,),), "blocks": ((1,),), "head_channels": (6,), "expansion": 1, "tokens": 2, "grid": 2}
+SMALL |= {"stem_channels": (4, 4), "last_channels": 12}
+
+
+@pytest.mark.parametrize(
+    ("network", "settings"),
+    [("hrnet_tiny", SMALL), ("resnet8", {"head": "segmentation", "width": 4, "head_width": 8})],
+    ids=["Transformer", "scenes of any size"],
+)
+def test_quantisation_takes_exports_as_they_are(network: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    spec = create_spec(network, num_classes=3, **settings)
     torch.manual_seed(0)
     how = Preprocessing(spec.in_channels, spec.image_size, (0.5,) * spec.in_channels, (0.25,) * spec.in_channels)
-    ticket = st.Ticket(spec, spec.build().state_dict(), {}, ("a", "b", "c"), how, {"recipe": {}})
+    ticket = st.Ticket(spec, spec.build().state_dict(), {}, ("a", "b", "c"), how, {})
     whole, small = export(ticket, tmp_path / "whole.onnx").path, tmp_path / "small.onnx"
     images = [torch.randn(8, *spec.input_shape).numpy()]
     quantize(whole, small, images)

@@ -27,7 +27,8 @@ def quantize(source: Path, target: Path, images: Iterable[npt.NDArray[np.float32
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared = source.with_name(f"prepared-{source.name}")
-    quant_pre_process(str(source), str(prepared))
+    # Its symbolic shapes are for Transformers of free length, and fail at pyramids over scenes of any size.
+    quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
     quantization.quantize_static(
         str(prepared),
         str(target),
