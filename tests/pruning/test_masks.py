@@ -122,6 +122,15 @@ def test_normalised_magnitudes_by_hand() -> None:
     }
 
 
+def test_costs_by_hand() -> None:
+    """As by rms, 0.57 to 1.41 and 0.63 to 1.26; each weight of the first layer is used 4 times, which halves them."""
+    weights = {"large": torch.tensor([0.4, 1.0]), "small": torch.tensor([0.1, 0.2])}
+    by_rms = magnitudes(weights, PruneSettings(normalise="rms"))
+    by_cost = magnitudes(weights, PruneSettings(normalise="cost"), {"large": 4})
+    assert torch.equal(by_cost["large"], by_rms["large"] / 2)
+    assert torch.equal(by_cost["small"], by_rms["small"])
+
+
 def test_lamp_by_hand() -> None:
     """Squares 9, 16 and 144: 9 / 169, 16 / 160 and 144 / 144; 0.36 and 0.64: 0.36 / 1 and 0.64 / 0.64."""
     weights = {"three": torch.tensor([4.0, -12.0, 3.0]), "two": torch.tensor([[0.8], [-0.6]])}
@@ -146,8 +155,8 @@ def test_lamp_equals_sums_over_larger_weights(layers: list[list[float]]) -> None
         assert actual.flatten().tolist() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("normalise", ["rms", "lamp"])
-def test_a_layer_of_zeros_can_be_normalised(normalise: Literal["rms", "lamp"]) -> None:
+@pytest.mark.parametrize("normalise", ["rms", "cost", "lamp"])
+def test_a_layer_of_zeros_can_be_normalised(normalise: Literal["rms", "cost", "lamp"]) -> None:
     weights = {"zero": torch.zeros(3), "other": torch.ones(3)}
     mask = magnitude_mask(weights, 0.5, PruneSettings(normalise=normalise))
     assert {n: f.tolist() for n, f in mask.items()} == {"zero": [False] * 3, "other": [True] * 3}

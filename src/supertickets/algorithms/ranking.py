@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config.recipe import Recipe
+from ..cost import layer_costs
 from ..errors import UserError
 from ..pruning import (
     Criterion,
@@ -61,6 +62,7 @@ def choose_mask(
         input_shape=state.spec.input_shape,
         settings=settings,
         seed=session.recipe.seed,
+        uses={row.weight: row.uses for row in layer_costs(state.spec) if row.weight is not None},
     )
     mask: Mapping[str, Tensor] = alive
     rounds = pruning_ratios(state.sparse.sparsity, ratio, settings.rounds or criterion.default_rounds)

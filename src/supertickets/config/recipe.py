@@ -200,8 +200,8 @@ class PruneSettings:
         layer_floor: Share of every layer that is always kept (its largest weights); 0 in the paper.
         exempt_below: Number of weights up to which a layer stays whole; 0 in the paper.
         normalise: Divisor of magnitudes before they are ranked: nothing ("none", the paper), their layer's
-            root mean square ("rms"), or the root of the sum of squares of themselves and all larger ones of their
-            layer ("lamp", Lee et al., 2021).
+            root mean square ("rms"), that and the root of the MACs of a weight ("cost"), or the root of the sum of
+            squares of themselves and all larger ones of their layer ("lamp", Lee et al., 2021).
         scope: Weights that are ranked together: all of them ("global", the paper), those of a layer ("layer"), or
             ``group`` neighbours along the input channels ("group": N:M sparsity).
         group: M of N:M sparsity; N is (1 - ratio) * M.
@@ -228,7 +228,7 @@ class PruneSettings:
     classifier: bool = False
     layer_floor: UnitIntervalBelowOne = 0.0
     exempt_below: NonNegativeInt = 0
-    normalise: Literal["none", "rms", "lamp"] = "none"
+    normalise: Literal["none", "rms", "cost", "lamp"] = "none"
     scope: Literal["global", "layer", "group"] = "global"
     group: Annotated[int, Range(least=2)] = 4
     pattern: str = "unstructured"

@@ -13,18 +13,29 @@ from ..config.recipe import PruneSettings
 Named = Mapping[str, Tensor]
 
 
-def magnitudes(weights: Named, settings: PruneSettings) -> dict[str, Tensor]:
-    """Return scores |w|, divided by what ``settings.normalise`` says."""
-    divide = NORMALISERS[settings.normalise]
-    return {name: divide(weight.detach().abs()) for name, weight in weights.items()}
+def magnitudes(weights: Named, settings: PruneSettings, uses: Mapping[str, int] | None = None) -> dict[str, Tensor]:
+    """Return scores |w|, divided by what ``settings.normalise`` says.
+
+    Args:
+        weights: Weights by name.
+        settings: Reads ``normalise``.
+        uses: Number of positions that each weight of a layer is applied at; 1 where it is missing.
+    """
+    divide, known = NORMALISERS[settings.normalise], uses or {}
+    return {name: divide(weight.detach().abs(), known.get(name, 1)) for name, weight in weights.items()}
 
 
-def divide_by_rms(score: Tensor) -> Tensor:
+def divide_by_rms(score: Tensor, uses: int = 1) -> Tensor:
     """Divide by the root mean square: layers of any spread give up much the same share."""
     return score / score.square().mean().sqrt().clamp_min(torch.finfo(score.dtype).tiny)
 
 
-def lamp_scores(score: Tensor) -> Tensor:
+def divide_by_cost(score: Tensor, uses: int) -> Tensor:
+    """Divide by the root mean square and the root of the MACs of a weight: squares are then per MAC."""
+    return divide_by_rms(score) / math.sqrt(uses)
+
+
+def lamp_scores(score: Tensor, uses: int = 1) -> Tensor:
     """Return LAMP (Lee et al., 2021, Eq. 4), its root: each layer's largest weight has 1; small layers give up less.
 
     Of equal weights the earlier has the lower score. Sums are taken on the CPU, where their order is always the same.
@@ -37,9 +48,10 @@ def lamp_scores(score: Tensor) -> Tensor:
 
 
 # What ``prune.normalise`` divides magnitudes of a layer by.
-NORMALISERS: dict[str, Callable[[Tensor], Tensor]] = {
-    "none": lambda score: score,
+NORMALISERS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "none": lambda score, uses: score,
     "rms": divide_by_rms,
+    "cost": divide_by_cost,
     "lamp": lamp_scores,
 }
 
