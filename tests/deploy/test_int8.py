@@ -101,14 +101,17 @@ SMALL |= {"stem_channels": (4, 4), "last_channels": 12}
 
 @pytest.mark.parametrize(
     ("network", "settings"),
-    [("hrnet_tiny", SMALL), ("resnet8", {"head": "segmentation", "width": 4, "head_width": 8})],
+    [
+        ("hrnet_tiny", SMALL),
+        ("resnet8", {"head": "density", "num_classes": 1, "widths": (4, 4, 4), "strides": (2, 2, 2), "head_width": 8}),
+    ],
     ids=["Transformer", "scenes of any size"],
 )
 def test_quantisation_takes_exports_as_they_are(network: str, settings: dict[str, Any], tmp_path: Path) -> None:
-    spec = create_spec(network, num_classes=3, **settings)
+    spec = create_spec(network, **{"num_classes": 3, **settings})
     torch.manual_seed(0)
     how = Preprocessing(spec.in_channels, spec.image_size, (0.5,) * spec.in_channels, (0.25,) * spec.in_channels)
-    ticket = st.Ticket(spec, spec.build().state_dict(), {}, ("a", "b", "c"), how, {})
+    ticket = st.Ticket(spec, spec.build().state_dict(), {}, ("a", "b", "c")[: spec.num_classes], how, {})
     whole, small = export(ticket, tmp_path / "whole.onnx").path, tmp_path / "small.onnx"
     images = [torch.randn(8, *spec.input_shape).numpy()]
     quantize(whole, small, images)
