@@ -28,7 +28,6 @@ COMMON = [
     *("--search.interval", "0", "--search.rho", "0", "--search.last_epoch", "null"),
     *("--prune.schedule", "cubic", "--prune.progressive", "false", "--prune.normalise", "rms"),
     *("--prune.stem", "false", "--prune.layer_floor", "0", "--prune.exempt_below", "0"),
-    *("--supernet.init_scale", "0.4"),
 ]
 _REPEATS = 300  # of the timing
 
@@ -38,6 +37,7 @@ def row_words(width: int, zeros: float, pattern: str) -> list[str]:
     return [
         *("--supernet.settings.width", str(width)),
         *("--prune.ratio", str(zeros), "--prune.pattern", pattern),
+        *("--supernet.init", "small" if zeros else "family"),  # what each does better with
     ]
 
 

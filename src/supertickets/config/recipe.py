@@ -141,8 +141,9 @@ class SupernetSettings:
             takes, e.g. ``{drop_rate: 0.2}``.
         fit: Whether depth, strides and width of a plain ResNet are chosen by the size of the images and the budget,
             where ``settings`` leave them open (docs/defaults.md).
-        init_scale: Factor of the fresh weights that pruning covers. Behind them is a batch norm, so that the network
-            computes the same, but learns faster at the same rate; and magnitudes sooner say what was learned.
+        init: Distribution of fresh weights of convolutions: the "family" of the network's own, or the "small" one that
+            PyTorch draws by itself. Behind a batch norm both compute the same, but small weights learn faster at the
+            same rate, and their magnitudes sooner say what was learned, not what was drawn.
         pretrained: Weights to begin with: false for fresh ones; true for those that timm or torchvision publish (which
             of several, a tag in the name says: "timm:resnet18.a1_in1k"); a file of weights (safetensors, or a state
             dict in PyTorch's format); or the folder of a ticket or of its run.
@@ -152,7 +153,7 @@ class SupernetSettings:
     transformer: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
     fit: bool = False
-    init_scale: PositiveFloat = 1.0
+    init: Literal["family", "small"] = "family"
     pretrained: bool | str = False
 
     @property

@@ -137,10 +137,10 @@ def initial_state(spec: Spec, recipe: Recipe, device: torch.device) -> TrainStat
     """Return a network before its first step; its weights are a function of ``recipe.seed``."""
     torch.manual_seed(recipe.seed)
     module = build_module(spec, recipe, device)
-    if recipe.supernet.init_scale != 1:
-        with torch.no_grad():
-            for name in module.maskable_weights():
-                module.get_parameter(name).mul_(recipe.supernet.init_scale)
+    if recipe.supernet.init == "small":
+        for part in module.modules():
+            if isinstance(part, torch.nn.Conv2d):
+                part.reset_parameters()
     if recipe.compile:
         torch.compiler.reset()  # programs of networks that are gone count towards the limit of recompilations
     ema = None
