@@ -62,7 +62,7 @@ def test_it_is_smaller_says_nearly_the_same_and_keeps_zeros(run: Path, tmp_path:
     assert zeros >= 0.45  # those of the mask, and what rounds to zero
     whole = cli("export", run, "--out", tmp_path / "whole.onnx")
     assert whole.status == 0
-    assert (tmp_path / "small.onnx").stat().st_size < 0.5 * (tmp_path / "whole.onnx").stat().st_size
+    assert (tmp_path / "small.onnx").stat().st_size < 0.55 * (tmp_path / "whole.onnx").stat().st_size
     batches = load_ticket_data(ticket)
     images = next(iter(batches.evaluation(batches.splits.validation)))[0].numpy()
     small, large = (onnx_runner(tmp_path / name)(images) for name in ("small.onnx", "whole.onnx"))

@@ -126,7 +126,7 @@ def test_costs_by_hand() -> None:
     """As by rms, 0.57 to 1.41 and 0.63 to 1.26; each weight of the first layer is used 4 times, which halves them."""
     weights = {"large": torch.tensor([0.4, 1.0]), "small": torch.tensor([0.1, 0.2])}
     by_rms = magnitudes(weights, PruneSettings(normalise="rms"))
-    by_cost = magnitudes(weights, PruneSettings(normalise="cost"), {"large": 4})
+    by_cost = magnitudes(weights, PruneSettings(normalise="cost"), lambda: {"large": 4})
     assert torch.equal(by_cost["large"], by_rms["large"] / 2)
     assert torch.equal(by_cost["small"], by_rms["small"])
 

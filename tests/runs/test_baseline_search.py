@@ -63,7 +63,7 @@ def test_evolution_goes_on_with_what_was_interrupted(tmp_path: Path, cli: Cli, m
             cli("search", "digits", *words, "--out", tmp_path / "run")
     taken_up = []
     resume = runs.resume
-    monkeypatch.setattr(runs, "resume", lambda out, trust: taken_up.append(out) or resume(out, trust))
+    monkeypatch.setattr(runs, "resume", lambda out, *others: taken_up.append(out) or resume(out, *others))
     done = cli("search", "digits", *words, "--out", tmp_path / "run")
     assert "best     validation" in done.out
     assert len(taken_up) == 1

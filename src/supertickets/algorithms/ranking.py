@@ -62,7 +62,7 @@ def choose_mask(
         input_shape=state.spec.input_shape,
         settings=settings,
         seed=session.recipe.seed,
-        uses={row.weight: row.uses for row in layer_costs(state.spec) if row.weight is not None},
+        uses=lambda: {row.weight: row.uses for row in layer_costs(state.spec) if row.weight is not None},
     )
     mask: Mapping[str, Tensor] = alive
     rounds = pruning_ratios(state.sparse.sparsity, ratio, settings.rounds or criterion.default_rounds)

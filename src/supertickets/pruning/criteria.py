@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ class CriterionContext:
         input_shape: Channels, height and width of an image.
         settings: Reads ``normalise``.
         seed: Seed of what is random.
-        uses: Number of positions of an image that each weight of a layer is applied at, by name.
+        uses: Returns the number of positions of an image that each weight of a layer is applied at, by name.
     """
 
     module: nn.Module
@@ -38,7 +38,7 @@ class CriterionContext:
     input_shape: tuple[int, int, int]
     settings: PruneSettings
     seed: int
-    uses: Mapping[str, int] = field(default_factory=dict)
+    uses: Callable[[], Mapping[str, int]] = dict
 
 
 # Gives a score per weight, by the names of ``CriterionContext.weights``; the lowest are pruned.

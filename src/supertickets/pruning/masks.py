@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,16 +14,19 @@ from ..config.recipe import PruneSettings
 Named = Mapping[str, Tensor]
 
 
-def magnitudes(weights: Named, settings: PruneSettings, uses: Mapping[str, int] | None = None) -> dict[str, Tensor]:
+def magnitudes(
+    weights: Named, settings: PruneSettings, uses: Callable[[], Mapping[str, int]] = dict
+) -> dict[str, Tensor]:
     """Return scores |w|, divided by what ``settings.normalise`` says.
 
     Args:
         weights: Weights by name.
         settings: Reads ``normalise``.
-        uses: Number of positions that each weight of a layer is applied at; 1 where it is missing.
+        uses: Function that returns the number of positions that each weight of a layer is applied at, by name.
     """
-    divide, known = NORMALISERS[settings.normalise], uses or {}
-    return {name: divide(weight.detach().abs(), known.get(name, 1)) for name, weight in weights.items()}
+    normaliser = NORMALISERS[settings.normalise]
+    known = uses() if normaliser.reads_uses else {}
+    return {name: normaliser.divide(weight.detach().abs(), known.get(name, 1)) for name, weight in weights.items()}
 
 
 def divide_by_rms(score: Tensor, uses: int = 1) -> Tensor:
@@ -47,12 +51,25 @@ def lamp_scores(score: Tensor, uses: int = 1) -> Tensor:
     return squares.sqrt().to(score).view_as(score)
 
 
-# What ``prune.normalise`` divides magnitudes of a layer by.
-NORMALISERS: dict[str, Callable[[Tensor, int], Tensor]] = {
-    "none": lambda score, uses: score,
-    "rms": divide_by_rms,
-    "cost": divide_by_cost,
-    "lamp": lamp_scores,
+@dataclass(frozen=True)
+class Normaliser:
+    """A divisor of the magnitudes of a layer.
+
+    Attributes:
+        divide: Function of the magnitudes and of the number of positions that each weight is applied at.
+        reads_uses: Whether that number matters.
+    """
+
+    divide: Callable[[Tensor, int], Tensor]
+    reads_uses: bool = False
+
+
+# What ``prune.normalise`` names.
+NORMALISERS: dict[str, Normaliser] = {
+    "none": Normaliser(lambda score, uses: score),
+    "rms": Normaliser(divide_by_rms),
+    "cost": Normaliser(divide_by_cost, reads_uses=True),
+    "lamp": Normaliser(lamp_scores),
 }
 
 

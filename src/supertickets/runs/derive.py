@@ -153,6 +153,9 @@ def transfer_recipe(ticket: Ticket, source: str, overrides: Sequence[str] = (), 
             kept = {name: value for name, value in supernet.settings.items() if name not in ("head", *settings)}
             chosen = {name: value for name, value in recipe.supernet.settings.items() if name in settings}
             supernet = dataclasses.replace(supernet, settings=kept | chosen)
+    elif supernet.family is not (own := recipe_of(ticket).supernet).family:  # the recipe's network does not matter
+        chosen = {name: value for name, value in supernet.settings.items() if name in settings}
+        supernet = dataclasses.replace(own, settings=chosen)
     return dataclasses.replace(recipe, name=f"{recipe.name}-from-{recipe_of(ticket).name}", supernet=supernet)
 
 
