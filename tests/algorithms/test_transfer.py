@@ -245,7 +245,7 @@ WRONG = [
     ("transfer {painted} digits", "take images of 3 channels, those of digits-from-camvid have 1"),
     (
         "transfer {painted} images --data {images} --data.size 64",
-        "4 branches (of [36, 72, 144, 320] channels), the ticket's features have 2; set supernet.settings.head_channels",
+        "4 branches (of [36, 72, 144, 320] channels), the ticket's features have 2; set",
     ),
     ("transfer {named} camvid --data {scenes} --head {named} {fit}", "--head is a ticket for classification"),
     ("transfer {painted} images --data {images} --head {grey}", "does not fit the features"),
