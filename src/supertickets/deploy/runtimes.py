@@ -23,6 +23,7 @@ from .compaction import compact
 from .exporter import export, onnx_runner
 from .onnx_graph import read_onnx
 from .quantization import quantize
+from .signal_stack import keep_signal_stack
 
 Images = npt.NDArray[np.float32]
 Call = Callable[[Images], Any]
@@ -177,7 +178,8 @@ class OpenVino(InferenceRuntime):
         options["ENABLE_CPU_PINNING"] = False  # a thread that is tied to one core waits for whatever else runs on it
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
-        request = openvino.Core().compile_model(str(forms.onnx), "CPU", options).create_infer_request()
+        with keep_signal_stack():
+            request = openvino.Core().compile_model(str(forms.onnx), "CPU", options).create_infer_request()
 
         def run(images: Images) -> Any:
             request.infer([images])
