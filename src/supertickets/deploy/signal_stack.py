@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 
 class _Stack(ctypes.Structure):
-    """What the C library calls ``stack_t``, as Linux has it."""
+    """An alternate stack, laid out as ``stack_t`` of Linux."""
 
     _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
 
