@@ -18,7 +18,7 @@ from typing import Any
 
 import supertickets as st
 from commands import command
-from supertickets.deploy import bench
+from supertickets.deploy import BenchSettings, bench
 
 COMMON = [
     *("--supernet.name", "resnet8", "--supernet.settings.stem_stride", "2", "--data.size", "48"),
@@ -96,17 +96,19 @@ def main() -> None:
         for name in ROWS:
             tickets[name].append(run(name, options.data, seed, options.epochs, options.runs))
             print(name, seed, tickets[name][-1].about["test"]["top1"], flush=True)
-    latencies = bench({name: row[0] for name, row in tickets.items()}, repeats=_REPEATS)
+    settings = BenchSettings(repeats=_REPEATS, runtimes=("onnxruntime", "sparse"))
+    measured = bench({name: row[0] for name, row in tickets.items()}, settings)
+    latencies = measured.runs[0]
     table = []
     for name, drawn in tickets.items():
         row = row_figures(name, drawn, options.runs)
-        times = {runtime: latencies.latencies[f"{name}/{runtime}"].median_ms for runtime in latencies.runtimes}
+        times = {runtime: latencies.latencies[f"{name}/{runtime}"].median_ms for runtime in measured.runtimes}
         row |= {"runtime": ROWS[name][1], "ms": {runtime: round(ms, 4) for runtime, ms in times.items()}}
         table.append(row)
         print(json.dumps(row))
     if options.out is not None:
         about = {"command": command(), "epochs": options.epochs, "versions": tickets["dense-16"][0].about["versions"]}
-        about |= {"device": latencies.device, "threads": latencies.threads}
+        about |= {"device": measured.device, "threads": latencies.threads}
         options.out.write_text(json.dumps({**about, "rows": table}, indent=1) + "\n")
 
 

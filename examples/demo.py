@@ -53,10 +53,8 @@ def main() -> None:
     measured = bench(tickets, BenchSettings(runtimes=installed_runtimes(exact=True)))
     console.print(comparison(tickets, measured))
     console.print(f"latency: one image, one thread, {measured.device}; training took {trained:.0f} s")
-    console.print(
-        "These digits are easy: a narrow network learns them as well. On harder images a wide one with zeros is"
-    )
-    console.print("ahead at equal cost, see docs/results.md; supertickets compare tells it of images of yours.")
+    console.print("These digits are easy: a narrow network learns them as well, and is faster.")
+    console.print("supertickets compare tells whether a ticket is worth it for images of yours.")
     show_digits(console, recipe, ticket)
 
     console.print("\n[bold]5. What you have now[/]")
