@@ -31,17 +31,27 @@ static void run_move(const Move& m, Share share = WHOLE) {
 // Take a map apart by the remainders of row and column: plane (y % step) * step + x % step. `out` has step * step planes per
 // channel of the input; pixels of the last row and column of planes that have none are `outside`.
 struct Split { Map in, out; int32_t step; float outside; };
+// Take pairs of pixels apart, from pair x on, as long as there are whole vectors of them; return the next pair.
+template <int N> INLINE int split_pairs(const float* row, float* even, float* odd, int x, int pairs) {
+  for (; x + N <= pairs; x += N) {
+    const Vector<N> a = *(const LooseVector<N>*)(row + 2 * x), b = *(const LooseVector<N>*)(row + 2 * x + N);
+    *(LooseVector<N>*)(even + x) = every_second<0>(a, b);
+    *(LooseVector<N>*)(odd + x) = every_second<1>(a, b);
+  }
+  return x;
+}
 static void split_row(const Split& s, const float* row, float* out, int64_t plane) {
-  const int width = s.in.width, half = width / 2;
+  const int width = s.in.width;
   int x = 0;
   if (s.step == 2) {
-    for (; x + VW <= half; x += VW) {
-      const Floats a = load(row + 2 * x), b = load(row + 2 * x + VW);
-      store(out + x, every_second<0>(a, b));
-      store(out + plane + x, every_second<1>(a, b));
-    }
+    const int pairs = width / 2;
+    int pair = split_pairs<VW>(row, out, out + plane, 0, pairs);
+    pair = split_pairs<4>(row, out, out + plane, pair, pairs);  // most of a narrow row
+    if (pair < pairs && pairs >= 4) pair = split_pairs<4>(row, out, out + plane, pairs - 4, pairs);  // some twice
+    for (; pair < pairs; pair++) out[pair] = row[2 * pair], out[plane + pair] = row[2 * pair + 1];
+    x = 2 * pair;
   }
-  for (x *= s.step; x < width; x++) out[(x % s.step) * plane + x / s.step] = row[x];
+  for (; x < width; x++) out[(x % s.step) * plane + x / s.step] = row[x];
   for (; x % s.step; x++) out[(x % s.step) * plane + x / s.step] = s.outside;
 }
 static void run_split(const Split& s, Share share = WHOLE) {

@@ -31,18 +31,27 @@ INLINE float sum_lanes(Floats v) {
   return total;
 }
 
+template <int N> struct VectorOf {
+  typedef float Type __attribute__((vector_size(N * 4)));
+  typedef float Loose __attribute__((vector_size(N * 4), aligned(4)));
+};
+template <int N> using Vector = typename VectorOf<N>::Type;
+template <int N> using LooseVector = typename VectorOf<N>::Loose;
+
 // Elements 0, 2, 4, ... (first = 0) or 1, 3, 5, ... (first = 1) of two vectors.
-template <int first> INLINE Floats every_second(Floats a, Floats b) {
-  constexpr int f = first;
+template <int f> INLINE Vector<4> every_second(Vector<4> a, Vector<4> b) {
+  return __builtin_shufflevector(a, b, f, f + 2, f + 4, f + 6);
+}
 #if VW == 16
+template <int f> INLINE Floats every_second(Floats a, Floats b) {
   return __builtin_shufflevector(a, b, f, f + 2, f + 4, f + 6, f + 8, f + 10, f + 12, f + 14, f + 16, f + 18, f + 20,
                                  f + 22, f + 24, f + 26, f + 28, f + 30);
-#elif VW == 8
-  return __builtin_shufflevector(a, b, f, f + 2, f + 4, f + 6, f + 8, f + 10, f + 12, f + 14);
-#else
-  return __builtin_shufflevector(a, b, f, f + 2, f + 4, f + 6);
-#endif
 }
+#elif VW == 8
+template <int f> INLINE Floats every_second(Floats a, Floats b) {
+  return __builtin_shufflevector(a, b, f, f + 2, f + 4, f + 6, f + 8, f + 10, f + 12, f + 14);
+}
+#endif
 
 // e^x, to about 1e-7 of its value: 2^n by the exponent's bits, 2^f for |f| <= 1/2 by its Taylor polynomial.
 INLINE Floats exponential(Floats x) {
