@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from supertickets import UserError
-from supertickets.device import find_device
+from supertickets.device import computes_in_bf16, find_device
 
 
 @pytest.fixture
@@ -57,3 +59,16 @@ def test_names_that_there_are_not(name: str, said: str) -> None:
         find_device(name)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_bfloat16_is_where_the_processor_says_so() -> None:
+    """Linux names the instructions of a processor."""
+    path = Path("/proc/cpuinfo")
+    flags = path.read_text().split() if path.exists() else []
+    if "flags" not in flags:
+        pytest.skip("this system does not list them")
+    assert computes_in_bf16(torch.device("cpu")) == bool({"avx512_bf16", "amx_tile"} & set(flags))
+
+
+def test_bfloat16_is_not_assumed_of_other_devices() -> None:
+    assert not computes_in_bf16(torch.device("mps"))

@@ -51,6 +51,15 @@ def channel_block() -> int:
     return 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8
 
 
+def computes_in_bf16(device: torch.device) -> bool:
+    """Return whether a device multiplies in bfloat16 itself: others take longer than in float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # PyTorch has no public question for CPUs; where these are missing, the answer is no.
+    questions = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return device.type == "cpu" and any(ask is not None and ask() for ask in questions)
+
+
 @contextlib.contextmanager
 def on_threads(threads: int) -> Iterator[None]:
     """Let PyTorch run on a number of CPU threads for a while."""

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches, ImageFiles, InMemoryImages, Preprocessing, Samples, Splits
-from supertickets.data.augment import mix_samples, photo_transform
+from supertickets.data.augment import mix_samples, photo_transform, turn_image
 
 COUNT, CLASSES = 24, 3
 VARIED = AugmentSettings(crop=0.35, flip=True, jitter=0.2)
@@ -308,3 +308,27 @@ def test_mirrors_are_those_of_torchvision(in_files: ImageFiles) -> None:
 def test_files_are_read_as_they_are(in_files: ImageFiles) -> None:
     for i in range(4):
         assert np.array_equal(np.asarray(in_files.image(i)), np.asarray(noise(i)))
+
+
+@pytest.mark.parametrize("quarters", range(5))
+def test_quarter_turns_are_those_of_torch(quarters: int) -> None:
+    image = noise(3)
+    turned = torch.from_numpy(np.array(turn_image(image, quarters)))
+    assert torch.equal(turned, torch.from_numpy(np.array(image)).rot90(quarters))
+
+
+@pytest.mark.parametrize(
+    ("size", "crop", "quarters"), [((12, 12), 1.0, {0, 1, 2, 3}), ((16, 20), 1.0, {0, 2}), ((16, 20), 0.5, None)]
+)
+def test_turns_keep_the_size_of_the_network(size: tuple[int, int], crop: float, quarters: set[int] | None) -> None:
+    """Any quarter turn will do if a crop follows."""
+    change = photo_transform(AugmentSettings(turn=True, crop=crop), size)
+    assert change is not None
+    torch.manual_seed(0)
+    image = noise(5, *size)
+    made = [np.array(change(image)) for _ in range(40)]
+    assert {one.shape[:2] for one in made} == {size}
+    if quarters is not None:
+        turned = {q: np.rot90(np.array(image), q) for q in quarters}
+        kinds = [next(q for q, want in turned.items() if np.array_equal(one, want)) for one in made]
+        assert set(kinds) == quarters

@@ -21,7 +21,7 @@ from supertickets.data.preprocessing import BrokenImage
 from supertickets.data.segmentation import SegmentationDataset, largest_share, photometric_distortion, random_crop
 
 CAMVID = Path(__file__).resolve().parents[2] / "../shared/data/camvid"
-ALL = AugmentSettings(resize=(0.5, 2.0), class_share=0.75, photometric=True, flip=True)
+ALL = AugmentSettings(resize=(0.5, 2.0), class_share=0.75, photometric=True, flip=True, turn=True)
 
 
 def settings(root: Path, **more: object) -> DataSettings:

@@ -27,7 +27,7 @@ from supertickets.data.shanghaitech import (
 )
 
 CELLS = Path(__file__).resolve().parents[2] / "../shared/data/mbm_cells"
-ALL = AugmentSettings(resize=(0.5, 2.0), photometric=True, flip=True)
+ALL = AugmentSettings(resize=(0.5, 2.0), photometric=True, flip=True, turn=True)
 PLAIN = Preprocessing(3, (32, 40), (0.0,) * 3, (1.0,) * 3, "shorter")
 
 
@@ -176,7 +176,7 @@ def test_points_move_with_their_pixels() -> None:
     seen = flipped = 0
     for seed in range(60):
         torch.manual_seed(seed)
-        crop, heads = random_crop(image, points, PLAIN, AugmentSettings(resize=(1.0, 2.0), flip=True))
+        crop, heads = random_crop(image, points, PLAIN, AugmentSettings(resize=(1.0, 2.0), flip=True, turn=True))
         assert crop.shape == (3, 32, 40)
         red = crop[0].double()
         if len(heads) and red[1:-1, 1:-1].sum() == red.sum() > 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
@@ -18,6 +19,7 @@ from supertickets.config.recipe import (
 )
 from supertickets.config.schedule import Prune, Shrink, check_schedule, plan_lines
 from supertickets.data.sources import find_source
+from supertickets.device import computes_in_bf16
 from supertickets.nas import auto_lr
 from supertickets.runs.auto_settings import resolve_auto_settings
 
@@ -31,6 +33,14 @@ def settled(samples: int, *words: str, side: int = 32) -> Recipe:
 
 
 # By hand -------------------------------------------------------------------------------------------------------------
+
+
+def test_bfloat16_is_for_ordinary_convolutions_on_processors_that_have_it() -> None:
+    has = computes_in_bf16(torch.device("cpu"))
+    words = ("--precision", "auto", "--device", "cpu", "--supernet.name")
+    assert settled(100, *words, "resnet8").precision == ("bf16" if has else "fp32")
+    assert settled(100, *words, "mobilenet_v2").precision == "fp32"  # depthwise ones take longer
+    assert settled(100, "--precision", "bf16").precision == "bf16"
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,8 @@ class AugmentSettings:
         class_share: Largest share of one class in a crop of a scene, if ten tries find such a crop; 1 for any.
         photometric: Whether brightness, contrast, saturation and hue of scenes and crowds vary, each by chance.
         flip: Whether half of the samples are mirrored.
+        turn: Whether samples are turned by a random number of quarter turns: for what has no upright, as cells or land
+            from above.
         jitter: Largest relative change of brightness, contrast and saturation.
         randaugment: Magnitude of RandAugment (two operations), usually 9; 0 switches it off.
         mixup: Alpha of mixup; 0 switches it off.
@@ -115,6 +117,7 @@ class AugmentSettings:
     class_share: float = 1.0
     photometric: bool = False
     flip: bool = False
+    turn: bool = False
     jitter: NonNegativeFloat = 0.0
     randaugment: Annotated[int, Range(least=0, most=30)] = 0
     mixup: NonNegativeFloat = 0.0
@@ -278,8 +281,8 @@ class Recipe:
         recalibrate_batches: Training batches over which BN statistics are measured anew.
         evaluate_every: Epochs between two evaluations on the validation split (the last one always is).
         channels_last: Memory format of maps and convolution weights.
-        precision: Number format: "fp32", or "bf16" for forward and backward in bfloat16 (weights stay fp32); pays on
-            GPUs and on CPUs with matrix units.
+        precision: Number format: "fp32"; "bf16" for forward and backward in bfloat16 (weights stay fp32); or "auto",
+            bfloat16 where the device computes in it and the network is one that gains (docs/defaults.md).
         compile: Whether the network is compiled for training, anew after every rebuild.
         accumulate: Parts in which a step's batch goes through the network, to save memory; in a policy search each part
             trains and judges a sampled network of its own.
@@ -301,7 +304,7 @@ class Recipe:
     recalibrate_batches: PositiveInt = 10
     evaluate_every: PositiveInt = 1
     channels_last: bool = True
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
     compile: bool = False
     accumulate: PositiveInt = 1
     device: str = "auto"

@@ -28,14 +28,14 @@ class TaskRules:
     boxes: bool = False
 
 
-_OF_IMAGES = {"crop", "flip", "jitter", "randaugment", "mixup", "cutmix", "shift", "rotate", "scale"}
+_OF_IMAGES = {"crop", "flip", "turn", "jitter", "randaugment", "mixup", "cutmix", "shift", "rotate", "scale"}
 TASK_RULES: Mapping[str, TaskRules] = {
     "classification": TaskRules(
         samples="classification", augmentations=frozenset(_OF_IMAGES), distillation=True, label_smoothing=True
     ),
     "segmentation": TaskRules(
         samples="segmentation",
-        augmentations=frozenset({"resize", "class_share", "photometric", "flip"}),
+        augmentations=frozenset({"resize", "class_share", "photometric", "flip", "turn"}),
         distillation=True,
     ),
     "pose": TaskRules(
@@ -44,7 +44,7 @@ TASK_RULES: Mapping[str, TaskRules] = {
         boxes=True,
     ),
     "detection": TaskRules(samples="detection", augmentations=frozenset({"flip", "jitter", "scale"})),
-    "counting": TaskRules(samples="counting", augmentations=frozenset({"resize", "photometric", "flip"})),
+    "counting": TaskRules(samples="counting", augmentations=frozenset({"resize", "photometric", "flip", "turn"})),
 }
 
 

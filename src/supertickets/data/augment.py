@@ -22,6 +22,9 @@ def photo_transform(settings: AugmentSettings, size: tuple[int, int]) -> Callabl
     TensorFlow's recipe: a crop of random area and shape resized to ``size`` (bicubic), a flip, colours; or RandAugment.
     """
     steps: list[Callable[[Image.Image], Image.Image]] = []
+    if settings.turn:
+        keeps_size = settings.crop == 1 and size[0] != size[1]  # half turns alone
+        steps.append(lambda image: turn_image(image, quarter_turns(2 if keeps_size else 1)))
     if settings.crop < 1:
         bicubic = v2.InterpolationMode.BICUBIC
         steps.append(v2.RandomResizedCrop(size, scale=(settings.crop, 1.0), interpolation=bicubic))
@@ -32,6 +35,18 @@ def photo_transform(settings: AugmentSettings, size: tuple[int, int]) -> Callabl
     if settings.jitter:
         steps.append(v2.ColorJitter(settings.jitter, settings.jitter, settings.jitter))
     return v2.Compose(steps) if steps else None
+
+
+def quarter_turns(step: int = 1) -> int:
+    """Return a random number of quarter turns, a multiple of a step; uses PyTorch's own random numbers."""
+    return step * int(torch.randint(4 // step, ()))
+
+
+def turn_image(image: Image.Image, quarters: int) -> Image.Image:
+    """Return an image turned counterclockwise by quarter turns."""
+    turns = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
+    turn = turns[quarters % 4]
+    return image if turn is None else image.transpose(turn)
 
 
 def mix_samples(

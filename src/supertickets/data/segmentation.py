@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from ..config.recipe import AugmentSettings, DataSettings
 from ..errors import UserError
+from .augment import quarter_turns
 from .broken_files import iterate_readable, read_all, read_or_substitute
 from .file_lists import data_folder, relative_to_root, shorten_list
 from .preprocessing import Preprocessing, to_tensor, with_normalisation
@@ -147,9 +148,9 @@ def split_scenes(layout: Layout, parts: Mapping[str, tuple[Scene, ...]], root: P
 
 
 def random_crop(
-    image: tv_tensors.Image, mask: tv_tensors.Mask, prepare: Preprocessing, settings: AugmentSettings
+    image: Tensor, mask: Tensor, prepare: Preprocessing, settings: AugmentSettings
 ) -> tuple[Tensor, Tensor]:
-    """Resize by a random factor, crops at random, flips and colours; uses PyTorch's own random numbers.
+    """Turn, resize by a random factor, crop at random, flip and colour; uses PyTorch's own random numbers.
 
     Only the part that is cropped is resized. A crop in which one class has a share of more than
     ``settings.class_share`` is drawn again, ten times at most.
@@ -157,6 +158,9 @@ def random_crop(
     Returns:
         uint8 (3, h, w) and (h, w), no larger than ``prepare.size``.
     """
+    if settings.turn:
+        quarters = quarter_turns()
+        image, mask = image.rot90(quarters, (1, 2)), mask.rot90(quarters)
     sides = image.shape[1], image.shape[2]
     box, size = crop_sides(sides, prepare, settings)
     for _ in range(_TRIES if settings.class_share < 1 else 1):

@@ -21,6 +21,7 @@ from torchvision.transforms.v2 import functional as TF
 from ..config.recipe import AugmentSettings, DataSettings
 from ..errors import UserError
 from .annotated_images import AnnotatedDataset, keep_images
+from .augment import quarter_turns
 from .broken_files import iterate_readable, read_all
 from .file_lists import ENDINGS, count_noun, data_folder, find_child, index_files, relative_to_root, shorten_list
 from .geometry import Floats
@@ -203,11 +204,15 @@ def adaptive_sigmas(points_N2: Floats) -> Floats:
 def random_crop(
     image: Tensor, points_N4: Floats, prepare: Preprocessing, settings: AugmentSettings
 ) -> tuple[Tensor, Floats]:
-    """Resize by a random factor, crops at random, flips and colours; uses PyTorch's own random numbers.
+    """Turn, resize by a random factor, crop at random, flip and colour; uses PyTorch's own random numbers.
 
     Returns:
         uint8 (3, h, w), no larger than ``prepare.size``; and the points that are in it, in its pixels.
     """
+    if settings.turn:
+        quarters = quarter_turns()
+        points_N4 = turn_points(points_N4, (image.shape[2], image.shape[1]), quarters)
+        image = image.rot90(quarters, (1, 2))
     sides = image.shape[1], image.shape[2]
     box, size = crop_sides(sides, prepare, settings)
     top, left = random_corner(sides, box)
@@ -221,6 +226,20 @@ def random_crop(
     if settings.photometric:
         image = photometric_distortion(image)
     return image, points
+
+
+def turn_points(points_N4: Floats, size: tuple[int, int], quarters: int) -> Floats:
+    """Return points and deviations of an image that is turned counterclockwise.
+
+    Args:
+        points_N4: x, y, and the deviations along them, in pixels.
+        size: Width and height before.
+        quarters: Quarter turns.
+    """
+    for k in range(quarters):
+        width = size[k % 2]
+        points_N4 = np.column_stack((points_N4[:, 1], width - points_N4[:, 0], points_N4[:, 3], points_N4[:, 2]))
+    return points_N4
 
 
 def points_to_shares(points_N4: Floats, size: tuple[int, int]) -> Tensor:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 from ..config.lr_schedule import lr_factor
 from ..config.recipe import Recipe
 from ..config.schedule import check_schedule, last_search_epoch
 from ..config.stretch import stretch_recipe
 from ..data.sources import find_source
-from ..device import channel_block
+from ..device import channel_block, computes_in_bf16, find_device
 from ..errors import UserError
 from ..nas import IMPORTANCES, auto_lr, expected_shrinkage
 from .auto_network import fit_network
@@ -18,6 +19,7 @@ from .auto_network import fit_network
 _STEPS = 3000  # of a training whose length nobody gave
 _EPOCHS = (20, 120)  # its shortest and longest
 _MEANT_FOR = 30  # epochs that the intervals of a recipe without epochs are written for
+Choice = tuple[Recipe, list[str]]  # the recipe, and a line on each choice
 
 
 def resolve_auto_settings(recipe: Recipe, samples: int, side: int) -> tuple[Recipe, list[str]]:
@@ -44,32 +46,69 @@ def resolve_auto_settings(recipe: Recipe, samples: int, side: int) -> tuple[Reci
         check_schedule(recipe)  # of given epochs the schedule has been checked with the recipe
         batch = recipe.data.batch
         notes.append(f"chosen: {recipe.epochs} epochs of {steps} steps, batch {batch} (--epochs, --data.batch)")
-    if not recipe.supernet.has_units:
-        recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=0.0))
-        if last_search_epoch(recipe):
-            notes.append(f"{recipe.supernet.name} has no search units: only weights are pruned")
-    if recipe.search.multiple is None:
-        multiple = channel_block()
-        recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, multiple=multiple))
-        notes.append(f"chosen: widths in multiples of {multiple} channels, this CPU's (--search.multiple)")
-    if recipe.removes_to_budget:  # the budget says how much goes, so that nothing has to pull
-        rho = recipe.search.rho if IMPORTANCES[recipe.search.importance].uses_penalty else 0.0
-        recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=rho, last_epoch=None))
-    if recipe.search.rho is None:
-        rho = _rho(recipe, max(1, samples // recipe.data.batch))
-        recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=rho))
-        notes.append(f"chosen: penalty {rho:.3g} (--search.target_shrinkage or --search.rho; more removes more)")
-    if recipe.budget.given and not recipe.draws_to_budget and recipe.policy.lr is None:
-        steps = recipe.epochs * max(1, samples // recipe.data.batch)
-        lr = auto_lr(steps, recipe.policy)
-        if not lr:
-            raise UserError(
-                f"in {steps} steps the controller has none to learn in (policy.delay {recipe.policy.delay:g}); "
-                "set more epochs"
-            )
-        recipe = dataclasses.replace(recipe, policy=dataclasses.replace(recipe.policy, lr=lr))
-        notes.append(f"chosen: learning rate {lr:.3g} of the policy (--policy.lr)")
+    for choose in (_choose_precision, _choose_search, _choose_multiple, _choose_penalty, _choose_policy_lr):
+        recipe, chosen = choose(recipe, samples)
+        notes += chosen
     return recipe, notes
+
+
+def _choose_precision(recipe: Recipe, samples: int) -> Choice:
+    """Choose ``precision`` "auto" by network and device."""
+    if recipe.precision != "auto":
+        return recipe, []
+    is_faster = recipe.supernet.family.gains_by_bf16 and computes_in_bf16(find_device(recipe.device))
+    chosen = dataclasses.replace(recipe, precision="bf16" if is_faster else "fp32")
+    return chosen, ["chosen: training in bfloat16, which this device computes in (--precision)"] if is_faster else []
+
+
+def _choose_search(recipe: Recipe, samples: int) -> Choice:
+    """Switch the penalty off where there are no search units."""
+    if recipe.supernet.has_units:
+        return recipe, []
+    notes = (
+        [f"{recipe.supernet.name} has no search units: only weights are pruned"] if last_search_epoch(recipe) else []
+    )
+    return _with_search(recipe, rho=0.0), notes
+
+
+def _choose_multiple(recipe: Recipe, samples: int) -> Choice:
+    """Choose ``search.multiple`` null by what dense runtimes compute in."""
+    if recipe.search.multiple is not None:
+        return recipe, []
+    multiple = channel_block()
+    note = f"chosen: widths in multiples of {multiple} channels, this CPU's (--search.multiple)"
+    return _with_search(recipe, multiple=multiple), [note]
+
+
+def _choose_penalty(recipe: Recipe, samples: int) -> Choice:
+    """Choose ``search.rho`` null by the length of the search; none where a budget says how much goes."""
+    if recipe.removes_to_budget:
+        rho = recipe.search.rho if IMPORTANCES[recipe.search.importance].uses_penalty else 0.0
+        recipe = _with_search(recipe, rho=rho, last_epoch=None)
+    if recipe.search.rho is not None:
+        return recipe, []
+    rho = _rho(recipe, max(1, samples // recipe.data.batch))
+    note = f"chosen: penalty {rho:.3g} (--search.target_shrinkage or --search.rho; more removes more)"
+    return _with_search(recipe, rho=rho), [note]
+
+
+def _choose_policy_lr(recipe: Recipe, samples: int) -> Choice:
+    """Choose ``policy.lr`` null of a policy search by its number of steps."""
+    if not recipe.budget.given or recipe.draws_to_budget or recipe.policy.lr is not None:
+        return recipe, []
+    steps = recipe.epochs * max(1, samples // recipe.data.batch)
+    lr = auto_lr(steps, recipe.policy)
+    if not lr:
+        raise UserError(
+            f"in {steps} steps the controller has none to learn in (policy.delay {recipe.policy.delay:g}); "
+            "set more epochs"
+        )
+    recipe = dataclasses.replace(recipe, policy=dataclasses.replace(recipe.policy, lr=lr))
+    return recipe, [f"chosen: learning rate {lr:.3g} of the policy (--policy.lr)"]
+
+
+def _with_search(recipe: Recipe, **changes: Any) -> Recipe:
+    return dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, **changes))
 
 
 def _with_epochs(recipe: Recipe, samples: int) -> tuple[Recipe, int]:

@@ -120,8 +120,8 @@ def plan_equal_time(references: Sequence[Member], seconds: Mapping[str, float], 
 def _resolve(recipe: Recipe) -> tuple[Recipe, Splits]:
     """Return the recipe with all that the data chooses, and the data."""
     recipe, splits = load_prepared_splits(recipe)
-    recipe, _ = resolve_auto_settings(recipe, len(splits.train), splits.preprocessing.size[0])
-    return recipe, splits
+    resolved, _ = resolve_auto_settings(recipe, len(splits.train), splits.preprocessing.size[0])
+    return dataclasses.replace(resolved, precision=recipe.precision), splits  # which is each network's own choice
 
 
 def _first_kind(references: Sequence[Reference], specs: Sequence[Spec]) -> list[float]:
