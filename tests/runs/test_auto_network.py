@@ -72,7 +72,7 @@ def test_what_is_given_stays_and_other_networks_are_left_alone() -> None:
 
 
 def test_a_run_says_what_it_picked() -> None:
-    recipe, said = resolve_auto_settings(st.load_recipe("images"), 5000, 96)
+    recipe, said = resolve_auto_settings(st.load_recipe("images", ["--precision", "fp32"]), 5000, 96)
     assert recipe.data.size == 96
     assert not recipe.supernet.fit
     assert [line.split()[1] for line in said] == ["resnet8", str(recipe.epochs)]

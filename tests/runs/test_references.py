@@ -11,7 +11,7 @@ import supertickets as st
 from supertickets.config.recipe import Recipe
 from supertickets.errors import UserError
 from supertickets.models import create_mobile
-from supertickets.runs.references import make_references, stretch_training, usual_references
+from supertickets.runs.references import make_references, nearest_widths, stretch_training, usual_references
 
 
 def widths(recipe: Recipe, network: str, sides: tuple[int, int]) -> list[dict[str, object]]:
@@ -72,6 +72,14 @@ def test_another_network_is_taken_as_it_is() -> None:
     assert reference.recipe.supernet.pretrained is False
     with pytest.raises(UserError, match="unknown supernet 'resnet9'"):
         make_references(recipe, (8, 8), ["resnet9"])
+
+
+def test_widths_near_budgets() -> None:
+    """Each budget has a width of its own; near is meant by ratio: 40 is nearer to 64 than to 24."""
+    costs = {4: 4.0, 8: 16.0, 12: 24.0, 16: 64.0, 24: 144.0}
+    assert nearest_widths(costs, [16, 40, 150]) == [8, 16, 24]
+    assert nearest_widths(costs, [1, 2, 3]) == [4, 8, 12]
+    assert nearest_widths(costs, [20]) == [12]
 
 
 def test_a_stretched_training_keeps_its_schedule() -> None:

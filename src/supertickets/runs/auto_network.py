@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from ..config.recipe import Recipe
-from ..cost import count
+from ..cost import Cost, count
 from ..models.factory import create_spec
 
 _WIDTHS = (16, 24, 32, 48, 64, 96)
@@ -75,11 +75,18 @@ def width_for(recipe: Recipe, settings: dict[str, Any], side: int) -> int:
     if not budget.given:
         return _USUAL_WIDTH
     density = _DENSITY if recipe.prunes_to_budget else 0.5
-    macs = [value for value in (budget.macs, budget.latency_ms and budget.latency_ms * _MACS_PER_MS) if value]
-    params = [value for value in (budget.params, budget.size_kb and 1000 * budget.size_kb / _BYTES) if value]
     for width in _WIDTHS:
         cost = count(create_spec(recipe.supernet.name, image_size=(side, side), width=width, **settings))
-        pairs = [*((cost.macs, value) for value in macs), *((cost.params, value) for value in params)]
-        if any(density * whole >= value for whole, value in pairs):
+        if any(density * guess_cost(name, cost) >= value for name, value in budget.given.items()):
             return width
     return _WIDTHS[-1]
+
+
+def guess_cost(name: str, cost: Cost) -> float:
+    """Return a cost by the name of its budget; a latency as that of a small network on one thread, which is a guess."""
+    return {
+        "macs": float(cost.macs),
+        "params": float(cost.params),
+        "size_kb": cost.params * _BYTES / 1000,
+        "latency_ms": cost.macs / _MACS_PER_MS,
+    }[name]

@@ -14,6 +14,7 @@ from ..models import Head, create_mobile
 from ..tasks import find_task
 from .derive import fixed_network
 
+_PLAIN_WIDTHS = (4, 8, 12, 16, 24, 32, 48, 64, 96)
 _CHANNELS = 8  # that widths of plain networks are multiples of
 _SMALL_IMAGES = 64  # pixels of a side up to which a network for small images is usual
 _LARGE_MAPS = 96  # pixels of a side from which four stages are usual
@@ -45,12 +46,14 @@ class ReferenceKind:
         title: Name for people to read.
         unit: Text between title and width.
         widths: Values of the setting ``width``.
+        choices: Values from which those near a budget are taken; empty if it is always ``widths``.
         settings: Function from the setting and a width to ``supernet.settings``.
     """
 
     title: str
     unit: str
     widths: tuple[float, ...]
+    choices: tuple[float, ...] = ()
     settings: Callable[[Setting, float], dict[str, Any]]
 
 
@@ -121,11 +124,19 @@ def _round_channels(channels: float) -> int:
     return max(1, round(channels / _CHANNELS)) * _CHANNELS
 
 
+def _plain(title: str) -> ReferenceKind:
+    return ReferenceKind(
+        title=title, unit=" width ", widths=(16, 32, 48), choices=_PLAIN_WIDTHS, settings=_plain_settings
+    )
+
+
 KINDS: Mapping[str, ReferenceKind] = {
-    "resnet8": ReferenceKind(title="ResNet-8", unit=" width ", widths=(16, 32, 48), settings=_plain_settings),
-    "resnet14": ReferenceKind(title="ResNet-14", unit=" width ", widths=(16, 32, 48), settings=_plain_settings),
-    "resnet20": ReferenceKind(title="ResNet-20", unit=" width ", widths=(16, 32, 48), settings=_plain_settings),
-    "resnet18": ReferenceKind(title="ResNet-18", unit=" width ", widths=(16, 32, 64), settings=_large_settings),
+    "resnet8": _plain("ResNet-8"),
+    "resnet14": _plain("ResNet-14"),
+    "resnet20": _plain("ResNet-20"),
+    "resnet18": ReferenceKind(
+        title="ResNet-18", unit=" width ", widths=(16, 32, 64), choices=_PLAIN_WIDTHS, settings=_large_settings
+    ),
     "mobilenet_v2": _mobile("mobilenet_v2", "MobileNetV2"),
     "mobilenet_v3_large": _mobile("mobilenet_v3_large", "MobileNetV3"),
 }
@@ -155,13 +166,16 @@ def plain_reference(head: Head, sides: tuple[int, int]) -> str:
     return "resnet8" if max(sides) <= _SMALL_IMAGES or head != "classification" else "resnet18"
 
 
-def make_references(recipe: Recipe, sides: tuple[int, int], networks: Sequence[str]) -> list[Reference]:
-    """Return the references of some networks: each at three widths if it is one of `KINDS`, else as it is.
+def make_references(
+    recipe: Recipe, sides: tuple[int, int], networks: Sequence[str], widths: Mapping[str, Sequence[float]] | None = None
+) -> list[Reference]:
+    """Return the references of some networks: each at its widths if it is one of `KINDS`, else as it is.
 
     Args:
         recipe: Recipe of the ticket, with all that the data chooses.
         sides: Height and width of the images, in pixels.
         networks: Values of ``supernet.name``.
+        widths: Widths of some of them, instead of those of `KINDS`.
 
     Raises:
         UserError: A network is unknown.
@@ -180,11 +194,26 @@ def make_references(recipe: Recipe, sides: tuple[int, int], networks: Sequence[s
             continue
         kind = KINDS[network]
         setting = _fit(recipe, sides, network)
-        for width in kind.widths:
+        for width in (widths or {}).get(network, kind.widths):
             chosen = dataclasses.replace(supernet, settings=kind.settings(setting, width))
             title = f"{kind.title}{kind.unit}{width:g}"
             references.append(_reference(plain, chosen, kind.title, title, f"{network}-{width:g}"))
     return references
+
+
+def nearest_widths(costs: Mapping[float, float], budgets: Sequence[float]) -> list[float]:
+    """Return for every budget a width of its own whose cost is the nearest by ratio, from narrow to wide.
+
+    Args:
+        costs: Cost by width; at least as many as budgets.
+        budgets: Budgets.
+    """
+    left, chosen = dict(costs), []
+    for budget in budgets:
+        width = min(left, key=lambda one: abs(math.log(left[one] / budget)))
+        chosen.append(width)
+        del left[width]
+    return sorted(chosen)
 
 
 def _fit(recipe: Recipe, sides: tuple[int, int], network: str) -> Setting:

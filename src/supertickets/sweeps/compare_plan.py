@@ -16,10 +16,18 @@ from ..data import Splits
 from ..errors import UserError
 from ..models import Spec
 from ..runs.api import draw, train
+from ..runs.auto_network import guess_cost
 from ..runs.auto_settings import resolve_auto_settings
 from ..runs.model_init import supernet_for
 from ..runs.pretrained import load_prepared_splits
-from ..runs.references import Reference, make_references, stretch_training, usual_references
+from ..runs.references import (
+    KINDS,
+    Reference,
+    make_references,
+    nearest_widths,
+    stretch_training,
+    usual_references,
+)
 from ..ticket import Ticket
 from .comparison import EQUAL_TIME, REFERENCES, TICKETS
 
@@ -84,10 +92,13 @@ def plan_comparison(recipe: Recipe, networks: Sequence[str] = ()) -> Plan:
     """
     resolved, splits = _resolve(recipe)
     sides = splits.preprocessing.size
-    made = make_references(resolved, sides, networks or usual_references(resolved, sides))
+    networks = networks or usual_references(resolved, sides)
+    made = make_references(resolved, sides, networks)
     specs = [supernet_for(reference.recipe, splits) for reference in made]
     budgets, note = _choose_budgets(recipe, supernet_for(resolved, splits), _first_kind(made, specs))
     tickets = [_plan_ticket(recipe, budget) for budget in budgets]
+    if recipe.budget.given:
+        made = make_references(resolved, sides, networks, _widths_near(resolved, splits, networks, budgets))
     if not tickets[0].recipe.draws_to_budget:
         raise UserError(
             f"recipe {recipe.name} draws no tickets to a budget: it removes no units, and prunes none for the sparse "
@@ -149,6 +160,20 @@ def _choose_budgets(
         return [{"macs": macs} for macs in sorted(reference_macs)], "budgets are the MACs of the plain networks"
     shares = [{"macs": float(round(share * most_macs))} for share in _BELOW]
     return shares, "budgets are an eighth, a quarter and half of the supernet's MACs"
+
+
+def _widths_near(
+    recipe: Recipe, splits: Splits, networks: Sequence[str], budgets: Sequence[Mapping[str, float]]
+) -> dict[str, list[float]]:
+    """Return widths of the references of about the cost of each budget, for kinds that have a choice."""
+    name = next(iter(budgets[0]))
+    widths = {}
+    for network in networks:
+        if network in KINDS and (choices := KINDS[network].choices) and not recipe.supernet.pretrained:
+            every = make_references(recipe, splits.preprocessing.size, [network], {network: choices})
+            costs = [guess_cost(name, count(supernet_for(one.recipe, splits))) for one in every]
+            widths[network] = nearest_widths(dict(zip(choices, costs, strict=True)), [one[name] for one in budgets])
+    return widths
 
 
 def _plan_ticket(recipe: Recipe, budget: Mapping[str, float]) -> Member:
