@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
+import signal
 from collections.abc import Iterable
+from unicodedata import category
 
 
 class UserError(ValueError):
@@ -12,6 +15,72 @@ class UserError(ValueError):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+class Fault(RuntimeError):
+    """Failure of a process though the input was right: one line; the command line exits with status 1."""
+
+
+# Signals that ask a process to end, or say that its time is nearly over; those that this system has.
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
+)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the process to end, as Ctrl-C does.
+
+    Attributes:
+        number: Number of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+def stop_status(error: BaseException) -> int:
+    """Return the exit status of a process that a signal has ended, as shells have it."""
+    return 128 + int(getattr(error, "number", signal.SIGINT))
+
+
+def printable(text: str) -> str:
+    """Return a text with its control characters spelt out: a name must not steer a terminal."""
+    return "".join(c if c in "\n\t" or c.isprintable() or category(c) == "Zs" else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode()
+
+
+_DISK = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "the quota of the disk is used up; free some space",
+    errno.EFBIG: "the file is larger than this process may write; raise the limit (ulimit -f)",
+    errno.EROFS: "the place is read-only; make it writable",
+    errno.EACCES: "the place may not be written; change its permissions",
+    errno.EIO: "the disk does not work; see the system's log",
+}
+
+
+def explain_fault(error: Exception) -> Exception | None:
+    """Return what to tell of an error of the machine: of its disk, its memory or a process; None for any other.
+
+    Returns:
+        `UserError` for what a user can mend, `Fault` for what may go well the next time.
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return UserError(f"{error.filename or 'a file'} cannot be written: {_DISK[error.errno]}")
+    is_torch_memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text
+    if isinstance(error, MemoryError) or is_torch_memory or getattr(error, "errno", None) == errno.ENOMEM:
+        return UserError("the memory is used up; lower data.batch, data.workers or data.keep_gb")
+    if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):
+        return Fault(f"a loader process has ended ({text.split('. ')[0]}), often for want of memory")
+    return None
 
 
 def suggest(word: str, known: Iterable[str], otherwise: str | None = None) -> str:

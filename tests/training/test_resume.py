@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 import supertickets as st
 from simulate_powercut import Crash, Cut, cut_at_evaluation, cut_at_step, cut_before_ticket, cut_by
 from supertickets import load_recipe
 from supertickets.cli.main import main
-from supertickets.training import Reporter, RunDir, state
+from supertickets.models import tensor_file
+from supertickets.training import Reporter, RunDir
 
 pytestmark = pytest.mark.long
 
@@ -153,7 +155,7 @@ def test_a_checkpoint_is_the_old_or_the_new(
 ) -> None:
     """A kill while the third checkpoint is written leaves the second, and the run goes on from there."""
     written = 0
-    save_file = state.save_file
+    save_file = tensor_file.save_file
 
     def half_written(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
         nonlocal written
@@ -164,7 +166,7 @@ def test_a_checkpoint_is_the_old_or_the_new(
             raise Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr(state, "save_file", half_written)
+        patch.setattr(tensor_file, "save_file", half_written)
         with pytest.raises(Crash):
             st.draw(load_recipe("digits", quick_words), tmp_path / "run")
     assert len(digests(tmp_path / "run")) == 2  # the log is ahead of the checkpoint now
@@ -226,7 +228,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(
     assert "Traceback" not in said.err
     assert signal.getsignal(signal.SIGINT) is handler
     # The step under way was finished and saved: three of the second epoch.
-    position = json.loads((state.safe_open(run / "checkpoint.safetensors", "pt").metadata())["state"])["position"]
+    position = json.loads((safe_open(run / "checkpoint.safetensors", "pt").metadata())["state"])["position"]
     assert (position["epoch"], position["step"]) == (1, 3)
     assert main(["resume", str(run)]) == 0
     assert_same(run, reference)

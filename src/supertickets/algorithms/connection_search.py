@@ -6,6 +6,7 @@ Algorithm 1 of LTH4SA; the other ways to choose a scheme are its rivals of Table
 from __future__ import annotations
 
 import csv
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -32,6 +33,7 @@ from ..nas import (
     random_search,
     search_by_ratio,
 )
+from ..storage import replace_file
 from ..ticket import Ticket
 from ..training import Algorithm, Interrupted, Outcome, Session, TrainState
 from ..training.algorithm import NetworkStep, Step
@@ -87,8 +89,8 @@ class ConnectionSearch(Algorithm):
         """
         try:
             return _search_connections(session, state)
-        except KeyboardInterrupt:
-            raise Interrupted from None
+        except KeyboardInterrupt as stop:
+            raise Interrupted(getattr(stop, "number", signal.SIGINT)) from None
 
 
 def _search_connections(session: Session, state: TrainState) -> Outcome:
@@ -196,7 +198,7 @@ def rank_schemes(steps: list[SearchStep]) -> dict[tuple[bool, ...], tuple[float,
 
 def write_scheme_log(path: Path, spec: ResNetSpec, names: list[str], steps: list[SearchStep]) -> None:
     """Write the steps of a search as CSV: a row per scheme; no probability where no controller sampled it."""
-    with path.open("w", newline="") as file:
+    with replace_file(path) as scratch, scratch.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["step", "scheme", "quality", "reward", "bonus", "probability"])
         for number, step in enumerate(steps, start=1):

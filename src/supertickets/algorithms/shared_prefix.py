@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..config.recipe import Recipe
-from ..training import Session, TrainState, write_json
+from ..storage import write_json
+from ..training import Session, TrainState
 from .two_in_one import TwoInOne
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError, missing_library
+from ..errors import UserError, explain_fault, missing_library, stop_status
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ..config.recipe import Recipe
 
-DONE, USER, STOPPED = 0, 2, 130
+DONE, DEFECT, USER = 0, 1, 2
 _FILE_WIDTH = 120  # letters of a line of a table in a file
 
 
@@ -43,15 +44,15 @@ def progress_console() -> Console:
 
 @contextmanager
 def repeatable() -> Iterator[None]:
-    """Turn Ctrl-C, in work that continues where it was when its command is given again, into one line that says so."""
+    """Turn Ctrl-C and its like into a line that says that the same command goes on."""
     from ..training import Interrupted, show_progress
 
     try:
         with show_progress():
             yield
-    except (Interrupted, KeyboardInterrupt):
+    except (Interrupted, KeyboardInterrupt) as stop:
         print("stopped; the same command goes on", file=sys.stderr)
-        raise SystemExit(STOPPED) from None
+        raise SystemExit(stop_status(stop)) from None
 
 
 def print_plan(recipe: Recipe, as_json: bool) -> None:
@@ -95,28 +96,25 @@ def _resolved(recipe: Recipe) -> Recipe:
 
 
 def print_trained(work: Callable[[], Any], out: Path, as_json: bool) -> None:
-    """Run a training and print its ticket, scores and costs; Ctrl-C says how to resume it.
+    """Run a training and print its ticket, scores and costs; what stops it says how to resume it.
 
     Args:
         work: Training, which returns a ticket.
         out: Run directory.
         as_json: Whether to print JSON.
     """
-    from ..training import Interrupted, show_progress
+    from ..training import show_progress
     from .tables import cost_lines
 
-    try:
-        with show_progress():
-            ticket = work()
-    except Interrupted:
-        print(f"stopped; go on with: supertickets resume {out}", file=sys.stderr)
-        raise SystemExit(STOPPED) from None
+    with _saying_how_to_go_on(out), show_progress():
+        ticket = work()
     if not is_main():
         return
     figure = _draw_overview(out, ticket)
     if as_json:
         paths = {"ticket": str(out / "ticket")} | ({} if figure is None else {"figure": str(figure)})
-        print_json(paths | json.loads((out / "result.json").read_text()))
+        result = json.loads((out / "result.json").read_text())
+        print_json(paths | {name: value for name, value in result.items() if name != "sha256"})
         return
     print(f"\nticket   {out / 'ticket'}" + ("" if figure is None else f"\nfigure   {figure}"))
     print("test     " + ", ".join(f"{name} {value:.4g}" for name, value in ticket.about["test"].items()))
@@ -124,6 +122,34 @@ def print_trained(work: Callable[[], Any], out: Path, as_json: bool) -> None:
         print(line)
     for row in ticket.about.get("connection_search", {}).get("candidates", ()):
         print(f"scheme   {row['scheme']}  reward {row['reward']:.4f}, quality {row['quality']:.2%}")
+
+
+@contextmanager
+def _saying_how_to_go_on(out: Path) -> Iterator[None]:
+    """Let signals and faults of the machine end a run with a line that says how to resume it.
+
+    Raises:
+        SystemExit: A signal stopped it.
+        UserError: The disk is full, the memory used up, or the directory gone.
+        Fault: A process of the run has ended.
+    """
+    from ..training import Interrupted, RunDir
+
+    resume = f"supertickets resume {shlex.quote(str(out))}"
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt) as stop:
+        begun = RunDir(out).is_unfinished()
+        print(f"stopped; go on with: {resume}" if begun else "stopped; nothing was saved yet", file=sys.stderr)
+        raise SystemExit(stop_status(stop)) from None
+    except Exception as error:
+        if isinstance(error, FileNotFoundError) and not out.is_dir():
+            raise UserError(f"the directory of the run is gone: {out}; begin anew, or put it back and resume") from None
+        fault = explain_fault(error)
+        if fault is None:
+            raise
+        begun = RunDir(out).is_unfinished()
+        raise type(fault)(f"{fault}" + (f"; then go on with: {resume}" if begun else "")) from None
 
 
 def _draw_overview(out: Path, ticket: Any) -> Path | None:

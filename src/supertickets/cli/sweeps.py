@@ -110,7 +110,7 @@ class Compare(Command):
         from .tables import comparison_table
 
         recipe = load_recipe(options.recipe, recipe_words(options))
-        out = Path(options.out or f"runs/{recipe.name}-compare")
+        out = Path(options.out or f"{recipe.run_dir}-compare")
         settings = CompareSettings(
             networks=tuple(options.references),
             seeds=options.seeds,

@@ -37,7 +37,7 @@ class Draw(Command):
         from ..deploy import measure_network
         from ..runs.api import draw
 
-        out = Path(options.out or f"runs/{recipe.name}")
+        out = Path(options.out or recipe.run_dir)
         print_trained(lambda: draw(recipe, out, measure_network), out, options.json)
 
 
@@ -87,7 +87,7 @@ class Search(Command):
         for name in ("networks", "tolerance"):
             if getattr(options, name) is not None:
                 raise UserError(f"--{name} is for --by random and evolution of a space; leave it out")
-        out = Path(options.out or f"runs/{recipe.name}" + (f"-{by}" if by != "policy" else ""))
+        out = Path(options.out or recipe.run_dir + (f"-{by}" if by != "policy" else ""))
         print_trained(lambda: search(recipe, out, measure_latency_table, options.shared), out, options.json)
 
     def _search_by_training(self, options: argparse.Namespace, recipe: Any, by: Any) -> None:
@@ -97,7 +97,7 @@ class Search(Command):
 
         if options.shared is not None:
             raise UserError("--shared is for searches for connections of a ResNet; leave it out")
-        out = Path(options.out or f"runs/{recipe.name}-{by}")
+        out = Path(options.out or f"{recipe.run_dir}-{by}")
         limits = {name: value for name in ("networks", "tolerance") if (value := getattr(options, name)) is not None}
         with repeatable():
             settings = BaselineSettings(by, **limits)
@@ -133,7 +133,7 @@ class Train(Command):
         from ..runs.derive import NO_SEARCH_NO_PRUNING
 
         recipe = load_recipe(options.recipe, [*NO_SEARCH_NO_PRUNING, *recipe_words(options)])
-        out = Path(options.out or f"runs/{recipe.name}-dense")
+        out = Path(options.out or f"{recipe.run_dir}-dense")
         print_trained(lambda: train(recipe, out), out, options.json)
 
 
@@ -146,6 +146,7 @@ class Resume(Command):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("out", metavar="RUN", help="Directory of a run that was stopped")
+        parser.add_argument("--data", metavar="DIR", help="Folder with the data set, if it has moved")
         add_trust(parser)
 
     def run(self, options: argparse.Namespace) -> None:
@@ -153,7 +154,7 @@ class Resume(Command):
         from ..runs.api import resume
 
         out = Path(options.out)
-        print_trained(lambda: resume(out, options.trust, measure_network), out, options.json)
+        print_trained(lambda: resume(out, options.trust, measure_network, options.data), out, options.json)
 
 
 class Retrain(Command):
@@ -207,7 +208,7 @@ class Transfer(Command):
         ticket = load_ticket(options.ticket, options)
         head = None if options.head == "fresh" else load_ticket(options.head, options)
         recipe = transfer_recipe(ticket, options.recipe, recipe_words(options), head)
-        out = Path(options.out or f"runs/{recipe.name}")
+        out = Path(options.out or recipe.run_dir)
         print_trained(lambda: transfer(ticket, recipe, out, head), out, options.json)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -291,6 +292,8 @@ class Recipe:
         deterministic: Whether a GPU may only use deterministic operations.
         checkpoint_seconds: Seconds between two checkpoints inside an epoch, of a single process; each epoch ends with
             one.
+        divergence_retries: Times that a run whose loss is not a number any more goes back to its last checkpoint, each
+            time at half the learning rate; 0 ends it at once.
     """
 
     name: str = "recipe"
@@ -311,6 +314,7 @@ class Recipe:
     threads: PositiveInt | None = None
     deterministic: bool = False
     checkpoint_seconds: NonNegativeFloat = 300.0
+    divergence_retries: NonNegativeInt = 2
     data: DataSettings = field(default_factory=DataSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     supernet: SupernetSettings = field(default_factory=SupernetSettings)
@@ -325,6 +329,12 @@ class Recipe:
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     pose: PoseSettings = field(default_factory=PoseSettings)
     counting: CountingSettings = field(default_factory=CountingSettings)
+
+    @property
+    def run_dir(self) -> str:
+        """Return the directory of a run by this recipe, if none is given: in ``runs``, whatever its name holds."""
+        name = re.sub(r"[^\w.+ -]", "-", self.name).strip(". ")
+        return f"runs/{name[:100] or 'recipe'}"
 
     @property
     def removes_to_budget(self) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from typing import Any
 from ..errors import UserError
 from ..models import MobileSpec
 from ..models.base import Choice
+from ..storage import write_text
 from .operations import additive_cost, list_operations
 
 RUNTIMES = ("torch", "onnxruntime")
@@ -122,9 +122,7 @@ class LatencyTable:
 
     def save(self, path: Path) -> None:
         """Write JSON; the file is the old one or the new one, whole."""
-        scratch = path.with_name(f"unfinished-{path.name}")
-        scratch.write_text(json.dumps(self.to_json(), indent=1) + "\n")
-        os.replace(scratch, path)
+        write_text(path, json.dumps(self.to_json(), indent=1) + "\n")
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON."""

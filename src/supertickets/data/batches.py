@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ..config.recipe import AugmentSettings, DataSettings
-from ..errors import UserError
+from ..errors import STOP_SIGNALS, UserError
 from .preprocessing import Preprocessing
 from .randomness import mix_seed
 from .samples import AugmentContext, Batch, Index, Samples, Splits
@@ -130,7 +130,7 @@ def _load(fetch: _Fetch, plan: list[Index], workers: int) -> Iterator[Batch]:
         fetch,  # type: ignore[arg-type]
         batch_sampler=[part.tolist() for part in plan],
         num_workers=workers,
-        worker_init_fn=_leave_interrupts_to_main,
+        worker_init_fn=_leave_signals_to_main,
         collate_fn=_as_is,  # type: ignore[arg-type]
         generator=torch.Generator(),  # workers' seeds, which nothing uses, shall not come from the global one
     )
@@ -140,9 +140,14 @@ def _load(fetch: _Fetch, plan: list[Index], workers: int) -> Iterator[Batch]:
         yield batch
 
 
-def _leave_interrupts_to_main(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; workers must outlive it until the main one has saved."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals_to_main(worker: int) -> None:
+    """Let a worker outlive what asks all processes of a terminal or a job to end, until the main one has saved.
+
+    A second SIGTERM ends it: PyTorch sends some to a worker that hangs.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
 
 
 def _as_is(batch: Batch | UserError) -> Batch | UserError:

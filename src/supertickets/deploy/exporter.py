@@ -6,8 +6,6 @@ import contextlib
 import io
 import json
 import logging
-import os
-import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +21,7 @@ from ..errors import UserError, require_libraries
 from ..models import Spec
 from ..runtime import load as load_sparse
 from ..runtime.graph import infer_values, save_graph
+from ..storage import check_writable, make_folder, replace_file, replace_folder
 from ..ticket import Ticket
 from .compaction import compact, count_removed
 from .embedded import SOURCE, compile_program, find_compiler, run_program, write_program
@@ -70,7 +69,6 @@ def export(
     """
     path = Path(path)
     _check_path(path, folder=kind == "c")
-    scratch = path.with_name(f"unchecked-{path.name}")  # PyTorch insists on a name in front of the ending
     small = compact(ticket) if compacted else ticket
     free = free_sizes(small.spec, any_size=ticket.task.any_size and not fixed and kind != "c")
     inputs = _inputs(ticket.spec, free)
@@ -78,15 +76,10 @@ def export(
         outputs = [ticket.module(images) for images in inputs]
     network = small.module if kind == "torch" else small.module.folded()  # PyTorch itself is faster without
     program = _trace(network, inputs[0], free)
-    try:
+    with (replace_folder if kind == "c" else replace_file)(path) as scratch:
         with _quiet():
             run = _WRITERS[kind](program, inputs[0], free, _metadata(ticket, outputs[0]), scratch)
         parity = None if run is None else _parity(run, inputs, outputs)
-        if path.is_dir():
-            shutil.rmtree(path)  # sources of before
-        os.replace(scratch, path)
-    finally:
-        _remove(scratch)
     return Exported(path, parity, count_removed(ticket, small))
 
 
@@ -106,27 +99,17 @@ def _parity(run: Runner, inputs: Sequence[torch.Tensor], outputs: Sequence[torch
 
 
 def _check_path(path: Path, *, folder: bool) -> None:
-    """Make the folder that a path lies in.
+    """Check that a file or folder can be written, and make the folder that it lies in.
 
     Raises:
-        UserError: It cannot be made, or something else is at the path.
+        UserError: It cannot, or something else is at the path.
     """
     if path.is_dir() and not folder:
         raise UserError(f"{path} is a folder; give --out the name of a file, e.g. {path}/model.onnx")
     if folder and path.exists() and not (path / SOURCE).exists() and (path.is_file() or any(path.iterdir())):
         raise UserError(f"{path} is there and holds no C sources of a ticket; give --out the name of a new folder")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path.parent} cannot be made ({error.strerror}); choose another --out") from None
-
-
-def _remove(path: Path) -> None:
-    """Remove a file, or a folder with all that it holds, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    check_writable(path)
+    make_folder(path.parent)
 
 
 def _trace(
@@ -258,7 +241,6 @@ def _write_c(
 ) -> Runner | None:
     _, channels, height, width = images.shape
     graph = read_onnx(_onnx_program(program, images, free).model_proto, (channels, height, width))
-    path.mkdir(exist_ok=True)
     write_program(graph, path, {name: json.loads(text) for name, text in metadata.items()})
     shapes = infer_values(graph, (1, *graph.example)).shapes
 

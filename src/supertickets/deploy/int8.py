@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import torch
 from ..data import Batches
 from ..errors import UserError, require_libraries
 from ..runs.evaluate import load_ticket_data
+from ..storage import check_writable, make_folder, replace_file
 from ..ticket import Ticket
 from ..training import Runtime, evaluate
 from .exporter import export, onnx_runner
@@ -70,6 +70,7 @@ def export_int8(
     """
     require_libraries("onnx", "onnxruntime")
     path = Path(path)
+    check_writable(path)
     batches = load_ticket_data(ticket, data_dir)
     with tempfile.TemporaryDirectory() as scratch:
         whole, small = (Path(scratch) / f"{name}.onnx" for name in ("float", "int8"))
@@ -83,10 +84,9 @@ def export_int8(
                 f"int8 loses {loss:.2f} points of {metric.display_name} ({metric.text(before)} -> "
                 f"{metric.text(after)}), more than {most_loss:g}; allow it with --force, or raise --most-loss"
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        written = path.with_name(f"unchecked-{path.name}")
-        written.write_bytes(small.read_bytes())
-    os.replace(written, path)
+        make_folder(path.parent)
+        with replace_file(path) as written:
+            written.write_bytes(small.read_bytes())
     return Quantized(path, metric.name, before, after, loss)
 
 

@@ -306,6 +306,15 @@ class Network(nn.Module, ABC):
         """Return whether a parameter or buffer of that name belongs to the features, not to the head."""
         raise NotImplementedError(name)
 
+    def shared_names(self) -> dict[str, str]:
+        """Return the further names of parameters that stand in several places, each with the name that stands for it.
+
+        Optimizers, averages and masks know such a parameter by the latter alone; a state dict has both.
+        """
+        first = {id(parameter): name for name, parameter in self.named_parameters()}
+        every = self.named_parameters(remove_duplicate=False)
+        return {name: first[id(parameter)] for name, parameter in every if first[id(parameter)] != name}
+
     def folded(self) -> Self:
         """Return a copy for other runtimes than PyTorch, in eval mode: the same function in fewer operations."""
         return copy.deepcopy(self).eval()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
+from ..storage import check_writable, write_text
 from .collect import collect
 from .page import list_figures, render_html, render_markdown
 from .sections import build_page
@@ -55,8 +56,9 @@ def write_report(
         UserError: A directory is neither run nor sweep, nothing is finished, or the report cannot be written.
     """
     trust = tuple(trust)
-    study = collect([Path(source) for source in sources], trust)
     folder = Path(out) if out is not None else Path(sources[0]) / "report"
+    check_writable(folder)
+    study = collect([Path(source) for source in sources], trust)
     try:
         (folder / _FIGURES).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -72,8 +74,8 @@ def write_report(
     try:
         for drawing in list_figures(blocks):
             drawing.write_png(folder / _FIGURES / f"{drawing.name}.png")
-        (folder / _HTML).write_text(render_html(title, blocks), encoding="utf-8")
-        (folder / _MARKDOWN).write_text(render_markdown(blocks, _FIGURES), encoding="utf-8")
+        write_text(folder / _HTML, render_html(title, blocks))
+        write_text(folder / _MARKDOWN, render_markdown(blocks, _FIGURES))
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror}); choose another --out") from None
     return WrittenReport(folder / _HTML, folder / _MARKDOWN, len(study.runs), study.left_out)

@@ -11,8 +11,8 @@ from typing import Any
 
 from ..deploy.benchmark import BenchSettings, bench
 from ..errors import UserError
+from ..storage import write_json
 from ..ticket import load
-from ..training import write_json
 from .collect import Comparison, Run, Study
 
 RUNTIMES = ("torch", "onnxruntime")

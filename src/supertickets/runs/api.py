@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from argparse import ArgumentError
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ..algorithms import algorithm_from_json, algorithm_to_json
+from ..algorithms import algorithm_to_json
 from ..algorithms.connection_search import SHARED_DIR, ConnectionSearch
 from ..algorithms.one_shot import OneShotPruning
 from ..algorithms.plain_training import PlainTraining
@@ -22,28 +19,17 @@ from ..algorithms.transfer import check_transfer, join_specs, join_tickets
 from ..algorithms.two_in_one import TwoInOne
 from ..config.loading import recipe_from_json
 from ..config.recipe import Recipe
-from ..config.validation import check_recipe
 from ..data import Splits
 from ..errors import UserError
-from ..models.factory import spec_from_json
-from ..plugins import check_trust, plugin_names, recipe_plugins, recipe_trust
+from ..plugins import recipe_trust
+from ..storage import replace_file
 from ..ticket import Ticket, check_data, load
-from ..training import (
-    Algorithm,
-    RunDir,
-    Session,
-    TrainState,
-    checkpoint,
-    fit,
-    initial_state,
-    load_checkpoint,
-    show_progress,
-)
+from ..training import RunDir, show_progress
 from ..training.algorithm import MeasureNetwork
 from .derive import check_budget_given, fixed_network, lineage, recipe_of, reject_budget
-from .finalize import finalize_run, versions
+from .execution import begin_run, make_ticket, resume_run, with_measure
+from .finalize import is_finished
 from .model_init import (
-    ModelInit,
     connection_supernet,
     fitted_spec,
     init_from_search,
@@ -51,11 +37,8 @@ from .model_init import (
     make_task,
     searches_connections,
     space_for,
-    state_from_ticket,
     supernet_for,
 )
-from .pretrained import load_pretrained
-from .session import open_session
 
 
 def draw(
@@ -74,9 +57,7 @@ def draw(
         Interrupted: Ctrl-C; `resume` goes on.
     """
     with show_progress(verbose):
-        return _make_ticket(
-            "draw", recipe, out or f"runs/{recipe.name}", _with_measure(TwoInOne(), measure), supernet_for
-        )
+        return make_ticket("draw", recipe, out or recipe.run_dir, with_measure(TwoInOne(), measure), supernet_for)
 
 
 def search(
@@ -103,14 +84,14 @@ def search(
         UserError: A setting, the data or the directory cannot work.
         Interrupted: Ctrl-C; `resume` goes on.
     """
-    out = out or f"runs/{recipe.name}"
+    out = out or recipe.run_dir
     if searches_connections(recipe):
         with show_progress(verbose):
             return _search_connections(recipe, out, shared)
     check_budget_given(recipe)
     recipe = dataclasses.replace(fixed_network(recipe), budget=recipe.budget)
     with show_progress(verbose):
-        return _make_ticket("search", recipe, out, PolicySearch(measure), space_for)
+        return make_ticket("search", recipe, out, PolicySearch(measure), space_for)
 
 
 def _search_connections(recipe: Recipe, out: str | Path, shared: str | Path | None) -> Ticket:
@@ -119,10 +100,10 @@ def _search_connections(recipe: Recipe, out: str | Path, shared: str | Path | No
         raise UserError("compile cannot serve a search, where every step has another network; set it to false")
     recipe = dataclasses.replace(fixed_network(recipe), ema_decay=0.0)  # what is judged is what is shared
     if shared is None:
-        return _make_ticket("search", recipe, out, ConnectionSearch(), connection_supernet)
+        return make_ticket("search", recipe, out, ConnectionSearch(), connection_supernet)
     source = Path(shared) / SHARED_DIR
     metadata = {"lineage": lineage(load(source, recipe_trust(recipe.to_json())))} if source.is_dir() else {}
-    return _make_ticket("search", recipe, out, ConnectionSearch(is_trained=True), init_from_search(source), metadata)
+    return make_ticket("search", recipe, out, ConnectionSearch(is_trained=True), init_from_search(source), metadata)
 
 
 def train(recipe: Recipe, out: str | Path | None = None, *, verbose: bool = False) -> Ticket:
@@ -132,9 +113,9 @@ def train(recipe: Recipe, out: str | Path | None = None, *, verbose: bool = Fals
         verbose: Whether to show progress on standard error; the logger "supertickets" has it anyway.
     """
     reject_budget(recipe, "train")
-    out = out or f"runs/{recipe.name}-dense"
+    out = out or f"{recipe.run_dir}-dense"
     with show_progress(verbose):
-        return _make_ticket("train", fixed_network(recipe), out, PlainTraining(), supernet_for)
+        return make_ticket("train", fixed_network(recipe), out, PlainTraining(), supernet_for)
 
 
 def retrain(ticket: Ticket, recipe: Recipe, out: str | Path, *, verbose: bool = False) -> Ticket:
@@ -148,7 +129,7 @@ def retrain(ticket: Ticket, recipe: Recipe, out: str | Path, *, verbose: bool = 
     """
     metadata = {"lineage": lineage(ticket)}
     with show_progress(verbose):
-        return _make_ticket("retrain", recipe, out, PlainTraining(), init_from_ticket(ticket), metadata)
+        return make_ticket("retrain", recipe, out, PlainTraining(), init_from_ticket(ticket), metadata)
 
 
 def transfer(
@@ -183,9 +164,9 @@ def transfer(
         full = fitted_spec(make, recipe, splits)
         return join_tickets(full, ticket, head, splits.classes, splits.preprocessing, recipe.seed)
 
-    out, metadata = out or f"runs/{recipe.name}", {"lineage": lineage(ticket), "head": origin}
+    out, metadata = out or recipe.run_dir, {"lineage": lineage(ticket), "head": origin}
     with show_progress(verbose):
-        return _make_ticket("transfer", fixed_network(recipe), out, PlainTraining(), joined, metadata)
+        return make_ticket("transfer", fixed_network(recipe), out, PlainTraining(), joined, metadata)
 
 
 def prune(ticket: Ticket, recipe: Recipe, out: str | Path, *, verbose: bool = False) -> Ticket:
@@ -201,7 +182,7 @@ def prune(ticket: Ticket, recipe: Recipe, out: str | Path, *, verbose: bool = Fa
         verbose: Whether to show progress on standard error; the logger "supertickets" has it anyway.
     """
     with show_progress(verbose):
-        return _make_ticket(
+        return make_ticket(
             "prune", recipe, out, OneShotPruning(), init_from_ticket(ticket), {"lineage": lineage(ticket)}
         )
 
@@ -216,9 +197,9 @@ def train_shared_prefix(recipe: Recipe, out: str | Path, until: int, trust: Iter
         trust: Modules that the run may import when it is taken up again.
     """
     if RunDir(Path(out)).is_unfinished():
-        _resume(out, trust)
+        resume_run(out, trust)
     else:
-        _begin("shared_prefix", recipe, out, SharedPrefix(until), supernet_for)
+        begin_run("shared_prefix", recipe, out, SharedPrefix(until), supernet_for)
 
 
 def fork_run(source: str | Path, recipe: Recipe, out: str | Path, until: int | None = None) -> None:
@@ -237,7 +218,8 @@ def fork_run(source: str | Path, recipe: Recipe, out: str | Path, until: int | N
         # What was chosen by the data was chosen for the prefix: the same, since pruning has no say in it.
         recipe = dataclasses.replace(shared, name=recipe.name, description=recipe.description, prune=recipe.prune)
         for name in ("events.jsonl", "checkpoint.safetensors"):
-            shutil.copyfile(Path(source) / name, run.path / name)
+            with replace_file(run.path / name) as scratch:
+                shutil.copyfile(Path(source) / name, scratch)
         algorithm = TwoInOne() if until is None else SharedPrefix(until)
         command = "draw" if until is None else "shared_prefix"
         metadata = about["metadata"] | algorithm.metadata(recipe)
@@ -249,22 +231,26 @@ def resume(
     out: str | Path,
     trust: Iterable[str] = (),
     measure: MeasureNetwork | None = None,
+    data_dir: str | None = None,
     *,
     verbose: bool = False,
 ) -> Ticket:
     """Go on with an interrupted run where its last checkpoint left it.
 
+    A finished run whose ticket is damaged makes it again.
+
     Args:
         out: Run directory.
         trust: Modules of user code that the run may import: ``package.module``, or a package with all that is in it.
         measure: Function that times networks, for a budget of latency (`deploy.measure_network`).
+        data_dir: Folder with the data set, if it has moved.
         verbose: Whether to show progress on standard error; the logger "supertickets" has it anyway.
 
     Raises:
         UserError: There is no such run, it is in use, or it is finished; or it names code that is not trusted.
     """
     with show_progress(verbose):
-        ticket = _resume(out, trust, measure)
+        ticket = resume_run(out, trust, measure, data_dir)
     if ticket is None:
         raise UserError(f"{out} is the shared prefix of a sweep, which has no ticket; its draws go on by themselves")
     return ticket
@@ -291,106 +277,7 @@ def load_or_run(
         UserError: As `resume` and what begins the run.
     """
     run = RunDir(Path(out))
-    if run.result.exists():
+    if is_finished(run):
         return load(run.ticket, trust)
     with show_progress(verbose):
-        return resume(out, trust, measure) if run.is_unfinished() else begin(run.path)
-
-
-def _make_ticket(
-    command: str,
-    recipe: Recipe,
-    out: str | Path,
-    algorithm: Algorithm,
-    init: ModelInit,
-    metadata: Mapping[str, Any] | None = None,
-) -> Ticket:
-    ticket = _begin(command, recipe, out, algorithm, init, metadata)
-    assert ticket is not None  # only a shared prefix has none
-    return ticket
-
-
-def _begin(
-    command: str,
-    recipe: Recipe,
-    out: str | Path,
-    algorithm: Algorithm,
-    init: ModelInit,
-    metadata: Mapping[str, Any] | None = None,
-) -> Ticket | None:
-    """Begin a run.
-
-    Args:
-        command: Name of what the user asked for.
-        recipe: The settings.
-        out: Run directory.
-        algorithm: The algorithm to run.
-        init: Function that makes the network before the first step.
-        metadata: Entries for the record of the run and of its ticket, besides the algorithm's own.
-    """
-    # Results are equal to the bit at a fixed number of threads, so that number belongs to the run.
-    recipe = dataclasses.replace(check_recipe(recipe), threads=recipe.threads or torch.get_num_threads())
-    algorithm.check(recipe)
-    with open_session(recipe, Path(out), init) as (session, first):
-        session.run.check_free()
-        if isinstance(first, Ticket):
-            state, weights = state_from_ticket(first, session), first.about.get("pretrained")
-        else:
-            session = dataclasses.replace(session, supernet=algorithm.supernet(session))
-            state = initial_state(session.supernet, session.recipe, session.runtime.device)
-            weights = load_pretrained(state, session) if session.recipe.supernet.pretrained else None
-        state = algorithm.init(session, state)
-        checkpoint(session, state, algorithm)  # before run.json, so that every run directory can be resumed
-        about = {
-            "command": command,
-            "algorithm": algorithm_to_json(algorithm),
-            "recipe": session.recipe.to_json(),
-            "supernet": session.supernet.to_json(),
-            "data": session.batches.splits.digest(),
-            "metadata": {
-                **(metadata or {}),
-                **({"pretrained": weights} if weights else {}),
-                **algorithm.metadata(session.recipe),
-            },
-            "versions": versions(session.supernet),
-        }
-        session.run.create(about)
-        return _run(session, state, algorithm, about)
-
-
-def _with_measure(algorithm: Algorithm, measure: MeasureNetwork | None) -> Algorithm:
-    if measure is not None:
-        algorithm.use_measure(measure)
-    return algorithm
-
-
-def _resume(out: str | Path, trust: Iterable[str], measure: MeasureNetwork | None = None) -> Ticket | None:
-    about = RunDir(Path(out)).about()
-    names = [*recipe_plugins(about.get("recipe") or {}), *plugin_names([about.get("algorithm"), about.get("supernet")])]
-    check_trust(names, trust, f"run {out}")
-    try:
-        algorithm = _with_measure(algorithm_from_json(about["algorithm"]), measure)
-        recipe = recipe_from_json(about["recipe"])
-        supernet, data = spec_from_json(about["supernet"]), about["data"]
-    except (ArgumentError, AttributeError, KeyError, TypeError, ValueError, UserError) as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"{out}/run.json is damaged or of another version ({why}); begin anew, --out NEW") from None
-    with open_session(recipe, Path(out), lambda recipe, splits: supernet) as (session, _):
-        if session.batches.splits.digest() != data:
-            raise UserError(
-                f"the data is not what {out} began with: samples were added, removed or exchanged; "
-                "put them back, or begin anew with another --out"
-            )
-        algorithm.reopen(session)
-        state = load_checkpoint(session.run.checkpoint, recipe, session.runtime.device, algorithm)
-        session.run.truncate_log(state.position.log_size)
-        session.reporter.say(f"resuming {out} at epoch {state.position.epoch + 1}, step {state.position.step}")
-        return _run(session, state, algorithm, about)
-
-
-def _run(session: Session, state: TrainState, algorithm: Algorithm, about: Mapping[str, Any]) -> Ticket | None:
-    outcome = algorithm.finalize(session, fit(session, state, algorithm))
-    if outcome is None:
-        return None
-    record = {"command": about["command"], **about["metadata"], **outcome.summary}
-    return finalize_run(session, outcome.state, algorithm.deployable(outcome.state), record)
+        return resume(out, trust, measure) if run.is_begun() else begin(run.path)

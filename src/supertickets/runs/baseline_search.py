@@ -28,8 +28,9 @@ from ..errors import UserError
 from ..models import MobileSpec
 from ..nas import CostRange, Evolution, Space, evolve, random_networks
 from ..plugins import recipe_trust
+from ..storage import replace_file, replace_folder, write_json
 from ..ticket import Ticket, load
-from ..training import RunDir, write_json
+from ..training import RunDir
 from .api import load_or_run, train
 from .derive import check_budget_given, subnet_recipe
 from .model_init import space_for
@@ -144,12 +145,12 @@ def _search(recipe: Recipe, spec: MobileSpec, run: RunDir, about: dict[str, Any]
         size = Evolution(networks, population=max(2, networks // 4), tournament=2)
         evolve(space, quality, cost, window, size, generator)
     best = rows[max(range(len(rows)), key=qualities.__getitem__)]
-    with (out / "networks.csv").open("w", newline="") as file:
+    with replace_file(out / "networks.csv") as scratch, scratch.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    shutil.rmtree(out / "ticket", ignore_errors=True)
-    shutil.copytree(out / best["network"] / "ticket", out / "ticket")
+    with replace_folder(out / "ticket") as scratch:
+        shutil.copytree(out / best["network"] / "ticket", scratch, dirs_exist_ok=True)
     passes = {row["network"]: row["samples"] for row in rows}  # evolution may come back to a network
     write_json(out / "result.json", {"by": about["by"], **best, "samples": sum(passes.values())})
     return load(out / "ticket", recipe_trust(recipe.to_json()))

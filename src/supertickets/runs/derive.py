@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from argparse import ArgumentError
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast, get_args
 
 from ..algorithms.transfer import head_settings
@@ -189,6 +190,27 @@ def prune_recipe(ticket: Ticket, ratio: float, criterion: str = "magnitude", ove
         normalise=made_by.prune.normalise if find_criterion(criterion).uses_magnitudes else "none",
     )
     return override_settings(dataclasses.replace(made_by, name=f"{made_by.name}-pruned", prune=once), overrides)
+
+
+def with_absolute_paths(recipe: Recipe) -> Recipe:
+    """Return a recipe whose paths do not depend on the working directory: of data, boxes, table and teacher."""
+    data, budget, distill = recipe.data, recipe.budget, recipe.distill
+    boxes = data.boxes if data.boxes in ("truth", "detected") else str(Path(data.boxes).absolute())
+    is_folder = distill.teacher not in (None, "", "ema") and Path(distill.teacher or "").exists()
+    return dataclasses.replace(
+        recipe,
+        data=dataclasses.replace(data, dir=_absolute(data.dir), boxes=boxes),
+        budget=dataclasses.replace(budget, table=_absolute(budget.table)),
+        distill=dataclasses.replace(
+            distill,
+            teacher=_absolute(distill.teacher) if is_folder else distill.teacher,
+            weights=_absolute(distill.weights),
+        ),
+    )
+
+
+def _absolute(path: str | None) -> str | None:
+    return str(Path(path).absolute()) if path else path
 
 
 def lineage(ticket: Ticket) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -12,8 +13,9 @@ import torch
 
 from .. import __version__
 from ..models import Spec
+from ..storage import checksums, write_json
 from ..ticket import Ticket
-from ..training import Session, TrainState, build_eval_model, evaluate, write_json
+from ..training import RunDir, Session, TrainState, build_eval_model, evaluate
 from ..training.state import DeployableModel
 
 
@@ -49,11 +51,22 @@ def finalize_run(session: Session, state: TrainState, model: DeployableModel, re
     if session.runtime.is_main:
         ticket.save_pretrained(session.run.ticket)
         seconds = round(state.position.seconds, 3)
-        write_json(
-            session.run.result, {**scores, **ticket.cost.to_json(), "samples": about["samples"], "seconds": seconds}
-        )
+        trained = {"samples": about["samples"], "seconds": seconds}
+        files = {"sha256": checksums(session.run.ticket)}
+        write_json(session.run.result, {**scores, **ticket.cost.to_json(), **trained, **files})
     session.runtime.barrier()
     return ticket
+
+
+def is_finished(run: RunDir) -> bool:
+    """Return whether a run's result is there and its ticket is as it was saved; damaged ones are made again."""
+    try:
+        result = json.loads(run.result.read_text())
+        saved = result.get("sha256", {})  # runs of older versions and shared prefixes have none
+        files = checksums(run.ticket) if saved else {}
+    except (OSError, ValueError, AttributeError):
+        return False
+    return all(files.get(name) == sha256 for name, sha256 in saved.items())
 
 
 def versions(spec: Spec | None = None) -> dict[str, str]:

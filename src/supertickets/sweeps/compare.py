@@ -15,9 +15,10 @@ from ..deploy.runtimes import installed_runtimes
 from ..errors import UserError
 from ..plugins import recipe_plugins
 from ..runs.api import load_or_run
+from ..storage import write_json
 from ..tasks import Metric, find_task
 from ..ticket import Ticket
-from ..training.run_dir import RunDir, write_json
+from ..training.run_dir import RunDir
 from .compare_plan import Member, plan_comparison, plan_equal_time
 from .comparison import Comparison, MemberResult, MemberRun, with_gains
 

@@ -12,6 +12,7 @@ from rich import box
 from rich.table import Table
 
 from ..analysis.statistics import summarize
+from ..storage import replace_file
 from ..tasks import Metric, primary_metric
 from .sweep import Point
 
@@ -51,7 +52,7 @@ def total_training(run: Path) -> dict[str, float]:
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as CSV, with the columns of all of them."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="") as file:
+    with replace_file(path) as scratch, scratch.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)

@@ -22,8 +22,10 @@ from ..errors import UserError
 from ..plugins import plugin_names, recipe_trust
 from ..runs.api import draw, fork_run, prune, resume, retrain, train, train_shared_prefix
 from ..runs.derive import prune_recipe, retrain_recipe
+from ..runs.finalize import is_finished
+from ..storage import make_folder, refuse_links, write_json, write_text
 from ..ticket import load
-from ..training.run_dir import write_json
+from ..training import RunDir
 from .progress import Progress, format_progress, progress_table
 from .results import result_rows, write_csv
 from .sweep import Job, Plan
@@ -58,7 +60,8 @@ def run_job(job: Job, root: Path) -> None:
         UserError: It cannot work.
     """
     out, options = root / job.key, dict(job.options)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
+    refuse_links(out)
     with _run_locked(out):
         if is_done(job, root):
             return
@@ -115,8 +118,8 @@ def _run_locked(out: Path) -> Iterator[None]:
 
 
 def is_done(job: Job, root: Path) -> bool:
-    """Return whether the job's run is finished."""
-    return (root / job.key / "result.json").exists()
+    """Return whether the job's run is finished, and its ticket undamaged."""
+    return is_finished(RunDir(root / job.key))
 
 
 def mark_directory(root: Path) -> str:
@@ -126,9 +129,10 @@ def mark_directory(root: Path) -> str:
         UserError: The directory cannot be written.
     """
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
+        refuse_links(root)
         if not (root / ".sweep").exists():
-            (root / ".sweep").write_text(uuid.uuid4().hex)
+            write_text(root / ".sweep", uuid.uuid4().hex)
         return (root / ".sweep").read_text()
     except OSError as error:
         raise UserError(f"{root} cannot be written ({error.strerror}); choose another --out") from None
@@ -241,7 +245,7 @@ def run_sweep(plan: Plan, root: Path, engine: Engine, most: int | None, console:
         UserError: A job failed, and all others are done first; or the directory cannot be written.
     """
     mark_directory(root)
-    (root / "points.json").write_text(json.dumps([vars(point) for point in plan.points], indent=1))
+    write_json(root / "points.json", [vars(point) for point in plan.points])
     try:
         with (
             (root / "log.txt").open("a", buffering=1) as log,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +17,6 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..cost import Cost, count
@@ -28,7 +25,9 @@ from ..device import find_device, preserve_random_state
 from ..errors import UserError
 from ..models import Network, Spec, as_tuples
 from ..models.factory import spec_from_json
+from ..models.tensor_file import load_tensors, save_tensors
 from ..plugins import check_trust, plugin_names, recipe_plugins
+from ..storage import replace_folder, write_text
 from ..tasks import Task, find_task, task_name_of_head
 from .card import format_card
 from .hub import fetch, is_hub_name, upload
@@ -166,20 +165,25 @@ class Ticket:
         return self.preprocessing(self.preprocessing.pixels(_as_image(image))[None])
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the ticket in the Hugging Face layout; the folder appears whole or not at all.
+        """Write the ticket in the Hugging Face layout; the folder appears whole and on the disk, or not at all.
 
         Raises:
             UserError: The folder holds something else than a ticket.
+            OSError: It cannot be written, or the disk is full.
         """
         folder = Path(folder)
         if folder.exists() and not (folder / _CONFIG).is_file() and (folder.is_file() or any(folder.iterdir())):
             raise UserError(f"{folder} exists and is no ticket; choose another folder")
-        scratch = folder.with_name(f".{folder.name}.tmp")
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        save_file({k: v.detach().cpu().contiguous() for k, v in self.weights.items()}, scratch / _WEIGHTS)
-        save_file({k: v.cpu().contiguous() for k, v in self.mask.items()}, scratch / _MASK)
-        config = {
+        with replace_folder(folder) as scratch:
+            save_tensors(scratch / _WEIGHTS, self.weights)
+            save_tensors(scratch / _MASK, self.mask)
+            checksums = {name: _sha256(scratch / name) for name in (_WEIGHTS, _MASK)}
+            write_text(scratch / _CONFIG, json.dumps(self._config() | {"sha256": checksums}, indent=1) + "\n")
+            write_text(scratch / _CARD, self.card())
+
+    def _config(self) -> dict[str, Any]:
+        """Return what is said of the ticket in its folder, as plain JSON."""
+        return {
             "library_name": "supertickets",
             "format_version": FORMAT_VERSION,
             "spec": self.spec.to_json(),
@@ -188,12 +192,7 @@ class Ticket:
             "preprocessing": asdict(self.preprocessing),
             "cost": self.cost.to_json(),
             "about": dict(self.about),
-            "sha256": {name: _sha256(scratch / name) for name in (_WEIGHTS, _MASK)},
         }
-        (scratch / _CONFIG).write_text(json.dumps(config, indent=1) + "\n")
-        (scratch / _CARD).write_text(self.card())
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(scratch, folder)
 
     @staticmethod
     def from_pretrained(source: str | Path, trust: Iterable[str] = ()) -> Ticket:
@@ -272,8 +271,8 @@ def _read_ticket(config: Mapping[str, Any], folder: Path) -> Ticket:
             raise UserError(f"{folder / name} is damaged (its checksum differs); copy the whole folder again")
     ticket = Ticket(
         spec=spec_from_json(config["spec"]),
-        weights=load_file(folder / _WEIGHTS),
-        mask=load_file(folder / _MASK),
+        weights=load_tensors(folder / _WEIGHTS)[0],
+        mask=load_tensors(folder / _MASK)[0],
         classes=tuple(config["classes"]),
         preprocessing=Preprocessing(**{key: as_tuples(value) for key, value in config["preprocessing"].items()}),
         about=config["about"],

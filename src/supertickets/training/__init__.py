@@ -3,11 +3,12 @@
 from .algorithm import Algorithm, Outcome, Session
 from .batch_norm import recalibrate
 from .evaluate import evaluate
-from .loop import Interrupted, build_eval_model, checkpoint, fit
+from .loop import build_eval_model, checkpoint, fit
 from .reporter import Reporter, is_progress_shown, show_progress
-from .run_dir import RunDir, read_events, write_json
+from .run_dir import RunDir, read_events
 from .runtime import Runtime, digest
 from .state import Position, TrainState, initial_state, load_checkpoint, restore_state
+from .stop_requests import Interrupted
 
 __all__ = [
     "Algorithm",
@@ -31,5 +32,4 @@ __all__ = [
     "recalibrate",
     "restore_state",
     "show_progress",
-    "write_json",
 ]

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,13 +16,10 @@ from ..errors import UserError
 from .algorithm import Algorithm, Session
 from .batch_norm import average_statistics, recalibrate
 from .evaluate import evaluate
-from .runtime import Runtime, digest
-from .state import DeployableModel, TrainState, all_tensors, build_module, save_checkpoint
+from .runtime import digest
+from .state import DeployableModel, TrainState, all_tensors, build_module, load_checkpoint, save_checkpoint
 from .step import Stepper
-
-
-class Interrupted(Exception):
-    """The user stopped the run (Ctrl-C); a checkpoint was written."""
+from .stop_requests import StopRequest, stop_requests
 
 
 def fit(session: Session, state: TrainState, algorithm: Algorithm) -> TrainState:
@@ -41,21 +34,20 @@ def fit(session: Session, state: TrainState, algorithm: Algorithm) -> TrainState
         The state after the last epoch.
 
     Raises:
-        Interrupted: The user pressed Ctrl-C; the run can be resumed.
-        UserError: The loss is not a number any more.
+        Interrupted: A signal asked to stop (Ctrl-C); the run can be resumed.
+        UserError: The loss is not a number any more, also at the lower rates of ``divergence_retries``.
     """
     recipe, position = session.recipe, state.position
     done = position.epoch * session.batches.steps_per_epoch + position.step
     session.reporter.begin(done, algorithm.last_epoch(recipe))
-    with _stop_requests(session.runtime) as stop:
+    with stop_requests(session.runtime) as stop:
         while state.position.epoch < algorithm.last_epoch(recipe):
             number = state.position.epoch + 1
-            train_loss = _train_epoch(session, state, algorithm, stop)
-            if not math.isfinite(train_loss):
-                raise UserError(
-                    f"the loss is {train_loss} in epoch {number}: training diverged; lower optimizer.lr "
-                    f"(now {recipe.optimizer.lr:g}) or set optimizer.clip_norm to 1, with another --out"
-                )
+            try:
+                train_loss = _train_epoch(session, state, algorithm, stop)
+            except _Diverged as error:
+                state = _go_back(session, state, algorithm, error)
+                continue
             average_statistics(state.module, session.runtime)
             state = algorithm.on_epoch_end(session, state, number)
             record = _epoch_record(session, state, algorithm, train_loss)
@@ -64,6 +56,60 @@ def fit(session: Session, state: TrainState, algorithm: Algorithm) -> TrainState
             state.position = replace(state.position, epoch=number, step=0, loss_sum=0.0)
             _check_ranks(session, state, algorithm)
             checkpoint(session, state, algorithm)
+    return state
+
+
+class _Diverged(Exception):
+    """The loss or the weights are not finite any more.
+
+    Attributes:
+        loss: The loss.
+        epoch: Number of the epoch, from 1.
+    """
+
+    def __init__(self, loss: float, epoch: int) -> None:
+        super().__init__(f"the loss is {loss} in epoch {epoch}")
+        self.loss, self.epoch = loss, epoch
+
+
+def _check_finite(session: Session, state: TrainState, loss: float) -> None:
+    """Check loss, weights and BN statistics on all processes, so that no checkpoint holds what cannot be trained.
+
+    Raises:
+        _Diverged: One of them is not finite.
+    """
+    statistics = {name: value for name, value in state.module.named_buffers() if "running_" in name}
+    tensors = [value for value in (state.parameters() | statistics).values() if value.numel()]
+    finite = [torch.isfinite(value).all() for value in tensors]
+    is_finite = math.isfinite(loss) and bool(torch.stack(finite).all())
+    if session.runtime.sum(torch.tensor(float(not is_finite), device=session.runtime.device)):
+        raise _Diverged(loss, state.position.epoch + 1)
+
+
+def _go_back(session: Session, state: TrainState, algorithm: Algorithm, error: _Diverged) -> TrainState:
+    """Return the state of the last checkpoint, to be trained at half the learning rate.
+
+    Raises:
+        UserError: It has gone back as often as ``divergence_retries`` allows.
+    """
+    recipe, retries = session.recipe, state.position.retries + 1
+    if retries > recipe.divergence_retries:
+        rate = recipe.optimizer.lr * 0.5**state.position.retries
+        raise UserError(
+            f"{error}: training diverged, also at a learning rate of {rate:g}; lower optimizer.lr "
+            f"(now {recipe.optimizer.lr:g}) or set optimizer.clip_norm to 1, with another --out"
+        )
+    algorithm.reopen(session)
+    state = load_checkpoint(session.run.checkpoint, recipe, session.runtime.device, algorithm)
+    session.runtime.barrier()  # all have read it before it is replaced
+    state.position = replace(state.position, retries=retries)
+    session.run.truncate_log(state.position.log_size)
+    session.run.append({"event": "diverged", "epoch": error.epoch, "loss": str(error.loss), "lr_factor": 0.5**retries})
+    session.reporter.say(
+        f"{error}: back to the checkpoint at epoch {state.position.epoch + 1}, step {state.position.step}, with the "
+        f"learning rate times {0.5**retries:g}"
+    )
+    checkpoint(session, state, algorithm)
     return state
 
 
@@ -89,7 +135,7 @@ def build_eval_model(session: Session, model: DeployableModel, number: int) -> n
     return module.eval()
 
 
-def _train_epoch(session: Session, state: TrainState, algorithm: Algorithm, stop: threading.Event) -> float:
+def _train_epoch(session: Session, state: TrainState, algorithm: Algorithm, stop: StopRequest) -> float:
     """Take the steps that are left of the epoch, and return its mean loss."""
     recipe, runtime, steps = session.recipe, session.runtime, session.batches.steps_per_epoch
     observe = partial(algorithm.on_gradients, session, state)
@@ -113,14 +159,15 @@ def _train_epoch(session: Session, state: TrainState, algorithm: Algorithm, stop
         session.reporter.step(epoch, step + 1)
         # Between epochs only, if there are several processes: within one each has BN statistics of its own.
         due = runtime.world == 1 and now - saved > recipe.checkpoint_seconds
-        if stop.is_set() or due:
+        if stop.number is not None or due:
             state.position = replace(state.position, loss_sum=float(loss_sum))
+            _check_finite(session, state, state.position.loss_sum)
             checkpoint(session, state, algorithm)
             saved = now
-        if stop.is_set():
-            raise Interrupted
-    mean = runtime.sum(loss_sum) / runtime.world / steps
-    return float(mean)
+        stop.raise_if_made()
+    mean = float(runtime.sum(loss_sum) / runtime.world / steps)
+    _check_finite(session, state, mean)
+    return mean
 
 
 def _epoch_record(session: Session, state: TrainState, algorithm: Algorithm, train_loss: float) -> dict[str, Any]:
@@ -152,27 +199,3 @@ def _check_ranks(session: Session, state: TrainState, algorithm: Algorithm) -> N
     sha256 = digest(all_tensors(state, algorithm).items())
     session.runtime.check_equal(sha256, f"states after epoch {state.position.epoch}")
     session.run.append({"event": "digest", "epoch": state.position.epoch, "sha256": sha256})
-
-
-@contextlib.contextmanager
-def _stop_requests(runtime: Runtime) -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a request that is honoured at the next step; a second one acts at once.
-
-    With several processes a Ctrl-C ends them as usual: one cannot leave the others inside an all-reduce, and the
-    checkpoint of the last epoch is there.
-    """
-    stop = threading.Event()
-    if runtime.world > 1 or threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    previous = signal.getsignal(signal.SIGINT)
-
-    def request(number: int, frame: Any) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, request)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, previous)

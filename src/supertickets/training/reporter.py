@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from ..errors import printable
 from ..tasks import Metric, primary_metric
 from .remaining_time import RemainingTime, format_duration
 
@@ -125,6 +126,7 @@ class Reporter:
 
     def say(self, line: str) -> None:
         """Log a line, and show it above the bar."""
+        line = printable(line)
         if not self.quiet:
             LOG.info("%s", line)
         self.console.print(line, markup=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..errors import UserError
+from ..storage import make_folder, refuse_links, remove_leftovers, write_json
 
 Record = dict[str, Any]
 
@@ -56,9 +57,13 @@ class RunDir:
         """Return the event log: one JSON object per line."""
         return self.path / "events.jsonl"
 
+    def is_begun(self) -> bool:
+        """Return whether there is a run, finished or not."""
+        return (self.path / "run.json").exists()
+
     def is_unfinished(self) -> bool:
         """Return whether there is a run to resume."""
-        return (self.path / "run.json").exists() and not self.result.exists()
+        return self.is_begun() and not self.result.exists()
 
     def check_free(self) -> None:
         """Check that the directory holds no run yet; the process that writes decides.
@@ -86,13 +91,11 @@ class RunDir:
         """Return what `create` wrote.
 
         Raises:
-            UserError: This is not a run directory, its run is finished, or another version began it.
+            UserError: This is not a run directory, or another version began it.
         """
         path = self.path / "run.json"
         if not path.is_file():
             raise UserError(f"{self.path} is not a run directory (no run.json); give the --out of an earlier draw")
-        if self.result.exists():
-            raise UserError(f"the run in {self.path} is already finished; its ticket is {self.ticket}")
         try:
             data: Record = json.loads(path.read_text())
         except ValueError as error:
@@ -133,14 +136,26 @@ class RunDir:
 
         Args:
             size: Bytes of the log to keep.
+
+        Raises:
+            UserError: The log is shorter; something else has cut it, or it is gone.
         """
-        if self.writes and self.events.exists():
+        if not self.writes:
+            return
+        length = self.events.stat().st_size if self.events.exists() else 0
+        if length < size:
+            raise UserError(
+                f"{self.events} has {length} bytes where its checkpoint needs {size}: its end was lost; put the whole "
+                "file back, or begin anew with another --out"
+            )
+        if length > size:
             os.truncate(self.events, size)
 
     def __enter__(self) -> RunDir:
         if self.writes:
             try:
-                self.path.mkdir(parents=True, exist_ok=True)
+                make_folder(self.path)
+                refuse_links(self.path)  # a stranger's run could point anywhere
                 self._lock.acquire(blocking=False)
             except Timeout:
                 raise UserError(
@@ -148,6 +163,7 @@ class RunDir:
                 ) from None
             except OSError as error:
                 raise UserError(f"{self.path} cannot be written ({error.strerror}); choose another --out") from None
+            remove_leftovers(self.path)
         return self
 
     def __exit__(
@@ -179,13 +195,3 @@ def read_events(path: Path) -> Iterator[Record]:
     with path.open() as file:
         for line in file:
             yield json.loads(line)
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write JSON so that the file is either the old one or the new one, whole."""
-    scratch = path.with_suffix(".tmp")
-    with scratch.open("w") as file:
-        json.dump(data, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(scratch, path)

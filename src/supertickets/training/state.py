@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -19,9 +18,11 @@ from ..config.recipe import Recipe
 from ..errors import UserError
 from ..models import Network, Spec
 from ..models.factory import spec_from_json
+from ..models.tensor_file import load_tensors, save_tensors
 from ..pruning import SparseState
 from .ema import Ema
 from .optimizers import load_optimizer_tensors, make_optimizer, optimizer_tensors
+from .runtime import digest
 
 Tensors = dict[str, Tensor]
 _MEMORY = "algorithm"  # group of a checkpoint that holds what the algorithm keeps
@@ -39,6 +40,7 @@ class Position:
         loss_sum: Sum of the losses of the epoch under way.
         seconds: Training time so far.
         log_size: Bytes of the event log that belong to this position.
+        retries: Times that the run went back to a checkpoint, since its loss was not a number any more.
     """
 
     epoch: int = 0
@@ -48,6 +50,7 @@ class Position:
     loss_sum: float = 0.0
     seconds: float = 0.0
     log_size: int = 0
+    retries: int = 0
 
 
 class DeployableModel(NamedTuple):
@@ -124,6 +127,7 @@ class TrainState:
             weights |= self.ema.tensors
         for name, flags in self.sparse.mask.items():
             weights[name] = weights[name] * flags
+        weights |= {name: weights[kept] for name, kept in self.module.shared_names().items()}
         return DeployableModel(self.spec, weights, self.sparse.mask)
 
 
@@ -188,14 +192,9 @@ def all_tensors(state: TrainState, memory: Durable | None = None) -> dict[str, T
 
 def save_checkpoint(path: Path, state: TrainState, memory: Durable | None = None) -> None:
     """Write a state, and what its algorithm keeps, so that a kill at any instant leaves the last file whole."""
-    flat = {name: value.detach().cpu().contiguous() for name, value in all_tensors(state, memory).items()}
-    meta = state.meta() if memory is None else {**state.meta(), _MEMORY: memory.to_json()}
-    scratch = path.with_suffix(".tmp")
-    save_file(flat, scratch, {"state": json.dumps(meta)})
-    with scratch.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(scratch, path)
-    sync_folder(path.parent)
+    tensors = all_tensors(state, memory)
+    meta = json.dumps(state.meta() if memory is None else {**state.meta(), _MEMORY: memory.to_json()})
+    save_tensors(path, tensors, {"state": meta, "sha256": _checksum(meta, tensors)})
 
 
 def load_checkpoint(path: Path, recipe: Recipe, device: torch.device, memory: Durable | None = None) -> TrainState:
@@ -212,11 +211,14 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device, memory: Du
     """
     groups: dict[str, Tensors] = {}
     try:
-        with safe_open(path, "pt") as file:
-            meta = json.loads(file.metadata()["state"])
-            for key in file.keys():  # noqa: SIM118 (not a dict)
-                group, name = key.split("|", 1)
-                groups.setdefault(group, {})[name] = file.get_tensor(key)
+        tensors, texts = load_tensors(path)
+        checksum = _checksum(texts["state"], tensors)
+        if texts.get("sha256", checksum) != checksum:  # older ones have none
+            raise ValueError("its checksum differs")
+        meta = json.loads(texts["state"])
+        for key, value in tensors.items():
+            group, name = key.split("|", 1)
+            groups.setdefault(group, {})[name] = value
         if memory is not None:
             memory.restore(groups.pop(_MEMORY, {}), meta[_MEMORY])
         return restore_state(recipe, device, meta, groups)
@@ -225,10 +227,6 @@ def load_checkpoint(path: Path, recipe: Recipe, device: torch.device, memory: Du
         raise UserError(f"checkpoint {path} is missing or damaged ({why}); begin anew with another --out") from None
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _checksum(meta: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return a hash of all that a checkpoint holds."""
+    return hashlib.sha256(f"{meta}\n{digest(tensors.items())}".encode()).hexdigest()

@@ -63,6 +63,7 @@ class Stepper:
         recipe, done = self.recipe, epoch * self.steps_per_epoch + step
         total = recipe.epochs * self.steps_per_epoch
         lr = recipe.optimizer.lr * lr_factor(done, total, self.steps_per_epoch, recipe.lr)
+        lr *= 0.5**self.state.position.retries
         set_step(self.state.optimizer, lr, momentum_at(done, total, recipe.lr))
         torch.manual_seed(mix_seed(recipe.seed, epoch, step, self.runtime.rank))
         loss = self.gradients(batch, choices)

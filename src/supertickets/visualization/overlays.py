@@ -9,6 +9,7 @@ from typing import Any
 from ..data import Box, open_image
 from ..data.preprocessing import BrokenImage, to_channels
 from ..errors import UserError
+from ..storage import check_writable
 from ..ticket import Ticket
 
 
@@ -64,6 +65,7 @@ def make_folder(save: Path, images: Sequence[Path]) -> None:
         raise UserError(f"--save {save} holds {inside[0].name}, which would be written over; choose another folder")
     try:
         save.mkdir(parents=True, exist_ok=True)
+        check_writable(save, option="--save")
     except OSError as error:
         raise UserError(f"{save} cannot be made ({error.strerror}); choose another --save") from None
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from ..algorithms.connection_search import SCHEMES_FILE
 from ..cost import LayerCost, count
 from ..models.base import LayerRow, UnitTable
+from ..storage import replace_file
 from ..tasks import Metric
 from ..ticket import Ticket
 from ..training import read_events
@@ -80,7 +81,8 @@ def draw_run_overview(run: Path, ticket: Ticket) -> Path:
         else:
             _layers(low_right, cost.layers, str(ticket.spec))
         path = run / "figure.png"
-        figure.savefig(path, dpi=130)
+        with replace_file(path) as scratch:
+            figure.savefig(scratch, dpi=130)
     return path
 
 

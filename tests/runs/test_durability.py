@@ -1,0 +1,233 @@
+"""Runs notice damage and mend what can be mended; they depend on no working directory and follow no link."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import supertickets as st
+from cli_outcome import Cli
+from simulate_powercut import cut_before_ticket
+from supertickets.config.loading import load_recipe
+from supertickets.runs.derive import with_absolute_paths
+from supertickets.storage import checksums
+from supertickets.training import Reporter
+
+DEAD = 2**22 + 1  # no process has such a number
+
+
+@pytest.fixture
+def run(quick_run: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run."""
+    return Path(shutil.copytree(quick_run, tmp_path / "run"))
+
+
+@pytest.fixture
+def unfinished(run: Path) -> Path:
+    """The same without its ticket."""
+    shutil.rmtree(run / "ticket")
+    (run / "result.json").unlink()
+    return run
+
+
+@pytest.mark.parametrize("file", ["ticket/model.safetensors", "ticket/README.md", "ticket/config.json", "result.json"])
+def test_a_damaged_ticket_is_made_again(file: str, run: Path, quick_run: Path) -> None:
+    data = (run / file).read_bytes()
+    (run / file).write_bytes(data[: len(data) // 2])
+    st.resume(run)
+    assert checksums(run / "ticket") == checksums(quick_run / "ticket")
+    with pytest.raises(st.UserError, match="already finished"):
+        st.resume(run)
+
+
+def test_a_script_started_again_gets_a_whole_ticket(run: Path) -> None:
+    (run / "ticket" / "mask.safetensors").unlink()
+    ticket = st.load_or_run(run, lambda out: pytest.fail("it begins anew"))
+    assert ticket == st.load(run)
+
+
+def test_a_flipped_bit_of_a_checkpoint_is_noticed(unfinished: Path) -> None:
+    path = unfinished / "checkpoint.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(st.UserError, match=r"checkpoint.safetensors is missing or damaged.*checksum"):
+        st.resume(unfinished)
+
+
+@pytest.mark.parametrize("length", [0, 1, None])
+def test_a_shortened_log_is_refused_and_never_padded(length: int | None, unfinished: Path) -> None:
+    log = unfinished / "events.jsonl"
+    text = log.read_bytes()
+    if length is None:
+        log.unlink()
+    else:
+        log.write_bytes(text[:length])
+    with pytest.raises(st.UserError, match=r"events.jsonl has \d bytes where its checkpoint needs"):
+        st.resume(unfinished)
+    assert (log.read_bytes() if log.exists() else None) == (None if length is None else text[:length])
+    log.write_bytes(text)
+    st.resume(unfinished)
+
+
+def test_leftovers_of_a_killed_process_are_removed(unfinished: Path) -> None:
+    (unfinished / f".checkpoint.{DEAD}.tmp.safetensors").write_text("half")
+    (unfinished / f".ticket.{DEAD}.tmp").mkdir()
+    st.resume(unfinished)
+    assert not list(unfinished.glob(".*tmp*"))
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", "result.json", "ticket", "figure.png"])
+def test_links_in_a_strangers_run_are_not_followed(name: str, unfinished: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    (unfinished / name).unlink(missing_ok=True)
+    (unfinished / name).symlink_to(mine)
+    with pytest.raises(st.UserError, match=f"{name} is a link"):
+        st.resume(unfinished)
+    assert mine.read_text() == "mine"
+
+
+def test_a_link_in_a_run_is_not_written_through_by_an_export(cli: Cli, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (run / "model.pt2").symlink_to(tmp_path / "mine")
+    assert cli("export", run, "--format", "torch").status == 0
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert not (run / "model.pt2").is_symlink()
+
+
+def test_the_files_of_a_run_have_one_mode(quick_run: Path) -> None:
+    files = [*(quick_run / "ticket").iterdir(), *(quick_run / name for name in ("run.json", "checkpoint.safetensors"))]
+    assert len({stat.S_IMODE(file.stat().st_mode) for file in files}) == 1
+
+
+def test_a_run_goes_on_from_another_directory_and_with_moved_data(
+    idx_folder: Path, quick_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [*quick_words, "--data.source", "idx", "--data.dir", "idx", "--data.batch", "10", "--epochs", "1"]
+    words += ["--search.interval", "0", "--search.last_epoch", "null", "--prune.ratio", "0", "--lr.warmup_epochs", "0"]
+    with cut_before_ticket():
+        st.train(load_recipe("digits", words), "run")
+    monkeypatch.chdir("/")
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    st.resume(tmp_path / "run")
+    assert st.load(tmp_path / "run").about["recipe"]["data"]["dir"] == str(idx_folder)
+    shutil.move(idx_folder, tmp_path / "moved")
+    with pytest.raises(st.UserError, match="idx"):
+        st.resume(tmp_path / "copy")
+    st.resume(tmp_path / "copy", data_dir=str(tmp_path / "moved"))
+    assert (tmp_path / "copy" / "ticket" / "model.safetensors").read_bytes() == (
+        tmp_path / "run" / "ticket" / "model.safetensors"
+    ).read_bytes()
+
+
+def test_paths_of_a_recipe_become_absolute_and_names_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "teacher").mkdir()
+    words = ["--data.source", "idx", "--data.dir", "x", "--distill.teacher", "teacher"]
+    recipe = with_absolute_paths(load_recipe("digits", words))
+    assert (recipe.data.dir, recipe.distill.teacher) == (str(tmp_path / "x"), str(tmp_path / "teacher"))
+    assert recipe.data.boxes == "truth"
+    named = load_recipe("digits", ["--distill.teacher", "timm:resnet18"])
+    assert with_absolute_paths(named) == named
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("digits", "digits"), ("../../x", "-..-x"), ("/etc", "-etc"), ("..", "recipe"), ("a\x1b[2Jb", "a--2Jb")],
+)
+def test_a_name_stays_inside_runs(name: str, folder: str) -> None:
+    assert st.Recipe(name=name).run_dir == f"runs/{folder}"
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGUSR1", 138)])
+def test_every_signal_to_end_saves_and_says_how_to_go_on(
+    name: str, status: int, cli: Cli, quick_words: list[str], quick_run: Path, tmp_path: Path
+) -> None:
+    number, run = signal.Signals[name], tmp_path / "run"
+    before = signal.getsignal(number)
+
+    def step(self: Reporter, epoch: int, step: int) -> None:
+        if (epoch, step) == (1, 3):
+            signal.raise_signal(number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reporter, "step", step)
+        outcome = cli("draw", "digits", "--out", run, *quick_words)
+    assert (outcome.status, outcome.err.splitlines()[-1]) == (
+        status,
+        f"stopped; go on with: supertickets resume {run}",
+    )
+    assert signal.getsignal(number) is before
+    st.resume(run)
+    assert checksums(run / "ticket") == checksums(quick_run / "ticket")
+
+
+def test_a_diverged_run_goes_back_until_a_rate_works(quick_words: list[str], tmp_path: Path) -> None:
+    words = ["--optimizer.name", "sgd", "--optimizer.lr", "1e9", "--optimizer.clip_norm", "null", "--epochs", "1"]
+    words += ["--search.interval", "0", "--search.last_epoch", "null", "--prune.ratio", "0", "--lr.warmup_epochs", "0"]
+    with pytest.raises(st.UserError, match=r"loss is .* in epoch 1.*also at a learning rate of 2.5e\+08"):
+        st.train(load_recipe("digits", [*quick_words, *words]), tmp_path / "fails")
+    ticket = st.train(load_recipe("digits", [*quick_words, *words, "--divergence_retries", "60"]), tmp_path / "works")
+    events = [json.loads(line) for line in (tmp_path / "works" / "events.jsonl").read_text().splitlines()]
+    factors = [event["lr_factor"] for event in events if event["event"] == "diverged"]
+    assert factors == [0.5**i for i in range(1, len(factors) + 1)]
+    assert 2 < len(factors) < 60
+    assert all(value.isfinite().all() for value in ticket.weights.values())
+
+
+class Tied(nn.Module):
+    """A network that uses a layer twice, under two names."""
+
+    def __init__(self, classes: int, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, 6, 3, padding=1)
+        self.again = self.also = nn.Conv2d(6, 6, 3, padding=1)
+        self.norm = nn.BatchNorm2d(6)
+        self.last = nn.Linear(6, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.also(self.again(self.first(images)).relu()).relu()
+        scores: torch.Tensor = self.last(self.norm(x).mean((2, 3)))
+        return scores
+
+
+def make_tied(num_classes: int, in_channels: int, image_size: tuple[int, int]) -> nn.Module:
+    return Tied(num_classes, in_channels)
+
+
+def test_a_network_with_a_shared_layer_is_drawn_and_resumed(quick_words: list[str], tmp_path: Path) -> None:
+    pairs = zip(quick_words[::2], quick_words[1::2], strict=True)
+    words = [word for pair in pairs if not pair[0].startswith("--supernet") for word in pair]
+    recipe = load_recipe("digits", [*words, "--supernet.name", f"{__name__}:make_tied"])
+    with cut_before_ticket():
+        st.draw(recipe, tmp_path / "run")
+    st.resume(tmp_path / "run", trust=(__name__,))
+    ticket = st.load(tmp_path / "run", trust=(__name__,))
+    assert ticket.weights["network.also.weight"].equal(ticket.weights["network.again.weight"])
+    assert ticket.cost.sparsity > 0
+    own = sum(parameter.numel() for parameter in ticket.module.parameters())
+    assert ticket.cost.params == own
+    st.prune(ticket, st.prune_recipe(ticket, 0.9), tmp_path / "pruned")
+    pruned = st.load(tmp_path / "pruned", trust=(__name__,))
+    assert pruned.cost.sparsity == pytest.approx(0.9, abs=0.02)
+    assert pruned.weights["network.also.weight"].equal(pruned.weights["network.again.weight"])
+
+
+@pytest.mark.long
+def test_a_library_network_with_shared_modules_is_trained(cli: Cli, tmp_path: Path) -> None:
+    words = ["--epochs", "1", "--data.limit", "32", "--data.batch", "16", "--data.size", "32", "--threads", "1"]
+    words += ["--supernet.name", "timm:coat_lite_tiny", "--supernet.settings.img_size", "32", "--ema_decay", "0.5"]
+    assert cli("train", "digits", *words, "--out", tmp_path / "run").status == 0
+    ticket = st.load(tmp_path / "run")
+    shared = ticket.module.shared_names()
+    assert len(shared) > 10
+    assert all(ticket.weights[name].equal(ticket.weights[kept]) for name, kept in shared.items())
