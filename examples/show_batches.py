@@ -20,7 +20,7 @@ from torch import Tensor
 
 from supertickets import Recipe, UserError, load_recipe
 from supertickets.data import Batches, Splits, load_splits
-from supertickets.data.segmentation_layouts import class_colors
+from supertickets.data.segmentation_classes import class_colors
 from supertickets.tasks.drawing import draw_boxes, draw_skeletons, tint_mask
 
 SHOWN, COLUMNS = 12, 4  # images of a batch, and in a row

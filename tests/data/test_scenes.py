@@ -14,8 +14,10 @@ from PIL import Image
 
 from supertickets import UserError
 from supertickets.data.preprocessing import BrokenImage
-from supertickets.data.segmentation_layouts import read_ade20k, read_cityscapes, read_pairs, read_voc, spread_colors
+from supertickets.data.segmentation_classes import make_layout, spread_colors
+from supertickets.data.segmentation_layouts import read_ade20k, read_cityscapes, read_voc
 from supertickets.data.segmentation_masks import IGNORED, Layout, Scene, read_mask, read_scene
+from supertickets.data.segmentation_pairs import read_pairs
 
 Values = npt.NDArray[np.generic]
 
@@ -87,6 +89,9 @@ def train_ids_beside(scene: Scene) -> npt.NDArray[np.uint8]:
 def everything() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     """Tables that leave every label as it is."""
     return np.arange(256, dtype=np.uint8), np.ones(256, np.bool_)
+
+
+ANY = make_layout(["any"], None, {label: label for label in range(256)}, {}, ())
 
 
 def only(*labels: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
@@ -169,7 +174,7 @@ def test_cityscapes_lists_the_test_split_if_it_has_masks(tmp_path: Path) -> None
     gone.parent.parent.rmdir()
     layout = read_cityscapes(tmp_path)
     assert counts(layout) == {"train": 1}
-    assert noted(layout, "no masks in gtFine/test")
+    assert noted(layout, "test has no masks in gtFine")
 
 
 def test_missing_masks_of_cityscapes_are_named_and_counted(tmp_path: Path) -> None:
@@ -253,7 +258,7 @@ def test_a_missing_folder_of_ade20k_is_named(tmp_path: Path, missing: str) -> No
 def test_a_missing_mask_of_ade20k_is_named(tmp_path: Path) -> None:
     ade(tmp_path).unlink()
     text = refusal(read_ade20k, tmp_path)
-    assert "1 image without a mask: images/training/ADE_00000000.jpg;" in text
+    assert "1 image without a mask: images/training/ADE_00000000.jpg (there are no masks at all);" in text
     assert "annotations/SPLIT/NAME.png" in text
 
 
@@ -280,7 +285,10 @@ def test_listed_images_and_masks_of_voc_must_be_there(tmp_path: Path) -> None:
     for name in "abcd":
         (tmp_path / "SegmentationClass" / f"{name}.png").unlink()
     text = refusal(read_voc, tmp_path)
-    assert "4 images without a mask: JPEGImages/a.jpg, JPEGImages/b.jpg, JPEGImages/c.jpg, ...;" in text
+    assert (
+        "4 images without a mask: JPEGImages/a.jpg, JPEGImages/b.jpg, JPEGImages/c.jpg, ... (there are 2 masks, such"
+        in text
+    )
     (tmp_path / "JPEGImages" / "e.jpg").unlink()
     assert "lacks 1 image that its lists name: JPEGImages/e.jpg;" in refusal(read_voc, tmp_path)
 
@@ -344,8 +352,7 @@ def test_endings_may_be_upper_case(tmp_path: Path) -> None:
         mask(tmp_path / "masks" / f"{name}.PNG")
     layout = read_pairs(tmp_path, ("sky", "road"))
     assert counts(layout) == {"all": 2}
-    lookup, known = layout.lookup, layout.known
-    assert [read_scene(scene, lookup, known)[1].max() for scene in layout.parts["all"]] == [0, 0]
+    assert [read_scene(scene, layout)[1].max() for scene in layout.parts["all"]] == [0, 0]
 
 
 def test_hidden_and_foreign_files_are_passed_over(tmp_path: Path) -> None:
@@ -355,7 +362,8 @@ def test_hidden_and_foreign_files_are_passed_over(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"nothing")
     layout = read_pairs(tmp_path, ("sky", "road"))
     assert counts(layout) == {"all": 2}
-    assert not noted(layout, "left out")
+    (note,) = [note for note in layout.notes if "left out" in note]
+    assert "1 file with other endings than those of images left out: 1 .txt" in note
 
 
 def test_class_names_from_a_file(tmp_path: Path) -> None:
@@ -424,9 +432,8 @@ def test_pairs_that_do_not_match(tmp_path: Path) -> None:
     for name in ("trainannot/b", "trainannot/d", "valannot/y", "valannot/z"):
         (tmp_path / f"{name}.png").unlink()
     text = refusal(read_pairs, tmp_path, ("sky", "road"))
-    assert (
-        "4 images without a mask: train/b.jpg, train/d.jpg, val/y.jpg, ...; add masks like SPLITannot/NAME.png" in text
-    )
+    assert "4 images without a mask: train/b.jpg, train/d.jpg, val/y.jpg, ... (there are 7 masks" in text
+    assert "add masks like SPLITannot/NAME.png" in text
     for name in ("train/b", "train/d", "val/y", "val/z"):
         (tmp_path / f"{name}.jpg").unlink()
     (tmp_path / "train" / "a.jpg").unlink()
@@ -555,7 +562,7 @@ def test_a_truncated_mask_is_reported_in_one_line(tmp_path: Path) -> None:
 
 def test_a_scene_is_an_image_and_its_classes(tmp_path: Path) -> None:
     scene = Scene(image(tmp_path / "a.png"), mask(tmp_path / "m.png", numbers(5)))
-    pil_image, classes = read_scene(scene, *everything())
+    pil_image, classes = read_scene(scene, ANY)
     assert (pil_image.mode, pil_image.size, classes.shape) == ("RGB", (WIDTH, HEIGHT), (HEIGHT, WIDTH))
     assert (np.asarray(pil_image) == np.asarray(Image.open(scene.image))).all()
 
@@ -563,14 +570,14 @@ def test_a_scene_is_an_image_and_its_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
 def test_jpegs_of_other_colours_become_rgb(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (WIDTH, HEIGHT)).save(tmp_path / "a.jpg")
-    image, _ = read_scene(Scene(tmp_path / "a.jpg", mask(tmp_path / "a.png")), *everything())
+    image, _ = read_scene(Scene(tmp_path / "a.jpg", mask(tmp_path / "a.png")), ANY)
     assert (image.mode, image.size) == ("RGB", (WIDTH, HEIGHT))
 
 
 def test_other_sizes_are_refused(tmp_path: Path) -> None:
     for size in ((9, 6), (HEIGHT, WIDTH)):
         scene = Scene(image(tmp_path / "a.jpg", size), mask(tmp_path / "a.png"))
-        text = refusal(read_scene, scene, *everything())
+        text = refusal(read_scene, scene, ANY)
         assert f"{scene.image} is {size[0]} x {size[1]} pixels" in text
         assert f"{scene.mask} is 8 x 6;" in text
 
@@ -583,24 +590,24 @@ def test_a_turned_image_fits_its_mask(tmp_path: Path, orientation: int) -> None:
     turned = orientation > 4
     upright, _ = read_scene(
         Scene(path, mask(tmp_path / "up.png", np.zeros((WIDTH, HEIGHT) if turned else (HEIGHT, WIDTH), np.uint8))),
-        *everything(),
+        ANY,
     )
     assert upright.size == ((HEIGHT, WIDTH) if turned else (WIDTH, HEIGHT))
     # The corner that orientation says is the first one, by the standard.
     first = [(0, 0), (0, -1), (-1, -1), (-1, 0), (0, 0), (-1, 0), (-1, -1), (0, -1)][orientation - 1]
     assert np.asarray(upright)[0, 0].tolist() == stored[first].tolist()
-    as_stored, _ = read_scene(Scene(path, mask(tmp_path / "m.png")), *everything())
+    as_stored, _ = read_scene(Scene(path, mask(tmp_path / "m.png")), ANY)
     assert as_stored.size == (WIDTH, HEIGHT)
     if turned:
         assert (np.asarray(as_stored) == stored).all()
     wrong = mask(tmp_path / "wrong.png", np.zeros((3, 3), np.uint8))
-    assert "3 x 3" in refusal(read_scene, Scene(path, wrong), *everything())
+    assert "3 x 3" in refusal(read_scene, Scene(path, wrong), ANY)
 
 
 def test_a_broken_image_is_reported(tmp_path: Path) -> None:
     scene = Scene(image(tmp_path / "a.jpg"), mask(tmp_path / "a.png"))
     scene.image.write_bytes(scene.image.read_bytes()[:200])
-    assert str(scene.image) in refusal(read_scene, scene, *everything())
+    assert str(scene.image) in refusal(read_scene, scene, ANY)
 
 
 # The real data -------------------------------------------------------------------------------------------------------
@@ -614,7 +621,7 @@ def test_camvid_has_its_counts() -> None:
     pixels = np.zeros(256, np.int64)
     for part in layout.parts.values():
         for scene in part[::10]:
-            image, classes = read_scene(scene, layout.lookup, layout.known)
+            image, classes = read_scene(scene, layout)
             assert image.size == (480, 360)
             pixels += np.bincount(classes.ravel(), minlength=256)
     # Road, 29.3% of all pixels, and unlabelled, 3.6%, of a tenth of the images.
@@ -630,7 +637,7 @@ def test_label_ids_become_the_train_ids_beside_them() -> None:
     assert counts(layout) == {"train": 60, "val": 20}
     for part in layout.parts.values():
         for scene in part:
-            image, classes = read_scene(scene, layout.lookup, layout.known)
+            image, classes = read_scene(scene, layout)
             assert image.size == (256, 192)
             assert (classes == train_ids_beside(scene)).all()
 
@@ -641,7 +648,7 @@ def test_a_frame_of_cityscapes() -> None:
     layout = read_cityscapes(CITY_SAMPLE)
     assert counts(layout) == {"val": 1}
     (scene,) = layout.parts["val"]
-    image, classes = read_scene(scene, layout.lookup, layout.known)
+    image, classes = read_scene(scene, layout)
     assert image.size == (256, 128)
     beside = train_ids_beside(scene)
     assert (classes != beside).sum() == 77

@@ -14,7 +14,7 @@ from PIL import Image
 from generate_people import crowd
 from generate_streets import street
 from supertickets.data import Preprocessing, Splits
-from supertickets.data.segmentation_layouts import spread_colors
+from supertickets.data.segmentation_classes import spread_colors
 
 SHOW: dict[str, Any] = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "show_batches.py"))
 GREY = torch.full((3, 120, 240), 100, dtype=torch.uint8)  # shown as it is

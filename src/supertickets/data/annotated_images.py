@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from PIL import Image
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..config.recipe import DataSettings
 from .broken_files import read_all, read_or_substitute
-from .preprocessing import BrokenImage, Preprocessing, open_image, to_channels, to_tensor
+from .file_lists import encode_names
+from .preprocessing import BrokenImage, Preprocessing, open_fitting, to_channels, to_tensor
 
 
 class AnnotatedImage(Protocol):
@@ -44,7 +45,7 @@ class AnnotatedDataset(Generic[Known]):
     samples: tuple[Known, ...]
     kept: Mapping[Path, Image.Image]
     skip: bool
-    upright: ClassVar[bool] = True
+    upright: bool = field(default=True, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -72,7 +73,7 @@ class AnnotatedDataset(Generic[Known]):
 
     def files(self) -> bytes:
         """Return the names of the images, for a digest."""
-        return "\0".join(f"{path.parent.name}/{path.name}" for path in self.images).encode()
+        return encode_names(f"{path.parent.name}/{path.name}" for path in self.images)
 
 
 def read_inputs(images: Sequence[Image.Image], prepare: Preprocessing) -> Tensor:
@@ -88,14 +89,13 @@ def open_annotated(path: Path, size: tuple[int, int], upright: bool = True) -> I
     Args:
         path: The image.
         size: Width and height that its annotations give.
-        upright: Whether it is turned by its EXIF data, if it has that size then; else it is taken as it is stored.
+        upright: Whether it is turned by its EXIF data, if it has that size then; else it is taken as it is stored,
+            if it has the size only so.
 
     Raises:
         BrokenImage: It cannot be read, or has another size.
     """
-    image = open_image(path, upright=upright)
-    if image.size != size and (stored := open_image(path, upright=False)).size == size:
-        image = stored
+    image = open_fitting(path, size, upright=upright)
     if image.size != size:
         raise BrokenImage(
             f"{path} has {image.width} x {image.height} pixels, but its annotations are for {size[0]} x {size[1]}"
@@ -117,17 +117,6 @@ def keep_images(
     Returns:
         None if they do not fit.
     """
-    if len(sizes) * _bytes_of_one(sizes) > settings.keep_gb * 1e9:
+    if sum(4 * width * height for width, height in sizes.values()) > settings.keep_gb * 1e9:
         return None
     return read_all(list(sizes), lambda path: open_annotated(path, sizes[path], upright), settings, notes)
-
-
-def _bytes_of_one(paths: Iterable[Path]) -> int:
-    """Return the memory of the first image that can be read."""
-    for path in paths:
-        try:
-            width, height = open_image(path).size
-        except BrokenImage:
-            continue
-        return 4 * width * height
-    return 0

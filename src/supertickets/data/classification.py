@@ -15,9 +15,10 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from ..config.recipe import DataSettings
-from ..errors import UserError
 from .augment import mix_samples, move_images, photo_transform
 from .broken_files import iterate_readable, read_or_substitute
+from .class_names import name_classes, note_missing
+from .file_lists import encode_names
 from .preprocessing import Preprocessing, open_image, to_channels, to_tensor, with_normalisation
 from .randomness import mix_seed, sample_indices, uniform
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, square_side
@@ -129,8 +130,8 @@ class ImageFiles:
 
     def digest(self) -> str:
         """Return a hash of file names and labels, wherever the folder is; what is in the files is not looked at."""
-        names = "\0".join(f"{path.parent.name}/{path.name}" for path in self.paths)
-        return hash_chunks(names.encode(), self.labels.numpy().data)
+        names = encode_names(f"{path.parent.name}/{path.name}" for path in self.paths)
+        return hash_chunks(names, self.labels.numpy().data)
 
 
 def make_splits(
@@ -145,14 +146,13 @@ def make_splits(
         settings: Shares, seeds and size.
         crop: Whether new images are cut to shape (photographs) or stretched (glyphs).
     """
-    names = settings.class_names or tuple(classes)
-    if len(names) != len(classes):
-        raise UserError(f"data.class_names has {len(names)} names, the data has {len(classes)} classes")
+    names, notes = name_classes(classes, settings), list[str]()
     if (side := square_side(settings)) is not None:
         train, test = (replace(part, images=resize_images(part.images, side)) for part in (train, test))
     rest, held = hold_out(train.labels, settings)
     taught = train.subset(rest)
-    return Splits(taught, train.subset(held), test, names, memory_preprocessing(taught, crop))
+    note_missing(names, taught.labels.bincount(minlength=len(names)).tolist(), "image", notes)
+    return Splits(taught, train.subset(held), test, names, memory_preprocessing(taught, crop), tuple(notes))
 
 
 def memory_preprocessing(train: InMemoryImages, crop: bool) -> Preprocessing:

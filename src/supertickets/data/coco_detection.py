@@ -32,6 +32,7 @@ from .coco_json import (
 )
 from .file_lists import data_folder
 from .geometry import Floats, region_matrix, warp_image
+from .orientation import drawn_as_stored
 from .preprocessing import Preprocessing, with_normalisation
 from .randomness import mix_seed, sample_indices
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, square_side
@@ -248,9 +249,12 @@ def _clip_objects(
     sets: Mapping[str, DetectionDataset], settings: DataSettings, notes: list[str]
 ) -> dict[str, DetectionDataset]:
     """Read all images if they fit into memory, and leave broken ones out, or refuse them."""
-    kept = keep_images({one.image: one.size for part in sets.values() for one in part.samples}, settings, notes)
+    sizes = {one.image: one.size for part in sets.values() for one in part.samples}
+    upright = not drawn_as_stored(sizes, "boxes", notes)
+    sets = {name: replace(part, upright=upright) for name, part in sets.items()}
+    kept = keep_images(sizes, settings, notes, upright)
     if kept is None:
-        return dict(sets)
+        return sets
     return {
         name: replace(part, samples=tuple(one for one in part.samples if one.image in kept), kept=kept)
         for name, part in sets.items()

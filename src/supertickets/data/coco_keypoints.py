@@ -21,6 +21,7 @@ from .coco_json import annotation_files, images_folder
 from .coco_keypoints_json import Joints, Person, read_detections, read_images, read_people, read_truth
 from .file_lists import data_folder
 from .geometry import Floats, Values, box_region, mirror_joints, region_matrix, to_unit_square, transform, warp_image
+from .orientation import drawn_as_stored
 from .preprocessing import Preprocessing, to_tensor, with_normalisation
 from .randomness import mix_seed, sample_indices
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, height_and_width
@@ -199,9 +200,11 @@ def _keep_people(
 ) -> dict[str, PersonDataset]:
     """Read all images if they fit into memory, and leave broken ones out, or refuse them."""
     sizes = {person.image: person.size for part in sets.values() for person in part.samples}
-    kept = keep_images(sizes, settings, notes)
+    upright = not drawn_as_stored(sizes, "joints", notes)
+    sets = {name: replace(part, upright=upright) for name, part in sets.items()}
+    kept = keep_images(sizes, settings, notes, upright)
     if kept is None:
-        return dict(sets)
+        return sets
     made = {}
     for name, part in sets.items():
         lost = {person.image_id for person in part.samples if person.image not in kept}

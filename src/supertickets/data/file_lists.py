@@ -1,20 +1,41 @@
-"""Files and folders by their names: lists, children, and how messages name them."""
+"""Files and folders by their names: lists, children, splits, and how messages name them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+import re
+import unicodedata
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
 from ..config.recipe import DataSettings
-from ..errors import UserError
+from ..errors import UserError, printable
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"),
+    *(".jp2", ".avif"),
+)
 
-
-SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
-
-
+# Words for a split, in any case: alone, behind "seg_" and the like, or before "set", "data", a year ...
+_SPLIT_WORDS = {
+    "train": "train|training|trn",
+    "val": "val|valid|validation|validate|eval|evaluation|dev|development",
+    "test": "test|testing|tst",
+}
+_SPLIT_NAMES = {
+    split: re.compile(
+        rf"(?:(?:seg|img|images?|data|dataset)[-_ ]?)?(?:{words})(?:[-_ ]?(?:set|data|split|images?|imgs|\d{{1,4}}))?"
+    )
+    for split, words in _SPLIT_WORDS.items()
+}
+# What operating systems and network drives leave behind, beside names that begin with a dot.
+_SYSTEM_NAMES = frozenset(
+    (
+        *("__macosx", "@eadir", "@recycle", "#recycle", "$recycle.bin", "system volume information", "lost+found"),
+        *("thumbs.db", "ehthumbs.db", "desktop.ini", "__pycache__", "icon\r"),
+    )
+)
 _SHOWN = 3  # files that an error names
 
 
@@ -29,9 +50,20 @@ def data_folder(settings: DataSettings, what: str) -> Path:
     folder = Path(settings.dir)
     if not folder.is_dir():
         raise UserError(f"data folder {folder} does not exist; give {what}")
-    if not any(folder.iterdir()):
+    if not _visible_entries(folder):
         raise UserError(f"data folder {folder} is empty; give {what}")
     return folder
+
+
+def existing_folder(root: Path) -> Path:
+    """Return a data folder.
+
+    Raises:
+        UserError: It does not exist.
+    """
+    if not root.is_dir():
+        raise UserError(f"data folder {root} does not exist; give the folder of the data set")
+    return root
 
 
 def list_images(words: Sequence[str | Path]) -> list[Path]:
@@ -53,24 +85,145 @@ def find_child(root: Path, names: Sequence[str]) -> Path | None:
     return next((path for path in list_folders(root) if path.name.lower() in names), None)
 
 
+def unwrap_folder(root: Path, *names: str) -> Path:
+    """Go down through folders that hold one folder alone and none of some names, as unpacked archives do."""
+    while len(inside := list_folders(root)) == 1 and not any(find_entry(root, name) for name in names):
+        root = inside[0]
+    return root
+
+
+def find_entry(root: Path, name: str) -> Path | None:
+    """Return the file or folder at a place below a folder, in upper or lower case and any Unicode spelling."""
+    path = root
+    for part in PurePosixPath(name).parts:
+        below = path / part
+        if not below.exists():
+            if not path.is_dir():
+                return None
+            same = (entry for entry in sorted(path.iterdir()) if _fold(entry.name) == _fold(part))
+            if (entry := next(same, None)) is None:
+                return None
+            below = entry
+        path = below
+    return path
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that a folder's name speaks of: "train", "val" or "test"; None if it is no such name.
+
+    Known are the usual words in any case, also with what is often added: ``seg_train``, ``training_set``,
+    ``val2017``, ``Validation``, ``dev``.
+    """
+    return next((split for split, names in _SPLIT_NAMES.items() if names.fullmatch(name.lower())), None)
+
+
+def find_splits(root: Path, notes: list[str]) -> dict[str, Path]:
+    """Return the folders of splits in a folder, by "train", "val" and "test"; of two for one split, one is used.
+
+    Args:
+        root: Where to look.
+        notes: A folder that is not used is noted here.
+    """
+    splits: dict[str, Path] = {}
+    # The plainest name first.
+    for path in sorted(list_folders(root), key=lambda path: (path.name.lower() not in _SPLIT_WORDS, path.name)):
+        if (split := split_of(path.name)) is None:
+            continue
+        if split in splits:
+            notes.append(f"folder {path} is not used: {splits[split].name} is the {split} split")
+        else:
+            splits[split] = path
+    return {split: splits[split] for split in _SPLIT_WORDS if split in splits}
+
+
 Files = dict[str, Path]  # by what an image and its mask have in common
 
 
-def index_files(folder: Path, endings: Sequence[str], tail: str = "") -> Files:
-    """Return files below a folder by their place and name, less ``tail`` and ending; hidden ones are passed over."""
+def index_files(folder: Path, endings: Sequence[str], tail: str = "", others: list[Path] | None = None) -> Files:
+    """Return files below a folder by their place and name, less ``tail`` and ending, in one Unicode spelling (NFC).
+
+    Args:
+        folder: Where to look; see `walk_files`.
+        endings: Endings that count, in lower case.
+        tail: What the names of files end with, without their ending; all others are passed over.
+        others: Files with other endings are added here.
+
+    Raises:
+        UserError: Two files have the same place and name.
+    """
     files: Files = {}
-    for where, inside, names in os.walk(folder):
-        inside[:] = sorted(name for name in inside if not name.startswith("."))
-        place = Path(where).relative_to(folder)
-        for name in sorted(names):
-            stem, ending = os.path.splitext(name)
-            if name.startswith(".") or ending.lower() not in endings or not stem.lower().endswith(tail.lower()):
-                continue
-            key = (place / stem[: len(stem) - len(tail)]).as_posix()
-            if key in files:
-                raise UserError(f"{files[key]} and {name} differ in their endings only; remove one of them")
-            files[key] = Path(where) / name
+    for path in sorted(walk_files(folder)):
+        stem, ending = os.path.splitext(path.name)
+        if ending.lower() not in endings:
+            if others is not None:
+                others.append(path)
+            continue
+        if not stem.lower().endswith(tail.lower()):
+            continue
+        key = unify((path.parent.relative_to(folder) / stem[: len(stem) - len(tail)]).as_posix())
+        if key in files:
+            raise UserError(
+                f"{files[key]} and {path.name} differ in their endings or Unicode spelling only; remove one of them"
+            )
+        files[key] = path
     return files
+
+
+def index_images(folder: Path, notes: list[str], tail: str = "") -> Files:
+    """Return images below a folder as `index_files` does; files with other endings are noted."""
+    others: list[Path] = []
+    images = index_files(folder, ENDINGS, tail, others)
+    note_other_files(others, notes)
+    return images
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """Yield the files in and below a folder; links are followed, every folder is entered once.
+
+    Hidden files and folders are passed over, and what systems leave behind (thumbnails, ``__MACOSX``, ``@eaDir``).
+
+    Raises:
+        UserError: A folder cannot be read.
+    """
+    ahead, linked = deque([folder]), deque[Path]()  # links last, so that a folder is known by its own name
+    entered = set[tuple[int, int]]()
+    while ahead or linked:
+        where = ahead.popleft() if ahead else linked.popleft()
+        try:
+            status = where.stat()
+            if (status.st_dev, status.st_ino) in entered:
+                continue
+            entered.add((status.st_dev, status.st_ino))
+            with os.scandir(where) as entries:
+                inside = [entry for entry in entries if not is_system(entry.name)]
+        except OSError as error:
+            raise UserError(f"folder {where} cannot be read ({error.strerror}); let it be read, or remove it") from None
+        for entry in inside:
+            if entry.is_dir():
+                (linked if entry.is_symlink() else ahead).append(where / entry.name)
+            else:
+                yield where / entry.name
+
+
+def is_system(name: str) -> bool:
+    """Return whether a file or folder is hidden, or one that systems leave behind."""
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
+
+
+def unify(name: str) -> str:
+    """Return a name in the one spelling that names are compared in (Unicode's NFC)."""
+    return unicodedata.normalize("NFC", name)
+
+
+def encode_names(names: Iterable[str]) -> bytes:
+    """Return names as bytes, for a digest; also those that are not UTF-8."""
+    return "\0".join(names).encode("utf-8", "surrogateescape")
+
+
+def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Return what names are sorted by, so that 2 comes before 10: numbers in them by their value."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part], name
 
 
 def relative_to_root(root: Path, paths: Iterable[Path]) -> list[str]:
@@ -94,22 +247,69 @@ def count_noun(count: int, word: str, many: str | None = None) -> str:
     return f"1 {word}" if count == 1 else f"{count} {many or word + 's'}"
 
 
-def list_folder_images(folder: Path, *, below: bool = True) -> list[Path]:
-    """Return image files by their ending, sorted; hidden files and folders are passed over."""
+def describe_folder(folder: Path) -> str:
+    """Return what is in a folder, for an error that says what should be, e.g. "there are images, labels, a.txt"."""
+    names = _visible_entries(folder)
+    verb = "is" if len(names) == 1 else "are"
+    return f"there {verb} {printable(shorten_list(names, total=True))}" if names else "it is empty"
+
+
+def count_endings(files: Iterable[Path]) -> str:
+    """Return how many files have which ending, e.g. "3 .heic, 1 without ending"."""
+    counts = Counter(path.suffix.lower() for path in files)
+    shown = [f"{count} {ending or 'without ending'}" for ending, count in counts.most_common()]
+    return shorten_list(shown)
+
+
+def note_other_files(others: Sequence[Path], notes: list[str]) -> None:
+    """Add a note about files that are left out, since their endings are not those of images."""
+    if others:
+        notes.append(
+            f"{count_noun(len(others), 'file')} with other endings than those of images left out: "
+            f"{count_endings(others)} ({shorten_list([str(path) for path in others[:1]])})"
+        )
+
+
+def list_folder_images(folder: Path, *, below: bool = True, others: list[Path] | None = None) -> list[Path]:
+    """Return image files by their ending, sorted; see `walk_files`.
+
+    Args:
+        folder: Where to look.
+        below: Whether to look into the folders in it.
+        others: Files with other endings are added here.
+    """
     if not folder.is_dir():
         return []
-    if not below:
-        return sorted(p for p in folder.iterdir() if _is_image_file(p))
-    images = []
-    for where, inside, names in os.walk(folder):
-        inside[:] = [name for name in inside if not name.startswith(".")]
-        images += [path for name in names if _is_image_file(path := Path(where) / name)]
+    files = walk_files(folder) if below else (path for path in _visible_paths(folder) if not path.is_dir())
+    images: list[Path] = []
+    for path in files:
+        if path.suffix.lower() in ENDINGS:
+            images.append(path)
+        elif others is not None:
+            others.append(path)
     return sorted(images)
 
 
+def holds_images(folder: Path) -> bool:
+    """Return whether an image, by its ending, is in a folder or below it."""
+    return any(path.suffix.lower() in ENDINGS for path in walk_files(folder))
+
+
 def list_folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    """Return the folders in a folder, sorted; hidden ones and those that systems leave behind are passed over."""
+    return [path for path in _visible_paths(root) if path.is_dir()]
 
 
-def _is_image_file(path: Path) -> bool:
-    return path.suffix.lower() in ENDINGS and not path.name.startswith(".")
+def _visible_paths(folder: Path) -> list[Path]:
+    return [folder / name for name in _visible_entries(folder)]
+
+
+def _visible_entries(folder: Path) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if not is_system(name))
+    except OSError as error:
+        raise UserError(f"folder {folder} cannot be read ({error.strerror}); let it be read") from None
+
+
+def _fold(name: str) -> str:
+    return unify(name).casefold()

@@ -6,7 +6,6 @@ classes as everything else, so that normalisation, resizing, augmentation and ba
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import operator
@@ -22,7 +21,8 @@ from PIL import Image
 from ..config.recipe import DataSettings
 from ..errors import UserError
 from ..plugins import load_plugin
-from .broken_files import read_all
+from .broken_files import DoesNotFit, Memory, read_all
+from .class_names import name_classes
 from .classification import (
     ImageFiles,
     InMemoryImages,
@@ -33,10 +33,10 @@ from .classification import (
     spread_sample,
 )
 from .file_lists import data_folder
-from .preprocessing import BrokenImage, shrink, to_channels, to_tensor
+from .preprocessing import BrokenImage, check_values, shrink, to_channels, to_tensor
 from .samples import Splits, hash_chunks, square_side
 from .segmentation import split_scenes
-from .segmentation_layouts import make_layout
+from .segmentation_classes import make_layout
 from .segmentation_masks import IGNORED, BadMask, Bytes, Layout, Scene, look_up_labels
 from .splits import split_classes
 
@@ -165,6 +165,10 @@ class Part:
 
     def _as_image(self, value: Any, position: int) -> Image.Image:
         if isinstance(value, Image.Image):
+            try:
+                check_values(value)
+            except ValueError as error:
+                raise BrokenImage(f"image of {self.place(position)} cannot be read ({error})") from None
             return value
         if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.size:
             if value.ndim == 2:
@@ -209,12 +213,9 @@ class OwnScene(Scene):
         mask = self.part.mask(target, image, position)
         return to_channels(image, 3), look_up_labels(mask, layout.lookup, layout.known, self.part.place(position))
 
-    def pixels(self) -> int:
-        """Return the number of pixels."""
-        with contextlib.suppress(BrokenImage):
-            image, _ = self.part.read(int(self.image.name))
-            return image.width * image.height
-        return 0
+    def mask_size(self) -> tuple[int, int]:
+        """Return zeros: the size is not known before the sample is read."""
+        return 0, 0
 
     def key(self) -> str:
         """Return what tells the sample from others, for a digest."""
@@ -222,6 +223,7 @@ class OwnScene(Scene):
 
 
 Read = TypeVar("Read", InMemoryImages, OwnImages)
+Made = TypeVar("Made")
 
 
 def load_own_dataset(settings: DataSettings) -> Splits:
@@ -292,24 +294,40 @@ def _load_images(parts: Mapping[str, Part], settings: DataSettings, notes: list[
     looked_at = _read_some(main)
     channels = 1 if all(image.mode in _GREY for image in looked_at) else 3
     side, total = square_side(settings), sum(map(len, parts.values()))
-    names = settings.class_names or main.classes
+    names = name_classes(main.classes, settings)
     if len({image.size for image in looked_at}) == 1 and _fits(
         total, channels * math.prod(looked_at[0].size), settings
     ):
         prepare = functools.partial(to_channels, channels=channels)
-        read = {split: _read_images(part, prepare, settings, notes) for split, part in parts.items()}
-        if len({image.size for images in read.values() for image, _ in images.values()}) == 1:
-            in_memory = {split: _in_memory(images, side) for split, images in read.items()}
-            train, validation, test = split_classes(_with_test(in_memory), main.classes, settings, notes)
+        in_memory = _read_or_not(
+            parts, lambda part, memory: _read_images(part, prepare, memory, settings, notes), settings
+        )
+        if in_memory and len({image.size for images in in_memory.values() for image, _ in images.values()}) == 1:
+            sets = {split: _in_memory(images, side) for split, images in in_memory.items()}
+            train, validation, test = split_classes(_with_test(sets), main.classes, settings, notes)
             return Splits(train, validation, test, names, memory_preprocessing(train, crop=True), tuple(notes))
     size = side or choose_size(min(image.size) for image in looked_at)
     # Random crops take a part of the image, so more is kept than the size that the network sees.
     shorter = round(size * 1.5)
-    keep = _fits(total, 3 * shorter * round(shorter * 1.4), settings)
-    in_files = {split: _as_files(part, shorter, keep, settings, notes) for split, part in parts.items()}
+    in_files: Mapping[str, OwnImages] | None = None
+    if _fits(total, 4 * shorter * round(shorter * 1.4), settings):
+        in_files = _read_or_not(parts, lambda part, memory: _as_files(part, shorter, memory, settings, notes), settings)
+    if in_files is None:
+        in_files = {split: _as_files(part, shorter, None, settings, notes) for split, part in parts.items()}
     taught, held, tested = split_classes(_with_test(in_files), main.classes, settings, notes)
     notes.append(f"images are made to {size} x {size} pixels")
     return Splits(taught, held, tested, names, file_preprocessing(taught, size), tuple(notes))
+
+
+def _read_or_not(
+    parts: Mapping[str, Part], read: Callable[[Part, Memory], Made], settings: DataSettings
+) -> dict[str, Made] | None:
+    """Return what is read of all parts; None if it does not fit into ``data.keep_gb``."""
+    memory = Memory(settings.keep_gb * 1e9)
+    try:
+        return {split: read(part, memory) for split, part in parts.items()}
+    except DoesNotFit:
+        return None
 
 
 def _fits(count: int, bytes_each: int, settings: DataSettings) -> bool:
@@ -339,13 +357,20 @@ def _read_some(part: Part) -> list[Image.Image]:
 
 
 def _read_images(
-    part: Part, prepare: Callable[[Image.Image], Image.Image], settings: DataSettings, notes: list[str]
+    part: Part,
+    prepare: Callable[[Image.Image], Image.Image],
+    memory: Memory,
+    settings: DataSettings,
+    notes: list[str],
 ) -> dict[int, tuple[Image.Image, int]]:
     """Return the images and labels that can be read, by position, one after the other."""
 
     def read(position: int) -> tuple[Image.Image, int]:
         image, target = part.read(position)
-        return prepare(image), part.label(target, position)
+        prepared = prepare(image)
+        # Pillow keeps four bytes of a pixel in colour.
+        memory.take((1 if prepared.mode == "L" else 4) * prepared.width * prepared.height)
+        return prepared, part.label(target, position)
 
     return read_all(range(len(part)), read, settings, notes, threads=1)
 
@@ -356,12 +381,12 @@ def _in_memory(images: Mapping[int, tuple[Image.Image, int]], side: int | None) 
     return InMemoryImages(pixels if side is None else resize_images(pixels, side), labels)
 
 
-def _as_files(part: Part, shorter: int, keep: bool, settings: DataSettings, notes: list[str]) -> OwnImages:
+def _as_files(part: Part, shorter: int, memory: Memory | None, settings: DataSettings, notes: list[str]) -> OwnImages:
     """Return images that are kept small, or read when wanted; labels are the optional ``targets``, or read."""
     targets = part.labels()
     kept: dict[int, Image.Image] = {}
-    if keep:
-        images = _read_images(part, lambda image: shrink(to_channels(image, 3), shorter), settings, notes)
+    if memory is not None:
+        images = _read_images(part, lambda image: shrink(to_channels(image, 3), shorter), memory, settings, notes)
         labels = {i: label for i, (_, label) in images.items()}
         kept = {i: image for i, (image, _) in images.items()}
     elif targets is None:
@@ -387,7 +412,8 @@ def _load_scenes(parts: Mapping[str, Part], settings: DataSettings, notes: list[
         raise UserError(f"{settings.source} has {len(classes)} classes; masks of uint8 can tell {IGNORED} apart")
     stored = {index: index for index in range(len(classes))} | {IGNORED: IGNORED}
     scenes = {split: tuple(OwnScene(path, path, part=part) for path in part.paths) for split, part in parts.items()}
-    return split_scenes(make_layout(classes, None, stored, scenes, notes), scenes, Path(), settings)
+    names = name_classes(classes, settings)
+    return split_scenes(make_layout(names, None, stored, scenes, notes), scenes, Path(), settings)
 
 
 def _kind(value: Any) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -11,15 +13,33 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from ..config.recipe import DataSettings
-from ..errors import UserError
+from ..errors import UserError, printable
 from .geometry import image_matrix, warp_image
 
-_MOST_PIXELS = 170_000_000  # more is taken for a decompression bomb (Pillow itself stops a little above)
+_MOST_PIXELS = 110_000_000  # more is taken for a decompression bomb
+_STRIP = 1 << 22  # pixels that are converted at once, so that a large image is not held in several forms
+# Formats that are opened: those that images are stored in, and none that runs programs (PostScript, WMF).
+FORMATS = (
+    *("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "JPEG2000"),
+    *(("AVIF",) if importlib.util.find_spec("PIL.AvifImagePlugin") else ()),
+)
+_OVERSHOOT = 0.05  # share by which values may go beyond their range, as resizing makes them
+_ORIENTATION = 0x0112  # entry of EXIF data
+_UPRIGHT = {  # what undoes how a camera was held, by the orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_STORED = _UPRIGHT | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}  # and the way back
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -132,18 +152,42 @@ def open_image(path: Path, shorter: int | None = None, *, upright: bool = True) 
     """Read an image, turned upright by its EXIF data.
 
     Args:
-        path: A file of any format that Pillow knows.
+        path: A file of one of `FORMATS`.
         shorter: If given, a JPEG is decoded no larger than needed for this shorter side, which is many times faster.
-        upright: Whether it is turned at all.
+        upright: Whether it is turned; else it is as it is stored.
 
     Raises:
         BrokenImage: The file is missing, truncated, too large or no image.
     """
-    with _open_file(path) as image:
+    with open_file(path) as image:
         if shorter is not None:
             image.draft(None, (shorter, shorter))
+        stored = read_orientation(image)
         image.load()
-        return ImageOps.exif_transpose(image) if upright else image.copy()
+        check_values(image)
+        left = read_orientation(image)  # Pillow turns some formats by itself, and leaves nothing to do
+        turn = _UPRIGHT.get(left) if upright else _STORED.get(stored) if left != stored else None
+        pixels = image.copy() if turn is None else image.transpose(turn)
+        for name in ("exif", "xmp", "XML:com.adobe.xmp"):  # which would turn it again
+            pixels.info.pop(name, None)
+        return pixels
+
+
+def open_fitting(path: Path, size: tuple[int, int], *, upright: bool) -> Image.Image:
+    """Return an image turned upright, or as it is stored; the other way round if it has a given size only then.
+
+    Args:
+        path: The image.
+        size: Width and height of what was drawn on it.
+        upright: Which of both is preferred.
+
+    Raises:
+        BrokenImage: It cannot be read.
+    """
+    image = open_image(path, upright=upright)
+    if image.size != size and (other := open_image(path, upright=not upright)).size == size:
+        return other
+    return image
 
 
 def stored_size(path: Path) -> tuple[int, int]:
@@ -152,35 +196,90 @@ def stored_size(path: Path) -> tuple[int, int]:
     Raises:
         BrokenImage: As `open_image`, as far as the head of the file tells.
     """
-    with _open_file(path) as image:
-        return image.size
+    return stored_form(path)[0]
+
+
+def stored_form(path: Path) -> tuple[tuple[int, int], int]:
+    """Return width and height of an image as it is stored, and its orientation, without reading its pixels.
+
+    Raises:
+        BrokenImage: As `open_image`, as far as the head of the file tells.
+    """
+    with open_file(path) as image:
+        turn = read_orientation(image)
+        turned = turn > 4 and image.format == "TIFF"  # whose size Pillow gives as it will be turned
+        return (image.size[::-1] if turned else image.size), turn
+
+
+def read_orientation(image: Image.Image) -> int:
+    """Return the orientation in the EXIF data of an image, from 1 to 8; 1 (as stored) where there is none.
+
+    What else the data hold is not looked at, however odd it is.
+    """
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged data may raise anything
+        return 1
+    return int(value) if value in _UPRIGHT else 1
 
 
 @contextlib.contextmanager
-def _open_file(path: Path) -> Iterator[Image.Image]:
-    """Return a file as an image whose pixels are still to be read; what goes wrong with it is told."""
+def without_warnings() -> Iterator[None]:
+    """Silence what Pillow says about large images and odd metadata.
+
+    What is silenced is one for all threads, so that this changes nothing in a thread beside the main one: who begins
+    such threads silences it around them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def open_file(path: Path) -> Iterator[Image.Image]:
+    """Return a file as an image whose pixels are still to be read; what goes wrong with it is told.
+
+    Raises:
+        BrokenImage: The file is missing, truncated, too large or no image.
+    """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow, about large images and odd metadata
-            with Image.open(path) as image:
-                if image.width * image.height > _MOST_PIXELS:
-                    raise ValueError(f"{image.width} x {image.height} pixels are too many")
-                yield image
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no file")
+        with without_warnings(), Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels are too many, {_MOST_PIXELS} at most are read")
+            yield image
+    except UserError:
+        raise
     except FileNotFoundError:
         raise BrokenImage(f"image {path} does not exist") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        why = "no image format is known for it" if isinstance(error, UnidentifiedImageError) else str(error)
+    except Exception as error:  # damaged bytes may raise anything
+        why = "no image format is known for it" if isinstance(error, UnidentifiedImageError) else _in_one_line(error)
         raise BrokenImage(f"{path} is not a readable image ({why})") from None
 
 
 def to_channels(image: Image.Image, channels: int) -> Image.Image:
-    """Any mode -> "L" or "RGB": 16-bit values are scaled, transparency is laid on white."""
+    """Any mode -> "L" or "RGB": 16-bit values and floats are scaled, transparency is laid on white."""
     wanted = "L" if channels == 1 else "RGB"
     if image.mode == wanted and "transparency" not in image.info:
         return image
+    scale = _full_scale(image)
+    result = Image.new(wanted, image.size)
+    rows = max(1, _STRIP // max(1, image.width))
+    for top in range(0, image.height, rows):
+        part = image.crop((0, top, image.width, min(top + rows, image.height)))
+        result.paste(_convert(part, wanted, scale), (0, top))
+    return result
+
+
+def _convert(image: Image.Image, wanted: str, scale: float) -> Image.Image:
+    """Return an image in a mode; see `to_channels`."""
     if image.mode.startswith("I") or image.mode == "F":
         values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        image = Image.fromarray((values / _full_scale(image, values)).clip(0, 255).astype(np.uint8))
+        image = Image.fromarray((values / scale).clip(0, 255).astype(np.uint8))
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -198,8 +297,37 @@ def shrink(image: Image.Image, shorter: int) -> Image.Image:
     return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
-def _full_scale(image: Image.Image, values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
-    """Return what to divide 16-bit, 32-bit and floating-point values by to get [0, 255]."""
-    if image.mode == "F" and values.size and values.max() <= 1:
+def check_values(image: Image.Image) -> None:
+    """Check that an image of 32-bit numbers or floats holds what images hold.
+
+    Raises:
+        ValueError: Values are negative, above 65535, or no finite numbers.
+    """
+    if image.mode in ("I", "F") and image.width * image.height:
+        low, high = _extremes(image)
+        if not (low >= -_OVERSHOOT * high and high <= (1 + _OVERSHOOT) * 65535):  # also where one is no number
+            raise ValueError(
+                f"it holds values from {low:g} to {high:g}; store 0 to 255, 0 to 65535, or floats from 0 to 1"
+            )
+
+
+def _full_scale(image: Image.Image) -> float:
+    """Return what to divide 16-bit, 32-bit and floating-point values by to get [0, 255]; 1 for all others."""
+    if image.mode.startswith("I;16"):
+        return 257.0
+    if image.mode not in ("I", "F") or not image.width * image.height:
+        return 1.0
+    high = _extremes(image)[1]
+    if image.mode == "F" and high <= 1:
         return 1 / 255
-    return 257.0 if image.mode.startswith("I;16") or (values.size and values.max() > 255) else 1.0
+    return 257.0 if high > 255 else 1.0
+
+
+def _extremes(image: Image.Image) -> tuple[float, float]:
+    """Return the least and the largest value; NaN if there is one."""
+    values = np.asarray(image)
+    return float(values.min()), float(values.max())
+
+
+def _in_one_line(error: Exception) -> str:
+    return printable(" ".join(str(error).split())) or type(error).__name__

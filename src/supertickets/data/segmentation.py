@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,16 +16,20 @@ from torchvision.transforms.v2 import functional as TF
 from ..config.recipe import AugmentSettings, DataSettings
 from ..errors import UserError
 from .augment import quarter_turns
-from .broken_files import iterate_readable, read_all, read_or_substitute
-from .file_lists import data_folder, relative_to_root, shorten_list
+from .broken_files import DoesNotFit, Memory, iterate_readable, read_all, read_or_substitute
+from .class_names import clean_name, note_missing
+from .file_lists import data_folder, encode_names, relative_to_root, shorten_list
+from .orientation import drawn_as_stored
 from .preprocessing import Preprocessing, to_tensor, with_normalisation
 from .randomness import mix_seed, sample_indices
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, height_and_width
-from .segmentation_layouts import read_ade20k, read_cityscapes, read_pairs, read_voc
-from .segmentation_masks import IGNORED, BadMask, Layout, Scene
+from .segmentation_layouts import read_ade20k, read_cityscapes, read_voc
+from .segmentation_masks import IGNORED, BadMask, Layout, Scene, check_palettes
+from .segmentation_pairs import read_pairs
 from .splits import split_samples
 
 _MEASURED = 64  # scenes that the normalisation is measured on
+_LOOKED_AT = 4096  # scenes whose heads are read, for palettes and EXIF data
 _TRIES = 10  # for a crop in which no class has too large a share
 
 Pair = tuple[tv_tensors.Image, tv_tensors.Mask]
@@ -89,7 +94,7 @@ class SegmentationDataset:
 
     def digest(self) -> str:
         """Return a hash of file names; what is in the files is not looked at."""
-        return hash_chunks("\0".join(scene.key() for scene in self.scenes).encode())
+        return hash_chunks(encode_names(scene.key() for scene in self.scenes))
 
     def scene_or_substitute(self, position: int) -> Pair:
         """Return a scene; a broken one gives its place to the next that can be read."""
@@ -103,18 +108,23 @@ def load_segmentation(settings: DataSettings) -> Splits:
     Raises:
         UserError: The layout, a mask or the settings do not fit.
     """
-    readers: dict[str, Callable[[Path], Layout]] = {
+    readers: dict[str, Callable[[Path, Sequence[str], Sequence[int]], Layout]] = {
         "cityscapes": read_cityscapes,
         "ade20k": read_ade20k,
         "voc": read_voc,
-        "masks": lambda root: read_pairs(root, settings.class_names, settings.ignore),
+        "masks": read_pairs,
     }
     root = data_folder(settings, "the folder of the data set")
-    layout = readers[settings.source](root)
+    layout = readers[settings.source](root, tuple(map(clean_name, settings.class_names)), settings.ignore)
     parts = dict(layout.parts)
     if settings.source == "cityscapes":
         parts.pop("test", None)  # its labels are kept back
-    return split_scenes(layout, parts, root, settings)
+    scenes = [scene for part in parts.values() for scene in part]
+    looked_at = scenes[:: -(-len(scenes) // _LOOKED_AT) or 1]
+    check_palettes([scene.mask for scene in looked_at])
+    notes = list(layout.notes)
+    as_stored = drawn_as_stored({scene.image: scene.mask_size() for scene in looked_at}, "masks", notes)
+    return split_scenes(replace(layout, notes=tuple(notes), as_stored=as_stored), parts, root, settings)
 
 
 def split_scenes(layout: Layout, parts: Mapping[str, tuple[Scene, ...]], root: Path, settings: DataSettings) -> Splits:
@@ -139,12 +149,35 @@ def split_scenes(layout: Layout, parts: Mapping[str, tuple[Scene, ...]], root: P
         name: replace(whole, scenes=tuple(s for s in part if _drop_unusable(s, kept))) for name, part in parts.items()
     }
     train, validation, test = split_samples(sets, settings, notes, "scene")
+    prepare, counts = _look_at(train, (height, width), shorter)
+    check_classes(layout.classes, counts, "mask" if kept else f"mask of {min(len(train), _MEASURED)} looked at", notes)
     notes.append(f"{len(layout.classes)} classes: {', '.join(layout.classes[:20])}")
     notes.append(f"{len(train)} training, {len(validation)} validation, {len(test)} test scenes")
     notes.append(f"scenes are resized to a shorter side of {shorter} pixels; crops are {width} x {height}")
-    return Splits(
-        train, validation, test, layout.classes, _with_normalisation(train, (height, width), shorter), tuple(notes)
-    )
+    return Splits(train, validation, test, layout.classes, prepare, tuple(notes))
+
+
+def check_classes(classes: Sequence[str], counts: Tensor, what: str, notes: list[str]) -> None:
+    """Check that there is more than one class to learn, and name those that do not occur.
+
+    Args:
+        classes: Names of the class indices.
+        counts: Pixels of every index, int64 (256,), those of `IGNORED` among them.
+        what: Noun of what was counted, for the note.
+        notes: What a person should know is added here.
+
+    Raises:
+        UserError: There is a single class beside pixels that are ignored.
+    """
+    seen = counts[: len(classes)].nonzero().flatten().tolist()
+    if len(seen) == 1 and counts[IGNORED]:
+        share = float(counts[IGNORED] / counts.sum())
+        raise UserError(
+            f"the training masks hold class '{classes[seen[0]]}' alone, all else ({share:.0%} of pixels) is ignored; "
+            "store the classes as 0, 1, ...; masks of 0 and 255 with two class names are read as such by data.source "
+            "masks with --data.ignore []"
+        )
+    note_missing(classes, counts[: len(classes)].tolist(), what, notes)
 
 
 def random_crop(
@@ -249,17 +282,26 @@ def _keep_in_memory(
     Raises:
         UserError: There are bad masks, which are looked for in all scenes; or files are broken and refused.
     """
-    if len(scenes) * _bytes_of_one(scenes) > settings.keep_gb * 1e9:
-        return {}
+    left = settings.keep_gb * 1e9
+    for scene in scenes:
+        left -= 4 * math.prod(scene.mask_size())
+        if left < 0:
+            return {}
+    memory = Memory(settings.keep_gb * 1e9)
 
     def attempt(scene: Scene) -> Pair | BadMask:
         try:
-            return _read_split(scene, layout)
+            image, mask = _read_split(scene, layout)
         except BadMask as error:
             return error
+        memory.take(image.nbytes + mask.nbytes)
+        return image, mask
 
     threads = None if all(scene.thread_safe for scene in scenes) else 1
-    samples = read_all(scenes, attempt, settings, notes, threads)
+    try:
+        samples = read_all(scenes, attempt, settings, notes, threads)
+    except DoesNotFit:
+        return {}
     bad = {scene.mask: error for scene, error in samples.items() if isinstance(error, BadMask)}
     if bad:
         more = f"; {len(bad)} bad masks in all: {shorten_list(relative_to_root(root, bad))}" if len(bad) > 1 else ""
@@ -267,18 +309,25 @@ def _keep_in_memory(
     return {scene: pair for scene, pair in samples.items() if not isinstance(pair, BadMask)}
 
 
-def _bytes_of_one(scenes: list[Scene]) -> int:
-    """Return the memory of image and mask of the first scene whose mask can be opened."""
-    return 4 * next((pixels for scene in scenes if (pixels := scene.pixels())), 0)
-
-
 def _drop_unusable(scene: Scene, kept: Mapping[Scene, Pair]) -> bool:
     return not kept or scene in kept
 
 
-def _with_normalisation(train: SegmentationDataset, size: tuple[int, int], shorter: int) -> Preprocessing:
-    """Return the preprocessing, with mean and deviation over some training scenes."""
+def _look_at(train: SegmentationDataset, size: tuple[int, int], shorter: int) -> tuple[Preprocessing, Tensor]:
+    """Return the preprocessing, with mean and deviation over some training scenes; and the pixels of every class index.
+
+    Pixels are counted in all scenes that are kept, else in those that the normalisation is measured on.
+    """
     plain = Preprocessing(3, size, (0.0,) * 3, (1.0,) * 3, "shorter", shorter=shorter)
-    return with_normalisation(
-        plain, (plain.resize_image(train.scene_or_substitute(i)[0]) for i in sample_indices(len(train), _MEASURED))
-    )
+    counts = torch.zeros(256, dtype=torch.int64)
+
+    def look(position: int) -> Tensor:
+        image, mask = train.scene_or_substitute(position)
+        if not train.kept:
+            counts.add_(torch.bincount(mask.flatten(), minlength=256))
+        return plain.resize_image(image)
+
+    prepare = with_normalisation(plain, (look(i) for i in sample_indices(len(train), _MEASURED)))
+    for scene in train.scenes if train.kept else ():
+        counts += torch.bincount(train.kept[scene][1].flatten(), minlength=256)
+    return prepare, counts

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import struct
-import warnings
-import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import UserError
 from .file_lists import Files, count_noun, relative_to_root, shorten_list
-from .preprocessing import BrokenImage, open_image, to_channels
+from .preprocessing import BrokenImage, open_file, open_fitting, stored_size, to_channels
 
 IGNORED = 255  # class index of pixels that neither teach nor count
 
@@ -24,14 +21,7 @@ Bytes = npt.NDArray[np.uint8]
 Flags = npt.NDArray[np.bool_]
 
 _NUMBERS = ("1", "L", "P", "I", "I;16", "I;16B")  # modes whose pixels are one number each
-_ORIENTATION = 0x0112
-# What undoes the turning of an image whose sides change places, by its EXIF orientation.
-_BACK = {
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
+_PALETTES = 16  # differing palettes that are compared, a mask each
 
 
 class BadMask(UserError):
@@ -52,13 +42,13 @@ class Scene:
 
     def read(self, layout: Layout) -> tuple[Image.Image, Bytes]:
         """Return the image, RGB, and its class indices; see `read_scene`."""
-        return read_scene(self, layout.lookup, layout.known)
+        return read_scene(self, layout)
 
-    def pixels(self) -> int:
-        """Return the number of pixels, without reading them; 0 if the mask cannot be opened."""
-        with contextlib.suppress(OSError), Image.open(self.mask) as mask:
-            return mask.width * mask.height
-        return 0
+    def mask_size(self) -> tuple[int, int]:
+        """Return width and height of the mask without reading it; 0 if it cannot be opened."""
+        with contextlib.suppress(BrokenImage):
+            return stored_size(self.mask)
+        return 0, 0
 
     def key(self) -> str:
         """Return the name of the image, for a digest; what is in the files is not looked at."""
@@ -76,6 +66,7 @@ class Layout:
         known: bool, shape (256,): which stored labels may occur; all others are refused.
         parts: The scenes of every split ("train", "val", "test"; "all" if there are no splits), sorted.
         notes: What a person should know about how the data was found, a line each.
+        as_stored: Whether masks were drawn on images as they are stored, where both fit; see `drawn_as_stored`.
     """
 
     classes: tuple[str, ...]
@@ -84,6 +75,7 @@ class Layout:
     known: Flags
     parts: Mapping[str, tuple[Scene, ...]]
     notes: tuple[str, ...] = ()
+    as_stored: bool = False
 
 
 def match_scenes(
@@ -103,9 +95,11 @@ def match_scenes(
     """
     alone = [path for split, files in images.items() for key, path in files.items() if key not in masks[split]]
     if alone:
+        some = relative_to_root(root, (path for files in masks.values() for path in files.values()))
+        there = f"there are {count_noun(len(some), 'mask')}, such as {some[0]}" if some else "there are no masks at all"
         raise UserError(
             f"{root} has {count_noun(len(alone), 'image')} without a mask: "
-            f"{shorten_list(relative_to_root(root, alone))}; "
+            f"{shorten_list(relative_to_root(root, alone))} ({there}); "
             f"add masks like {like}, or remove the images"
         )
     if not any(images.values()):
@@ -130,16 +124,14 @@ def note_orphans(root: Path, masks: Files, images: Files, notes: list[str]) -> N
         )
 
 
-def read_scene(scene: Scene, lookup: Bytes, known: Flags) -> tuple[Image.Image, Bytes]:
+def read_scene(scene: Scene, layout: Layout) -> tuple[Image.Image, Bytes]:
     """Read an image and its mask, in the same orientation.
 
-    An image is turned upright by its EXIF data, unless its mask only fits the image as stored. Where both fit, as
-    with an image upside down, the mask is taken to be upright.
+    An image is turned upright by its EXIF data, or not, as its set has it; and the other way if only that fits.
 
     Args:
         scene: The files.
-        lookup: See `Layout`.
-        known: See `Layout`.
+        layout: What the labels mean, and how masks lie on their images.
 
     Returns:
         The image, RGB, and its class indices, uint8 of shape (H, W).
@@ -148,17 +140,50 @@ def read_scene(scene: Scene, lookup: Bytes, known: Flags) -> tuple[Image.Image, 
         BrokenImage: A file cannot be read.
         BadMask: The sizes differ, or the mask holds something else than known labels.
     """
-    mask = read_mask(scene.mask, lookup, known)
-    pil_image = to_channels(open_image(scene.image), 3)
+    mask = read_mask(scene.mask, layout.lookup, layout.known)
     height, width = mask.shape
+    pil_image = to_channels(open_fitting(scene.image, (width, height), upright=not layout.as_stored), 3)
     if pil_image.size == (width, height):
         return pil_image, mask
-    if pil_image.size == (height, width) and (back := _BACK.get(_orientation(scene.image))) is not None:
-        return pil_image.transpose(back), mask
     raise BadMask(
         f"{scene.image} is {pil_image.width} x {pil_image.height} pixels "
         f"but its mask {scene.mask} is {width} x {height}; "
         "resize the mask to the image, taking the nearest label"
+    )
+
+
+def check_palettes(masks: Sequence[Path]) -> None:
+    """Check that masks with palettes mean the same by their numbers.
+
+    Numbers alone are read, so a mask whose palette was made for it alone, as drawing programs do, has others than the
+    rest.
+
+    Raises:
+        BadMask: A number has two colours, or a colour two numbers.
+    """
+    first = dict[bytes, Path]()
+    for path in masks:
+        with contextlib.suppress(BrokenImage), open_file(path) as image:
+            if image.mode == "P" and image.palette is not None:
+                first.setdefault(bytes(image.palette.palette), path)
+    colors = dict[int, tuple[tuple[int, ...], Path]]()
+    numbers = dict[tuple[int, ...], tuple[int, Path]]()
+    for palette, path in list(first.items())[:_PALETTES] if len(first) > 1 else []:
+        with contextlib.suppress(BrokenImage):
+            for number in np.unique(stored_labels(path)).tolist():
+                color = tuple(palette[3 * number : 3 * number + 3])
+                known, where = colors.setdefault(number, (color, path))
+                other, there = numbers.setdefault(color, (number, path))
+                if known != color:
+                    raise BadMask(_palette_error(f"number {number} is {known} in {where} but {color} in {path}"))
+                if other != number and there != path:
+                    raise BadMask(_palette_error(f"colour {color} is {other} in {there} but {number} in {path}"))
+
+
+def _palette_error(what: str) -> str:
+    return (
+        f"palettes of the masks differ: {what}, so their numbers may mean different classes; "
+        "write all masks with one palette, or in grey"
     )
 
 
@@ -174,7 +199,7 @@ def read_mask(path: Path, lookup: Bytes, known: Flags) -> Bytes:
         BrokenImage: The file is missing, truncated or no image.
         BadMask: It holds no class numbers, or an unknown label.
     """
-    return look_up_labels(_stored_labels(path), lookup, known, f"mask {path}")
+    return look_up_labels(stored_labels(path), lookup, known, f"mask {path}")
 
 
 def look_up_labels(
@@ -197,42 +222,37 @@ def look_up_labels(
     return lookup.take(stored)  # faster than by index
 
 
-def _stored_labels(path: Path) -> npt.NDArray[np.uint8] | npt.NDArray[np.int32]:
-    """Return the numbers in a PNG file: indices of a palette stay indices."""
+def stored_labels(path: Path) -> npt.NDArray[np.uint8] | npt.NDArray[np.int32]:
+    """Return the numbers in a PNG file: indices of a palette stay indices.
+
+    Raises:
+        BrokenImage: The file is missing, truncated or no image.
+        BadMask: It holds no numbers.
+    """
     try:
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")  # of Pillow, about large images and odd metadata
-            head = file.read(26)
-            file.seek(0)
-            with Image.open(file) as image:
-                form, mode = image.format, image.mode
-                if form != "PNG":
-                    raise BadMask(f"mask {path} is a {form} file; store class numbers as PNG, which keeps them exact")
-                if mode not in _NUMBERS:
-                    raise BadMask(
-                        f"mask {path} holds colours ({mode}), a mask must hold class numbers; store one number per "
-                        "pixel as an 8-bit grey or palette PNG"
-                    )
-                values = np.asarray(image)
-    except FileNotFoundError:
-        raise BrokenImage(f"mask {path} does not exist") from None
-    except (
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        struct.error,
-        zlib.error,
-        Image.DecompressionBombError,
-    ) as error:
-        why = "no image format is known for it" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise BrokenImage(f"mask {path} is not readable ({why}); fetch or write it again") from None
+        with open_file(path) as image:
+            form, mode = image.format, image.mode
+            if form != "PNG":
+                raise BadMask(f"mask {path} is a {form} file; store class numbers as PNG, which keeps them exact")
+            if mode not in _NUMBERS:
+                raise BadMask(
+                    f"mask {path} holds colours ({mode}), a mask must hold class numbers; store one number per "
+                    "pixel as an 8-bit grey or palette PNG"
+                )
+            values = np.asarray(image)
+    except BrokenImage as error:
+        raise BrokenImage(f"mask {str(error).removeprefix('image ')}; fetch or write it again") from None
     if mode in ("1", "L", "P"):
-        # Pillow stretches grey of 2 and 4 bits to [0, 255]; byte 24 of a PNG file is the number of bits.
-        stretched = {2: 85, 4: 17}.get(head[24], 1) if mode == "L" else 1
+        # Pillow stretches grey of 2 and 4 bits to [0, 255].
+        stretched = {2: 85, 4: 17}.get(_bits(path), 1) if mode == "L" else 1
         return values.astype(np.uint8) // np.uint8(stretched) if stretched > 1 else values.astype(np.uint8)
     return values.astype(np.int32)
+
+
+def _bits(path: Path) -> int:
+    """Return the bits of a number in a PNG file."""
+    with path.open("rb") as file:
+        return file.read(25)[24]
 
 
 def _unknown_labels_error(name: str, strange: npt.NDArray[np.integer], known: Flags) -> str:
@@ -248,8 +268,3 @@ def _ranges(known: Flags) -> str:
     """Flag -> "0-33, 255"."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(np.int8))).reshape(-1, 2)
     return ", ".join(f"{low}-{high - 1}" if high - low > 1 else f"{low}" for low, high in edges.tolist())
-
-
-def _orientation(path: Path) -> int:
-    with Image.open(path) as image:
-        return int(image.getexif().get(_ORIENTATION, 1))

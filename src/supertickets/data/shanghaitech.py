@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -61,7 +60,7 @@ class Crowd:
 class CrowdDataset(AnnotatedDataset[Crowd]):
     """Images with points, which are those of the images as they are stored."""
 
-    upright: ClassVar[bool] = False
+    upright: bool = field(default=False, kw_only=True)
 
     def subset(self, index: Index) -> CrowdDataset:
         """Return the images at some positions."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..config.data_sources import Source, check_source, published_source
 from ..config.recipe import DataSettings
 from ..config.task_settings import TASK_RULES, TaskRules
+from ..errors import printable
 from ..plugins import is_plugin, load_plugin
 
 if TYPE_CHECKING:
@@ -52,7 +53,11 @@ def load_splits(settings: DataSettings, task: str | None = None) -> Splits:
         check_source(source, settings, _task_of_samples(task), task)
     module, _, function = source.loader.partition(":")
     splits: Splits = getattr(importlib.import_module(f".{module}", __package__), function)(settings)
-    splits = replace(splits, preprocessing=override_preprocessing(splits.preprocessing, settings))
+    splits = replace(
+        splits,
+        preprocessing=override_preprocessing(splits.preprocessing, settings),
+        notes=tuple(map(printable, splits.notes)),
+    )
     return limit_samples(splits, settings)
 
 

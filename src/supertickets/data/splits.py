@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..config.recipe import DataSettings
 from ..errors import UserError
+from .broken_files import first_reason
 from .randomness import mix_seed
 from .samples import Index, Splits
 
@@ -60,7 +61,8 @@ def split_samples(
         UserError: A part is empty or missing, or a share is impossible.
     """
     if empty := [name for name, part in sets.items() if not len(part)]:
-        raise UserError(f"no {noun} of the {empty[0]} part can be read; mend the files or remove the part")
+        why = first_reason(notes)
+        raise UserError(f"no {noun} of the {empty[0]} part can be read{why}; mend the files or remove the part")
     train = sets.get("train", sets.get("all"))
     if train is None:
         raise UserError(f"there is no train part, only {', '.join(sets)}; add it")
@@ -83,15 +85,15 @@ def split_classes(
     Args:
         sets: "train" and "test", perhaps "val"; or "all", from which a test split is held out too.
         classes: Names of the labels.
-        settings: Reads ``validation``, ``test``, ``split_seed`` and ``class_names``.
+        settings: Reads ``validation``, ``test`` and ``split_seed``.
         notes: What a person should know is added here.
 
     Raises:
-        UserError: A part is empty, a class has too few images, a share or the number of names is impossible.
+        UserError: A part is empty, a class has too few images, or a share is impossible.
     """
     if "all" in sets:
         data = sets["all"]
-        _check_counts(data.labels.tolist(), classes, _FEWEST)
+        _check_counts(data.labels.tolist(), classes, _FEWEST, notes)
         if not 0 < settings.test < 1:
             raise UserError(f"data.test is {settings.test:g}; it is a share between 0 and 1, e.g. 0.15")
         tested, rest = stratified_split(data.labels.numpy(), settings.test, settings.split_seed)
@@ -103,8 +105,10 @@ def split_classes(
         data, test = sets["train"], sets["test"]
         for split, part in sets.items():
             if len(part) == 0:
-                raise UserError(f"no image of {split}/ can be read; mend the files or remove the folder")
-        _check_counts(data.labels.tolist(), classes, 1 if "val" in sets else 2)
+                raise UserError(
+                    f"no image of {split}/ can be read{first_reason(notes)}; mend the files or remove the folder"
+                )
+        _check_counts(data.labels.tolist(), classes, 1 if "val" in sets else 2, notes)
         how = "splits as given"
     if "val" in sets:
         train, validation = data, sets["val"]
@@ -118,8 +122,6 @@ def split_classes(
     shown = ", ".join(f"{name} {n}" for name, n in list(zip(classes, counts, strict=True))[:12])
     notes.append(f"{len(classes)} classes, training images each: {shown}{', ...' if len(classes) > 12 else ''}")
     notes.append(f"{len(train)} training, {len(validation)} validation, {len(test)} test images ({how})")
-    if settings.class_names and len(settings.class_names) != len(classes):
-        raise UserError(f"data.class_names has {len(settings.class_names)} names, the data has {len(classes)} classes")
     return train, validation, test
 
 
@@ -177,11 +179,11 @@ def _hold_out(samples: Part, share: float, seed: int, name: str) -> tuple[Part, 
     return samples.subset(np.flatnonzero(~held)), samples.subset(np.flatnonzero(held))
 
 
-def _check_counts(labels: Sequence[int], classes: Sequence[str], fewest: int) -> None:
+def _check_counts(labels: Sequence[int], classes: Sequence[str], fewest: int, notes: Sequence[str]) -> None:
     counts = np.bincount(labels, minlength=len(classes)).tolist()
     for name, count in zip(classes, counts, strict=True):
         if count < fewest:
             raise UserError(
                 f"class '{name}' has {count} readable image{'s' * (count != 1)}, at least {fewest} are needed to "
-                "split them; add images or remove the class"
+                f"split them{first_reason(notes, name)}; add images or remove the class"
             )

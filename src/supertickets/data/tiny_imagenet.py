@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -50,7 +51,7 @@ def load_tiny_imagenet(settings: DataSettings) -> Splits:
     names = [words.get(code, code).split(",")[0] for code in codes]
     names = [name if names.count(name) == 1 else f"{name} ({code})" for name, code in zip(names, codes, strict=True)]
     splits = make_splits(sets["train"], sets["val"], names, settings, crop=True)
-    return Splits(splits.train, splits.validation, splits.test, splits.classes, splits.preprocessing, tuple(notes))
+    return replace(splits, notes=(*notes, *splits.notes))
 
 
 def _table(path: Path) -> dict[str, str]:

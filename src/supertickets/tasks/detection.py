@@ -16,7 +16,7 @@ from ..data.coco_detection import DetectionDataset, pad_boxes
 from ..data.geometry import Box
 from ..data.preprocessing import Preprocessing
 from ..data.samples import Samples
-from ..data.segmentation_layouts import class_colors
+from ..data.segmentation_classes import class_colors
 from ..models.heads.anchors import anchors
 from .base import Task
 from .boxes import MOST, box_losses, box_metrics, decode_detections

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from ..data.geometry import Box, Values
-from ..data.segmentation_layouts import class_colors
+from ..data.segmentation_classes import class_colors
 from ..data.segmentation_masks import IGNORED
 
 INK = "#1f2933"
