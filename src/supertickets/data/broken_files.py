@@ -23,7 +23,7 @@ Found = TypeVar("Found")
 
 
 class DoesNotFit(Exception):
-    """What is kept takes more memory than there is for it."""
+    """Raised where what is kept would take more memory than there is for it."""
 
 
 class Memory:

@@ -148,13 +148,13 @@ def _list_splits(given: Mapping[str, Path], level: str, notes: list[str]) -> dic
 
 
 def _order_classes(
-    found: Iterable[str], settings: DataSettings, notes: list[str]
+    folders: Iterable[str], settings: DataSettings, notes: list[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the classes by their folders, in the order of their indices; and their names.
 
     Folders are in natural order, 2 before 10. Where ``data.class_names`` are the folders' names, theirs is the order.
     """
-    classes = tuple(sorted(found, key=natural_key))
+    classes = tuple(sorted(folders, key=natural_key))
     given = tuple(map(clean_name, settings.class_names))
     if len(given) == len(classes) and set(given) == set(classes):
         return given, given

@@ -1,4 +1,4 @@
-"""Whether what was drawn on images of a set was drawn on them as they are stored, or turned upright by EXIF data."""
+"""Annotations of images that EXIF data turn: drawn on the images as they are stored, or on upright ones."""
 
 from __future__ import annotations
 
