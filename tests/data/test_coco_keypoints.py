@@ -19,23 +19,18 @@ from supertickets import UserError
 from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches, Splits, load_splits
 from supertickets.data.annotated_images import open_annotated
+from supertickets.data.coco_files import AnnotationFile
 from supertickets.data.coco_keypoints import PersonDataset, half_body, load_coco_keypoints, random_region
-from supertickets.data.coco_keypoints_json import (
-    COCO_NAMES,
-    COCO_SIGMAS,
-    Joints,
-    Person,
-    mirror_name,
-    read_boxes,
-    read_people,
-    read_truth,
-)
+from supertickets.data.coco_keypoints_json import Person, read_people
+from supertickets.data.joints import COCO_NAMES, COCO_SIGMAS, Joints
+from supertickets.data.mirror_names import pair_joints
+from supertickets.data.person_boxes import read_boxes
 from supertickets.data.preprocessing import BrokenImage, Preprocessing
 from supertickets.data.samples import AugmentContext
 from supertickets.tasks import Pose
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
-JOINTS = Joints(NAMES, mirror_name(NAMES), (), (0.05,) * 5)
+JOINTS = Joints(NAMES, pair_joints(NAMES), (), (0.05,) * 5)
 PLAIN = Preprocessing(3, (64, 48), (0.0,) * 3, (1.0,) * 3, "pad", 0.8)
 VARIED = AugmentSettings(flip=True, rotate=60, scale=0.4, half_body=0.5)
 
@@ -225,7 +220,7 @@ def test_boxes_of_a_detector_in_the_test_split(tmp_path: Path) -> None:
     ("what", "named"),
     [
         ("no folder", "folder val2017, or images/val2017, is missing"),
-        ("two years", "person_keypoints_val2014.json and person_keypoints_val2017.json; keep one"),
+        ("two years", "person_keypoints_val2014.json and annotations/person_keypoints_val2017.json; keep one"),
         ("no train", "person_keypoints_train2017.json is missing"),
         ("other joints", "other joints"),
         ("missing image", "lacks 1 of 3 images"),
@@ -266,9 +261,13 @@ def test_truth_holds_who_is_given_and_who_does_not_count(tmp_path: Path) -> None
     people[1] |= {"iscrowd": 1}
     people[2] |= {"keypoints": [0] * 15, "num_keypoints": 0}
     change(root, "train", annotations=people)
-    joints, given = read_people(path, root / "train", [])
-    truth = read_truth(path, given[1:], joints.category_id)  # the first of the two that count is not given
-    assert [entry["id"] for entry in truth["annotations"]] == [2, 3, 4]
+    truth = read_people(AnnotationFile(path, (root / "train",)), []).truth
+    assert [(e["id"], e["iscrowd"], e["num_keypoints"] > 0) for e in truth["annotations"]] == [
+        (1, 0, True),
+        (2, 1, False),
+        (3, 0, False),
+        (4, 0, True),
+    ]
     assert [image["id"] for image in truth["images"]] == [1, 2, 3, 4]
     assert [category["keypoints"] for category in truth["categories"]] == [list(NAMES)]
 

@@ -17,14 +17,8 @@ from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches, Preprocessing, load_splits
 from supertickets.data.preprocessing import BrokenImage
 from supertickets.data.samples import AugmentContext
-from supertickets.data.shanghaitech import (
-    CrowdDataset,
-    adaptive_sigmas,
-    pad_points,
-    points_to_shares,
-    random_crop,
-    read_points,
-)
+from supertickets.data.shanghaitech import CrowdDataset, pad_points, points_to_shares, random_crop
+from supertickets.data.shanghaitech_files import adaptive_sigmas, read_points
 
 CELLS = Path(__file__).resolve().parents[2] / "../shared/data/mbm_cells"
 ALL = AugmentSettings(resize=(0.5, 2.0), photometric=True, flip=True, turn=True)

@@ -18,7 +18,7 @@ from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou
 
-from supertickets.data.coco_detection import pad_boxes
+from supertickets.data.detection import pad_boxes
 from supertickets.models.heads.anchors import anchors
 from supertickets.tasks import boxes
 from supertickets.tasks.boxes import box_losses, box_metrics, decode_detections, match_anchors

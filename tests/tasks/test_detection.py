@@ -15,7 +15,7 @@ from torchvision.models.detection._utils import BoxCoder
 from generate_objects import NAMES, market
 from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches
-from supertickets.data.coco_detection import DetectionDataset, load_coco_detection
+from supertickets.data.detection import DetectionDataset, load_detection
 from supertickets.models.heads.anchors import anchors
 from supertickets.tasks import Detection, find_task, primary_metric
 from supertickets.tasks.boxes import box_losses, match_anchors
@@ -52,7 +52,7 @@ class Knows(nn.Module):
 def made(tmp_path_factory: pytest.TempPathFactory) -> Batches:
     root = market(tmp_path_factory.mktemp("market"), {"train": 10, "val": 9})
     data = DataSettings(source="coco_boxes", dir=str(root), size=64)
-    return Batches(load_coco_detection(data), data, AugmentSettings(), 0)
+    return Batches(load_detection(data), data, AugmentSettings(), 0)
 
 
 def measured(made: Batches, moved: float = 0.0) -> Tensor:

@@ -15,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supertickets import UserError
-from supertickets.data.coco_keypoints_json import COCO_NAMES, COCO_SIGMAS, mirror_name
 from supertickets.data.geometry import mirror_joints, to_unit_square
+from supertickets.data.joints import COCO_NAMES, COCO_SIGMAS
+from supertickets.data.mirror_names import pair_joints
 from supertickets.tasks import heatmaps as kp
 
 SAMPLES = Path(__file__).resolve().parents[2] / "../shared/data"
-FLIP = mirror_name(COCO_NAMES)
+FLIP = pair_joints(COCO_NAMES)
 
 
 # Heatmaps ------------------------------------------------------------------------------------------------------------

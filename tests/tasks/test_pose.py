@@ -16,7 +16,7 @@ from generate_people import NAMES, crowd
 from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches
 from supertickets.data.coco_keypoints import PersonDataset, load_coco_keypoints
-from supertickets.data.coco_keypoints_json import COCO_SIGMAS
+from supertickets.data.joints import COCO_SIGMAS
 from supertickets.tasks import Pose
 from supertickets.tasks.heatmaps import flip_back, heatmaps, pose_metrics
 

@@ -108,7 +108,7 @@ class Predict(Command):
 
     def run(self, options: argparse.Namespace) -> None:
         from ..data import list_images
-        from ..data.coco_keypoints_json import read_boxes
+        from ..data.person_boxes import read_boxes
         from ..visualization.overlays import predictions
 
         ticket, images = load_for_runtime(options.ticket, options), list_images(options.images)

@@ -61,7 +61,7 @@ SOURCES: Mapping[str, Source] = {
         loader="coco_keypoints:load_coco_keypoints", task="pose", shape=(3, (256, 192), 17), samples={"coco": 149_813}
     ),
     "coco_boxes": Source(
-        loader="coco_detection:load_coco_detection",
+        loader="detection:load_detection",
         task="detection",
         shape=(3, (320, 320), 80),
         samples={"coco_boxes": 117_266},

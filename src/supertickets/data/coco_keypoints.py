@@ -17,11 +17,14 @@ from ..config.recipe import AugmentSettings, DataSettings
 from ..errors import UserError
 from .annotated_images import AnnotatedDataset, keep_images, read_inputs
 from .broken_files import iterate_readable
-from .coco_json import annotation_files, images_folder
-from .coco_keypoints_json import Joints, Person, read_detections, read_images, read_people, read_truth
-from .file_lists import data_folder
+from .coco_files import find_annotations, note_unlisted
+from .coco_keypoints_json import AnnotatedPeople, Person, read_people
+from .file_lists import data_folder, shorten_list
 from .geometry import Floats, Values, box_region, mirror_joints, region_matrix, to_unit_square, transform, warp_image
+from .joints import Joints
+from .mirror_names import describe_mirror
 from .orientation import drawn_as_stored
+from .person_boxes import read_detections
 from .preprocessing import Preprocessing, to_tensor, with_normalisation
 from .randomness import mix_seed, sample_indices
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, height_and_width
@@ -98,8 +101,7 @@ class PersonDataset(AnnotatedDataset[Person]):
 def load_coco_keypoints(settings: DataSettings) -> Splits:
     """Read people in COCO's layout; `split_samples` tells what becomes of its parts.
 
-    Files are annotations/person_keypoints_NAME.json with images in NAME (or images/NAME), where NAME is train2017,
-    val2017 and the like.
+    `find_annotations` tells where the files are.
 
     Raises:
         UserError: The layout, an annotation or the settings do not fit.
@@ -110,17 +112,30 @@ def load_coco_keypoints(settings: DataSettings) -> Splits:
         nearest = max(16, round(height / 4) * 4), max(16, round(width / 4) * 4)
         raise UserError(f"data.size is {height} x {width}; the nearest possible is {nearest[0]} x {nearest[1]}")
     notes: list[str] = []
-    files = annotation_files(root, *_KIND)
-    sets = {name: _people(path, root, settings, notes) for name, path in files.items()}
-    names = {name: part.joints.names for name, part in sets.items()}
-    if other := [name for name in names if names[name] != names["train"]]:
-        raise UserError(f"{files[other[0]]} has other joints than {files['train']}; give files with the same ones")
-    sets = _keep_people(sets, settings, notes)
-    train, validation, test = split_samples(sets, settings, notes, "person")
+    files = find_annotations(root, *_KIND, notes)
+    read = {name: read_people(file, notes, settings.broken) for name, file in files.items()}
+    first = "train" if "train" in read else "all"
+    if other := [name for name in read if read[name].joints.names != read[first].joints.names]:
+        raise UserError(
+            f"{files[other[0]].path} has other joints than {files[first].path}; give files with the same ones"
+        )
+    note_unlisted([image for part in read.values() for image, _ in part.images.values()], notes)
+    sets = {
+        name: PersonDataset(part.people, {}, settings.broken == "skip", part.joints, part.truth)
+        for name, part in read.items()
+    }
+    train, validation, test = split_samples(_keep_people(sets, settings, notes), settings, notes, "person")
     if settings.boxes != "truth":
-        test = _detected_people(test, root, files, settings, notes)
+        source = next(name for name in ("test", "val", "train", "all") if name in read)
+        test = _detected_people(test, root, (files[source].path, read[source]), settings, notes)
     joints = train.joints
     notes.append(f"{len(joints.names)} joints: {', '.join(joints.names[:20])}")
+    notes.append(describe_mirror(joints.names, joints.flip))
+    is_marked = np.any([person.joints[:, 2] > 0 for person in train.samples], axis=0)
+    if unmarked := [name for name, marked in zip(joints.names, is_marked.tolist(), strict=True) if not marked]:
+        notes.append(
+            f"nobody has {shorten_list(unmarked, total=True)} marked in training: nothing can be learned of it"
+        )
     notes.append(f"{len(train)} people for training, {len(validation)} for validation, {len(test)} boxes for testing")
     notes.append(f"regions around people are made to {width} x {height} pixels")
     return Splits(
@@ -172,7 +187,7 @@ def half_body(joints_K3: Values, names: tuple[str, ...], *, upper: bool) -> tupl
     upper one is taken.
     """
     marked = joints_K3[:, 2] > 0
-    lower = np.array([any(part in name for part in _LOWER) for name in names])
+    lower = np.array([any(part in name.lower() for part in _LOWER) for name in names])
     half = marked & (~lower if upper or (marked & lower).sum() <= 2 else lower)
     if marked.sum() <= _HALF_NEEDS or half.sum() <= 2:
         return None
@@ -187,12 +202,6 @@ def true_people(truth: Mapping[str, Any], images: set[int]) -> dict[str, Any]:
         "categories": truth["categories"],
         "annotations": [entry for entry in truth["annotations"] if entry["image_id"] in images],
     }
-
-
-def _people(path: Path, root: Path, settings: DataSettings, notes: list[str]) -> PersonDataset:
-    joints, people = read_people(path, images_folder(path, root, *_KIND), notes, settings.broken)
-    truth = read_truth(path, people, joints.category_id)
-    return PersonDataset(people, {}, settings.broken == "skip", joints, truth)
 
 
 def _keep_people(
@@ -215,23 +224,33 @@ def _keep_people(
 
 
 def _detected_people(
-    test: PersonDataset, root: Path, files: Mapping[str, Path], settings: DataSettings, notes: list[str]
+    test: PersonDataset,
+    root: Path,
+    source: tuple[Path, AnnotatedPeople],
+    settings: DataSettings,
+    notes: list[str],
 ) -> PersonDataset:
-    """Return the test split with the boxes of a detector in place of the true ones."""
-    source = files.get("test", files.get("val", files["train"]))
+    """Return the test split with the boxes of a detector in place of the true ones.
+
+    Args:
+        test: The test split.
+        root: Folder of the data set.
+        source: File that the test split is from, and what it tells.
+        settings: Read ``boxes``.
+        notes: What a person should know is added here.
+    """
+    annotations, people_of = source
     listed = {image["id"] for image in test.truth["images"]}
-    images = {
-        number: image
-        for number, image in read_images(source, images_folder(source, root, *_KIND)).items()
-        if number in listed
-    }
+    images = {number: image for number, image in people_of.images.items() if number in listed}
     boxes = Path(settings.boxes)
     if settings.boxes == "detected":
         candidates = sorted((root / "person_detection_results").glob("*.json"))
-        fitting = [path for path in candidates if source.stem.removeprefix(f"{_KIND[0]}_") in path.name] or candidates
+        fitting = [
+            path for path in candidates if annotations.stem.removeprefix(f"{_KIND[0]}_") in path.name
+        ] or candidates
         if len(fitting) != 1:
             raise UserError(
-                f"{root / 'person_detection_results'} has {len(fitting)} JSON files with boxes for {source.name}; "
+                f"{root / 'person_detection_results'} has {len(fitting)} JSON files with boxes for {annotations.name}; "
                 "name one as data.boxes"
             )
         boxes = fitting[0]

@@ -1,4 +1,4 @@
-"""COCO keypoints: people with marked joints, and the boxes that a detector found."""
+"""COCO keypoints: people with marked joints, and what is true of their images."""
 
 from __future__ import annotations
 
@@ -11,34 +11,29 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UserError
+from .box_forms import check_boxes, in_first_pixel
+from .coco_files import AnnotationFile, locate_images
 from .coco_json import (
+    ListedImage,
     clip_box,
-    is_known,
+    entry_name,
+    is_crowd,
+    is_number,
     load_annotations,
+    parse_id,
     read_entries,
     read_image_entries,
-    read_integer,
     read_numbers,
+    read_references,
     reject_file,
+    show_value,
 )
 from .file_lists import shorten_list
-from .geometry import Box
+from .geometry import Box, Floats
+from .joints import Joints, read_joints
 
-# Names and, per joint, how far annotators differ, as a share of the square root of the person's area (published).
-_PARTS = {
-    "eye": 0.025,
-    "ear": 0.035,
-    "shoulder": 0.079,
-    "elbow": 0.072,
-    "wrist": 0.062,
-    "hip": 0.107,
-    "knee": 0.087,
-    "ankle": 0.089,
-}
-COCO_NAMES = ("nose", *(f"{side}_{part}" for part in _PARTS for side in ("left", "right")))
-COCO_SIGMAS = (0.026, *(sigma for sigma in _PARTS.values() for _ in ("left", "right")))
-_OTHER_SIGMA = 0.05
 AREA_OF_BOX = 0.53  # share of a box that its person fills on average, for files without areas
+_IN_SHARES = 0.5  # share of the marked joints in the first pixel from which on all are taken for shares
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +48,7 @@ class Person:
         joints: float32 of shape (K, 3): x, y in pixels of the image, and v: 0 unmarked, 1 hidden, 2 visible.
         area: Of the person, in pixels; of the box for a detection.
         score: 1 for ground truth, else the detector's.
-        annotation_id: Number of the annotation; of a detection its place in the file, from 1.
+        annotation_id: Id of the annotation, or its place in the file, from 1; of a detection its place.
     """
 
     image: Path
@@ -66,37 +61,59 @@ class Person:
     annotation_id: int
 
 
-@dataclass(frozen=True)
-class Joints:
-    """The joints of a data set.
+@dataclass(frozen=True, eq=False)
+class AnnotatedPeople:
+    """What a file tells of people.
 
     Attributes:
-        names: One per joint, K in all.
-        flip: Per joint, the index of its mirror image: the same name with left_ and right_ swapped, else itself.
-        limbs: Pairs of indices from 0, for drawing.
-        sigmas: Per joint, the deviation that the object keypoint similarity allows, as a share of the square root of
-            the person's area: COCO's 17 published values for COCO's 17 names in any order, else 0.05 for each.
-        category_id: The category that has these joints; results in COCO's format name it.
+        joints: What the joints are.
+        people: People to train on, or to evaluate with their true boxes.
+        images: File, and width and height, of every image that is listed, by its number.
+        truth: COCO's ground truth with the fields that an evaluation needs: all images, the people, and people who
+            neither count nor harm: crowds and those without a marked joint. Annotations are numbered by their place.
     """
 
-    names: tuple[str, ...]
-    flip: tuple[int, ...]
-    limbs: tuple[tuple[int, int], ...]
-    sigmas: tuple[float, ...]
-    category_id: int = 1
+    joints: Joints
+    people: tuple[Person, ...]
+    images: Mapping[int, tuple[Path, tuple[int, int]]]
+    truth: dict[str, Any]
 
 
-def read_people(
-    annotations: Path, images: Path, notes: list[str], broken: Literal["skip", "refuse"] = "skip"
-) -> tuple[Joints, tuple[Person, ...]]:
-    """Read the people to train on, or to evaluate with their true boxes.
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """An annotation of a person.
+
+    Attributes:
+        entry: What the file has.
+        place: Its place in the file, from 1.
+        image_id: Number of its image.
+        image: Its image.
+        marks: Joints as annotated, (K, 3); all zero for nobody's.
+    """
+
+    entry: Mapping[str, Any]
+    place: int
+    image_id: int
+    image: ListedImage
+    marks: Floats
+
+    @property
+    def name(self) -> str:
+        return entry_name(self.entry, self.place)
+
+    @property
+    def is_marked(self) -> bool:
+        return bool((self.marks[:, 2] > 0).any())
+
+
+def read_people(file: AnnotationFile, notes: list[str], broken: Literal["skip", "refuse"] = "skip") -> AnnotatedPeople:
+    """Read people.
 
     Crowds, people without a marked joint and boxes without area inside the image are left out. Boxes are cut off
     at the image's border.
 
     Args:
-        annotations: JSON in COCO's format for keypoints.
-        images: Folder that the file names in it start from.
+        file: JSON in COCO's format for keypoints, and where its images are.
         notes: What a person should know is added here.
         broken: Whether joints that are marked more than a pixel outside the image are noted and taken for unmarked
             ("skip") or end the run ("refuse").
@@ -104,257 +121,176 @@ def read_people(
     Raises:
         UserError: The file is no such JSON, or contradicts itself or the folder.
     """
-    data = load_annotations(annotations)
-    image_list = read_image_entries(data, annotations)
-    joints = _joints(data, annotations)
-    wanted = [a for a in read_entries(data, "annotations", annotations) if a.get("category_id") == joints.category_id]
-    unknown = [f"image {a.get('image_id')}" for a in wanted if not is_known(a.get("image_id"), image_list)]
-    reject_file(unknown, annotations, "annotates unknown images", "add them to its images, or remove their annotations")
-    single = [a for a in wanted if not a.get("iscrowd")]
-    listed = [a for a in single if a.get("num_keypoints") != 0]
-    count = len(joints.names)
-    marks = read_numbers(listed, "keypoints", 3 * count, annotations).reshape(len(listed), count, 3)
-    is_marked = np.any(marks[:, :, 2] > 0, axis=1)
-    marked = [{"area": None} | a for a, keep in zip(listed, is_marked.tolist(), strict=True) if keep]
-    boxes = read_numbers(marked, "bbox", 4, annotations)
-    for annotation, box in zip(marked, boxes, strict=True):
-        annotation["area"] = annotation["area"] or AREA_OF_BOX * float(box[2] * box[3])
-    areas = read_numbers(marked, "area", 1, annotations)[:, 0].tolist()
-    people, outside, no_area = _make_people(
-        list(zip(marked, boxes.tolist(), areas, marks[is_marked], strict=True)), image_list, annotations, images
-    )
-    what = "has joints outside the image by more than a pixel"
-    if broken == "refuse":
-        reject_file(outside, annotations, what, "mend them, or take these joints for unmarked: set data.broken to skip")
-    if not people:
-        raise UserError(f"{annotations} has nobody with a marked joint inside an image; give another file")
-    files = {person.image for person in people}
-    missing = sorted(str(path) for path in files if not path.is_file())
-    reject_file(missing, images, f"lacks {len(missing)} of {len(files)} images", "give their folder, or fetch them")
-    for count, reason in (
-        (len(wanted) - len(single), "are crowds"),
-        (len(single) - len(marked), "have no marked joint"),
-        (no_area, "have a box of no area"),
-    ):
-        if count:
-            notes.append(f"{count} of {len(wanted)} annotations of {annotations} {reason}; they are left out")
-    if outside:
-        notes.append(f"{annotations} {what}: {shorten_list(outside, total=True)}; these joints are taken for unmarked")
-    return joints, tuple(people)
-
-
-def _make_people(
-    rows: Sequence[tuple[dict[str, Any], list[float], float, npt.NDArray[np.float64]]],
-    image_list: Mapping[int, dict[str, Any]],
-    annotations: Path,
-    images: Path,
-) -> tuple[list[Person], list[str], int]:
-    """Return the people with a marked joint in an image.
-
-    Args:
-        rows: Annotation, box, area and marks (K, 3) of everyone with a marked joint.
-        image_list: Images by their number.
-        annotations: File that the rows are from, for errors.
-        images: Folder that file names start from.
-
-    Returns:
-        The people; names of annotations with joints outside their image; and the number of boxes without area.
-    """
-    people: list[Person] = []
-    outside: list[str] = []
-    no_area = 0
-    for annotation, box, area, marks_K3 in rows:
-        number, pil_image = read_integer(annotation, "id", annotations), image_list[annotation["image_id"]]
-        inside = clip_box(box, pil_image["width"], pil_image["height"])
-        if inside is None:
-            no_area += 1
-            continue
-        is_wrong_K = _are_outside(marks_K3, pil_image["width"], pil_image["height"])
-        if is_wrong_K.any():
-            outside.append(f"annotation {number}")
-        is_used_K1 = (marks_K3[:, 2:] > 0) & ~is_wrong_K[:, None]
-        if is_used_K1.any():
-            image, size = images / pil_image["file_name"], (int(pil_image["width"]), int(pil_image["height"]))
-            joints_K3 = np.where(is_used_K1, marks_K3, 0).astype(np.float32)
-            people.append(Person(image, size, annotation["image_id"], inside, joints_K3, area, 1.0, number))
-    return people, outside, no_area
-
-
-def read_images(annotations: Path, images: Path) -> dict[int, tuple[Path, tuple[int, int]]]:
-    """Files, width and height of the images that a COCO JSON lists, by their number; the files are not looked at.
-
-    Raises:
-        UserError: The file is no such JSON.
-    """
-    image_list = read_image_entries(load_annotations(annotations), annotations)
-    return {
-        number: (images / image["file_name"], (int(image["width"]), int(image["height"])))
-        for number, image in image_list.items()
+    path = file.path
+    data = load_annotations(path)
+    listed, joints = read_image_entries(data, path), read_joints(data, path)
+    every = _read_rows(data, listed, joints, path, notes)
+    single = [row for row in every if not is_crowd(row.entry)]
+    if every and not single:
+        raise UserError(f"all {len(every)} people of {path} are crowds (iscrowd); set iscrowd to 0 for single people")
+    marked = [row for row in single if row.is_marked]
+    boxes, areas = _read_boxes(marked, path, notes)
+    _check_shares(marked, path)
+    outside = {row.place: _are_outside(row.marks, *row.image.size) for row in marked}
+    drawn: dict[int, Floats] = {
+        row.place: np.where((row.marks[:, 2:] > 0) & ~outside[row.place][:, None], row.marks, 0) for row in marked
     }
-
-
-def read_truth(annotations: Path, people: Sequence[Person], category_id: int) -> dict[str, Any]:
-    """Return what predicted poses are compared with: all images, the given people, and people who do not count.
-
-    Those neither count nor harm: crowds and people without a marked joint, who are in no sample.
-
-    Args:
-        annotations: As for `read_people`.
-        people: People that `read_people` returned.
-        category_id: Of the joints.
-
-    Returns:
-        COCO's ground truth with the fields that an evaluation needs.
-    """
-    data = load_annotations(annotations)
-    known = {person.annotation_id for person in people}
-    fields = ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "num_keypoints", "keypoints")
-    kept = []
-    for entry in read_entries(data, "annotations", annotations):
-        ignored = entry.get("iscrowd") or not any(v > 0 for v in entry.get("keypoints", [])[2::3])
-        if entry.get("category_id") == category_id and (ignored or entry["id"] in known) and "bbox" in entry:
-            kept.append({field: entry[field] for field in fields if entry.get(field) is not None})
-    categories = [c for c in read_entries(data, "categories", annotations) if c["id"] == category_id]
-    return {
-        "images": [{"id": number} for number in read_image_entries(data, annotations)],
-        "categories": categories,
-    } | {"annotations": kept}
-
-
-def read_boxes(path: Path, images: Sequence[Path], score_at_least: float = 0.5) -> list[list[Box]]:
-    """Return the boxes of people in some images, of a detector or of annotations.
-
-    Args:
-        path: JSON in COCO's format: annotations, whose images are told by their file name wherever they are; or a list
-            of detections, whose ``image_id`` is the number that the image's file is named by (000000000785.jpg).
-        images: Files.
-        score_at_least: Detections that score lower are left out.
-
-    Returns:
-        Per image its boxes, perhaps none.
-
-    Raises:
-        UserError: The file is no such JSON, or has a box of none of the images.
-    """
-    data = load_annotations(path)
-    if isinstance(data, dict):
-        names = {number: Path(image["file_name"]).name for number, image in read_image_entries(data, path).items()}
-        entries = [e for e in read_entries(data, "annotations", path) if not e.get("iscrowd")]
-        people = [c["id"] for c in data.get("categories", []) if c.get("keypoints") or c.get("name") == "person"]
-        known = [(names[e["image_id"]], e) for e in entries if is_known(e.get("image_id"), names)]
-    elif isinstance(data, list) and all(isinstance(entry, dict) for entry in data):
-        numbers = {int(pil_image.stem): pil_image.name for pil_image in images if pil_image.stem.isdecimal()}
-        people = [1]
-        known = [
-            (numbers[e["image_id"]], {**e, "id": i})
-            for i, e in enumerate(data, 1)
-            if is_known(e.get("image_id"), numbers) and e.get("score", 1) >= score_at_least
-        ]
-    else:
-        raise UserError(f"{path} has no boxes; give COCO's annotations or a list of detections")
-    wanted = [(name, e) for name, e in known if e.get("category_id", 1) in people or not people]
-    boxes: dict[str, list[Box]] = {pil_image.name: [] for pil_image in images}
-    for (name, _), box in zip(wanted, read_numbers([e for _, e in wanted], "bbox", 4, path).tolist(), strict=True):
-        if name in boxes and min(box[2:]) > 0:
-            boxes[name].append((box[0], box[1], box[2], box[3]))
-    if not any(boxes.values()):
-        raise UserError(
-            f"{path} has a box of none of these {len(images)} images; name the files as it does, or give another"
+    clipped = {row.place: clip_box(box, *row.image.size) for row, box in zip(marked, boxes.tolist(), strict=True)}
+    used = [row for row in marked if clipped[row.place] is not None and drawn[row.place].any()]
+    _report(every, single, [row for row in marked if clipped[row.place] is None], used, path, notes)
+    _report_outside([row.name for row in marked if outside[row.place].any()], path, notes, broken)
+    if not used:
+        raise UserError(f"{path} has nobody with a marked joint inside an image; give another file")
+    names = (image.name for image in listed.values())
+    paths = locate_images(file, names, notes, {row.image.name for row in used})
+    area_of = {row.place: area for row, area in zip(marked, areas, strict=True)}
+    people = tuple(
+        Person(
+            paths[row.image.name],
+            row.image.size,
+            row.image_id,
+            box,
+            drawn[row.place].astype(np.float32),
+            area_of[row.place],
+            1.0,
+            _number(row),
         )
-    return [boxes[pil_image.name] for pil_image in images]
-
-
-def read_detections(
-    path: Path,
-    images: Mapping[int, tuple[Path, tuple[int, int]]],
-    score_at_least: float = 0.0,
-    *,
-    joints: int = len(COCO_NAMES),
-    category_id: int = 1,
-    notes: list[str] | None = None,
-) -> tuple[Person, ...]:
-    """Read the boxes of a detector as people whose joints are all zero.
-
-    Args:
-        path: JSON list of entries with ``image_id``, ``category_id``, ``bbox`` and ``score``.
-        images: The images by their number, as from `read_images`. Boxes of others are left out.
-        score_at_least: Boxes that score lower are left out.
-        joints: Their number K.
-        category_id: Boxes of other categories are left out.
-        notes: What a person should know is added here.
-
-    Raises:
-        UserError: The file is no such JSON, or all its boxes are of other images.
-    """
-    data = load_annotations(path)
-    if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
-        raise UserError(f"{path} is no list of detections; give a file like COCO's person_detection_results")
-    listed = [{**entry, "id": number} for number, entry in enumerate(data, 1)]
-    known = [entry for entry in listed if is_known(entry.get("image_id"), images)]
-    if data and not known:
-        raise UserError(f"{path} has no box of these {len(images)} images; give the detections that belong to them")
-    wanted = [entry for entry in known if entry.get("category_id") == category_id]
-    boxes = read_numbers(wanted, "bbox", 4, path)
-    scores = read_numbers(wanted, "score", 1, path)[:, 0]
-    has_area = np.all(boxes[:, 2:] > 0, axis=1)
-    if notes is not None and len(known) < len(data):
-        notes.append(f"{len(data) - len(known)} of {len(data)} boxes of {path} are of other images; they are left out")
-    if notes is not None and not np.all(has_area):
-        notes.append(f"{np.sum(~has_area)} of {len(wanted)} boxes of {path} have no area; they are left out")
-    people = []
-    for entry, (x, y, width, height), score, keep in zip(
-        wanted, boxes.tolist(), scores.tolist(), has_area.tolist(), strict=True
-    ):
-        if keep and score >= score_at_least:
-            image, size = images[entry["image_id"]]
-            box, zeros = (x, y, width, height), np.zeros((joints, 3), np.float32)
-            people.append(Person(image, size, entry["image_id"], box, zeros, width * height, score, entry["id"]))
-    return tuple(people)
-
-
-def mirror_name(names: Sequence[str], where: str = "this data set") -> tuple[int, ...]:
-    """Return, per joint, the index of its mirror image.
-
-    Raises:
-        UserError: A joint of one side has none on the other.
-    """
-    swapped = [
-        name.replace("left_", "right_") if "left_" in name else name.replace("right_", "left_") for name in names
-    ]
-    for name, other in zip(names, swapped, strict=True):
-        if other not in names:
-            raise UserError(f"joint '{name}' of {where} has no mirror image '{other}'; add or rename it")
-    return tuple(names.index(other) for other in swapped)
-
-
-def _joints(data: Mapping[str, Any], path: Path) -> Joints:
-    named = [c for c in read_entries(data, "categories", path) if c.get("keypoints")]
-    if not named:
-        raise UserError(f"{path} has no category with keypoints; give a file like COCO's person_keypoints_train2017")
-    if len(named) > 1:
-        several = ", ".join(str(category.get("name")) for category in named)
-        raise UserError(f"{path} has several categories with keypoints ({several}); keep one")
-    category = named[0]
-    names = category["keypoints"]
-    if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or len(set(names)) < len(names):
-        raise UserError(f"keypoints of the category in {path} must be a list of different names")
-    pairs = category.get("skeleton") or []
-    for pair in pairs if isinstance(pairs, list) else [pairs]:
-        if not isinstance(pair, list) or len(pair) != 2 or any(i not in range(1, len(names) + 1) for i in pair):
-            raise UserError(f"skeleton of the category in {path} has {pair}; it needs pairs from 1 to {len(names)}")
-    sigma_of = dict(zip(COCO_NAMES, COCO_SIGMAS, strict=True))
-    is_coco = set(names) == set(COCO_NAMES)
-    return Joints(
-        tuple(names),
-        mirror_name(names, str(path)),
-        tuple((int(a) - 1, int(b) - 1) for a, b in pairs),
-        tuple(sigma_of[name] if is_coco else _OTHER_SIGMA for name in names),
-        read_integer(category, "id", path),
+        for row in used
+        if (box := clipped[row.place]) is not None
     )
+    truth = {
+        "images": [{"id": number} for number in listed],
+        "categories": [{"id": joints.category_id, "name": joints.category, "keypoints": list(joints.names)}],
+        "annotations": _true_entries(every, {row.place for row in used}, drawn, joints.category_id),
+    }
+    return AnnotatedPeople(joints, people, {n: (paths[i.name], i.size) for n, i in listed.items()}, truth)
 
 
-def _are_outside(joints_K3: npt.NDArray[np.float64], width: float, height: float) -> npt.NDArray[np.bool_]:
+def _read_rows(
+    data: Any, listed: Mapping[int, ListedImage], joints: Joints, path: Path, notes: list[str]
+) -> list[_Row]:
+    """Return the annotations of the category that has joints."""
+    entries = read_entries(data, "annotations", path)
+    categories = read_entries(data, "categories", path)
+    # A category without a number is nobody's, and one of another kind says nothing of people.
+    name_of = {number: c.get("name") for c in categories if (number := parse_id(c.get("id"))) is not None}
+    kinds = read_references(entries, "category_id", name_of, path)
+    places = [place for place, kind in enumerate(kinds) if kind == joints.category_id]
+    if len(places) < len(entries):
+        others = sorted({show_value(name_of[kind]) for kind in kinds if kind != joints.category_id})
+        notes.append(
+            f"{len(entries) - len(places)} of {len(entries)} annotations of {path} are of other categories "
+            f"({shorten_list(others)}); they are left out"
+        )
+    wanted = [entries[place] for place in places]
+    image_ids = read_references(wanted, "image_id", listed, path)
+    count = len(joints.names)
+    speaking = [i for i, entry in enumerate(wanted) if not is_crowd(entry) and _says_joints(entry)]
+    marks = np.zeros((len(wanted), count, 3))
+    marks[speaking] = read_numbers([wanted[i] for i in speaking], "keypoints", 3 * count, path).reshape(-1, count, 3)
+    return [
+        _Row(entry, place + 1, image_id, listed[image_id], some)
+        for entry, place, image_id, some in zip(wanted, places, image_ids, marks, strict=True)
+    ]
+
+
+def _says_joints(entry: Mapping[str, Any]) -> bool:
+    """Return whether an annotation says that it has joints: null and nothing do not, nor does a number of 0."""
+    number = entry.get("num_keypoints")
+    return bool(entry.get("keypoints")) if number is None else parse_id(number) != 0
+
+
+def _read_boxes(rows: Sequence[_Row], path: Path, notes: list[str]) -> tuple[Floats, list[float]]:
+    """Return boxes as annotated, and areas; where none is given, what a person fills of the box on average."""
+    boxes = read_numbers([row.entry for row in rows], "bbox", 4, path)
+    filled = [
+        {"id": row.entry.get("id"), "area": row.entry.get("area") or AREA_OF_BOX * float(box[2] * box[3])}
+        for row, box in zip(rows, boxes, strict=True)
+    ]
+    sizes = np.array([row.image.size for row in rows], np.float64).reshape(-1, 2)
+    notes += check_boxes(boxes, sizes, [row.name for row in rows], path)
+    return boxes, read_numbers(filled, "area", 1, path)[:, 0].tolist()
+
+
+def _check_shares(rows: Sequence[_Row], path: Path) -> None:
+    """Check that joints are in pixels.
+
+    Raises:
+        UserError: They look like shares of the image.
+    """
+    places = np.concatenate([row.marks[row.marks[:, 2] > 0, :2] for row in rows] or [np.empty((0, 2))])
+    sizes = np.repeat([row.image.size for row in rows], [int((row.marks[:, 2] > 0).sum()) for row in rows], 0)
+    is_share = in_first_pixel(places, sizes.reshape(-1, 2))
+    if len(is_share) and is_share.mean() > _IN_SHARES:
+        reject_file(
+            [row.name for row in rows],
+            path,
+            f"has {is_share.sum()} of {len(is_share)} joints in the first pixel of their image, as if in shares of it",
+            "multiply x by the image's width and y by its height",
+        )
+
+
+def _are_outside(joints_K3: Floats, width: float, height: float) -> npt.NDArray[np.bool_]:
     """Flag marked joints that are more than a pixel away from all pixels; these have their centres at 0, 1, 2 ..."""
     x, y, v = joints_K3.T
     outside: npt.NDArray[np.bool_] = (v > 0) & ((x < -1) | (x > width) | (y < -1) | (y > height))
     return outside
+
+
+def _report(
+    every: Sequence[_Row],
+    single: Sequence[_Row],
+    no_area: Sequence[_Row],
+    used: Sequence[_Row],
+    path: Path,
+    notes: list[str],
+) -> None:
+    """Add notes on everyone who is left out."""
+    kept = {row.place for row in (*used, *no_area)}
+    for rows, reason in (
+        ([row for row in every if is_crowd(row.entry)], "are crowds"),
+        ([row for row in single if row.place not in kept], "have no marked joint inside their image"),
+        (no_area, "have a box of no area inside their image"),
+    ):
+        if rows:
+            names = shorten_list([row.name for row in rows])
+            notes.append(f"{len(rows)} of {len(every)} annotations of {path} {reason}; they are left out: {names}")
+
+
+def _report_outside(names: Sequence[str], path: Path, notes: list[str], broken: Literal["skip", "refuse"]) -> None:
+    """Add a note on joints outside their image, or refuse them."""
+    what = "has joints outside the image by more than a pixel"
+    if broken == "refuse":
+        reject_file(names, path, what, "mend them, or take these joints for unmarked: set data.broken to skip")
+    if names:
+        notes.append(f"{path} {what}: {shorten_list(names, total=True)}; these joints are taken for unmarked")
+
+
+def _true_entries(
+    rows: Sequence[_Row], used: set[int], drawn: Mapping[int, Floats], category_id: int
+) -> list[dict[str, Any]]:
+    """Return people as an evaluation compares with them: with the joints that are trained on."""
+    entries = []
+    for row in rows:
+        box, area = row.entry.get("bbox"), row.entry.get("area")
+        if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)) or min(box[2:]) <= 0:
+            continue  # nobody can be found or missed there
+        marks = drawn[row.place] if row.place in used else np.zeros_like(row.marks)
+        entries.append(
+            {
+                "id": row.place,
+                "image_id": row.image_id,
+                "category_id": category_id,
+                "bbox": box,
+                "area": area if is_number(area) and area else AREA_OF_BOX * box[2] * box[3],
+                "iscrowd": int(is_crowd(row.entry)),
+                "keypoints": marks.reshape(-1).tolist(),
+                "num_keypoints": int((marks[:, 2] > 0).sum()),
+            }
+        )
+    return entries
+
+
+def _number(row: _Row) -> int:
+    number = parse_id(row.entry.get("id"))
+    return row.place if number is None else number

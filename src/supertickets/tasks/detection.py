@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..config.task_settings import TASK_RULES
-from ..data.coco_detection import DetectionDataset, pad_boxes
+from ..data.detection import DetectionDataset, pad_boxes
 from ..data.geometry import Box
 from ..data.preprocessing import Preprocessing
 from ..data.samples import Samples

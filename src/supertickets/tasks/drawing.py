@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from ..data.geometry import Box, Values
+from ..data.mirror_names import joint_sides
 from ..data.segmentation_classes import class_colors
 from ..data.segmentation_masks import IGNORED
 
@@ -124,14 +125,14 @@ def draw_skeletons(
     Args:
         image: Any image.
         people: Per person, x, y in pixels and the score of each joint, of shape (K, 3).
-        names: Names of the joints; those that begin with left_ and right_ tell the sides.
+        names: Names of the joints, which tell the sides.
         limbs: Pairs of joints, by their index.
         at_least: Joints that score lower are left out, with their limbs.
     """
     drawn = image.convert("RGB")
     pen = ImageDraw.Draw(drawn)
     thickest = min(image.size) / 120
-    sides = [_LEFT if "left_" in name else _RIGHT if "right_" in name else _MIDDLE for name in names]
+    sides = [{"left": _LEFT, "right": _RIGHT}.get(side, _MIDDLE) for side in joint_sides(names)]
     for person in people:
         shown = (person[:, 2] >= at_least) & np.isfinite(person).all(1)
         extent = np.ptp(person[shown, :2], axis=0).max() if shown.any() else 0

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ..config.task_settings import TASK_RULES
 from ..data.coco_keypoints import PersonDataset, box_matrix, true_people
-from ..data.coco_keypoints_json import mirror_name
 from ..data.geometry import Box, Floats, image_matrix, to_image_points, warp_image
+from ..data.mirror_names import pair_joints
 from ..data.preprocessing import Preprocessing, to_channels, to_tensor
 from ..data.samples import Samples
 from .base import Task
@@ -32,7 +32,7 @@ class Pose(Task):
     """The task of finding the joints of a person.
 
     Attributes:
-        classes: Names of the joints, in the order of the network's outputs; left_ and right_ tell mirror images.
+        classes: Names of the joints, in the order of the network's outputs; their names tell left from right.
         sigma: Deviation of the Gaussians that are learned, in cells of the maps.
         flip_test: Whether an evaluation takes the mean of the maps of an image and of its mirror image.
     """
@@ -170,7 +170,7 @@ class Pose(Task):
     def _locate_joints(self, module: nn.Module, images: Tensor, maps: Tensor, matrices: Floats) -> Floats:
         """Return x, y in pixels of the images, and score, of shape (B, K, 3)."""
         if self.flip_test:
-            maps = (maps + flip_back(module(images.flip(-1)), mirror_name(self.classes))) / 2
+            maps = (maps + flip_back(module(images.flip(-1)), pair_joints(self.classes))) / 2
         cells, scores = decode(maps)
         stride = images.shape[-1] / maps.shape[-1]
         xy = to_image_points(cells.cpu().double().numpy(), matrices, stride)

@@ -19,25 +19,22 @@ from generate_objects import COLORS, NAMES, NUMBERS, image_with_boxes, market
 from supertickets import UserError
 from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches, Splits, load_splits
-from supertickets.data.coco_detection import (
-    BoxedImage,
-    DetectionDataset,
-    load_coco_detection,
-    pad_boxes,
-    random_zoom,
-    read_objects,
-)
+from supertickets.data.boxed_image import BoxedImage
+from supertickets.data.coco_detection_json import read_objects
+from supertickets.data.coco_files import AnnotationFile
+from supertickets.data.detection import DetectionDataset, load_detection, pad_boxes, random_zoom
 from supertickets.data.preprocessing import BrokenImage, Preprocessing
 from supertickets.data.samples import AugmentContext
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 PLAIN = Preprocessing(3, (64, 64), (0.0,) * 3, (1.0,) * 3)
 VARIED = AugmentSettings(flip=True, scale=0.5)
+SAME = (0, 1, 2)  # no class has a mirror image
 Data = dict[str, Any]
 
 
 def read(root: Path, **more: Any) -> Splits:
-    return load_coco_detection(DataSettings(source="coco_boxes", dir=str(root), **{"size": 32, **more}))
+    return load_detection(DataSettings(source="coco_boxes", dir=str(root), **{"size": 32, **more}))
 
 
 def objects_of(part: Any) -> DetectionDataset:
@@ -95,7 +92,8 @@ def test_crowds_and_empty_boxes_neither_train_nor_count(tmp_path: Path) -> None:
     splits = read(root)
     assert "1 of " in splits.notes[0]
     assert "are crowds, which neither teach nor count" in splits.notes[0]
-    assert "have no area; they are left out" in splits.notes[1]
+    assert "have no area inside their image; they are left out: annotation 901" in splits.notes[1]
+    assert "boxes that reach outside their image; they are cut off" in splits.notes[2]
     assert "1 of 8 training images have no box; they are left out" in splits.notes
     first = objects_of(splits.train).samples[0]
     assert first.objects[-2:, 5:].tolist() == [[800, 1], [8000, 0]]
@@ -105,7 +103,7 @@ def test_crowds_and_empty_boxes_neither_train_nor_count(tmp_path: Path) -> None:
 def test_images_without_a_box_are_evaluated(tmp_path: Path) -> None:
     root = market(tmp_path, {"train": 4, "val": 3})
     path = change(root, "val", lambda data: data.update(annotations=data["annotations"][:1]))
-    _, samples = read_objects(path, root / "val", [])
+    _, samples, _ = read_objects(AnnotationFile(path, (root / "val",)), [])
     assert [len(one.boxes()) for one in samples] == [1, 0, 0]
     assert len(read(root).test) == 3
 
@@ -134,7 +132,7 @@ def test_loader_processes_change_nothing(tmp_path: Path) -> None:
     made = []
     for workers in (0, 2):
         data = DataSettings(source="coco_boxes", dir=str(root), size=32, batch=4, workers=workers)
-        batches = Batches(load_coco_detection(data), data, VARIED, 0)
+        batches = Batches(load_detection(data), data, VARIED, 0)
         made.append([*batches.train(0), *batches.evaluation(batches.splits.test)])
     for one, other in zip(*made, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
@@ -148,7 +146,7 @@ def test_boxes_stay_around_their_colours(seed: int) -> None:
     drawn = np.array(objects)
     one = BoxedImage(Path("x"), pil_image.size, np.column_stack((drawn, drawn[:, 3] * drawn[:, 4], 0 * drawn[:, 0])))
     torch.manual_seed(seed)
-    image, boxes = random_zoom(pil_image, one.boxes(), PLAIN, VARIED)
+    image, boxes = random_zoom(pil_image, one.boxes(), PLAIN, VARIED, SAME)
     pixels = np.asarray(image).astype(int)
     assert image.size == (64, 64)
     assert ((boxes[:, 1:] >= 0) & (boxes[:, 1:] <= 1)).all()
@@ -168,10 +166,10 @@ def test_changes_reach_their_limits_and_no_farther() -> None:
     sides, gone, left = [], 0, []
     for seed in range(300):
         torch.manual_seed(seed)
-        _, rows = random_zoom(image, whole, PLAIN, VARIED)
+        _, rows = random_zoom(image, whole, PLAIN, VARIED, SAME)
         sides.append(rows[0, 3] - rows[0, 1])
         torch.manual_seed(seed)
-        _, rows = random_zoom(image, small, PLAIN, VARIED)
+        _, rows = random_zoom(image, small, PLAIN, VARIED, SAME)
         gone += not len(rows)
         left += rows[:, 1].tolist()
     assert 1 / 1.5 <= min(sides) < 0.7
@@ -179,7 +177,7 @@ def test_changes_reach_their_limits_and_no_farther() -> None:
     assert gone == 0  # the middle is in all views
     assert max(left) - min(left) > 0.5
     torch.manual_seed(0)
-    same, rows = random_zoom(image, small, PLAIN, AugmentSettings())
+    same, rows = random_zoom(image, small, PLAIN, AugmentSettings(), SAME)
     assert np.array_equal(np.asarray(same), np.asarray(PLAIN.fit_image(image)))
     assert np.array_equal(rows, small)
 
@@ -189,7 +187,7 @@ def test_half_of_the_images_are_mirrored() -> None:
     boxes, flipped = np.array([[2, 0.1, 0.2, 0.4, 0.9]], np.float32), 0
     for seed in range(200):
         torch.manual_seed(seed)
-        image, rows = random_zoom(pil_image, boxes, PLAIN, AugmentSettings(flip=True))
+        image, rows = random_zoom(pil_image, boxes, PLAIN, AugmentSettings(flip=True), SAME)
         plain = np.asarray(PLAIN.fit_image(pil_image))
         is_flipped = np.array_equal(np.asarray(image), plain[:, ::-1])
         assert rows[0] == pytest.approx([2, 0.6, 0.2, 0.9, 0.9] if is_flipped else boxes[0])
@@ -224,17 +222,17 @@ def test_broken_images(tmp_path: Path) -> None:
     ("how", "named"),
     [
         (lambda data: data["annotations"][0].update(image_id=99), "annotates unknown images: image 99"),
-        (lambda data: data["annotations"][0].update(category_id=1), "boxes of unknown categories: category 1"),
+        (lambda data: data["annotations"][0].update(category_id=1), "annotates unknown categories: category 1"),
         (lambda data: data["annotations"][0].update(bbox=[1, 2, 3]), "needs bbox of 4 numbers: entry 1 has 3"),
         (lambda data: data["annotations"][0].update(bbox=[1, 2, 3, float("nan")]), "bbox that are not finite numbers"),
         (lambda data: data["annotations"][0].update(area="large"), "has area that are not finite numbers: entry 1"),
-        (lambda data: data.update(annotations=[]), "has no box inside an image"),
+        (lambda data: data.update(annotations=[]), "has no box of a single object inside an image"),
         (lambda data: data.pop("annotations"), "has no list of annotations"),
         (lambda data: data.pop("images"), "has no list of images"),
         (lambda data: data.update(categories=[]), "must have different numbers and names"),
         (lambda data: data["categories"][0].update(name="apple"), "must have different numbers and names"),
-        (lambda data: data["categories"][0].update(id="3"), "is not a whole number"),
-        (lambda data: data["categories"].pop(), "boxes of unknown categories"),
+        (lambda data: data["categories"][0].update(id="three"), "is not a whole number"),
+        (lambda data: data["categories"].pop(), "annotates unknown categories"),
         (lambda data: data["images"][0].update(file_name="none.png"), "lacks 1 of 6 images"),
         (lambda data: data["images"][0].pop("width"), "lacks a file_name, width or height"),
     ],

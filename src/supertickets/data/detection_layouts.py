@@ -1,0 +1,99 @@
+"""Layouts of objects in boxes: which one a folder has, and what is read of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..config.recipe import DataSettings
+from ..errors import UserError
+from .boxed_image import BoxedImage
+from .coco_detection_json import read_objects
+from .coco_files import find_annotations, is_published, note_unlisted
+from .file_lists import count_noun, shorten_list
+from .yolo import is_yolo, read_yolo
+
+_KIND = ("instances", "boxes")  # of annotations
+
+
+@dataclass(frozen=True)
+class BoxedParts:
+    """What is read of a data set of boxes.
+
+    Attributes:
+        classes: Names of the classes.
+        parts: Images of "train", "val" and "test", or of "all".
+    """
+
+    classes: tuple[str, ...]
+    parts: Mapping[str, tuple[BoxedImage, ...]]
+
+
+def read_boxed_parts(root: Path, settings: DataSettings, notes: list[str]) -> BoxedParts:
+    """Read boxes in COCO's format (`find_annotations` tells where it may lie) or YOLO's (`read_yolo`).
+
+    Args:
+        root: Folder of the data set.
+        settings: Say what becomes of broken images.
+        notes: What a person should know is added here.
+
+    Raises:
+        UserError: It is neither, or a file does not fit.
+    """
+    if is_published(root, _KIND[0]) or not is_yolo(root):
+        return _read_coco(root, notes)
+    notes.append(f"{root} is read as YOLO's layout")
+    return BoxedParts(*read_yolo(root, settings, notes))
+
+
+def _read_coco(root: Path, notes: list[str]) -> BoxedParts:
+    files = find_annotations(root, *_KIND, notes)
+    read = {part: read_objects(file, notes) for part, file in files.items()}
+    first = next(part for part in ("train", "all") if part in read)
+    classes = read[first][0]
+    if other := [part for part in read if read[part][0] != classes]:
+        raise UserError(
+            f"{files[other[0]].path} has other categories than {files[first].path}; give files with the same ones"
+        )
+    parts = {part: samples for part, (_, samples, _) in read.items()}
+    note_unlisted([one.image for samples in parts.values() for one in samples], notes)
+    _note_shared(parts, notes)
+    return _without_parents(
+        BoxedParts(classes, parts), set().union(*(parents for _, _, parents in read.values())), notes
+    )
+
+
+def _without_parents(boxes: BoxedParts, parents: set[str], notes: list[str]) -> BoxedParts:
+    """Leave out categories that group others and have no box of their own, as Roboflow writes one."""
+    labels = [one.objects[:, 0] for part in boxes.parts.values() for one in part]
+    counts = np.bincount(np.concatenate(labels).astype(np.int64), minlength=len(boxes.classes))
+    is_class = np.array([count > 0 or name not in parents for name, count in zip(boxes.classes, counts, strict=True)])
+    if is_class.all():
+        return boxes
+    new_index = np.cumsum(is_class) - 1
+    unused = [name for name, keep in zip(boxes.classes, is_class, strict=True) if not keep]
+    notes.append(f"{shorten_list(unused)} groups other categories and has no box; it is no class")
+
+    def renumber(one: BoxedImage) -> BoxedImage:
+        objects = one.objects.copy()
+        objects[:, 0] = new_index[objects[:, 0].astype(np.int64)]
+        return replace(one, objects=objects)
+
+    classes = tuple(name for name, keep in zip(boxes.classes, is_class, strict=True) if keep)
+    return BoxedParts(classes, {part: tuple(map(renumber, some)) for part, some in boxes.parts.items()})
+
+
+def _note_shared(parts: Mapping[str, tuple[BoxedImage, ...]], notes: list[str]) -> None:
+    """Add a note on images that are in two parts, by which a score would be too good."""
+    seen: dict[Path, str] = {}
+    for part, samples in parts.items():
+        twice = [one.image for one in samples if one.image in seen]
+        seen |= {one.image: part for one in samples}
+        if twice:
+            names = shorten_list([str(path) for path in twice])
+            notes.append(
+                f"{count_noun(len(twice), 'image')} of {part} in another split too, so scores will be too good: {names}"
+            )

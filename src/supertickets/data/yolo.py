@@ -1,0 +1,287 @@
+"""Boxes in YOLO's layout: a text file per image, a line per object: class, then centre, width and height in shares.
+
+A line with more numbers is an outline (YOLO-seg, oriented boxes): its surrounding box is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import yaml
+
+from ..config.recipe import DataSettings
+from ..errors import UserError
+from .box_forms import CENTRES, check_form
+from .boxed_image import BoxedImage
+from .broken_files import read_all
+from .coco_files import is_file, split_of_name
+from .coco_json import reject_file, show_value
+from .file_lists import (
+    ENDINGS,
+    count_noun,
+    index_files,
+    list_folders,
+    note_other_files,
+    relative_to_root,
+    shorten_list,
+)
+from .geometry import Floats
+from .preprocessing import stored_form
+
+_NAMES = ("classes.txt", "labels/classes.txt", "obj.names")  # files with a class per line
+_TEXTS = (".txt", ".yaml", ".yml", ".names", ".data", ".json", ".cache", ".npy")  # files beside images
+_LONGEST_TEXT = 1 << 20  # bytes of a file of names or labels
+_BOX, _OUTLINE = 5, 7  # numbers in a line: of a box; of the smallest outline
+_BESIDE = 0.01  # share of the image that rounding may put a box outside
+_ON_SIDE = range(5, 9)  # orientations that exchange width and height
+_STRANGE = 0.1  # share of the boxes that may be left out
+
+Folders = tuple[Path, Path]  # of images, and of labels
+
+
+@dataclass(frozen=True)
+class _Line:
+    """An object as a line of a file tells it: class, and centre, width and height in shares."""
+
+    label: int
+    box: tuple[float, float, float, float]
+    is_outline: bool
+
+
+def is_yolo(root: Path) -> bool:
+    """Return whether a folder has labels in YOLO's layout."""
+    if any(next(root.glob(pattern), None) for pattern in ("labels/*.txt", "labels/*/*.txt", "*/labels/*.txt")):
+        return True
+    is_named = _description(root) is not None or any(is_file(root / name) for name in _NAMES)
+    return is_named and any(path.name not in _NAMES for path in root.glob("**/*.txt"))
+
+
+def read_yolo(
+    root: Path, settings: DataSettings, notes: list[str]
+) -> tuple[tuple[str, ...], dict[str, tuple[BoxedImage, ...]]]:
+    """Read images and the boxes in them.
+
+    Read are images/SPLIT with labels/SPLIT, SPLIT/images with SPLIT/labels, images with labels, and labels beside
+    their images; the folders that data.yaml names come first. Class names are those of data.yaml (``names``), else the
+    lines of classes.txt or obj.names.
+
+    Args:
+        root: Folder of the data set.
+        settings: Say what becomes of broken images.
+        notes: What a person should know is added here.
+
+    Returns:
+        Names of the classes; and the images of each part, "train", "val" and "test", or "all".
+
+    Raises:
+        UserError: The layout or a file does not fit.
+    """
+    described = _description(root)
+    classes = _class_names(root, described)
+    folders = _find_folders(root, described, notes)
+    if not folders:
+        raise UserError(f"{root} has labels of YOLO, but no folder images beside them; add the images")
+    if not folders.keys() & {"train", "all"}:
+        raise UserError(f"{root} has no images for training, only for {', '.join(folders)}; add a folder train")
+    return classes, {part: _read_part(pair, len(classes), settings, notes) for part, pair in folders.items()}
+
+
+def _description(root: Path) -> tuple[Path, Mapping[str, Any]] | None:
+    """Return the YAML file that names the classes, all of its scalars as texts."""
+    for path in sorted((*root.glob("*.yaml"), *root.glob("*.yml")), key=lambda path: (path.stem != "data", path)):
+        try:
+            # All scalars stay texts: a class may be called no, on or 010.
+            content = yaml.load(_read_text(path), yaml.BaseLoader)
+        except (yaml.YAMLError, RecursionError, ValueError):
+            continue
+        if isinstance(content, dict) and "names" in content:
+            return path, content
+    return None
+
+
+def _class_names(root: Path, described: tuple[Path, Mapping[str, Any]] | None) -> tuple[str, ...]:
+    if described is not None:
+        path, content = described
+        listed = content["names"]
+        if isinstance(listed, dict):
+            numbers = [str(i) for i in range(len(listed))]
+            if sorted(listed) != sorted(numbers):
+                raise UserError(f"names of {path} need the numbers 0 to {len(listed) - 1}; number them so")
+            listed = [listed[number] for number in numbers]
+        if str(content.get("nc", len(listed))) != str(len(listed)):
+            raise UserError(f"nc of {path} is {show_value(content['nc'])}, but it has {len(listed)} names; mend one")
+    else:
+        path = next((root / name for name in _NAMES if is_file(root / name)), root / "data.yaml")
+        if not is_file(path):
+            raise UserError(f"the classes of {root} have no names; add data.yaml with a list of names, or classes.txt")
+        listed = [line.strip() for line in _read_text(path).strip().splitlines()]
+    if (
+        not isinstance(listed, list)
+        or not listed
+        or not all(isinstance(name, str) and name for name in listed)
+        or len(set(listed)) < len(listed)
+    ):
+        raise UserError(f"{path} needs a list of different names, one per class; mend it")
+    return tuple(listed)
+
+
+def _find_folders(root: Path, described: tuple[Path, Mapping[str, Any]] | None, notes: list[str]) -> dict[str, Folders]:
+    """Return the folders of each part: those that a YAML file names, else those of the usual layouts."""
+    usual, named = _usual_folders(root), dict[str, Folders]()
+    path, content = described or (root, {})
+    for part in ("train", "val", "test"):
+        place = content.get(part)
+        images = _place_below(root, place) if isinstance(place, str) else None
+        if images is None:
+            if place and part not in usual and "all" not in usual:
+                notes.append(f"{path} names {show_value(place)} for {part}, which is no folder of {root}")
+        elif (pair := _label_folder(images)) in named.values():
+            notes.append(f"{path} names {show_value(place)} for {part} too; it is used once")
+        else:
+            named[part] = pair
+    if "train" not in named:
+        return usual
+    rest = {part: pair for part, pair in usual.items() if part != "all" and pair not in named.values()}
+    return {part: (rest | named)[part] for part in ("train", "val", "test") if part in rest | named}
+
+
+def _usual_folders(root: Path) -> dict[str, Folders]:
+    """Return the folders of the usual layouts."""
+    images = root / "images"
+    splits = {part: folder for folder in list_folders(root) if (part := split_of_name(folder.name))}
+    if images.is_dir():
+        below = {part: folder for folder in list_folders(images) if (part := split_of_name(folder.name))}
+        return {part: _label_folder(folder) for part, folder in (below or {"all": images}).items()}
+    if splits:
+        return {part: _label_folder(folder) for part, folder in splits.items()}
+    return {"all": (root, root)} if index_files(root, ENDINGS) else {}
+
+
+def _place_below(root: Path, place: str) -> Path | None:
+    """Return the folder that a path means: paths of other machines count from where they enter the data set."""
+    parts = [part for part in PurePosixPath(place.replace("\\", "/")).parts if part not in ("..", ".", "/")]
+    # The word images alone, without what was before it, is in every data set.
+    starts = (start for start in range(len(parts)) if start == 0 or parts[start:] != ["images"])
+    candidates = (root.joinpath(*parts[start:]) for start in starts)
+    return next((folder for folder in candidates if folder.is_dir()), None)
+
+
+def _label_folder(folder: Path) -> Folders:
+    """Return a folder of images and that of its labels: labels in place of images in its path, or the same."""
+    if (folder / "images").is_dir():
+        folder = folder / "images"
+    for i in reversed(range(len(folder.parts))):
+        if folder.parts[i] == "images":
+            labels = Path(*folder.parts[:i], "labels", *folder.parts[i + 1 :])
+            return folder, labels if labels.is_dir() else folder
+    return folder, folder
+
+
+def _read_part(folders: Folders, class_count: int, settings: DataSettings, notes: list[str]) -> tuple[BoxedImage, ...]:
+    """Return the images of a part with their boxes."""
+    others: list[Path] = []
+    images, labels = index_files(folders[0], ENDINGS, others=others), index_files(folders[1], (".txt",))
+    note_other_files([path for path in others if path.suffix.lower() not in _TEXTS], notes)
+    orphans = [path for key, path in labels.items() if key not in images and path.name not in _NAMES]
+    if orphans:
+        names = shorten_list(relative_to_root(folders[1], orphans))
+        notes.append(f"{folders[1]} has {count_noun(len(orphans), 'file')} without an image, left out: {names}")
+    if bare := [path for key, path in images.items() if key not in labels]:
+        names = shorten_list(relative_to_root(folders[0], bare))
+        notes.append(f"{folders[0]} has {count_noun(len(bare), 'image')} without labels, taken for empty: {names}")
+    lines = {path: _read_lines(labels[key], class_count) if key in labels else [] for key, path in images.items()}
+    sizes = read_all(list(lines), _upright_size, settings, notes)
+    return _boxed_images({path: lines[path] for path in sizes}, sizes, folders[1], notes)
+
+
+def _upright_size(path: Path) -> tuple[int, int]:
+    size, orientation = stored_form(path)
+    return size[::-1] if orientation in _ON_SIDE else size
+
+
+def _boxed_images(
+    lines: Mapping[Path, list[_Line]], sizes: Mapping[Path, tuple[int, int]], labels: Path, notes: list[str]
+) -> tuple[BoxedImage, ...]:
+    """Return images with boxes in pixels; boxes without area and outside are left out."""
+    rows = [(path, line) for path, some in lines.items() for line in some]
+    boxes = np.array([line.box for _, line in rows], np.float64).reshape(-1, 4)
+    is_inside = (boxes >= -_BESIDE).all(1) & (boxes <= 1 + _BESIDE).all(1)
+    has_area = (boxes[:, 2:] > 0).all(1)
+    names = [f"one of {path.name}" for path, _ in rows]
+    far = [name for name, keep in zip(names, is_inside.tolist(), strict=True) if not keep]
+    if len(far) > _STRANGE * len(rows):
+        remedy = "divide x and width by the image's width, y and height by its height"
+        reject_file(far, labels, f"has {len(far)} of {len(rows)} boxes that are not in shares of the image", remedy)
+    for count, reason in ((len(far), "are outside their image"), (int((~has_area & is_inside).sum()), "have no area")):
+        if count:
+            notes.append(f"{count} of {len(rows)} boxes of {labels} {reason}; they are left out")
+    if outlines := sum(line.is_outline for _, line in rows):
+        notes.append(f"{outlines} of {len(rows)} objects of {labels} are outlines; their surrounding boxes are taken")
+    used = is_inside & has_area
+    pixels = boxes * np.array([sizes[path] * 2 for path, _ in rows], np.float64).reshape(-1, 4)
+    chosen = [name for name, keep in zip(names, used.tolist(), strict=True) if keep]
+    notes += check_form(
+        pixels[used], np.array([sizes[p] for p, _ in rows]).reshape(-1, 2)[used], chosen, labels, CENTRES
+    )
+    objects: dict[Path, list[list[float]]] = {path: [] for path in lines}
+    for (path, line), (x, y, width, height), keep in zip(rows, pixels.tolist(), used.tolist(), strict=True):
+        if keep:
+            area = width * height
+            objects[path].append([line.label, x - width / 2, y - height / 2, width, height, area, 0])
+    return tuple(
+        BoxedImage(path, sizes[path], np.array(some, np.float64).reshape(-1, 7)) for path, some in objects.items()
+    )
+
+
+def _read_lines(path: Path, class_count: int) -> list[_Line]:
+    """Return the objects of a file.
+
+    Raises:
+        UserError: A line is no object.
+    """
+    return [
+        _parse_line(words, class_count, f"line {number} of {path}")
+        for number, line in enumerate(_read_text(path).splitlines(), 1)
+        if (words := line.split())
+    ]
+
+
+def _parse_line(words: list[str], class_count: int, where: str) -> _Line:
+    try:
+        values = np.array([float(word) for word in words])
+    except ValueError:
+        values = np.array([np.nan])
+    if not np.isfinite(values).all():
+        raise UserError(f"{where} has something other than finite numbers; write class, x, y, width, height")
+    label = values[0]
+    if label != int(label) or not 0 <= label < class_count:
+        raise UserError(f"{where} has class {label:g}; there are {class_count} names, numbered from 0")
+    if len(values) == _BOX:
+        x, y, width, height = values[1:].tolist()
+        return _Line(int(label), (x, y, width, height), False)
+    if len(values) < _OUTLINE or len(values) % 2 == 0:
+        raise UserError(f"{where} has {len(values)} numbers; write class, x, y, width, height in shares of the image")
+    corners: Floats = values[1:].reshape(-1, 2)
+    low, high = corners.min(0), corners.max(0)
+    (x, y), (width, height) = ((low + high) / 2).tolist(), (high - low).tolist()
+    return _Line(int(label), (x, y, width, height), True)
+
+
+def _read_text(path: Path) -> str:
+    """Return a small text file.
+
+    Raises:
+        UserError: It cannot be read, is too large or no UTF-8.
+    """
+    try:
+        if path.stat().st_size > _LONGEST_TEXT:
+            raise UserError(f"{path} has more than {_LONGEST_TEXT >> 20} MiB; it is no file of names or labels")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); mend or remove it") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text; write it again") from None
