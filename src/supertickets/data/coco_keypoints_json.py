@@ -207,9 +207,11 @@ def _read_boxes(rows: Sequence[_Row], path: Path, notes: list[str]) -> tuple[Flo
         {"id": row.entry.get("id"), "area": row.entry.get("area") or AREA_OF_BOX * float(box[2] * box[3])}
         for row, box in zip(rows, boxes, strict=True)
     ]
+    areas = read_numbers(filled, "area", 1, path)[:, 0]
     sizes = np.array([row.image.size for row in rows], np.float64).reshape(-1, 2)
-    notes += check_boxes(boxes, sizes, [row.name for row in rows], path)
-    return boxes, read_numbers(filled, "area", 1, path)[:, 0].tolist()
+    given = all(row.entry.get("area") for row in rows)
+    notes += check_boxes(boxes, sizes, [row.name for row in rows], path, areas if given else None)
+    return boxes, areas.tolist()
 
 
 def _check_shares(rows: Sequence[_Row], path: Path) -> None:

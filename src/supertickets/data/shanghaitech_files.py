@@ -179,6 +179,12 @@ def adaptive_sigmas(points_N2: Floats) -> Floats:
     return np.maximum(1.0, _FACTOR * distances[:, 1:].mean(1))
 
 
+def _mark_of(key: str) -> str:
+    """Return the place and name of an image's points, e.g. "a/GT_IMG_1" for "a/IMG_1"."""
+    place, slash, name = key.rpartition("/")
+    return f"{place}{slash}GT_{name}"
+
+
 def _fit(points_N2: Floats, size: tuple[int, ...]) -> bool:
     """Return whether points are inside an image of this width and height, but for a few."""
     outside = (points_N2 != points_N2.clip(0, size)).any(1).sum()
@@ -212,7 +218,7 @@ def find_pairs(folder: Path, notes: list[str]) -> list[tuple[Path, Path]]:
     others: list[Path] = []
     images, marks = index_files(image_list, ENDINGS, others=others), index_files(truth, (".mat",))
     note_other_files(others, notes)
-    pairs = {image: marks.pop(f"GT_{key}", None) for key, image in images.items()}
+    pairs = {image: marks.pop(_mark_of(key), None) for key, image in images.items()}
     if alone := [image for image, mark in pairs.items() if mark is None]:
         raise UserError(
             f"{folder} has {count_noun(len(alone), 'image')} without points: "
