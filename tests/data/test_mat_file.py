@@ -160,6 +160,7 @@ def test_damaged_files_are_read_or_refused_in_one_line(
     path = tmp_path_factory.getbasetemp() / "fuzz.mat"
     path.write_bytes(bytes(damaged[: max(1, length)]))
     try:
-        assert read_points(path).shape[1] == 2
+        outcome = f"{read_points(path).shape[1]} columns"
     except UserError as error:
-        assert "\n" not in str(error)
+        outcome = str(error)
+    assert outcome == "2 columns" or (path.name in outcome and "\n" not in outcome)

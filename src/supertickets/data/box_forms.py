@@ -46,7 +46,7 @@ def check_boxes(
     Raises:
         UserError: They are in shares of the image, or in a form that explains why they would reach outside.
     """
-    is_drawn = (boxes_N4[:, 2:] > 0).all(1)
+    is_drawn: Flags = np.all(boxes_N4[:, 2:] > 0, axis=1)
     boxes, sizes = boxes_N4[is_drawn], sizes_N2[is_drawn]
     named = _pick(names, is_drawn)
     if not len(boxes):
@@ -77,7 +77,7 @@ def check_form(boxes_N4: Floats, sizes_N2: Floats, names: Sequence[str], path: P
     Raises:
         UserError: Many are not, and would be in another form.
     """
-    outside = ~_inside(_FORMS[form](boxes_N4), sizes_N2)
+    outside: Flags = ~_inside(_FORMS[form](boxes_N4), sizes_N2)
     if not outside.any():
         return []
     what = f"{outside.sum()} of {len(names)} boxes that reach outside their image"
@@ -89,8 +89,9 @@ def check_form(boxes_N4: Floats, sizes_N2: Floats, names: Sequence[str], path: P
 
 def in_first_pixel(values_NM: Floats, sizes_N2: Floats) -> Flags:
     """Flag rows of coordinates from 0 to 1 in larger images, which look like shares; whole numbers alone do not."""
-    flags: Flags = (values_NM >= 0).all(1) & (values_NM <= 1).all(1) & (sizes_N2.min(1) > _FEW_PIXELS)
-    return flags & bool((values_NM[flags] % 1).any())
+    is_share: Flags = np.all((values_NM >= 0) & (values_NM <= 1), axis=1)
+    flags: Flags = is_share & (np.min(sizes_N2, axis=1) > _FEW_PIXELS)
+    return flags if (values_NM[flags] % 1).any() else np.zeros_like(flags)
 
 
 def _suspicions(boxes: Floats, sizes: Floats, path: Path) -> list[str]:
@@ -108,11 +109,8 @@ def _suspicions(boxes: Floats, sizes: Floats, path: Path) -> list[str]:
 def _inside(corners: Floats, sizes: Floats) -> Flags:
     """Flag boxes x1, y1, x2, y2 that have an area and do not reach far outside their image."""
     margin = np.maximum(1, _BESIDE * sizes)
-    flags: Flags = (
-        (corners[:, :2] >= -margin).all(1)
-        & (corners[:, 2:] <= sizes + margin).all(1)
-        & (corners[:, 2:] > corners[:, :2]).all(1)
-    )
+    low, high = corners[:, :2], corners[:, 2:]
+    flags: Flags = np.all((low >= -margin) & (high <= sizes + margin) & (high > low), axis=1)
     return flags
 
 

@@ -1,4 +1,4 @@
-"""Where data sets in COCO's format keep their files: as published, and as Roboflow, CVAT and converters export them."""
+"""Places of files of COCO's format: as published, and as Roboflow, CVAT and converters export them."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Person:
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedPeople:
-    """What a file tells of people.
+    """People of a file of annotations.
 
     Attributes:
         joints: What the joints are.

@@ -21,7 +21,7 @@ _KIND = ("instances", "boxes")  # of annotations
 
 @dataclass(frozen=True)
 class BoxedParts:
-    """What is read of a data set of boxes.
+    """Images and classes of a data set of boxes.
 
     Attributes:
         classes: Names of the classes.

@@ -14,7 +14,10 @@ _LABEL_STUDIO = (
     "(pip install label-studio-converter), and give OUT"
 )
 _LABELME = "convert it with: labelme2coco {folder} --export_dir {folder} (pip install labelme2coco)"
-_VOC = "convert it with: datum convert -i {folder} -if voc -f coco -o OUT -- --save-media (pip install datumaro), and give OUT"
+_VOC = (
+    "convert it with: datum convert -i {folder} -if voc -f coco -o OUT -- --save-media "
+    "(pip install datumaro), and give OUT"
+)
 
 
 def describe_foreign(root: Path) -> str | None:

@@ -72,7 +72,7 @@ def read_mat(path: Path) -> dict[str, Matrix]:
 
 
 class _Reader:
-    """What is left of the bounds while a file is read."""
+    """Reads the elements of a file, and counts what its bounds leave."""
 
     def __init__(self, order: str) -> None:
         self.order = order

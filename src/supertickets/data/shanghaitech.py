@@ -80,11 +80,8 @@ def load_shanghaitech(settings: DataSettings) -> Splits:
     notes: list[str] = []
     pairs = {name: find_pairs(folder, notes) for name in _PARTS if (folder := root / f"{name}_data").is_dir()}
     upright = drawn_upright([pair for some in pairs.values() for pair in some], notes)
-    read = {
-        name: read_all(some, partial(read_crowd, sigma=settings.sigma, upright=upright), settings, notes)
-        for name, some in pairs.items()
-    }
-    read = {name: tuple(part.values()) for name, part in read.items()}
+    read_pair = partial(read_crowd, sigma=settings.sigma, upright=upright)
+    read = {name: tuple(read_all(some, read_pair, settings, notes).values()) for name, some in pairs.items()}
     if outside := sum(number for part in read.values() for _, number in part):
         notes.append(f"{count_noun(outside, 'point')} outside the image moved to its border")
     sizes = {one.image: one.size for part in read.values() for one, _ in part}

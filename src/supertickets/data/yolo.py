@@ -15,7 +15,7 @@ import yaml
 
 from ..config.recipe import DataSettings
 from ..errors import UserError
-from .box_forms import CENTRES, check_form
+from .box_forms import CENTRES, Flags, check_form
 from .boxed_image import BoxedImage
 from .broken_files import read_all
 from .coco_files import is_file, split_of_name
@@ -209,8 +209,8 @@ def _boxed_images(
     """Return images with boxes in pixels; boxes without area and outside are left out."""
     rows = [(path, line) for path, some in lines.items() for line in some]
     boxes = np.array([line.box for _, line in rows], np.float64).reshape(-1, 4)
-    is_inside = (boxes >= -_BESIDE).all(1) & (boxes <= 1 + _BESIDE).all(1)
-    has_area = (boxes[:, 2:] > 0).all(1)
+    is_inside: Flags = np.all((boxes >= -_BESIDE) & (boxes <= 1 + _BESIDE), axis=1)
+    has_area: Flags = np.all(boxes[:, 2:] > 0, axis=1)
     names = [f"one of {path.name}" for path, _ in rows]
     far = [name for name, keep in zip(names, is_inside.tolist(), strict=True) if not keep]
     if len(far) > _STRANGE * len(rows):
@@ -221,7 +221,7 @@ def _boxed_images(
             notes.append(f"{count} of {len(rows)} boxes of {labels} {reason}; they are left out")
     if outlines := sum(line.is_outline for _, line in rows):
         notes.append(f"{outlines} of {len(rows)} objects of {labels} are outlines; their surrounding boxes are taken")
-    used = is_inside & has_area
+    used: Flags = is_inside & has_area
     pixels = boxes * np.array([sizes[path] * 2 for path, _ in rows], np.float64).reshape(-1, 4)
     chosen = [name for name, keep in zip(names, used.tolist(), strict=True) if keep]
     notes += check_form(
