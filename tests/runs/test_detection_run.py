@@ -224,7 +224,7 @@ def test_a_draw_prunes_all_but_the_predictions(folder: Path, tmp_path: Path) -> 
             "set supernet.settings.head to detection, or",
         ),
         ("train coco_boxes --data {folder} --supernet.name tunas_proxyless", "is a space of networks"),
-        ("train coco_boxes --data {folder}/annotations", "instances_train2017.json is missing"),
+        ("train coco_boxes --data {folder}/annotations", "give the folder of images and annotations"),
         ("train digits --task detection", "set task to classification"),
         ("predict {run} {folder}/val2017 --boxes {folder}/none.json", "none.json"),
     ],

@@ -204,7 +204,7 @@ def test_a_ticket_of_people_is_trained_further(cli: Cli, run: Path, folder: Path
         ("draw fashion_pose --data {folder} --data.boxes {folder}/none.json", "none.json"),
         ("draw digits --task pose", "set task to classification"),
         ("draw camvid --data {folder} --augment.rotate 10", "augment.rotate"),
-        ("draw fashion_pose --data {folder}/annotations", "person_keypoints_train2017.json is missing"),
+        ("draw fashion_pose --data {folder}/annotations", "give the folder of images and annotations"),
         ("predict {run} {folder}/val2017 --boxes {folder}/none.json", "none.json"),
         (
             "predict {run} {folder}/train2017 --boxes {folder}/annotations/person_keypoints_val2017.json",

@@ -224,7 +224,9 @@ def _image_folder(file: AnnotationFile, names: Sequence[str]) -> Path:
     likely = [folder for folder in folders if folder != root or list_folder_images(root, below=False)]
     if not likely:
         wanted = ", or ".join(str(folder.relative_to(root)) for folder in file.folders[:2])
-        raise UserError(f"{root} has no images of {file.path}: folder {wanted}, is missing")
+        raise UserError(
+            f"{root} has no images of {file.path}: folder {wanted}, is missing; give the folder of images and annotations"
+        )
     return likely[0]
 
 
