@@ -52,10 +52,20 @@ SOURCES: Mapping[str, Source] = {
     ),
     "folders": Source(loader="folders:load_folders", samples={"imagenet": 1_281_167}, chooses_size=True),
     "cityscapes": Source(
-        loader=_SEGMENTATION, task="segmentation", shape=(3, (512, 512), 19), samples={"cityscapes": 2_975}
+        loader=_SEGMENTATION,
+        task="segmentation",
+        shape=(3, (512, 512), 19),
+        samples={"cityscapes": 2_975},
+        named_by_settings=True,
     ),
-    "ade20k": Source(loader=_SEGMENTATION, task="segmentation", shape=(3, (512, 512), 150), samples={"ade20k": 20_210}),
-    "voc": Source(loader=_SEGMENTATION, task="segmentation", shape=(3, (512, 512), 21)),
+    "ade20k": Source(
+        loader=_SEGMENTATION,
+        task="segmentation",
+        shape=(3, (512, 512), 150),
+        samples={"ade20k": 20_210},
+        named_by_settings=True,
+    ),
+    "voc": Source(loader=_SEGMENTATION, task="segmentation", shape=(3, (512, 512), 21), named_by_settings=True),
     "masks": Source(loader=_SEGMENTATION, task="segmentation", named_by_settings=True),
     "coco": Source(
         loader="coco_keypoints:load_coco_keypoints", task="pose", shape=(3, (256, 192), 17), samples={"coco": 149_813}

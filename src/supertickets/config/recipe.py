@@ -44,8 +44,8 @@ class DataSettings:
             mean distance to the three nearest points (geometry-adaptive, at least 1).
         boxes: Boxes of people in the test split of "coco": "truth", "detected" (the file in person_detection_results),
             or a file with COCO's detections. All else takes the true ones.
-        ignore: Stored labels of "masks" that mean nothing.
-        class_names: Names of the classes, where the data set has none.
+        ignore: Stored labels of scenes that mean nothing, where the classes have names of your own.
+        class_names: Names of the classes, in the order of their labels, in place of those that the data set has.
         class_level: Level of the folders that are classes in a tree of "folders": the topmost that differ ("top"), or
             those that hold the images ("leaf").
         broken: Whether unreadable images, and people with joints outside theirs, are named and left out ("skip") or

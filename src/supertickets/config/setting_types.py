@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import re
 import types
@@ -65,10 +66,15 @@ def read_word(word: str, hint: Any, name: str) -> Any:
         kind = types.NoneType if word in _NULLS else bool if word in _FLAGS else str
         return convert(read_yaml(word) if _takes(hint, kind) else word, hint, name)
     try:
-        value = read_yaml(word) if word.strip() else word  # an empty word is none, not null
+        value = _read_names(word) if _takes_names(hint) else read_yaml(word) if word.strip() else word
     except yaml.YAMLError:
         value = word
     return convert(value, hint, name)
+
+
+def _read_names(word: str) -> Any:
+    """Return the plain values of a YAML text as texts: "no" and "010" are names, neither a flag nor a number."""
+    return yaml.load(word, yaml.BaseLoader) if word.strip() else word
 
 
 def convert(value: Any, hint: Any, name: str) -> Any:
@@ -86,7 +92,22 @@ def convert(value: Any, hint: Any, name: str) -> Any:
         return _convert(value, hint)
     except (TypeError, ValueError):
         shown = "null" if value is None else value
-        raise UserError(f"{name}={shown} is not valid; use {describe_type(hint)}.") from None
+        use = describe_type(hint) + _advise_quotes(value, hint)
+        raise UserError(f"{name}={shown} is not valid; use {use}.") from None
+
+
+def _advise_quotes(value: Any, hint: Any) -> str:
+    """Return the advice to put in quotes what YAML reads as something else than the text that was meant."""
+    texts = (
+        [value]
+        if value is not None and _takes_text(hint)
+        else value
+        if _takes_names(hint) and isinstance(value, (list, tuple))
+        else []
+    )
+    if not any(text is None or isinstance(text, (bool, datetime.date)) for text in texts):
+        return ""
+    return '; put texts in quotes that YAML reads as something else (no, yes, on, off, null, dates): "no"'
 
 
 def describe_type(hint: Any) -> str:
@@ -149,6 +170,10 @@ def _convert_tuple(value: Any, parts: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _takes_text(hint: Any) -> bool:
     return hint is str or get_origin(hint) is Literal or (_is_union(hint) and any(map(_takes_text, get_args(hint))))
+
+
+def _takes_names(hint: Any) -> bool:
+    return get_origin(_bare(hint)) is tuple and _bare(get_args(_bare(hint))[0]) is str
 
 
 def _takes(hint: Any, kind: type) -> bool:
