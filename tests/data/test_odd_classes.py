@@ -22,12 +22,12 @@ from odd_data import (
     labels,
     noted,
     pairs,
-    picture,
     read,
     refusal,
     tiny_imagenet,
     total,
     voc,
+    write_image,
 )
 from supertickets import UserError, load_recipe
 from supertickets.config.recipe import DataSettings
@@ -322,7 +322,7 @@ def test_a_split_without_labels_is_left_out(tmp_path: Path) -> None:
     """As contests have it: train/cat, train/dog, test/1.jpg."""
     class_tree(tmp_path / "train", ["cat", "dog"], 8)
     for i in range(3):
-        picture(tmp_path / "test" / f"{i}.png", i)
+        write_image(tmp_path / "test" / f"{i}.png", i)
     splits = read("folders", tmp_path)
     assert (splits.classes, total(splits)) == (("cat", "dog"), 16)
     assert noted(splits, "3 images", tmp_path / "test", "without labels")
@@ -355,11 +355,11 @@ def test_two_spellings_of_a_class_are_one_class(tmp_path: Path) -> None:
 
 def test_two_spellings_of_an_image_and_its_mask_are_a_pair(tmp_path: Path) -> None:
     pairs(tmp_path / "a", count=8)
-    picture(tmp_path / "a" / "images" / f"{COMPOSED}.png")
+    write_image(tmp_path / "a" / "images" / f"{COMPOSED}.png")
     labels(tmp_path / "a" / "masks" / f"{APART}.png", 0)
     assert total(read("masks", tmp_path / "a", class_names=PARTS[:2])) == 9
     root = voc(tmp_path / "b")
-    picture(root / "JPEGImages" / f"{COMPOSED}.jpg")
+    write_image(root / "JPEGImages" / f"{COMPOSED}.jpg")
     labels(root / "SegmentationClass" / f"{COMPOSED}.png", 0)
     with (root / "ImageSets" / "Segmentation" / "train.txt").open("a") as file:
         file.write(f"{APART}\n")
@@ -368,7 +368,7 @@ def test_two_spellings_of_an_image_and_its_mask_are_a_pair(tmp_path: Path) -> No
 
 def test_two_spellings_of_an_image_and_its_annotation_are_one(tmp_path: Path) -> None:
     root = tiny_imagenet(tmp_path)
-    picture(root / "val" / "images" / f"{APART}.JPEG", 7, (16, 16))
+    write_image(root / "val" / "images" / f"{APART}.JPEG", 7, (16, 16))
     with (root / "val" / "val_annotations.txt").open("a") as file:
         file.write(f"{COMPOSED}.JPEG\tn01\t0\t0\t15\t15\n")
     assert len(read("tiny_imagenet", root).test) == 3
@@ -377,7 +377,7 @@ def test_two_spellings_of_an_image_and_its_annotation_are_one(tmp_path: Path) ->
 def test_equal_names_in_different_folders_are_different_scenes(tmp_path: Path) -> None:
     for number, town in enumerate(("ulm", "bonn")):
         for i in range(5):
-            picture(tmp_path / "images" / town / f"{i}.png", i)
+            write_image(tmp_path / "images" / town / f"{i}.png", i)
             labels(tmp_path / "masks" / town / f"{i}.png", number)
     splits = read("masks", tmp_path, class_names=PARTS[:2])
     for part in (splits.train, splits.validation, splits.test):

@@ -17,7 +17,7 @@ from supertickets.data import ImageFiles, Splits, load_splits
 from supertickets.data.segmentation import SegmentationDataset
 
 
-def picture(path: Path, seed: int = 0, size: tuple[int, int] = (12, 10), **how: Any) -> Path:
+def write_image(path: Path, seed: int = 0, size: tuple[int, int] = (12, 10), **how: Any) -> Path:
     """Write an image of random colours."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
@@ -41,14 +41,14 @@ def class_tree(root: Path, classes: Iterable[str], count: int = 4) -> Path:
     """Write a folder of images per class."""
     for number, name in enumerate(classes):
         for i in range(count):
-            picture(root / name / f"{i}.png", 100 * number + i)
+            write_image(root / name / f"{i}.png", 100 * number + i)
     return root
 
 
 def pairs(root: Path, values: Any = (0, 1), count: int = 10, images: str = "images", masks: str = "masks") -> Path:
     """Write images and masks of "masks"."""
     for i in range(count):
-        picture(root / images / f"{i}.png", i)
+        write_image(root / images / f"{i}.png", i)
         labels(root / masks / f"{i}.png", values)
     return root
 
@@ -56,7 +56,7 @@ def pairs(root: Path, values: Any = (0, 1), count: int = 10, images: str = "imag
 def voc(root: Path, values: Any = (0, 1), count: int = 10, **lists: Sequence[int]) -> Path:
     """Write VOC's layout; ``lists`` are numbers of scenes by list, half in train and half in val by default."""
     for i in range(count):
-        picture(root / "JPEGImages" / f"{i}.jpg", i)
+        write_image(root / "JPEGImages" / f"{i}.jpg", i)
         labels(root / "SegmentationClass" / f"{i}.png", values)
     for name, numbers in (lists or {"train": range(count // 2), "val": range(count // 2, count)}).items():
         path = root / "ImageSets" / "Segmentation" / f"{name}.txt"
@@ -69,7 +69,7 @@ def ade(root: Path, values: Any = (1, 2), count: int = 5, splits: Sequence[str] 
     """Write ADE20K's layout."""
     for split in splits:
         for i in range(count):
-            picture(root / "images" / split / f"{i}.jpg", i)
+            write_image(root / "images" / split / f"{i}.jpg", i)
             labels(root / "annotations" / split / f"{i}.png", values)
     return root
 
@@ -78,7 +78,7 @@ def city(root: Path, values: Any = (7, 11), count: int = 5, splits: Sequence[str
     """Write Cityscapes' layout."""
     for split in splits:
         for i in range(count):
-            picture(root / "leftImg8bit" / split / "ulm" / f"ulm_{i}_leftImg8bit.png", i)
+            write_image(root / "leftImg8bit" / split / "ulm" / f"ulm_{i}_leftImg8bit.png", i)
             labels(root / "gtFine" / split / "ulm" / f"ulm_{i}_gtFine_labelIds.png", values)
     return root
 
@@ -102,8 +102,8 @@ def tiny_imagenet(root: Path, codes: Sequence[str] = ("n01", "n02"), count: int 
     rows = []
     for number, code in enumerate(codes):
         for i in range(count):
-            picture(root / "train" / code / "images" / f"{code}_{i}.JPEG", 10 * number + i, (16, 16))
-        picture(root / "val" / "images" / f"val_{number}.JPEG", number, (16, 16))
+            write_image(root / "train" / code / "images" / f"{code}_{i}.JPEG", 10 * number + i, (16, 16))
+        write_image(root / "val" / "images" / f"val_{number}.JPEG", number, (16, 16))
         rows.append(f"val_{number}.JPEG\t{code}\t0\t0\t15\t15")
     (root / "wnids.txt").write_text("\n".join(codes) + "\n")
     (root / "val" / "val_annotations.txt").write_text("\n".join(rows) + "\n")
