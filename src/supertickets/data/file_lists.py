@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from ..config.recipe import DataSettings
@@ -86,10 +86,22 @@ def find_child(root: Path, names: Sequence[str]) -> Path | None:
 
 
 def unwrap_folder(root: Path, *names: str) -> Path:
-    """Go down through folders that hold one folder alone and none of some names, as unpacked archives do."""
-    while len(inside := list_folders(root)) == 1 and not any(find_entry(root, name) for name in names):
-        root = inside[0]
-    return root
+    """Return the folder that has one of some entries: the given one, or one below, as unpacked archives have it.
+
+    Only folders that are alone in theirs are entered. Where none has them, the given one is returned.
+    """
+    return unwrap_until(root, lambda folder: any(find_entry(folder, name) for name in names))
+
+
+def unwrap_until(root: Path, fits: Callable[[Path], bool]) -> Path:
+    """Return the first folder that fits; see `unwrap_folder`."""
+    folder = root
+    while not fits(folder):
+        inside = list_folders(folder)
+        if len(inside) != 1:
+            return root
+        (folder,) = inside
+    return folder
 
 
 def find_entry(root: Path, name: str) -> Path | None:

@@ -16,7 +16,7 @@ import torch
 from ..config.recipe import DataSettings
 from ..errors import UserError
 from .classification import InMemoryImages, make_splits
-from .file_lists import data_folder, describe_folder, find_entry, unwrap_folder
+from .file_lists import data_folder, describe_folder, find_entry, unwrap_until
 from .samples import Splits
 
 _MOST_BYTES = 1 << 30  # of one file; the largest published ones (EMNIST) have half of that
@@ -35,7 +35,7 @@ def load_idx(settings: DataSettings) -> Splits:
     folder = data_folder(
         settings, f"the folder with the four idx files of MNIST's layout ({_IDX_FILES['train images']}.gz ...)"
     )
-    folder = unwrap_folder(folder)  # as MNIST/raw
+    folder = unwrap_until(folder, lambda below: any(_find_file(below, name) for name in _IDX_FILES.values()))
     paths = {what: _find_file(folder, name) for what, name in _IDX_FILES.items()}
     missing = [_IDX_FILES[what] for what, path in paths.items() if path is None]
     if missing:

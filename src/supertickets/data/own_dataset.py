@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -129,7 +130,8 @@ def _load_images(parts: Mapping[str, Part], settings: DataSettings, notes: list[
     # Random crops take a part of the image, so more is kept than the size that the network sees.
     shorter = round(size * 1.5)
     in_files: Mapping[str, OwnImages] | None = None
-    if _fits(total, 4 * shorter * round(shorter * 1.4), settings):
+    # Sizes are known when all is read: it is tried unless some images say clearly that they do not fit.
+    if _fits(total, 4 * _mean_pixels(looked_at, shorter) / 2, settings):
         in_files = _read_or_not(parts, lambda part, memory: _as_files(part, shorter, memory, settings, notes), settings)
     if in_files is None:
         in_files = {split: _as_files(part, shorter, None, settings, notes) for split, part in parts.items()}
@@ -149,7 +151,13 @@ def _read_or_not(
         return None
 
 
-def _fits(count: int, bytes_each: int, settings: DataSettings) -> bool:
+def _mean_pixels(images: Sequence[Image.Image], shorter: int) -> float:
+    """Return the mean number of pixels of some images that are made small."""
+    scales = (min(1.0, shorter / min(image.size)) for image in images)
+    return statistics.mean(image.width * image.height * scale**2 for image, scale in zip(images, scales, strict=True))
+
+
+def _fits(count: int, bytes_each: float, settings: DataSettings) -> bool:
     return count * bytes_each <= settings.keep_gb * 1e9
 
 

@@ -24,6 +24,7 @@ from .file_lists import (
     relative_to_root,
     shorten_list,
     split_of,
+    unwrap_until,
 )
 from .preprocessing import BrokenImage
 from .segmentation_classes import make_layout, numbered_names, read_names
@@ -52,7 +53,7 @@ def read_pairs(root: Path, class_names: Sequence[str] = (), ignore: Sequence[int
         UserError: A folder, a mask or the class names are missing, or the names are impossible.
     """
     notes: list[str] = []
-    root = _unwrap_pairs(existing_folder(root))
+    root = unwrap_until(existing_folder(root), _has_pairs)
     names = class_names or read_names(root)
     if not names:
         raise UserError(
@@ -139,13 +140,8 @@ def _mask_folder(root: Path) -> Path | None:
     return next((child for name in _MASK_FOLDERS if (child := find_child(root, (name,)))), None)
 
 
-def _unwrap_pairs(root: Path) -> Path:
-    """Go down through folders that hold one folder alone, which is none of a layout's own."""
-    while (
-        len(inside := list_folders(root)) == 1 and inside[0].name.lower() != "images" and not split_of(inside[0].name)
-    ):
-        root = inside[0]
-    return root
+def _has_pairs(root: Path) -> bool:
+    return any(path.name.lower() == "images" or split_of(path.name) for path in list_folders(root))
 
 
 def _hold_0_and_255(parts: Mapping[str, Sequence[Scene]]) -> bool:
