@@ -416,7 +416,7 @@ def test_the_first_reason_is_said_of_crowds_and_boxes(tmp_path: Path) -> None:
 
 
 def test_every_class_keeps_its_images(tmp_path: Path) -> None:
-    """What is odd in one class moves nothing to another."""
+    """Odd files of one class move nothing to another."""
     class_tree(tmp_path, ["2", "10", "eel"])
     (tmp_path / "10" / "1.png").write_bytes(b"")
     (tmp_path / "2" / "more").symlink_to(class_tree(tmp_path.with_name("elsewhere"), ["x"]))
