@@ -145,7 +145,7 @@ def whole(compressed: bool) -> bytes:
 SEEDS = (whole(False), whole(True))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     st.sampled_from(SEEDS),
     st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=6),

@@ -16,6 +16,7 @@ from .coco_json import (
     entry_name,
     is_crowd,
     load_annotations,
+    read_box_numbers,
     read_entries,
     read_id,
     read_image_entries,
@@ -97,7 +98,7 @@ def _read_classes(categories: Sequence[Mapping[str, Any]], file: AnnotationFile)
 
 def _read_boxes(entries: Sequence[Mapping[str, Any]], file: AnnotationFile) -> tuple[Floats, Floats]:
     """Return boxes as annotated, and areas; where none is given, that of the box."""
-    boxes = read_numbers(entries, "bbox", 4, file.path)
+    boxes = read_box_numbers(entries, file.path)
     filled = [
         {"id": entry.get("id"), "area": entry.get("area") or float(box[2] * box[3])}
         for entry, box in zip(entries, boxes, strict=True)

@@ -123,9 +123,13 @@ def locate_images(
         moved = 0
         for name in lost:
             spelling = _spelling(name)
-            same_name = by_name.get(spelling.rpartition("/")[2], [])
-            if spelling in by_place:
-                paths[name] = by_place[spelling]
+            # The name as listed, then what of it is left below the folder.
+            parts = [part for part in spelling.split("/") if part not in ("", ".")]
+            ends = ["/".join(parts[start:]) for start in range(len(parts))]
+            same_name = by_name.get(ends[-1], []) if ends else []
+            if end := next((end for end in ends if end in by_place), None):
+                moved += end != ends[0]
+                paths[name] = by_place[end]
             elif len(same_name) == 1:
                 paths[name] = same_name[0]
                 moved += 1
@@ -225,7 +229,8 @@ def _image_folder(file: AnnotationFile, names: Sequence[str]) -> Path:
     if not likely:
         wanted = ", or ".join(str(folder.relative_to(root)) for folder in file.folders[:2])
         raise UserError(
-            f"{root} has no images of {file.path}: folder {wanted}, is missing; give the folder of images and annotations"
+            f"{root} has no images of {file.path}: folder {wanted}, is missing; "
+            "give the folder of images and annotations"
         )
     return likely[0]
 

@@ -18,6 +18,7 @@ from .geometry import Box
 
 _LARGEST_ID = 2**53  # ids are numbers of programs that compute in floats too
 _LONGEST_SIDE = 1_000_000  # pixels
+_FAR = 1e9  # pixels: no image is so large, and sums and products of such numbers are finite
 _SHOWN_VALUE = 40  # characters of a value that an error names
 _NO_CROWD = (None, 0, "0", "")
 
@@ -152,6 +153,11 @@ def read_numbers(entries: Sequence[Mapping[str, Any]], key: str, count: int, pat
     reject_file(lengths, path, f"needs {key} of {count} number{'s' * (count > 1)}", "mend these entries")
     reject_file(values, path, f"has {key} that are not finite numbers", "mend these entries")
     return rows
+
+
+def read_box_numbers(entries: Sequence[Mapping[str, Any]], path: Path) -> npt.NDArray[np.float64]:
+    """Return the boxes (``bbox``) of all entries, of shape (entries, 4); what is far outside any image is cut off."""
+    return read_numbers(entries, "bbox", 4, path).clip(-_FAR, _FAR)
 
 
 def is_number(value: Any) -> bool:

@@ -21,6 +21,7 @@ from .coco_json import (
     is_number,
     load_annotations,
     parse_id,
+    read_box_numbers,
     read_entries,
     read_image_entries,
     read_numbers,
@@ -33,6 +34,7 @@ from .geometry import Box, Floats
 from .joints import Joints, read_joints
 
 AREA_OF_BOX = 0.53  # share of a box that its person fills on average, for files without areas
+_MOST = np.array([np.inf, np.inf, 2])  # visible is the most that a joint can be
 _IN_SHARES = 0.5  # share of the marked joints in the first pixel from which on all are taken for shares
 
 
@@ -133,7 +135,8 @@ def read_people(file: AnnotationFile, notes: list[str], broken: Literal["skip", 
     _check_shares(marked, path)
     outside = {row.place: _are_outside(row.marks, *row.image.size) for row in marked}
     drawn: dict[int, Floats] = {
-        row.place: np.where((row.marks[:, 2:] > 0) & ~outside[row.place][:, None], row.marks, 0) for row in marked
+        row.place: np.where((row.marks[:, 2:] > 0) & ~outside[row.place][:, None], row.marks, 0).clip(max=_MOST)
+        for row in marked
     }
     clipped = {row.place: clip_box(box, *row.image.size) for row, box in zip(marked, boxes.tolist(), strict=True)}
     used = [row for row in marked if clipped[row.place] is not None and drawn[row.place].any()]
@@ -202,7 +205,7 @@ def _says_joints(entry: Mapping[str, Any]) -> bool:
 
 def _read_boxes(rows: Sequence[_Row], path: Path, notes: list[str]) -> tuple[Floats, list[float]]:
     """Return boxes as annotated, and areas; where none is given, what a person fills of the box on average."""
-    boxes = read_numbers([row.entry for row in rows], "bbox", 4, path)
+    boxes = read_box_numbers([row.entry for row in rows], path)
     filled = [
         {"id": row.entry.get("id"), "area": row.entry.get("area") or AREA_OF_BOX * float(box[2] * box[3])}
         for row, box in zip(rows, boxes, strict=True)

@@ -16,6 +16,7 @@ from .coco_json import (
     is_crowd,
     load_annotations,
     parse_id,
+    read_box_numbers,
     read_entries,
     read_image_entries,
     read_numbers,
@@ -55,7 +56,7 @@ def read_boxes(path: Path, images: Sequence[Path], score_at_least: float = 0.5) 
     else:
         raise UserError(f"{path} has no boxes; give COCO's annotations or a list of detections")
     boxes: list[list[Box]] = [[] for _ in images]
-    values = read_numbers([entry for _, entry in rows], "bbox", 4, path)
+    values = read_box_numbers([entry for _, entry in rows], path)
     scores = read_numbers([{"score": 1, **entry} for _, entry in rows], "score", 1, path)[:, 0]
     for (i, _), (x, y, width, height), score in zip(rows, values.tolist(), scores.tolist(), strict=True):
         if score >= score_at_least and min(width, height) > 0:
@@ -80,7 +81,7 @@ def _annotated_boxes(data: dict[str, Any], path: Path, images: Sequence[Path]) -
         for number, entry in zip(numbers, entries, strict=True)
         if not people or parse_id(entry.get("category_id", 1)) in people
     ]
-    values = read_numbers([entry for _, entry in boxes], "bbox", 4, path)
+    values = read_box_numbers([entry for _, entry in boxes], path)
     sizes = np.array([listed[number].size for number, _ in boxes], np.float64).reshape(-1, 2)
     check_boxes(values, sizes, [entry_name(entry, i) for i, (_, entry) in enumerate(boxes, 1)], path)
     return [(position[number], entry) for number, entry in boxes if number in position]
@@ -140,7 +141,7 @@ def read_detections(
     if data and not known:
         raise UserError(f"{path} has no box of these {len(images)} images; give the detections that belong to them")
     wanted = [(n, e) for n, e in known if n is not None and parse_id(e.get("category_id")) == category_id]
-    boxes = read_numbers([entry for _, entry in wanted], "bbox", 4, path)
+    boxes = read_box_numbers([entry for _, entry in wanted], path)
     scores = read_numbers([entry for _, entry in wanted], "score", 1, path)[:, 0]
     sizes = np.array([images[number][1] for number, _ in wanted], np.float64).reshape(-1, 2)
     box_notes = check_boxes(boxes, sizes, [f"box {entry['id']}" for _, entry in wanted], path)

@@ -38,6 +38,7 @@ _LONGEST_TEXT = 1 << 20  # bytes of a file of names or labels
 _BOX, _OUTLINE = 5, 7  # numbers in a line: of a box; of the smallest outline
 _BESIDE = 0.01  # share of the image that rounding may put a box outside
 _ON_SIDE = range(5, 9)  # orientations that exchange width and height
+_FAR = 1e9  # shares: no box is so far away, and products of such numbers are finite
 _STRANGE = 0.1  # share of the boxes that may be left out
 
 Folders = tuple[Path, Path]  # of images, and of labels
@@ -208,7 +209,7 @@ def _boxed_images(
 ) -> tuple[BoxedImage, ...]:
     """Return images with boxes in pixels; boxes without area and outside are left out."""
     rows = [(path, line) for path, some in lines.items() for line in some]
-    boxes = np.array([line.box for _, line in rows], np.float64).reshape(-1, 4)
+    boxes = np.array([line.box for _, line in rows], np.float64).reshape(-1, 4).clip(-_FAR, _FAR)
     is_inside: Flags = np.all((boxes >= -_BESIDE) & (boxes <= 1 + _BESIDE), axis=1)
     has_area: Flags = np.all(boxes[:, 2:] > 0, axis=1)
     names = [f"one of {path.name}" for path, _ in rows]
