@@ -36,7 +36,7 @@ DATA: dict[str, Any] = {
         for i in (1, 2)
     ],
 }
-FOUND = [{"image_id": i, "category_id": 1, "bbox": [30, 5, 20, 20], "score": 0.9} for i in (1, 2)]
+DETECTIONS = [{"image_id": i, "category_id": 1, "bbox": [30, 5, 20, 20], "score": 0.9} for i in (1, 2)]
 
 
 def disturb(value: Any, source: random.Random) -> Any:
@@ -80,12 +80,12 @@ def assert_clear(text: str) -> None:
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 4))
 def test_json_of_coco(folder: Path, seed: int, changes: int) -> None:
-    source, data, found = random.Random(seed), DATA, FOUND
+    source, data, detections = random.Random(seed), DATA, DETECTIONS
     for _ in range(changes):
-        data, found = disturb(data, source), disturb(found, source)
+        data, detections = disturb(data, source), disturb(detections, source)
     path, boxes = folder / "x.json", folder / "boxes.json"
     path.write_text(json.dumps(data))
-    boxes.write_text(json.dumps(found))
+    boxes.write_text(json.dumps(detections))
     file = AnnotationFile(path, (folder,))
     images = {i: (folder / f"{i}.png", (60, 40)) for i in (1, 2)}
     assert_clear(outcome(lambda: read_people(file, [])))
