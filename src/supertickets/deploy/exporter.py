@@ -26,6 +26,7 @@ from ..ticket import Ticket
 from .compaction import compact, count_removed
 from .embedded import SOURCE, compile_program, find_compiler, run_program, write_program
 from .onnx_graph import read_onnx
+from .onnx_sizes import name_resized_sizes
 
 Format = Literal["onnx", "torch", "sparse", "c"]
 Runner = Callable[[npt.NDArray[np.float32]], Any]
@@ -202,6 +203,7 @@ def _write_onnx(
     made = _onnx_program(program, images, free)
     for node in made.model.graph.all_nodes():
         node.metadata_props.clear()  # the exporter writes stack traces with this machine's paths into every node
+    name_resized_sizes(made.model.graph)
     made.model.metadata_props.update(metadata)
     made.save(str(path))
     return onnx_runner(path)
