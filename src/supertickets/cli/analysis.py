@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import UserError, suggest
 from .command import Command, add_data, add_trust, recipe_words
-from .output import print_json, print_table, progress_console, repeatable
+from .output import print_json, print_table, print_text, progress_console, repeatable
 
 
 class LatencyTable(Command):
@@ -62,8 +62,8 @@ class LatencyTable(Command):
             print_json(table.to_json())
             return
         check, device = table.check, f"{table.device}, {table.runtime}, {table.threads} thread(s)"
-        print(f"wrote {out}: {len(table.ms)} operations on {device}")
-        print(
+        print_text(f"wrote {out}: {len(table.ms)} operations on {device}")
+        print_text(
             f"checked: of {check['networks']} other networks of {check['fastest_ms']:.2f} to "
             f"{check['slowest_ms']:.2f} ms, half are predicted within {check['median_error']:.1%}, "
             f"all within {check['largest_error']:.1%}; rank correlation {check['spearman']:.3f}"
@@ -125,7 +125,7 @@ class Schemes(Command):
             print_json(summary)
             return
         print_table(schemes_table(summary))
-        print(f"figure   {run / 'schemes.png'}")
+        print_text(f"figure   {run / 'schemes.png'}")
 
 
 COMMANDS: tuple[Command, ...] = (LatencyTable(), Schemes())

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from ..errors import UserError, explain_fault, missing_library, stop_status
+from ..errors import UserError, explain_fault, missing_library, printable, stop_status
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,12 +19,18 @@ if TYPE_CHECKING:
     from ..config.recipe import Recipe
 
 DONE, DEFECT, USER = 0, 1, 2
+FIGURE = "figure.png"  # of a run, drawn last
 _FILE_WIDTH = 120  # letters of a line of a table in a file
+
+
+def print_text(text: object = "", file: TextIO | None = None) -> None:
+    """Print a text whose names may come from anywhere: what would steer a terminal is spelt out."""
+    print(printable(str(text)), file=file)
 
 
 def print_json(data: Any) -> None:
     """Print one JSON value, for other programs."""
-    print(json.dumps(data, indent=1))
+    print_text(json.dumps(data, indent=1))
 
 
 def print_table(table: Any) -> None:
@@ -51,7 +57,7 @@ def repeatable() -> Iterator[None]:
         with show_progress():
             yield
     except (Interrupted, KeyboardInterrupt) as stop:
-        print("stopped; the same command goes on", file=sys.stderr)
+        print_text("stopped; the same command goes on", file=sys.stderr)
         raise SystemExit(stop_status(stop)) from None
 
 
@@ -75,8 +81,8 @@ def print_plan(recipe: Recipe, as_json: bool) -> None:
         print_json([{"epoch": epoch, "events": names} for epoch, names in plan])
         return
     for epoch, names in plan:
-        print(f"after epoch {epoch:4d}: {', '.join(names)}")
-    print(f"after epoch {recipe.epochs:4d}: the ticket is saved and measured on the test split")
+        print_text(f"after epoch {epoch:4d}: {', '.join(names)}")
+    print_text(f"after epoch {recipe.epochs:4d}: the ticket is saved and measured on the test split")
 
 
 def _resolved(recipe: Recipe) -> Recipe:
@@ -91,7 +97,7 @@ def _resolved(recipe: Recipe) -> Recipe:
     if recipe.minutes is not None:
         notes.append(f"the epochs that {recipe.minutes:g} minutes hold are chosen when the training begins (--minutes)")
     for line in (*splits.notes, *notes):
-        print(line, file=sys.stderr)
+        print_text(line, file=sys.stderr)
     return recipe
 
 
@@ -116,12 +122,12 @@ def print_trained(work: Callable[[], Any], out: Path, as_json: bool) -> None:
         result = json.loads((out / "result.json").read_text())
         print_json(paths | {name: value for name, value in result.items() if name != "sha256"})
         return
-    print(f"\nticket   {out / 'ticket'}" + ("" if figure is None else f"\nfigure   {figure}"))
-    print("test     " + ", ".join(f"{name} {value:.4g}" for name, value in ticket.about["test"].items()))
+    print_text(f"\nticket   {out / 'ticket'}" + ("" if figure is None else f"\nfigure   {figure}"))
+    print_text("test     " + ", ".join(f"{name} {value:.4g}" for name, value in ticket.about["test"].items()))
     for line in cost_lines(ticket.cost):
-        print(line)
+        print_text(line)
     for row in ticket.about.get("connection_search", {}).get("candidates", ()):
-        print(f"scheme   {row['scheme']}  reward {row['reward']:.4f}, quality {row['quality']:.2%}")
+        print_text(f"scheme   {row['scheme']}  reward {row['reward']:.4f}, quality {row['quality']:.2%}")
 
 
 @contextmanager
@@ -140,7 +146,7 @@ def _saying_how_to_go_on(out: Path) -> Iterator[None]:
         yield
     except (Interrupted, KeyboardInterrupt) as stop:
         begun = RunDir(out).is_unfinished()
-        print(f"stopped; go on with: {resume}" if begun else "stopped; nothing was saved yet", file=sys.stderr)
+        print_text(f"stopped; go on with: {resume}" if begun else "stopped; nothing was saved yet", file=sys.stderr)
         raise SystemExit(stop_status(stop)) from None
     except Exception as error:
         if isinstance(error, FileNotFoundError) and not out.is_dir():
@@ -157,7 +163,7 @@ def _draw_overview(out: Path, ticket: Any) -> Path | None:
     try:
         from ..visualization.run_overview import draw_run_overview
     except ModuleNotFoundError as error:
-        print(f"no figure: {missing_library(error) or error}", file=sys.stderr)
+        print_text(f"no figure: {missing_library(error) or error}", file=sys.stderr)
         return None
     return draw_run_overview(out, ticket)
 
@@ -178,13 +184,13 @@ def print_images(
     readable, broken = [], False
     for image, result in results:
         if isinstance(result, UserError):
-            print(f"error: {result}", file=sys.stderr)
+            print_text(f"error: {result}", file=sys.stderr)
             broken = True
             continue
         readable.append({"image": str(image), **result})
         if not as_json:
             for line in lines(result):
-                print(f"{image}: {line}")
+                print_text(f"{image}: {line}")
     if as_json:
         print_json(readable)
     if broken:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import missing_library
 from .command import Command, add_data, add_recipe, add_trust, recipe_words
-from .output import print_json, print_table, progress_console, repeatable
+from .output import print_json, print_table, print_text, progress_console, repeatable
 
 
 class Sweep(Command):
@@ -66,7 +66,7 @@ class Sweep(Command):
             print_json(rows)
             return
         print_table(results_table(rows, plan.metrics()))
-        print(f"results  {root / 'results.csv'}")
+        print_text(f"results  {root / 'results.csv'}")
 
     def _print_plan(self, plan: Any, as_json: bool) -> None:
         if as_json:
@@ -74,8 +74,8 @@ class Sweep(Command):
             return
         for job in plan.jobs:
             begins = f" from {job.parent}" if job.parent else ""
-            print(f"{job.key}  {job.command}{begins}  {dict(job.options) or ''}")
-        print(f"{len(plan.points)} results by {len(plan.jobs)} jobs")
+            print_text(f"{job.key}  {job.command}{begins}  {dict(job.options) or ''}")
+        print_text(f"{len(plan.points)} results by {len(plan.jobs)} jobs")
 
 
 class Compare(Command):
@@ -125,8 +125,8 @@ class Compare(Command):
             return
         print_table(comparison_table(comparison))
         for line in comparison.headlines:
-            print(f"{line}.")
-        print(f"results  {out / 'compare.json'}" + ("" if figure is None else f"\nfigure   {figure}"))
+            print_text(f"{line}.")
+        print_text(f"results  {out / 'compare.json'}" + ("" if figure is None else f"\nfigure   {figure}"))
 
 
 def _draw_comparison(comparison: Any, out: Path) -> Path | None:
@@ -134,7 +134,7 @@ def _draw_comparison(comparison: Any, out: Path) -> Path | None:
     try:
         from ..visualization.latency_figure import draw_comparison
     except ModuleNotFoundError as error:
-        print(f"no figure: {missing_library(error) or error}", file=sys.stderr)
+        print_text(f"no figure: {missing_library(error) or error}", file=sys.stderr)
         return None
     draw_comparison(comparison, out / "compare.svg")
     return draw_comparison(comparison, out / "compare.png")
@@ -158,12 +158,12 @@ class Report(Command):
 
         report = write_report(options.runs, options.out, latency=options.latency, trust=options.trust)
         for line in report.left_out:
-            print(f"left out: {line}", file=sys.stderr)
+            print_text(f"left out: {line}", file=sys.stderr)
         if options.json:
             page = {"html": str(report.html), "markdown": str(report.markdown), "runs": report.runs}
             print_json(page | {"left_out": report.left_out})
             return
-        print(f"report   {report.html}\n         {report.markdown}\nruns     {report.runs}")
+        print_text(f"report   {report.html}\n         {report.markdown}\nruns     {report.runs}")
 
 
 COMMANDS: tuple[Command, ...] = (Compare(), Sweep(), Report())

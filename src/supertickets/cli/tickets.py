@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from .command import Command, add_device, add_runtime, add_ticket, add_trust, load_for_runtime, load_ticket
-from .output import print_images, print_json, print_table
+from .output import print_images, print_json, print_table, print_text
 
 if TYPE_CHECKING:
     from ..ticket import Ticket
@@ -31,7 +31,7 @@ class Recipes(Command):
         recipes = list_recipes()
         width = max(map(len, recipes))
         for name, description in recipes.items():
-            print(f"{name:{width}}  {description}")
+            print_text(f"{name:{width}}  {description}")
 
 
 class Show(Command):
@@ -57,10 +57,10 @@ class Show(Command):
             return
         print_table(architecture_table(spec, description.mask, cost))
         for line in cost_lines(cost):
-            print(line)
-        print("input    {} x {} x {}, {} outputs".format(*spec.input_shape, spec.num_classes))
+            print_text(line)
+        print_text("input    {} x {} x {}, {} outputs".format(*spec.input_shape, spec.num_classes))
         if (training := training_line(description)) is not None:
-            print(training)
+            print_text(training)
 
 
 class Evaluate(Command):
@@ -88,7 +88,7 @@ class Evaluate(Command):
         if options.json:
             print_json(scores)
             return
-        print(", ".join(f"{name} {value:.4g}" for name, value in scores.items()) + f" ({options.split} split)")
+        print_text(", ".join(f"{name} {value:.4g}" for name, value in scores.items()) + f" ({options.split} split)")
 
 
 class Predict(Command):
@@ -191,7 +191,7 @@ class Bench(Command):
         for run in result.runs:
             print_table(bench_table(result, run))
         for line in (*comparison_lines(result), *advice_lines(result, advice)):
-            print(line)
+            print_text(line)
 
 
 def _numbers(option: str, text: str, words: Mapping[str, int] | None = None) -> tuple[int, ...]:
@@ -257,11 +257,11 @@ class Export(Command):
             print_json({"path": str(path), "parity": parity, "channels_removed": removed})
             return
         size = sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))
-        print(f"wrote {path} ({size:,} bytes); {removed} dead channels removed")
+        print_text(f"wrote {path} ({size:,} bytes); {removed} dead channels removed")
         if parity is None:
-            print("not checked: there is no C compiler here; README.md in the folder has the command")
+            print_text("not checked: there is no C compiler here; README.md in the folder has the command")
         else:
-            print(f"checked: outputs differ from the ticket's by at most {parity:.1e}")
+            print_text(f"checked: outputs differ from the ticket's by at most {parity:.1e}")
 
     @staticmethod
     def _quantize(ticket: Ticket, options: argparse.Namespace) -> None:
@@ -276,9 +276,9 @@ class Export(Command):
             print_json({**asdict(result), "path": str(result.path)})
             return
         metric = ticket.task.metric
-        print(f"wrote {result.path} ({result.path.stat().st_size:,} bytes), 8-bit integers")
+        print_text(f"wrote {result.path} ({result.path.stat().st_size:,} bytes), 8-bit integers")
         before, after = metric.text(result.before), metric.text(result.after)
-        print(f"validation {metric.display_name}: {before} in float, {after} in 8-bit integers")
+        print_text(f"validation {metric.display_name}: {before} in float, {after} in 8-bit integers")
 
 
 RECIPES: tuple[Command, ...] = (Recipes(), Show())

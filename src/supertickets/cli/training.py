@@ -10,7 +10,7 @@ from typing import Any, get_args
 from ..config.search_settings import ConnectBy
 from ..errors import UserError
 from .command import Command, add_data, add_out, add_recipe, add_ticket, add_trust, load_ticket, recipe_words
-from .output import print_json, print_plan, print_trained, progress_console, repeatable
+from .output import FIGURE, print_json, print_plan, print_text, print_trained, progress_console, repeatable
 
 
 class Draw(Command):
@@ -105,13 +105,13 @@ class Search(Command):
         if options.json:
             print_json({"ticket": str(out / "ticket"), **json.loads((out / "result.json").read_text())})
             return
-        print(f"\nticket   {out / 'ticket'}\nnetworks {out / 'networks.csv'}")
+        print_text(f"\nticket   {out / 'ticket'}\nnetworks {out / 'networks.csv'}")
         scores = {split: ticket.about[split] for split in ("validation", "test")}
         metric = ticket.task.metric
         best = [f"{split} {metric.text(one)}" for split, one in scores.items() if metric.name in one]
-        print(f"best     {', '.join(best)}")
+        print_text(f"best     {', '.join(best)}")
         for line in cost_lines(ticket.cost):
-            print(line)
+            print_text(line)
 
 
 class Train(Command):
@@ -152,8 +152,13 @@ class Resume(Command):
     def run(self, options: argparse.Namespace) -> None:
         from ..deploy import measure_network
         from ..runs.api import resume
+        from ..runs.finalize import is_finished
+        from ..training import RunDir
 
         out = Path(options.out)
+        if is_finished(RunDir(out)) and not (out / FIGURE).exists():  # it was stopped while the figure was drawn
+            print_trained(lambda: load_ticket(out, options), out, options.json)
+            return
         print_trained(lambda: resume(out, options.trust, measure_network, options.data), out, options.json)
 
 

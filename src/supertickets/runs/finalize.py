@@ -51,6 +51,7 @@ def finalize_run(session: Session, state: TrainState, model: DeployableModel, re
     if session.runtime.is_main:
         ticket.save_pretrained(session.run.ticket)
         seconds = round(state.position.seconds, 3)
+        session.run.log_size()  # what was logged behind the last checkpoint is on the disk too
         trained = {"samples": about["samples"], "seconds": seconds}
         files = {"sha256": checksums(session.run.ticket)}
         write_json(session.run.result, {**scores, **ticket.cost.to_json(), **trained, **files})

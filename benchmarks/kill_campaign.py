@@ -1,0 +1,166 @@
+"""Kill commands at random instants, go on, and compare what comes of them with what nobody interrupted.
+
+Every run is interrupted up to three times, by SIGKILL, SIGTERM or SIGINT; then it is let finish. What it leaves must
+equal an undisturbed run's by hash (times apart), with no file missing and none left over.
+
+    python benchmarks/kill_campaign.py --kills 1000 --out benchmarks/results/kill_campaign.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from interrupted_runs import COMMANDS, Command, differences, go_on, is_done, outcome, prepare, start, wait
+
+_SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+_LATE = 0.4  # share of the kills that are aimed at the last second
+_STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130}
+
+
+@dataclass
+class Tally:
+    """Figures of a campaign.
+
+    Attributes:
+        kills: Kills that met a running process, by signal.
+        by_command: The same, by command.
+        late: Those in the last second of a run, as the undisturbed one took.
+        runs: Runs, all finished and compared.
+        faults: Differences and wrong ends, a line each.
+    """
+
+    kills: Counter[str] = field(default_factory=Counter)
+    by_command: Counter[str] = field(default_factory=Counter)
+    late: int = 0
+    runs: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Reference:
+    """A run that nobody interrupted.
+
+    Attributes:
+        files: Its outcome.
+        seconds: Time that it takes; shortened when runs end before they are killed, since the machine is faster now.
+    """
+
+    files: dict[str, str]
+    seconds: float
+
+
+def run_undisturbed(command: Command, folder: Path, base: Path) -> Reference:
+    """Run a command from beginning to end.
+
+    Raises:
+        RuntimeError: It does not end well.
+    """
+    (folder / "run").parent.mkdir(parents=True)
+    begin = time.monotonic()
+    if wait(start(command.begin(folder, base), folder / "log")):
+        raise RuntimeError((folder / "log").read_text())
+    return Reference(outcome(folder), time.monotonic() - begin)
+
+
+def interrupt(
+    command: Command, out: Path, base: Path, reference: Reference, chance: random.Random, tally: Tally
+) -> None:
+    """Interrupt a run up to three times, let it finish, and compare it."""
+    out.mkdir()
+    log, worked = out / "log", 0.0
+    for _ in range(chance.randint(1, 3)):
+        left = max(0.2, reference.seconds - worked)
+        is_late = chance.random() < _LATE
+        delay = chance.uniform(max(0.0, left - 1), left) if is_late else chance.uniform(0, left)
+        process, number = start(go_on(command, out, base), log), chance.choice(_SIGNALS)
+        begin = time.monotonic()
+        status = wait(process, delay)
+        if status is None:
+            os.kill(process, number)
+            tally.kills[signal.Signals(number).name] += 1
+            tally.by_command[command.name] += 1
+            tally.late += reference.seconds - worked - (time.monotonic() - begin) < 1
+            status = wait(process, 120)
+            if status not in (-number, _STATUS.get(number), 0):
+                end = "\n".join(log.read_text().splitlines()[-3:]) if log.exists() else ""
+                tally.faults.append(f"{command.name}: status {status} after {signal.Signals(number).name}: {end}")
+        else:
+            reference.seconds *= 0.85
+            if status:
+                tally.faults.append(f"{command.name}: status {status} by itself: {log.read_text()[-500:]}")
+        worked += time.monotonic() - begin
+        if is_done(command, out):
+            break
+    if command.name == "sweep" or not is_done(command, out):
+        status = wait(start(go_on(command, out, base), log), 300)
+        if status:
+            tally.faults.append(f"{command.name}: status {status} at the end: {log.read_text()[-500:]}")
+    tally.runs += 1
+    tally.faults += [f"{command.name}: {line} ({out})" for line in differences(reference.files, outcome(out))]
+
+
+def run_campaign(kills: int, seed: int, commands: tuple[Command, ...], folder: Path) -> tuple[Tally, dict[str, float]]:
+    """Interrupt runs until a number of kills has met a process.
+
+    Returns:
+        The figures, and the seconds of the undisturbed runs by command.
+    """
+    chance, tally, base = random.Random(seed), Tally(), folder / "base"
+    prepare(base)
+    references = {one.name: run_undisturbed(one, folder / f"whole-{i}", base) for i, one in enumerate(commands)}
+    trial = 0
+    while sum(tally.kills.values()) < kills:
+        (command,) = chance.choices(commands, [one.weight for one in commands])
+        out, before = folder / f"trial-{trial}", len(tally.faults)
+        interrupt(command, out, base, references[command.name], chance, tally)
+        if len(tally.faults) == before:
+            shutil.rmtree(out)
+        else:
+            print(*tally.faults[before:], sep="\n", flush=True)
+        trial += 1
+    return tally, {name: round(one.seconds, 2) for name, one in references.items()}
+
+
+def main() -> int:
+    """Run a campaign, and print or write its figures; the exit status is 1 if a run came out differently."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=100, help="Kills that meet a running process (default: 100)")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of the instants (default: 0)")
+    parser.add_argument("--commands", nargs="+", help="Names of commands (default: all)")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    commands = tuple(one for one in COMMANDS if options.commands is None or one.name in options.commands)
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        tally, seconds = run_campaign(options.kills, options.seed, commands, Path(folder))
+    result = {
+        "command": f"python benchmarks/kill_campaign.py --kills {options.kills} --seed {options.seed}",
+        "kills": dict(tally.kills),
+        "kills_by_command": dict(tally.by_command),
+        "kills_in_the_last_second": tally.late,
+        "runs": tally.runs,
+        "faults": tally.faults,
+        "seconds_undisturbed": seconds,
+        "seconds": round(time.monotonic() - begin),
+    }
+    print(json.dumps(result, indent=1))
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+    return bool(tally.faults)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
