@@ -24,7 +24,7 @@ _RESUME = "; then go on with: supertickets resume .*/run"
 
 @pytest.fixture(scope="module")
 def faults(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What came of every fault."""
+    """Outcomes of a draw under every fault."""
     done = subprocess.run(
         [sys.executable, machine_faults.__file__, str(tmp_path_factory.mktemp("faults"))],
         env=os.environ | {"PYTHONPATH": ":".join(sys.path)},
