@@ -266,6 +266,60 @@ def test_a_description_that_contradicts_itself_is_refused(coco: Path, tmp_path: 
     assert named in refusal(root)
 
 
+def test_linked_folders_of_yolo_are_read(coco: Path, tmp_path: Path) -> None:
+    away = yolo(tmp_path / "away", coco)
+    root = tmp_path / "set"
+    for kind in ("images", "labels"):
+        (root / kind).mkdir(parents=True)
+        for part in COUNTS:
+            (root / kind / part).symlink_to(away / kind / part)
+    shutil.copy(away / "data.yaml", root)
+    assert boxes(read(root)) == boxes(read(coco))
+
+
+def test_folders_of_yolo_that_are_not_used_are_named(coco: Path, tmp_path: Path) -> None:
+    root = yolo(tmp_path, coco, names="classes.txt")
+    for name in ("extra", "train2"):
+        shutil.copytree(root / "images" / "test", root / "images" / name)
+    (root / "images").rename(root / "Images")
+    (root / "labels").rename(root / "LABELS")
+    splits = read(root)
+    assert boxes(splits) == boxes(read(coco))
+    notes = "\n".join(splits.notes)
+    assert "extra is not used: its name is that of no split" in notes
+    assert "train2 is not used: train is the train split" in notes
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_boxes_of_yolo_are_those_of_upright_images(tmp_path: Path, orientation: int) -> None:
+    """A box drawn on a photograph as a program shows it, however the camera was held."""
+    back = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}[orientation]
+    for part in ("train", "val"):
+        for kind in ("images", "labels"):
+            (tmp_path / kind / part).mkdir(parents=True)
+        for i in range(4):
+            image = Image.new("RGB", (80, 40))
+            image.paste((0, 255, 0), (60, 0, 80, 10))
+            exif = Image.Exif()
+            exif[0x112] = orientation
+            image.transpose(back).save(tmp_path / "images" / part / f"{i}.png", exif=exif)
+            (tmp_path / "labels" / part / f"{i}.txt").write_text(yolo_line(0, [60, 0, 20, 10], 80, 40))
+    (tmp_path / "classes.txt").write_text("leaf\n")
+    test = read(tmp_path, validation=0.5).test
+    assert isinstance(test, DetectionDataset)
+    one, image = test.image(0)
+    assert one.size == image.size == (80, 40)
+    assert one.boxes()[0].tolist() == pytest.approx([0, 0.75, 0, 1, 0.25])
+    assert image.getpixel((70, 5)) == (0, 255, 0)
+
+
+def test_when_all_images_of_yolo_are_broken_the_first_reason_is_said(coco: Path, tmp_path: Path) -> None:
+    root = yolo(tmp_path, coco)
+    for path in (root / "images" / "train").iterdir():
+        path.write_bytes(b"no image")
+    assert "no image format is known for it" in refusal(root)
+
+
 def test_names_are_asked_for(coco: Path, tmp_path: Path) -> None:
     assert "add data.yaml with a list of names, or classes.txt" in refusal(yolo(tmp_path, coco, names=None))
 

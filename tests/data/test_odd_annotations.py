@@ -560,6 +560,39 @@ def test_points_follow_images_in_every_orientation(tmp_path: Path, orientation: 
 # Files ---------------------------------------------------------------------------------------------------------------
 
 
+def wrap(tmp_path: Path, inner: str) -> Path:
+    """Return a folder inside another one, as archives have it, beside what a Mac leaves in them."""
+    rubbish = tmp_path / "zip" / "__MACOSX" / inner
+    for name in ("train", "annotations", "train_data/images", "labels"):
+        (rubbish / name).mkdir(parents=True, exist_ok=True)
+        (rubbish / name / "._1.txt").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "zip" / inner).mkdir(parents=True)
+    return tmp_path / "zip" / inner
+
+
+@BOTH
+def test_archives_of_a_mac_are_read(tmp_path: Path, source: str) -> None:
+    root = write(wrap(tmp_path, "things"), source)
+    for place in ("train", "annotations"):
+        (root / place / f"._{KIND[source]}_train.json").write_bytes(b"\0\5\x16\7")
+    assert len(read(tmp_path / "zip", source).test) == 8
+
+
+def test_archives_of_a_mac_with_points_are_read(tmp_path: Path) -> None:
+    crowds(wrap(tmp_path, "part_A"), {"train": 4, "test": 2})
+    assert len(read(tmp_path / "zip", "shanghaitech").test) == 2
+
+
+def test_folders_and_files_of_points_in_another_case(tmp_path: Path) -> None:
+    crowds(tmp_path, {"train": 4, "test": 2})
+    for path in (tmp_path / "train_data" / "ground-truth").iterdir():
+        path.rename(path.with_name(path.name.lower().replace(".mat", ".MAT")))
+    (tmp_path / "train_data" / "ground-truth").rename(tmp_path / "train_data" / "Ground_Truth")
+    (tmp_path / "train_data").rename(tmp_path / "Train")
+    splits = read(tmp_path, "shanghaitech")
+    assert len(splits.train) + len(splits.validation) == 4
+
+
 def test_linked_folders_of_points_are_read(tmp_path: Path) -> None:
     crowds(tmp_path / "set", {"train": 4, "test": 2})
     crowds(tmp_path / "more", {"train": 3})

@@ -12,6 +12,7 @@ from .coco_json import reject_file
 from .file_lists import (
     count_noun,
     describe_folder,
+    find_child,
     is_system,
     list_folder_images,
     list_folders,
@@ -86,6 +87,11 @@ def find_annotations(root: Path, kind: str, what: str, notes: list[str]) -> dict
 def is_published(root: Path, kind: str) -> bool:
     """Return whether a folder has annotations where COCO or Roboflow have them; `find_annotations` reads more."""
     return bool(_published(root, kind) or _beside_images(root))
+
+
+def has_annotations(root: Path, kind: str) -> bool:
+    """Return whether a folder has annotations that `find_annotations` reads."""
+    return bool(_published(root, kind) or _exported(root))
 
 
 def split_of_name(name: str) -> str | None:
@@ -166,13 +172,14 @@ def is_file(path: Path) -> bool:
 
 def _published(root: Path, kind: str) -> list[tuple[str, AnnotationFile]]:
     """Return names and files of COCO's folder annotations."""
-    candidates = list(_json_files(root / "annotations"))
-    chosen = [path for path in candidates if path.stem.startswith(f"{kind}_")] or [
-        path for path in candidates if not path.stem.startswith(tuple(f"{other}_" for other in _KINDS))
+    folder = find_child(root, ("annotations",))
+    candidates = list(_json_files(folder)) if folder is not None else []
+    chosen = [path for path in candidates if path.stem.lower().startswith(f"{kind}_")] or [
+        path for path in candidates if not path.stem.lower().startswith(tuple(f"{other}_" for other in _KINDS))
     ]
     files = []
     for path in chosen:
-        name = path.stem.removeprefix(f"{kind}_")
+        name = path.stem[len(kind) + 1 :] if path.stem.lower().startswith(f"{kind}_") else path.stem
         places = [root / name, *(root / images / name for images in _IMAGE_FOLDERS)]
         files.append((name, AnnotationFile(path, (*places, *_split_folders(root, name), root))))
     return files
@@ -209,8 +216,7 @@ def _may_be_coco(path: Path) -> bool:
 
 
 def _json_files(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        yield from sorted(p for p in folder.iterdir() if p.suffix.lower() == ".json" and not is_system(p.name))
+    yield from sorted(p for p in folder.iterdir() if p.suffix.lower() == ".json" and not is_system(p.name))
 
 
 def _image_folder(file: AnnotationFile, names: Sequence[str]) -> Path:

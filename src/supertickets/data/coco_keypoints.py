@@ -17,9 +17,9 @@ from ..config.recipe import AugmentSettings, DataSettings
 from ..errors import UserError
 from .annotated_images import AnnotatedDataset, keep_images, read_inputs
 from .broken_files import iterate_readable
-from .coco_files import find_annotations, note_unlisted
+from .coco_files import find_annotations, has_annotations, note_unlisted
 from .coco_keypoints_json import AnnotatedPeople, Person, read_people
-from .file_lists import data_folder, shorten_list
+from .file_lists import data_folder, shorten_list, unwrap_until
 from .geometry import Floats, Values, box_region, mirror_joints, region_matrix, to_unit_square, transform, warp_image
 from .joints import Joints
 from .mirror_names import describe_mirror
@@ -107,6 +107,7 @@ def load_coco_keypoints(settings: DataSettings) -> Splits:
         UserError: The layout, an annotation or the settings do not fit.
     """
     root = data_folder(settings, "COCO's folder, with annotations, train2017 and val2017")
+    root = unwrap_until(root, lambda folder: has_annotations(folder, _KIND[0]))
     height, width = height_and_width(settings, "the regions around people", [256, 192])
     if height % 4 or width % 4:
         nearest = max(16, round(height / 4) * 4), max(16, round(width / 4) * 4)

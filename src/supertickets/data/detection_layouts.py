@@ -12,8 +12,8 @@ from ..config.recipe import DataSettings
 from ..errors import UserError
 from .boxed_image import BoxedImage
 from .coco_detection_json import read_objects
-from .coco_files import find_annotations, is_published, note_unlisted
-from .file_lists import count_noun, shorten_list
+from .coco_files import find_annotations, has_annotations, is_published, note_unlisted
+from .file_lists import count_noun, shorten_list, unwrap_until
 from .yolo import is_yolo, read_yolo
 
 _KIND = ("instances", "boxes")  # of annotations
@@ -43,6 +43,7 @@ def read_boxed_parts(root: Path, settings: DataSettings, notes: list[str]) -> Bo
     Raises:
         UserError: It is neither, or a file does not fit.
     """
+    root = unwrap_until(root, lambda folder: has_annotations(folder, _KIND[0]) or is_yolo(folder))
     if is_published(root, _KIND[0]) or not is_yolo(root):
         return _read_coco(root, notes)
     notes.append(f"{root} is read as YOLO's layout")

@@ -16,7 +16,7 @@ from ..config.recipe import AugmentSettings, DataSettings
 from .annotated_images import AnnotatedDataset, keep_images
 from .augment import quarter_turns
 from .broken_files import iterate_readable, read_all
-from .file_lists import count_noun, data_folder
+from .file_lists import count_noun, data_folder, find_splits
 from .geometry import Floats
 from .preprocessing import Preprocessing, to_tensor, with_normalisation
 from .randomness import mix_seed, sample_indices
@@ -26,7 +26,6 @@ from .shanghaitech_files import Crowd, check_points, drawn_upright, find_pairs, 
 from .splits import split_samples
 
 CLASSES = ("density",)  # the one output
-_PARTS = ("train", "val", "test")
 _MEASURED = 64  # images that the normalisation is measured on
 
 
@@ -78,7 +77,7 @@ def load_shanghaitech(settings: DataSettings) -> Splits:
     root = find_part(data_folder(settings, "a part of ShanghaiTech, with train_data and test_data"))
     size = height_and_width(settings, "the crops", [256, 256])
     notes: list[str] = []
-    pairs = {name: find_pairs(folder, notes) for name in _PARTS if (folder := root / f"{name}_data").is_dir()}
+    pairs = {name: find_pairs(folder, notes) for name, folder in find_splits(root, notes).items()}
     upright = drawn_upright([pair for some in pairs.values() for pair in some], notes)
     read_pair = partial(read_crowd, sigma=settings.sigma, upright=upright)
     read = {name: tuple(read_all(some, read_pair, settings, notes).values()) for name, some in pairs.items()}

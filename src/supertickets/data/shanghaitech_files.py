@@ -17,7 +17,9 @@ from .file_lists import (
     count_noun,
     describe_folder,
     find_child,
+    find_splits,
     index_files,
+    list_folders,
     note_other_files,
     relative_to_root,
     shorten_list,
@@ -28,6 +30,7 @@ from .preprocessing import BrokenImage, stored_form
 
 _ON_SIDE = range(5, 9)  # orientations of EXIF data that exchange width and height
 _LIKE = "train_data/ground-truth/GT_IMG_1.mat for train_data/images/IMG_1.jpg"
+_DEPTH = 3  # folders below which a part is looked for
 _STRANGE = 0.1  # share of the points outside their image from which on they are those of another one
 # Geometry-adaptive Gaussians (MCNN, Zhang et al. 2016): nearest points, factor on their mean distance, and that of one
 # point alone, in pixels.
@@ -56,13 +59,18 @@ def find_part(root: Path) -> Path:
     Raises:
         UserError: There is none, or there are several.
     """
-    for depth in ("", "*/", "*/*/"):
-        parts = sorted(path.parent for path in root.glob(f"{depth}train_data") if path.is_dir())
+    folders = [root]
+    for _ in range(_DEPTH):
+        parts = [folder for folder in folders if "train" in find_splits(folder, [])]
         if len(parts) > 1:
             raise UserError(f"{root} has several parts, {', '.join(relative_to_root(root, parts))}; give one of them")
         if parts:
             return parts[0]
-    raise UserError(f"{root} is not laid out like ShanghaiTech: folder train_data is missing; give files like {_LIKE}")
+        folders = [below for folder in folders for below in list_folders(folder)]
+    raise UserError(
+        f"{root} is not laid out like ShanghaiTech: folder train_data is missing; give files like {_LIKE}; "
+        f"{describe_folder(root)}"
+    )
 
 
 def read_crowd(files: tuple[Path, Path], sigma: float | None, upright: bool = False) -> tuple[Crowd, int]:
@@ -180,9 +188,9 @@ def adaptive_sigmas(points_N2: Floats) -> Floats:
 
 
 def _mark_of(key: str) -> str:
-    """Return the place and name of an image's points, e.g. "a/GT_IMG_1" for "a/IMG_1"."""
-    place, slash, name = key.rpartition("/")
-    return f"{place}{slash}GT_{name}"
+    """Return the place and name of an image's points, e.g. "a/gt_img_1" for "a/IMG_1"."""
+    place, slash, name = key.lower().rpartition("/")
+    return f"{place}{slash}gt_{name}"
 
 
 def _fit(points_N2: Floats, size: tuple[int, ...]) -> bool:
@@ -218,6 +226,7 @@ def find_pairs(folder: Path, notes: list[str]) -> list[tuple[Path, Path]]:
     others: list[Path] = []
     images, marks = index_files(image_list, ENDINGS, others=others), index_files(truth, (".mat",))
     note_other_files(others, notes)
+    marks = {key.lower(): path for key, path in marks.items()}
     pairs = {image: marks.pop(_mark_of(key), None) for key, image in images.items()}
     if alone := [image for image, mark in pairs.items() if mark is None]:
         raise UserError(

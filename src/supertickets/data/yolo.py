@@ -5,7 +5,7 @@ A line with more numbers is an outline (YOLO-seg, oriented boxes): its surroundi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,11 +23,14 @@ from .coco_json import reject_file, show_value
 from .file_lists import (
     ENDINGS,
     count_noun,
+    find_child,
     index_files,
+    list_folder_images,
     list_folders,
     note_other_files,
     relative_to_root,
     shorten_list,
+    walk_files,
 )
 from .geometry import Floats
 from .preprocessing import stored_form
@@ -55,10 +58,11 @@ class _Line:
 
 def is_yolo(root: Path) -> bool:
     """Return whether a folder has labels in YOLO's layout."""
-    if any(next(root.glob(pattern), None) for pattern in ("labels/*.txt", "labels/*/*.txt", "*/labels/*.txt")):
+    folders = [folder for place in (root, *list_folders(root)) if (folder := find_child(place, ("labels",)))]
+    if any(map(_has_texts, folders)):
         return True
     is_named = _description(root) is not None or any(is_file(root / name) for name in _NAMES)
-    return is_named and any(path.name not in _NAMES for path in root.glob("**/*.txt"))
+    return is_named and any(path.name not in _NAMES for path in _texts(root))
 
 
 def read_yolo(
@@ -89,6 +93,14 @@ def read_yolo(
     if not folders.keys() & {"train", "all"}:
         raise UserError(f"{root} has no images for training, only for {', '.join(folders)}; add a folder train")
     return classes, {part: _read_part(pair, len(classes), settings, notes) for part, pair in folders.items()}
+
+
+def _has_texts(folder: Path) -> bool:
+    return next(_texts(folder), None) is not None
+
+
+def _texts(folder: Path) -> Iterator[Path]:
+    return (path for path in walk_files(folder) if path.suffix.lower() == ".txt")
 
 
 def _description(root: Path) -> tuple[Path, Mapping[str, Any]] | None:
@@ -132,7 +144,7 @@ def _class_names(root: Path, described: tuple[Path, Mapping[str, Any]] | None) -
 
 def _find_folders(root: Path, described: tuple[Path, Mapping[str, Any]] | None, notes: list[str]) -> dict[str, Folders]:
     """Return the folders of each part: those that a YAML file names, else those of the usual layouts."""
-    usual, named = _usual_folders(root), dict[str, Folders]()
+    usual, named = _usual_folders(root, notes), dict[str, Folders]()
     path, content = described or (root, {})
     for part in ("train", "val", "test"):
         place = content.get(part)
@@ -150,16 +162,28 @@ def _find_folders(root: Path, described: tuple[Path, Mapping[str, Any]] | None, 
     return {part: (rest | named)[part] for part in ("train", "val", "test") if part in rest | named}
 
 
-def _usual_folders(root: Path) -> dict[str, Folders]:
+def _usual_folders(root: Path, notes: list[str]) -> dict[str, Folders]:
     """Return the folders of the usual layouts."""
-    images = root / "images"
-    splits = {part: folder for folder in list_folders(root) if (part := split_of_name(folder.name))}
-    if images.is_dir():
-        below = {part: folder for folder in list_folders(images) if (part := split_of_name(folder.name))}
-        return {part: _label_folder(folder) for part, folder in (below or {"all": images}).items()}
-    if splits:
-        return {part: _label_folder(folder) for part, folder in splits.items()}
-    return {"all": (root, root)} if index_files(root, ENDINGS) else {}
+    images = find_child(root, ("images",))
+    if images is not None:
+        splits = _split_folders(images, notes) or {"all": images}
+    else:
+        splits = _split_folders(root, notes) or ({"all": root} if list_folder_images(root) else {})
+    return {part: _label_folder(folder) for part, folder in splits.items()}
+
+
+def _split_folders(root: Path, notes: list[str]) -> dict[str, Path]:
+    """Return the folders of splits in a folder; of two for one split, the first is used."""
+    splits: dict[str, Path] = {}
+    for folder in list_folders(root):
+        part = split_of_name(folder.name)
+        if part in splits:
+            notes.append(f"folder {folder} is not used: {splits[part].name} is the {part} split")
+        elif part is not None:
+            splits[part] = folder
+        elif list_folder_images(folder):
+            notes.append(f"folder {folder} is not used: its name is that of no split")
+    return splits
 
 
 def _place_below(root: Path, place: str) -> Path | None:
@@ -173,12 +197,12 @@ def _place_below(root: Path, place: str) -> Path | None:
 
 def _label_folder(folder: Path) -> Folders:
     """Return a folder of images and that of its labels: labels in place of images in its path, or the same."""
-    if (folder / "images").is_dir():
-        folder = folder / "images"
+    folder = find_child(folder, ("images",)) or folder
     for i in reversed(range(len(folder.parts))):
-        if folder.parts[i] == "images":
-            labels = Path(*folder.parts[:i], "labels", *folder.parts[i + 1 :])
-            return folder, labels if labels.is_dir() else folder
+        if folder.parts[i].lower() == "images":
+            labels = find_child(Path(*folder.parts[:i]), ("labels",))
+            below = None if labels is None else labels.joinpath(*folder.parts[i + 1 :])
+            return folder, below if below is not None and below.is_dir() else folder
     return folder, folder
 
 
