@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cli_outcome import Cli
+from generate_objects import market
 from odd_data import (
     ade,
     cifar,
@@ -384,3 +385,8 @@ def test_equal_names_in_different_folders_are_different_scenes(tmp_path: Path) -
         for i, path in enumerate(part.images):  # type: ignore[attr-defined]
             assert part.scene(i)[1].max() == ["ulm", "bonn"].index(path.parent.name)  # type: ignore[attr-defined]
     assert len(set(image_paths(splits))) == 10
+
+
+def test_names_that_a_source_does_not_take_are_refused(tmp_path: Path) -> None:
+    root = market(tmp_path, {"train2017": 4, "val2017": 4})
+    assert "data.class_names is not for coco_boxes" in refusal("coco_boxes", root, size=32, class_names=PARTS)

@@ -423,3 +423,30 @@ def test_every_class_keeps_its_images(tmp_path: Path) -> None:
     splits = read("folders", tmp_path)
     assert class_of(splits) == {"2": "2", "x": "2", "10": "10", "eel": "eel"}
     assert len(image_paths(splits)) == 15
+
+
+def deep(path: Path, most: int, size: tuple[int, int] = (12, 10)) -> None:
+    """Write an image of 16 bits in which the largest value is given."""
+    path.unlink(missing_ok=True)
+    Image.fromarray(np.linspace(0, most, size[0] * size[1]).astype(np.uint16).reshape(size[::-1])).save(path)
+
+
+@pytest.mark.parametrize(("most", "factor"), [(1023, 64), (4095, 16), (65535, None), (16383, None)])
+def test_10_and_12_bits_in_16_are_refused(tmp_path: Path, most: int, factor: int | None) -> None:
+    for path in sorted(class_tree(tmp_path, ["cat", "dog"]).rglob("*.png")):
+        deep(path, most)
+    if factor is None:
+        assert total(read("folders", tmp_path)) == 8
+    else:
+        assert f"values up to {most} only" in refusal("folders", tmp_path)
+        assert f"multiply them by {factor}," in refusal("folders", tmp_path)
+
+
+def test_12_bits_in_16_are_refused_of_scenes_and_boxes(tmp_path: Path) -> None:
+    for path in sorted((pairs(tmp_path / "scenes") / "images").iterdir()):
+        deep(path, 4095)
+    assert "values up to 4095 only" in refusal("masks", tmp_path / "scenes", class_names=TWO)
+    root = market(tmp_path / "boxes", {"train2017": 4, "val2017": 4})
+    for path in sorted(root.glob("*2017/*.png")):
+        deep(path, 4095, (96, 64))
+    assert "values up to 4095 only" in refusal("coco_boxes", root, size=32)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..config.recipe import DataSettings
 from .broken_files import read_all, read_or_substitute
+from .depth import check_depth
 from .file_lists import encode_names
 from .preprocessing import BrokenImage, Preprocessing, open_fitting, to_channels, to_tensor
 
@@ -116,7 +117,11 @@ def keep_images(
 
     Returns:
         None if they do not fit.
+
+    Raises:
+        UserError: Files are broken and refused, or hold fewer bits than they are stored in.
     """
+    check_depth(list(sizes))
     if sum(4 * width * height for width, height in sizes.values()) > settings.keep_gb * 1e9:
         return None
     return read_all(list(sizes), lambda path: open_annotated(path, sizes[path], upright), settings, notes)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..config.recipe import DataSettings
 from ..errors import UserError, printable
 from .file_lists import shorten_list, unify
+from .samples import Splits
 
 
 def clean_name(name: str) -> str:
@@ -37,6 +38,19 @@ def name_classes(own: Sequence[str], settings: DataSettings) -> tuple[str, ...]:
                 f"data; give the names in the order of the classes: {shorten_list(own, total=True)}"
             )
     return given
+
+
+def check_names_used(splits: Splits, settings: DataSettings) -> None:
+    """Check that ``data.class_names`` are what the classes are called.
+
+    Raises:
+        UserError: The source takes names from its files alone.
+    """
+    if settings.class_names and not set(splits.classes) <= set(map(clean_name, settings.class_names)):
+        raise UserError(
+            f"data.class_names is not for {settings.source}, whose names are in its files: "
+            f"{shorten_list(splits.classes, total=True)}; leave it out, or change the names there"
+        )
 
 
 def check_distinct(names: Sequence[str]) -> None:

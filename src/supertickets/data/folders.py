@@ -15,6 +15,7 @@ from ..errors import UserError, suggest
 from .broken_files import read_all
 from .class_names import clean_name, name_classes
 from .classification import CHOSEN_SIZES, ImageFiles, choose_size, file_preprocessing, spread_sample
+from .depth import check_depth
 from .file_lists import (
     count_noun,
     data_folder,
@@ -63,6 +64,7 @@ def load_folders(settings: DataSettings) -> Splits:
             raise UserError(
                 f"class '{strange[0]}' is in {split}/ of {root} but not in train/{suggest(strange[0], classes)}"
             )
+    check_depth(main.paths)
     size = square_side(settings) or choose_size(_shorter_sides(main.paths))
     # Random crops take a part of the image, so more is kept than the size that the network sees.
     sets = {split: _image_set(files, classes, settings, round(size * 1.5), notes) for split, files in listed.items()}

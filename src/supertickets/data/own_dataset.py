@@ -29,6 +29,7 @@ from .classification import (
     resize_images,
     spread_sample,
 )
+from .depth import check_values_of
 from .file_lists import data_folder
 from .own_samples import OwnImages, OwnScene, Part
 from .preprocessing import BrokenImage, shrink, to_channels, to_tensor
@@ -112,6 +113,7 @@ def _load_images(parts: Mapping[str, Part], settings: DataSettings, notes: list[
     """
     main = next(iter(parts.values()))
     looked_at = _read_some(main)
+    check_values_of((f"one of {main.name}", image) for image in looked_at)
     channels = 1 if all(image.mode in _GREY for image in looked_at) else 3
     side, total = square_side(settings), sum(map(len, parts.values()))
     names = name_classes(main.classes, settings)

@@ -18,6 +18,7 @@ from ..errors import UserError
 from .augment import quarter_turns
 from .broken_files import DoesNotFit, Memory, iterate_readable, read_all, read_or_substitute
 from .class_names import clean_name, note_missing
+from .depth import check_depth
 from .file_lists import data_folder, encode_names, relative_to_root, shorten_list
 from .orientation import drawn_as_stored
 from .preprocessing import Preprocessing, to_tensor, with_normalisation
@@ -121,6 +122,7 @@ def load_segmentation(settings: DataSettings) -> Splits:
         parts.pop("test", None)  # its labels are kept back
     scenes = [scene for part in parts.values() for scene in part]
     looked_at = scenes[:: -(-len(scenes) // _LOOKED_AT) or 1]
+    check_depth([scene.image for scene in looked_at])
     check_palettes([scene.mask for scene in looked_at])
     notes = list(layout.notes)
     as_stored = drawn_as_stored({scene.image: scene.mask_size() for scene in looked_at}, "masks", notes)

@@ -45,6 +45,7 @@ def load_splits(settings: DataSettings, task: str | None = None) -> Splits:
         UserError: A user's own dataset is for another task, the folder or a file is missing or damaged, or a share or a
             limit is impossible.
     """
+    from .class_names import check_names_used
     from .preprocessing import override_preprocessing
     from .splits import limit_samples
 
@@ -53,6 +54,7 @@ def load_splits(settings: DataSettings, task: str | None = None) -> Splits:
         check_source(source, settings, _task_of_samples(task), task)
     module, _, function = source.loader.partition(":")
     splits: Splits = getattr(importlib.import_module(f".{module}", __package__), function)(settings)
+    check_names_used(splits, settings)
     splits = replace(
         splits,
         preprocessing=override_preprocessing(splits.preprocessing, settings),

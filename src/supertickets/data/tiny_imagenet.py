@@ -13,6 +13,7 @@ from ..errors import UserError
 from .broken_files import first_reason
 from .class_names import clean_name
 from .classification import InMemoryImages, make_splits
+from .depth import check_depth
 from .file_lists import (
     count_noun,
     data_folder,
@@ -42,6 +43,7 @@ def load_tiny_imagenet(settings: DataSettings) -> Splits:
     notes: list[str] = []
     train = _training_files(root, codes, notes)
     test = _validation_files(root, of_file, notes)
+    check_depth([path for path, _ in train])
     sets = {}
     for split, pairs in (("train", train), ("val", test)):
         if strange := sorted({code for _, code in pairs} - set(codes)):
