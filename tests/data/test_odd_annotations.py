@@ -349,13 +349,14 @@ def test_images_that_are_not_listed_are_named(tmp_path: Path, source: str) -> No
     assert any("1 image that no annotations list, left out:" in note for note in read(root, source).notes)
 
 
-def test_an_image_in_two_splits_is_noted(tmp_path: Path) -> None:
-    root = write(tmp_path, "coco_boxes")
+@BOTH
+def test_images_in_two_splits_are_noted(tmp_path: Path, source: str) -> None:
+    root = write(tmp_path, source)
     (root / "train").rename(root / "images")
     for path in (root / "val").iterdir():
         path.unlink()
     (root / "val").rmdir()
-    assert any("8 images of val in another split too" in note for note in read(root, "coco_boxes").notes)
+    assert any("8 images in more than one split" in note for note in read(root, source).notes)
 
 
 # Values --------------------------------------------------------------------------------------------------------------

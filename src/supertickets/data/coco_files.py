@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,15 +151,21 @@ def locate_images(
     return paths
 
 
-def note_unlisted(paths: Iterable[Path], notes: list[str]) -> None:
-    """Add a note on images that lie beside those that are listed, but are in no list."""
-    listed = set(paths)
-    folders = {path.parent for path in listed}
-    rest = [
-        path for folder in sorted(folders) for path in list_folder_images(folder, below=False) if path not in listed
-    ]
-    if rest:
-        names = shorten_list([str(path) for path in rest])
+def note_images(listed: Mapping[str, Sequence[Path]], notes: list[str]) -> None:
+    """Add notes on images that two parts list, and on those beside them that none does.
+
+    Args:
+        listed: Images that are listed, by part.
+        notes: The notes are added here.
+    """
+    parts_of = Counter(path for paths in listed.values() for path in set(paths))
+    if shared := [str(path) for path, count in parts_of.items() if count > 1]:
+        names = shorten_list(sorted(shared))
+        notes.append(f"{count_noun(len(shared), 'image')} in more than one split, so scores will be too good: {names}")
+    folders = sorted({path.parent for path in parts_of})
+    beside = [path for folder in folders if folder.is_dir() for path in list_folder_images(folder, below=False)]
+    if rest := [str(path) for path in beside if path not in parts_of]:
+        names = shorten_list(rest)
         notes.append(f"{count_noun(len(rest), 'image')} that no annotations list, left out: {names}")
 
 

@@ -17,7 +17,7 @@ from ..config.recipe import AugmentSettings, DataSettings
 from ..errors import UserError
 from .annotated_images import AnnotatedDataset, keep_images, read_inputs
 from .broken_files import iterate_readable
-from .coco_files import find_annotations, has_annotations, note_unlisted
+from .coco_files import find_annotations, has_annotations, note_images
 from .coco_keypoints_json import AnnotatedPeople, Person, read_people
 from .file_lists import data_folder, shorten_list, unwrap_until
 from .geometry import Floats, Values, box_region, mirror_joints, region_matrix, to_unit_square, transform, warp_image
@@ -120,7 +120,7 @@ def load_coco_keypoints(settings: DataSettings) -> Splits:
         raise UserError(
             f"{files[other[0]].path} has other joints than {files[first].path}; give files with the same ones"
         )
-    note_unlisted([image for part in read.values() for image, _ in part.images.values()], notes)
+    note_images({name: [image for image, _ in part.images.values()] for name, part in read.items()}, notes)
     sets = {
         name: PersonDataset(part.people, {}, settings.broken == "skip", part.joints, part.truth)
         for name, part in read.items()

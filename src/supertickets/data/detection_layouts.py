@@ -12,8 +12,8 @@ from ..config.recipe import DataSettings
 from ..errors import UserError
 from .boxed_image import BoxedImage
 from .coco_detection_json import read_objects
-from .coco_files import find_annotations, has_annotations, is_published, note_unlisted
-from .file_lists import count_noun, shorten_list, unwrap_until
+from .coco_files import find_annotations, has_annotations, is_published, note_images
+from .file_lists import shorten_list, unwrap_until
 from .yolo import is_yolo, read_yolo
 
 _KIND = ("instances", "boxes")  # of annotations
@@ -60,8 +60,7 @@ def _read_coco(root: Path, notes: list[str]) -> BoxedParts:
             f"{files[other[0]].path} has other categories than {files[first].path}; give files with the same ones"
         )
     parts = {part: samples for part, (_, samples, _) in read.items()}
-    note_unlisted([one.image for samples in parts.values() for one in samples], notes)
-    _note_shared(parts, notes)
+    note_images({part: [one.image for one in samples] for part, samples in parts.items()}, notes)
     return _without_parents(
         BoxedParts(classes, parts), set().union(*(parents for _, _, parents in read.values())), notes
     )
@@ -85,16 +84,3 @@ def _without_parents(boxes: BoxedParts, parents: set[str], notes: list[str]) -> 
 
     classes = tuple(name for name, keep in zip(boxes.classes, is_class, strict=True) if keep)
     return BoxedParts(classes, {part: tuple(map(renumber, some)) for part, some in boxes.parts.items()})
-
-
-def _note_shared(parts: Mapping[str, tuple[BoxedImage, ...]], notes: list[str]) -> None:
-    """Add a note on images that are in two parts, by which a score would be too good."""
-    seen: dict[Path, str] = {}
-    for part, samples in parts.items():
-        twice = [one.image for one in samples if one.image in seen]
-        seen |= {one.image: part for one in samples}
-        if twice:
-            names = shorten_list([str(path) for path in twice])
-            notes.append(
-                f"{count_noun(len(twice), 'image')} of {part} in another split too, so scores will be too good: {names}"
-            )
