@@ -14,11 +14,13 @@ import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,6 +28,7 @@ from interrupted_runs import COMMANDS, Command, differences, go_on, is_done, out
 
 _SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 _LATE = 0.4  # share of the kills that are aimed at the last second
+_PATIENCE = 1800  # seconds after which a process counts as hung; others may want the same cores
 _STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
 
@@ -92,7 +95,7 @@ def interrupt(
             tally.kills[signal.Signals(number).name] += 1
             tally.by_command[command.name] += 1
             tally.late += reference.seconds - worked - (time.monotonic() - begin) < 1
-            status = wait(process, 120)
+            status = wait(process, _PATIENCE)
             if status not in (-number, _STATUS.get(number), 0):
                 end = "\n".join(log.read_text().splitlines()[-3:]) if log.exists() else ""
                 tally.faults.append(f"{command.name}: status {status} after {signal.Signals(number).name}: {end}")
@@ -104,33 +107,42 @@ def interrupt(
         if is_done(command, out):
             break
     if command.name == "sweep" or not is_done(command, out):
-        status = wait(start(go_on(command, out, base), log), 300)
-        if status:
+        status = wait(start(go_on(command, out, base), log), _PATIENCE)
+        if status != 0:
             tally.faults.append(f"{command.name}: status {status} at the end: {log.read_text()[-500:]}")
     tally.runs += 1
     tally.faults += [f"{command.name}: {line} ({out})" for line in differences(reference.files, outcome(out))]
 
 
-def run_campaign(kills: int, seed: int, commands: tuple[Command, ...], folder: Path) -> tuple[Tally, dict[str, float]]:
-    """Interrupt runs until a number of kills has met a process.
+def run_campaign(options: argparse.Namespace, commands: tuple[Command, ...], folder: Path) -> dict[str, Any]:
+    """Interrupt runs until a number of kills has met a process; figures are written after every run.
 
     Returns:
-        The figures, and the seconds of the undisturbed runs by command.
+        The figures.
     """
-    chance, tally, base = random.Random(seed), Tally(), folder / "base"
+    chance, tally, base, begin = random.Random(options.seed), Tally(), folder / "base", time.monotonic()
     prepare(base)
     references = {one.name: run_undisturbed(one, folder / f"whole-{i}", base) for i, one in enumerate(commands)}
-    trial = 0
-    while sum(tally.kills.values()) < kills:
+    while True:
         (command,) = chance.choices(commands, [one.weight for one in commands])
-        out, before = folder / f"trial-{trial}", len(tally.faults)
+        out, before = folder / f"trial-{tally.runs}", len(tally.faults)
         interrupt(command, out, base, references[command.name], chance, tally)
         if len(tally.faults) == before:
             shutil.rmtree(out)
-        else:
-            print(*tally.faults[before:], sep="\n", flush=True)
-        trial += 1
-    return tally, {name: round(one.seconds, 2) for name, one in references.items()}
+        print(*tally.faults[before:], sep="\n", end="\n" * (len(tally.faults) > before), file=sys.stderr, flush=True)
+        result = {
+            "command": f"python benchmarks/kill_campaign.py --kills {options.kills} --seed {options.seed}",
+            "kills": dict(tally.kills),
+            "kills_by_command": dict(tally.by_command),
+            "kills_in_the_last_second": tally.late,
+            "runs": tally.runs,
+            "faults": tally.faults,
+            "seconds": round(time.monotonic() - begin),
+        }
+        if options.out:
+            options.out.write_text(json.dumps(result, indent=1) + "\n")
+        if sum(tally.kills.values()) >= options.kills:
+            return result
 
 
 def main() -> int:
@@ -143,23 +155,10 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     commands = tuple(one for one in COMMANDS if options.commands is None or one.name in options.commands)
-    begin = time.monotonic()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        tally, seconds = run_campaign(options.kills, options.seed, commands, Path(folder))
-    result = {
-        "command": f"python benchmarks/kill_campaign.py --kills {options.kills} --seed {options.seed}",
-        "kills": dict(tally.kills),
-        "kills_by_command": dict(tally.by_command),
-        "kills_in_the_last_second": tally.late,
-        "runs": tally.runs,
-        "faults": tally.faults,
-        "seconds_undisturbed": seconds,
-        "seconds": round(time.monotonic() - begin),
-    }
+        result = run_campaign(options, commands, Path(folder))
     print(json.dumps(result, indent=1))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
-    return bool(tally.faults)
+    return bool(result["faults"])
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ def run_campaign(cuts: int, seed: int, commands: tuple[Command, ...], folder: Pa
                 if not is_done(command, disk.place):
                     cut(disk, command, base, seconds, chance, tally)
             if not is_done(command, disk.place):
-                status = wait(start(go_on(command, disk.place, base), disk.image.parent / "log"), 120)
+                status = wait(start(go_on(command, disk.place, base), disk.image.parent / "log"))
                 if status:
                     end = (disk.image.parent / "log").read_text()[-500:]
                     tally.faults.append(f"{command.name}: status {status} at the end: {end}")

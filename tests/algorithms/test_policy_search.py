@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,15 +16,18 @@ import supertickets as st
 from cli_outcome import Cli, onnx_file
 from simulate_powercut import cut_at_step
 from supertickets.algorithms.policy_search import PolicySearch, SampledEval
+from supertickets.config.search_settings import PolicySettings
 from supertickets.cost import count
+from supertickets.cost.budget import Budget
 from supertickets.cost.latency_table import LatencyTable, TableSettings
 from supertickets.cost.operations import list_operations, network_size
 from supertickets.models import MobileSpec, create_mobile
 from supertickets.models.factory import spec_from_json
-from supertickets.nas import Space
+from supertickets.nas import Policy, Space
 from supertickets.runs.api import search
 from supertickets.runs.derive import NO_SEARCH_NO_PRUNING
 from supertickets.training import RunDir, load_checkpoint, read_events
+from toy_mobile import SPACE
 
 pytestmark = pytest.mark.long
 
@@ -292,3 +296,15 @@ def test_a_policy_survives_a_checkpoint(run: Path) -> None:
     assert torch.equal(first.policy.logits, again.policy.logits)
     assert again.sampled == first.sampled
     assert first.deployable(state).spec == again.deployable(state).spec == st.load(run).spec
+
+
+@pytest.mark.parametrize(("target", "warned"), [(0.5, True), (0.97, True), (0.99, False), (2.0, False)])
+def test_a_search_that_misses_its_budget_says_so(target: float, warned: bool) -> None:
+    search, lines = PolicySearch(), list[str]()
+    search.policy = Policy(Space(SPACE.decisions()), PolicySettings())
+    search.budget = Budget("params", target * 1e6, lambda choices: 1e6)
+    reporter = SimpleNamespace(say=lines.append)
+    session: Any = SimpleNamespace(recipe=st.load_recipe("digits"), reporter=reporter)
+    summary = search.finalize(session, cast(Any, None)).summary["search"]
+    assert (summary["cost"], summary["target"]) == (1e6, target * 1e6)
+    assert [line.startswith("warning: the budget was missed: ") for line in lines] == [True] * warned

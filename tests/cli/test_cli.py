@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -460,3 +461,32 @@ def test_tickets_may_be_called_ticket(cli: Cli, toy_run: Path, monkeypatch: pyte
     result = printed(cli("bench", "ticket", "--against", "ticket", "--repeats", "2", "--runtimes", "torch", "--json"))
     assert result["networks"] == ["./ticket", "ticket"]
     assert {name.rpartition("/")[0] for name in result["latencies"]} == {"./ticket", "ticket"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data.batch", "64"], "data.batch is 64 but the training split has"),
+        (["--supernet.name", "tunas_proxyless"], "is a space of networks"),
+        (["--data.class_names", "[a,b]"], "class_names"),
+    ],
+)
+def test_a_plan_refuses_what_the_run_refuses(words: list[str], message: str, cli: Cli, idx_folder: Path) -> None:
+    words = ["draw", "mnist", "--data", str(idx_folder), *words]
+    planned, run = cli(*words, "--plan"), cli(*words, "--out", idx_folder / "run")
+    assert (planned.status, run.status) == (2, 2)
+    assert planned.err == run.err
+    assert message in planned.err
+
+
+def test_a_plan_of_data_tells_the_network_and_its_cost(cli: Cli, idx_folder: Path) -> None:
+    planned = cli("draw", "mnist", "--data", idx_folder, "--data.batch", "8", "--plan")
+    assert planned.status == 0, planned.err
+    assert re.search(r"M MACs; 4 steps per epoch$", planned.err, re.MULTILINE)
+
+
+def test_data_that_comes_with_the_package_cannot_be_moved(cli: Cli, quick_run: Path) -> None:
+    for words in (["evaluate", quick_run], ["export", quick_run, "--int8"]):
+        refused = cli(*words, "--data", "/elsewhere")
+        assert refused.status == 2
+        assert "data.dir (--data) is not for the digits" in refused.err

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import supertickets as st
@@ -19,7 +21,8 @@ from supertickets.config.recipe import flatten
 from supertickets.data import load_splits
 from supertickets.models import MobileSpec, ResNetSpec
 from supertickets.runs.api import search
-from supertickets.training import read_events
+from supertickets.runs.session import check_batches
+from supertickets.training import Runtime, Session, read_events
 
 pytestmark = pytest.mark.long
 
@@ -245,3 +248,22 @@ def test_a_recipe_of_crowds_runs_to_its_end(part: str, tmp_path: Path) -> None:
     for split in ("validation", "test"):
         assert set(result[split]) == {"loss", "mae", "rmse", "count"}
         assert 0 < result[split]["mae"] <= result[split]["rmse"]
+
+
+@pytest.mark.parametrize("name", [f"imagenet_{what}_{epochs}" for what in ("search", "train") for epochs in (90, 360)])
+@pytest.mark.parametrize("world", [1, 8, 32])
+def test_a_recipe_of_imagenet_means_the_same_on_any_number_of_processes(name: str, world: int) -> None:
+    """32 networks, or parts, of 128 images each, in every step."""
+    recipe, runtime = st.load_recipe(name), Runtime(torch.device("cpu"), 0, world)
+    session: Any = Session(recipe, *cast(Any, [None] * 3), runtime, *cast(Any, [None] * 2))
+    assert session.parts * world == 32
+    assert recipe.data.batch // world // session.parts == 128
+    check_batches(recipe, cast(Any, SimpleNamespace(train=range(1_200_000))), runtime)
+
+
+def test_processes_that_cannot_share_the_parts_are_refused() -> None:
+    recipe = st.load_recipe("imagenet_search_360")
+    splits = cast(Any, SimpleNamespace(train=range(1_200_000)))
+    for world, nearest in ((3, 33), (64, 64)):
+        with pytest.raises(st.UserError, match=f"accumulate 32 cannot be shared by {world} .* is {nearest}$"):
+            check_batches(recipe, splits, Runtime(torch.device("cpu"), 0, world))

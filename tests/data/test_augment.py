@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches, ImageFiles, InMemoryImages, Preprocessing, Samples, Splits
-from supertickets.data.augment import mix_samples, photo_transform, turn_image
+from supertickets.data.augment import mix_samples, move_images, photo_transform, turn_image
 
 COUNT, CLASSES = 24, 3
 VARIED = AugmentSettings(crop=0.35, flip=True, jitter=0.2)
@@ -332,3 +332,36 @@ def test_turns_keep_the_size_of_the_network(size: tuple[int, int], crop: float, 
         turned = {q: np.rot90(np.array(image), q) for q in quarters}
         kinds = [next(q for q, want in turned.items() if np.array_equal(one, want)) for one in made]
         assert set(kinds) == quarters
+
+
+# Shifts ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shift", [1, 3, 4])
+def test_a_shift_by_whole_pixels_is_a_crop_of_the_padded_image(shift: int) -> None:
+    generator = np.random.default_rng(0)
+    images = torch.from_numpy(generator.integers(0, 2, (400, 3, 8, 9))).float()
+    random = generator.random((400, 4)).astype(np.float32)
+    moved = move_images(images, random, AugmentSettings(shift=float(shift)))
+    padded = np.pad(images.numpy(), ((0, 0), (0, 0), (shift, shift), (shift, shift)), mode="edge")
+    places = set()
+    for image, whole, (x, y) in zip(moved.numpy(), padded, random[:, 2:], strict=True):
+        column, row = int(x * (2 * shift + 1)), int(y * (2 * shift + 1))
+        places.add((column, row))
+        assert np.array_equal(image, whole[:, row : row + 8, column : column + 9])
+    assert len(places) == (2 * shift + 1) ** 2 or shift > 3
+    assert set(moved.unique().tolist()) == {0, 1}
+
+
+def test_parts_of_a_pixel_and_rotations_are_still_interpolated() -> None:
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 2, (8, 1, 8, 8))).float()
+    random = np.random.default_rng(1).random((8, 4)).astype(np.float32)
+    for settings in (AugmentSettings(shift=0.6), AugmentSettings(shift=1, rotate=6)):
+        assert len(move_images(images, random, settings).unique()) > 2
+
+
+def test_the_largest_random_number_stays_inside() -> None:
+    images = torch.arange(16.0).view(1, 1, 4, 4)
+    random = np.full((1, 4), np.nextafter(np.float32(1), np.float32(0)))
+    moved = move_images(images, random, AugmentSettings(shift=1))
+    assert moved[0, 0].tolist() == [[5, 6, 7, 7], [9, 10, 11, 11], [13, 14, 15, 15], [13, 14, 15, 15]]

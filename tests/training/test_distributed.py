@@ -186,7 +186,7 @@ def test_a_killed_pair_goes_on(calm_pair: Path, calm_words: list[str], tmp_path:
 def test_two_processes_search_as_one(statistics: str, tmp_path: Path) -> None:
     """Each samples networks of its own; what is learned is the same on both, which every epoch checks."""
     words = ["--threads", "1", "--epochs", "2", "--evaluate_every", "2", "--recalibrate_batches", "1"]
-    words += ["--accumulate", "2", "--data.validation", "0.5", "--data.batch", "64", "--data.limit", "192"]
+    words += ["--accumulate", "4", "--data.validation", "0.5", "--data.batch", "64", "--data.limit", "192"]
     words += ["--supernet.name", "tunas_proxyless", "--supernet.settings.width", "0.1", "--policy.images", "4"]
     words += ["--supernet.settings.statistics", statistics, "--budget.params", "40000", "--policy.lr", "0.3"]
     run = tmp_path / "run"

@@ -46,6 +46,15 @@ def test_a_compiled_network_is_compiled_anew_after_a_rebuild_and_only_then(
     assert losses(tmp_path / "run") == pytest.approx(losses(quick_run), rel=1e-4)
 
 
+@pytest.mark.slow
+def test_a_run_is_compiled_by_the_real_backend(quick_words: list[str], quick_run: Path, tmp_path: Path) -> None:
+    """Code of inductor, on this CPU, through shrinks and prunes; it rounds otherwise than eager PyTorch does."""
+    words = [*quick_words, "--compile", "true", "--epochs", "2", "--search.last_epoch", "1", "--evaluate_every", "1"]
+    ticket = st.draw(st.load_recipe("digits", words), tmp_path / "run")
+    assert losses(tmp_path / "run")[0] == pytest.approx(losses(quick_run)[0], rel=1e-3)
+    assert ticket.cost.sparsity == pytest.approx(0.5, abs=0.01)
+
+
 def test_bfloat16_trains_and_keeps_weights_in_float32(quick_words: list[str], quick_run: Path, tmp_path: Path) -> None:
     ticket = st.draw(st.load_recipe("digits", [*quick_words, "--precision", "bf16"]), tmp_path / "run")
     assert {w.dtype for w in ticket.weights.values() if w.is_floating_point()} == {torch.float32}

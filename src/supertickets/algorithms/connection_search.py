@@ -73,7 +73,7 @@ class ConnectionSearch(Algorithm):
 
         def step_with_schemes(batch: Batch, epoch: int, step: int) -> Tensor:
             generator = torch.Generator().manual_seed(mix_seed(recipe.seed, epoch, step, rank, 7))
-            flags = torch.rand(recipe.accumulate, len(names), generator=generator) < recipe.connect.probability
+            flags = torch.rand(session.parts, len(names), generator=generator) < recipe.connect.probability
             loss: Tensor = take(batch, epoch, step, [dict(zip(names, row, strict=True)) for row in flags.tolist()])
             return loss
 

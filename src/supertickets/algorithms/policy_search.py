@@ -26,6 +26,7 @@ from ..training import Algorithm, Outcome, Runtime, Session, TrainState, recalib
 from ..training.algorithm import NetworkStep, Step
 from ..training.state import DeployableModel
 
+_OVER = 0.02  # of the target; a search that ends further above it says so
 LATENCY_FILE = "latency.json"  # in the directory of a search
 _DRAWN = 100  # networks whose mean is the expected cost that an epoch tells
 
@@ -124,10 +125,17 @@ class PolicySearch(Algorithm):
     def finalize(self, session: Session, state: TrainState) -> Outcome:
         """Return the decisions of the search, for the ticket's record."""
         best = self.policy.best()
+        cost, target = self.budget.cost(best), self.budget.target
+        if cost > (1 + _OVER) * target:
+            session.reporter.say(
+                f"warning: the budget was missed: {format_cost(self.budget.name, cost)} where "
+                f"{format_cost(self.budget.name, target)} were asked for, {cost / target - 1:.0%} more; "
+                "train longer, or raise policy.beta"
+            )
         search = {
             "budget": self.budget.name,
-            "target": self.budget.target,
-            "cost": self.budget.cost(best),
+            "target": target,
+            "cost": cost,
             "choices": {**session.recipe.supernet.settings.get("choices", {}), **best},
             "indices": self.policy.most_probable(),
         }
@@ -168,7 +176,7 @@ class PolicyStep:
         done, budget = epoch * self.session.batches.steps_per_epoch + step, self.search.budget
         generator = torch.Generator().manual_seed(mix_seed(recipe.seed, epoch, step, runtime.rank, 5))
         warmup = warmup_at(done, self.session.total_steps, recipe.policy)
-        draws = policy.sample(recipe.accumulate, generator, warmup)
+        draws = policy.sample(self.session.parts, generator, warmup)
         choices = policy.choices(draws)
         loss: Tensor = self.take(batch, epoch, step, choices)
         quality = torch.tensor(self._qualities(choices, epoch, step), dtype=torch.float64)

@@ -65,7 +65,7 @@ def print_plan(recipe: Recipe, as_json: bool) -> None:
     """Print the events of a recipe by epoch."""
     from ..config.schedule import Prune, plan_lines
 
-    if recipe.epochs == 0 or recipe.minutes is not None:
+    if recipe.epochs == 0 or recipe.minutes is not None or recipe.data.dir is not None:
         recipe = _resolved(recipe)
 
     def word(event: object) -> str:
@@ -86,14 +86,29 @@ def print_plan(recipe: Recipe, as_json: bool) -> None:
 
 
 def _resolved(recipe: Recipe) -> Recipe:
-    """Return a recipe with the settings that its data chooses, and tell them."""
-    from ..config.schedule import check_schedule
-    from ..runs.auto_settings import resolve_auto_settings
-    from ..runs.pretrained import load_prepared_splits
+    """Return a recipe with the settings that its data chooses, and tell them and the network.
 
+    Raises:
+        UserError: A run would be refused: its data, its batches or its network.
+    """
+    from ..algorithms.two_in_one import TwoInOne
+    from ..config.schedule import check_schedule
+    from ..cost import count
+    from ..device import find_device
+    from ..runs.auto_settings import resolve_auto_settings
+    from ..runs.model_init import supernet_for
+    from ..runs.pretrained import load_prepared_splits
+    from ..runs.session import check_batches
+    from ..training import Runtime
+
+    TwoInOne().check(recipe)
     recipe, splits = load_prepared_splits(recipe)
     recipe, notes = resolve_auto_settings(recipe, len(splits.train), splits.preprocessing.size[0])
     check_schedule(recipe)
+    check_batches(recipe, splits, Runtime(find_device("cpu"), 0, int(os.environ.get("WORLD_SIZE", "1"))))
+    spec = supernet_for(recipe, splits)
+    steps = len(splits.train) // recipe.data.batch
+    notes.append(f"{spec}: {count(spec).macs / 1e6:.2f} M MACs; {steps:,} steps per epoch")
     if recipe.minutes is not None:
         notes.append(f"the epochs that {recipe.minutes:g} minutes hold are chosen when the training begins (--minutes)")
     for line in (*splits.notes, *notes):

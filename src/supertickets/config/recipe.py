@@ -105,7 +105,8 @@ class AugmentSettings:
         randaugment: Magnitude of RandAugment (two operations), usually 9; 0 switches it off.
         mixup: Alpha of mixup; 0 switches it off.
         cutmix: Alpha of cutmix; with both, each batch takes one of the two by chance.
-        shift: Largest random translation, in pixels.
+        shift: Largest random translation, in pixels; a whole number, without rotation and scaling, shifts by whole
+            pixels, as a crop of the padded image.
         rotate: Largest random rotation, in degrees.
         rotate_share: Share of people that are rotated at all.
         scale: Largest relative change of size; of the part of an image that is shown, for detection.
@@ -285,8 +286,8 @@ class Recipe:
         precision: Number format: "fp32"; "bf16" for forward and backward in bfloat16 (weights stay fp32); or "auto",
             bfloat16 where the device computes in it and the network is one that gains (docs/defaults.md).
         compile: Whether the network is compiled for training, anew after every rebuild.
-        accumulate: Parts in which a step's batch goes through the network, to save memory; in a policy search each part
-            trains and judges a sampled network of its own.
+        accumulate: Parts in which a step's batch goes through the network, over all processes, to save memory; in a
+            policy search each part trains and judges a sampled network of its own.
         device: Device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" or "mps".
         threads: CPU threads per process; null takes what PyTorch chooses.
         deterministic: Whether a GPU may only use deterministic operations.

@@ -62,10 +62,26 @@ def mix_samples(
     return images, labels
 
 
+def crop_padded(images_BCHW: Tensor, random_B2: npt.NDArray[np.float32], padding: int) -> Tensor:
+    """Pad images by their borders, and crop each back to its size at a random place (x, y)."""
+    height, width = images_BCHW.shape[-2:]
+    padded = F.pad(images_BCHW, (padding,) * 4, mode="replicate")
+    corners = torch.from_numpy((random_B2 * (2 * padding + 1)).astype(np.int64)).clamp(max=2 * padding)
+    columns = corners[:, :1] + torch.arange(width)
+    rows = corners[:, 1:] + torch.arange(height)
+    each = torch.arange(len(padded))[:, None, None]
+    return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+
+
 def move_images(images_BCHW: Tensor, random_B4: npt.NDArray[np.float32], settings: AugmentSettings) -> Tensor:
-    """Rotate, scale and shift each image by its own random numbers in [0, 1); borders repeat."""
+    """Rotate, scale and shift each image by its own random numbers in [0, 1); borders repeat.
+
+    Whole pixels alone are shifted by whole pixels, as random crops of a padded image are: no value is mixed.
+    """
     if not (settings.rotate or settings.scale or settings.shift):
         return images_BCHW
+    if not (settings.rotate or settings.scale) and settings.shift == int(settings.shift):
+        return crop_padded(images_BCHW, random_B4[:, 2:], int(settings.shift))
     height, width = images_BCHW.shape[-2:]
     signed = torch.from_numpy(random_B4) * 2 - 1
     angle = signed[:, 0] * math.radians(settings.rotate)

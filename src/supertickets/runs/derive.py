@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from ..algorithms.transfer import head_settings
+from ..config.data_sources import check_source, published_source
 from ..config.loading import load_recipe, override_settings, recipe_from_json
 from ..config.recipe import PruneSettings, Recipe
 from ..config.search_settings import BudgetSettings, ConnectBy
 from ..config.stretch import stretch_schedule
 from ..errors import UserError
+from ..plugins import is_plugin
 from ..pruning import find_criterion
+from ..tasks import find_task
 from ..ticket import Ticket
 
 # A schedule that only matters to search and pruning must not stop a training without them.
@@ -207,6 +210,21 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
             weights=_absolute(distill.weights),
         ),
     )
+
+
+def with_data_dir(recipe: Recipe, data_dir: str | None) -> Recipe:
+    """Return a recipe whose data lies elsewhere; None leaves it where it is.
+
+    Raises:
+        UserError: Its data comes with the package and lies nowhere.
+    """
+    if data_dir is None:
+        return recipe
+    recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, dir=data_dir))
+    source = recipe.data.source
+    if not is_plugin(source):
+        check_source(published_source(source), recipe.data, find_task(recipe.task).rules.samples, recipe.task)
+    return with_absolute_paths(recipe)
 
 
 def _absolute(path: str | None) -> str | None:

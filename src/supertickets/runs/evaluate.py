@@ -10,7 +10,7 @@ from ..device import find_device, preserve_random_state
 from ..errors import UserError
 from ..ticket import Ticket, check_data
 from ..training import Runtime, evaluate
-from .derive import recipe_of
+from .derive import recipe_of, with_data_dir
 
 
 def evaluate_ticket(
@@ -51,8 +51,8 @@ def load_ticket_data(ticket: Ticket, data_dir: str | None = None, boxes: str | N
     Raises:
         UserError: The data is missing, or has other classes.
     """
-    recipe = recipe_of(ticket)
-    data = dataclasses.replace(recipe.data, dir=data_dir or recipe.data.dir)
+    recipe = with_data_dir(recipe_of(ticket), data_dir)
+    data = recipe.data
     if boxes is not None:
         if not ticket.task.rules.boxes:
             raise UserError(f"--boxes are boxes of people, but the ticket is for {recipe.task}; leave them out")

@@ -20,7 +20,7 @@ from ..plugins import check_trust, plugin_names, recipe_plugins
 from ..ticket import Ticket
 from ..training import Algorithm, RunDir, Session, TrainState, checkpoint, fit, initial_state, load_checkpoint
 from ..training.algorithm import MeasureNetwork
-from .derive import with_absolute_paths
+from .derive import with_absolute_paths, with_data_dir
 from .finalize import finalize_run, is_finished, versions
 from .model_init import ModelInit, state_from_ticket
 from .pretrained import load_pretrained
@@ -114,14 +114,11 @@ def resume_run(
     try:
         algorithm = with_measure(algorithm_from_json(about["algorithm"]), measure)
         recipe = recipe_from_json(about["recipe"])
-        if data_dir is not None:
-            recipe = with_absolute_paths(
-                dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, dir=data_dir))
-            )
         supernet, data = spec_from_json(about["supernet"]), about["data"]
     except (ArgumentError, AttributeError, KeyError, TypeError, ValueError, UserError) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{out}/run.json is damaged or of another version ({why}); begin anew, --out NEW") from None
+    recipe = with_data_dir(recipe, data_dir)
     with open_session(recipe, Path(out), lambda recipe, splits: supernet) as (session, _):
         if session.batches.splits.digest() != data:
             raise UserError(

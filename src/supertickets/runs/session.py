@@ -85,10 +85,16 @@ def check_batches(recipe: Recipe, splits: Splits, runtime: Runtime) -> None:
             f"data.batch is {batch} but the training split has {train} samples; "
             f"the nearest possible is {min(max(batch, 2), train)}"
         )
-    parts = runtime.world * recipe.accumulate
+    if recipe.accumulate > 1 and recipe.accumulate % runtime.world:
+        shared = max(1, round(recipe.accumulate / runtime.world)) * runtime.world
+        raise UserError(
+            f"accumulate {recipe.accumulate} cannot be shared by {runtime.world} processes; "
+            f"the nearest possible is {shared}"
+        )
+    parts = max(runtime.world, recipe.accumulate)
     if batch % parts or batch // parts < 2:
         nearest_batch = max(2, round(batch / parts)) * parts
         raise UserError(
-            f"data.batch {batch} cannot be shared by {runtime.world} processes in {recipe.accumulate} parts each; "
+            f"data.batch {batch} cannot be shared by {runtime.world} processes in {parts // runtime.world} parts each; "
             f"the nearest possible is {nearest_batch}"
         )

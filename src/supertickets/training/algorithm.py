@@ -62,6 +62,14 @@ class Session:
     teacher: Teacher | None = None
 
     @property
+    def parts(self) -> int:
+        """Return the number of parts in which this process's share of a batch goes through the network.
+
+        The parts of the whole batch are shared by the processes, so that a recipe means the same on any number.
+        """
+        return max(1, self.recipe.accumulate // self.runtime.world)
+
+    @property
     def total_steps(self) -> int:
         """Return the number of steps of the whole training."""
         return self.recipe.epochs * self.batches.steps_per_epoch

@@ -33,7 +33,7 @@ class Stepper:
         recipe = session.recipe
         self.on_gradients = on_gradients
         self.recipe, self.state, self.task, self.runtime = recipe, state, session.task, session.runtime
-        self.steps_per_epoch = session.batches.steps_per_epoch
+        self.steps_per_epoch, self.chunks = session.batches.steps_per_epoch, session.parts
         # Compiled once per network, however many steppers it sees; evaluation goes on without.
         self.forward: Callable[..., Any] = state.module
         if recipe.compile:
@@ -97,8 +97,8 @@ class Stepper:
         recipe, device, module = self.recipe, self.runtime.device, self.state.module
         module.zero_grad(set_to_none=True)
         total = torch.zeros((), device=device)
-        parts = [tensor.chunk(recipe.accumulate) for tensor in batch]
-        networks = [()] * recipe.accumulate if choices is None else [(chosen,) for chosen in choices]
+        parts = [tensor.chunk(self.chunks) for tensor in batch]
+        networks = [()] * self.chunks if choices is None else [(chosen,) for chosen in choices]
         for images, labels, network in zip(*parts, networks, strict=True):
             images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
             images = images.contiguous(memory_format=self.images_format)
@@ -108,8 +108,8 @@ class Stepper:
             loss = self.task.loss(scores.float(), labels)
             if target is not None:
                 loss = distillation_loss(loss, scores, target, recipe.distill)
-            (loss / recipe.accumulate).backward()
-            total += loss.detach() / recipe.accumulate
+            (loss / self.chunks).backward()
+            total += loss.detach() / self.chunks
         for parameter in self.params:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
