@@ -133,6 +133,16 @@ def test_python_code_and_names_of_the_package_are_right(page: Path) -> None:
             assert hasattr(importlib.import_module(parent), last), name
 
 
+def test_tables_of_odd_data_have_no_empty_cell() -> None:
+    rows = [line for line in (ROOT / "docs" / "data.md").read_text().splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert len(cells) > 60
+    assert all(all(row) for row in cells)
+    headers = [i for i, row in enumerate(cells) if row[0] == "oddity"]
+    for start, end in zip(headers, [*headers[1:], len(cells)], strict=True):
+        assert {len(row) for row in cells[start:end]} == {len(cells[start])}
+
+
 def test_files_that_the_architecture_names_exist() -> None:
     package = ROOT / "src" / "supertickets"
     for page in (ROOT / "docs" / "architecture.md", ROOT / "CONTRIBUTING.md"):

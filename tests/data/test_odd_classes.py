@@ -93,6 +93,11 @@ def test_masks_of_0_and_255_in_vocs_layout_are_refused(tmp_path: Path) -> None:
     assert "class 'background' alone" in refusal("voc", voc(tmp_path, (0, 255)), class_names=("background", "road"))
 
 
+def test_masks_in_which_all_is_ignored_are_refused(tmp_path: Path) -> None:
+    assert "masks hold no class, all else (100% of pixels)" in refusal("cityscapes", city(tmp_path / "a", (0, 255)))
+    assert "hold no class" in refusal("ade20k", ade(tmp_path / "b", (0, 255)), class_names=PARTS)
+
+
 def test_masks_of_0_and_255_of_a_class_of_ones_own_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     source = own(monkeypatch, scenes_of((0, 255)))
     assert "class 'background' alone" in refusal(source, None, size=(16, 16))
@@ -110,7 +115,7 @@ def test_a_class_that_no_training_mask_has_is_said(tmp_path: Path) -> None:
 
 
 def test_classes_that_no_mask_of_ade20k_has_are_counted(tmp_path: Path) -> None:
-    assert noted(read("ade20k", ade(tmp_path)), "classes '3', '4', '5', ... (148 in all) never occurs in a training")
+    assert noted(read("ade20k", ade(tmp_path)), "classes '3', '4', '5', ... (148 in all) never occur in a training")
 
 
 def test_a_class_that_no_sample_of_ones_own_has_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

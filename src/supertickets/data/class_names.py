@@ -74,7 +74,7 @@ def note_missing(classes: Sequence[str], counts: Sequence[int], what: str, notes
     """
     missing = [f"'{name}'" for name, count in zip(classes, counts, strict=True) if not count]
     if missing:
-        noun = "class" if len(missing) == 1 else "classes"
+        noun, verb = ("class", "occurs") if len(missing) == 1 else ("classes", "occur")
         notes.append(
-            f"{noun} {shorten_list(missing, total=True)} never occurs in a training {what}: nothing is learned of it"
+            f"{noun} {shorten_list(missing, total=True)} never {verb} in a training {what}: nothing is learned of it"
         )

@@ -169,13 +169,14 @@ def check_classes(classes: Sequence[str], counts: Tensor, what: str, notes: list
         notes: What a person should know is added here.
 
     Raises:
-        UserError: There is a single class beside pixels that are ignored.
+        UserError: There is a single class, or none, beside pixels that are ignored.
     """
     seen = counts[: len(classes)].nonzero().flatten().tolist()
-    if len(seen) == 1 and counts[IGNORED]:
+    if len(seen) < 2 and counts[IGNORED]:
         share = float(counts[IGNORED] / counts.sum())
+        alone = f"class '{classes[seen[0]]}' alone" if seen else "no class"
         raise UserError(
-            f"the training masks hold class '{classes[seen[0]]}' alone, all else ({share:.0%} of pixels) is ignored; "
+            f"the training masks hold {alone}, all else ({share:.0%} of pixels) is ignored; "
             "store the classes as 0, 1, ...; masks of 0 and 255 with two class names are read as such by data.source "
             "masks with --data.ignore []"
         )
