@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import stat
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import supertickets as st
@@ -18,6 +20,8 @@ from simulate_powercut import cut_before_ticket
 from supertickets.config.loading import load_recipe
 from supertickets.runs.derive import with_absolute_paths
 from supertickets.storage import checksums
+from supertickets.sweeps.sweep import Job
+from supertickets.sweeps.work import mark_directory, run_job, start_log
 from supertickets.training import Reporter
 
 DEAD = 2**22 + 1  # no process has such a number
@@ -101,6 +105,48 @@ def test_a_link_in_a_run_is_not_written_through_by_an_export(cli: Cli, run: Path
     assert cli("export", run, "--format", "torch").status == 0
     assert (tmp_path / "mine").read_text() == "mine"
     assert not (run / "model.pt2").is_symlink()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", "{run}", "--out", "/proc/model.onnx"],
+        ["export", "{run}", "--format", "c", "--out", "/proc/c"],
+        ["report", "{run}", "--out", "/proc/report"],
+        ["explain", "{run}", "{image}", "--save", "/proc/explained"],
+        ["predict", "{run}", "{image}", "--save", "/proc/painted"],
+    ],
+)
+def test_a_place_that_is_read_only_is_refused_before_the_work(words: list[str], cli: Cli, run: Path) -> None:
+    image = run.parent / "digit.png"
+    Image.new("L", (8, 8)).save(image)
+    refused = cli(*(word.format(run=run, image=image) for word in words))
+    assert (refused.status, refused.out) == (2, "")
+    assert re.match(
+        r"error: /proc/\w+(\.onnx)? cannot be (written|made) .*; choose another --(out|save)\n$", refused.err
+    )
+
+
+def test_a_run_that_was_stopped_behind_its_ticket_gets_its_figure(cli: Cli, run: Path) -> None:
+    finished = cli("resume", run)
+    assert finished.status == 0
+    assert (run / "figure.png").exists()
+    assert "ticket " in finished.out
+    assert "already finished" in cli("resume", run).err
+
+
+@pytest.mark.parametrize("place", [".", "job"])
+def test_links_in_a_strangers_sweep_are_refused(place: str, tmp_path: Path) -> None:
+    root, mine, job = tmp_path / "sweep", tmp_path / "mine", Job(command="draw", recipe=st.Recipe())
+    (root / job.key).mkdir(parents=True)
+    mine.write_text("mine")
+    (root / (place if place == "." else job.key) / "log.txt").symlink_to(mine)
+    with pytest.raises(st.UserError, match=r"log.txt is a link"):
+        mark_directory(root) if place == "." else run_job(job, root)
+    if place == "job":
+        with pytest.raises(st.UserError, match=r"log.txt is a link"):
+            start_log(root, job)
+    assert mine.read_text() == "mine"
 
 
 def test_the_files_of_a_run_have_one_mode(quick_run: Path) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from rich.table import Table
 
 import machine_faults
 from supertickets import UserError
-from supertickets.cli.output import print_text
+from supertickets.cli.output import print_table, print_text
 from supertickets.errors import Fault, explain_fault, printable
 from supertickets.training import Reporter
 
@@ -100,8 +101,11 @@ def test_names_that_steer_a_terminal_are_spelt_out(name: str, shown: str) -> Non
 
 def test_no_line_of_the_command_line_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     print_text("class \x1b[31mred")
+    print_table(Table("name", "\x1b[2J"))
     with Reporter(1, 1, quiet=False) as reporter:
         reporter.say("class \x1b[31mred")
     shown = capsys.readouterr()
-    assert shown.out == "class \\x1b[31mred\n"
+    assert shown.out.startswith("class \\x1b[31mred\n")
+    assert "\x1b" not in shown.out
+    assert "\\x1b[2J" in shown.out
     assert shown.err == "class \\x1b[31mred\n"

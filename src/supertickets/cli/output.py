@@ -34,11 +34,15 @@ def print_json(data: Any) -> None:
 
 
 def print_table(table: Any) -> None:
-    """Print a table, or anything else that rich draws."""
+    """Print a table, or anything else that rich draws; names in it do not steer a terminal."""
     from rich.console import Console
+    from rich.segment import Segment, Segments
 
     width = None if sys.stdout.isatty() else _FILE_WIDTH
-    Console(highlight=False, soft_wrap=True, width=width).print(table)
+    console = Console(highlight=False, soft_wrap=True, width=width)
+    options = console.options.update(no_wrap=True, overflow="ignore")
+    drawn = [Segment(printable(one.text), one.style, one.control) for one in console.render(table, options)]
+    console.print(Segments(drawn), end="")
 
 
 def progress_console() -> Console:

@@ -195,7 +195,8 @@ def _wait_for_file(path: Path) -> bool:
 def start_log(root: Path, job: Job) -> tuple[Path, int]:
     """Make a job's log if there is none; return its path, and the bytes that it has before an attempt."""
     path = root / job.key / "log.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    refuse_links(path.parent)
     path.touch()
     return path, path.stat().st_size
 
