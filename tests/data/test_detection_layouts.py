@@ -15,7 +15,7 @@ from PIL import Image
 from generate_objects import NAMES, market
 from supertickets import UserError
 from supertickets.config.recipe import DataSettings
-from supertickets.data import Splits
+from supertickets.data import Splits, load_splits
 from supertickets.data.detection import DetectionDataset, load_detection
 
 COUNTS = {"train": 6, "val": 3, "test": 2}
@@ -342,9 +342,9 @@ def pascal(root: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "named"),
     [
-        (labelme, "a.json is of labelme; convert it with: labelme2coco "),
-        (label_studio, "project-1.json is of Label Studio; convert it with: label-studio-converter export -i "),
-        (pascal, "is of Pascal VOC's format; convert it with: datum convert -i "),
+        (labelme, "a.json is of labelme's format, which is not read; convert it with: labelme2coco "),
+        (label_studio, "format, which is not read; convert it with: label-studio-converter export -i "),
+        (pascal, "is of Pascal VOC's format, which is not read; convert it with: datum convert -i "),
         (
             lambda root: (root / "boxes.csv").write_text("a"),
             "is missing, or train/_annotations.coco.json; there is boxes.csv",
@@ -354,6 +354,20 @@ def pascal(root: Path) -> None:
 def test_other_formats_are_refused_by_name(tmp_path: Path, write: Callable[[Path], object], named: str) -> None:
     write(tmp_path)
     assert named in refusal(tmp_path)
+
+
+def test_no_command_converts_joints(tmp_path: Path) -> None:
+    labelme(tmp_path)
+    with pytest.raises(UserError, match="labelme's format, which is not read; give joints in COCO's format"):
+        load_splits(DataSettings(source="coco", dir=str(tmp_path), size=(64, 48)))
+
+
+def test_json_that_cannot_be_read_is_named(coco: Path, tmp_path: Path) -> None:
+    """A link to nowhere is no reason to go on without a split."""
+    shutil.copytree(coco / "train", tmp_path / "train")
+    shutil.copy(coco / "annotations" / "instances_train.json", tmp_path / "train.json")
+    (tmp_path / "val.json").symlink_to(tmp_path / "gone.json")
+    assert "val.json cannot be read" in refusal(tmp_path)
 
 
 def test_what_labelme2coco_writes_is_read(coco: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from .file_lists import (
     split_of,
     unify,
 )
-from .foreign_formats import describe_foreign, is_labelme
+from .foreign_formats import describe_foreign, is_labelme, read_head
 
 ROBOFLOW = "_annotations.coco.json"  # in the folder of the images of a split
 _KINDS = ("instances", "person_keypoints", "captions", "stuff", "panoptic", "image_info", "labels")
@@ -72,7 +72,7 @@ def find_annotations(root: Path, kind: str, what: str, notes: list[str]) -> dict
             raise UserError(f"{root} has {both}; keep one of them")
         else:
             parts[part] = file
-    if not files and (foreign := describe_foreign(root)):
+    if not files and (foreign := describe_foreign(root, boxes=kind == _KINDS[0])):
         raise UserError(foreign)
     if not parts.keys() & {"train", "all"}:
         raise UserError(
@@ -216,10 +216,9 @@ def _beside_images(root: Path) -> list[tuple[str, AnnotationFile]]:
 
 
 def _may_be_coco(path: Path) -> bool:
-    """Return whether a JSON begins like an object of some other format than labelme's."""
-    with path.open("rb") as file:
-        head = file.read(4096)
-    return head.lstrip().startswith(b"{") and not is_labelme(head)
+    """Return whether a JSON begins like an object of some other format than labelme's, or cannot be read."""
+    head = read_head(path)
+    return head is None or (head.lstrip().startswith(b"{") and not is_labelme(head))
 
 
 def _json_files(folder: Path) -> Iterator[Path]:

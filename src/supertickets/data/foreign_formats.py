@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from .file_lists import walk_files
+
 _HEAD = 4096  # bytes of a file that tell its format
 _LOOKED_AT = 200  # files
 
-_LABEL_STUDIO = (
-    "convert it with: label-studio-converter export -i {file} -c CONFIG.xml -o OUT -f COCO "
-    "(pip install label-studio-converter), and give OUT"
-)
-_LABELME = "convert it with: labelme2coco {folder} --export_dir {folder} (pip install labelme2coco)"
-_VOC = (
-    "convert it with: datum convert -i {folder} -if voc -f coco -o OUT -- --save-media "
-    "(pip install datumaro), and give OUT"
-)
+# What converts boxes; joints are kept by none of these.
+_COMMANDS = {
+    "Label Studio": (
+        "label-studio-converter export -i {file} -c CONFIG.xml -f COCO -o OUT "
+        "(pip install label-studio-converter), and give OUT"
+    ),
+    "labelme": "labelme2coco {folder} --export_dir {folder} (pip install labelme2coco)",
+    "Pascal VOC": "datum convert -i {root} -if voc -f coco -o OUT -- --save-media (pip install datumaro), and give OUT",
+}
 
 
-def describe_foreign(root: Path) -> str | None:
-    """Return what a folder's annotations are and how to convert them; None if nothing is known of them."""
+def describe_foreign(root: Path, *, boxes: bool) -> str | None:
+    """Return what a folder's annotations are and how to convert them; None if nothing is known of them.
+
+    Args:
+        root: Folder of a data set.
+        boxes: Whether its boxes are wanted, for which there are commands, not joints.
+    """
     for path in islice(_text_files(root), _LOOKED_AT):
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-        places = {"file": path, "folder": path.parent}
-        if path.suffix.lower() == ".xml":
-            if b"<annotation" in head:
-                return f"{path} is of Pascal VOC's format; {_VOC.format(folder=root)}"
-        elif is_labelme(head):
-            return f"{path} is of labelme; {_LABELME.format(**places)}"
-        elif head.lstrip().startswith(b"[") and (b'"annotations"' in head or b'"completions"' in head):
-            return f"{path} is of Label Studio; {_LABEL_STUDIO.format(**places)}"
+        if (name := _format_of(path)) is None:
+            continue
+        if not boxes:
+            return f"{path} is of {name}'s format, which is not read; give joints in COCO's format for keypoints"
+        places = {"file": path, "folder": path.parent, "root": root}
+        command = _COMMANDS[name].format(**{key: shlex.quote(str(place)) for key, place in places.items()})
+        return f"{path} is of {name}'s format, which is not read; convert it with: {command}"
     return None
 
 
@@ -41,7 +46,25 @@ def is_labelme(head: bytes) -> bool:
     return b'"shapes"' in head and b'"version"' in head
 
 
+def read_head(path: Path) -> bytes | None:
+    """Return the first bytes of a file; None if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD)
+    except OSError:
+        return None
+
+
+def _format_of(path: Path) -> str | None:
+    head = (read_head(path) or b"").lstrip()
+    if path.suffix.lower() == ".xml":
+        return "Pascal VOC" if b"<annotation" in head else None
+    if is_labelme(head):
+        return "labelme"
+    marks = (b'"annotations"', b'"completions"', b'"rectanglelabels"', b'"keypointlabels"')
+    return "Label Studio" if head.startswith(b"[") and any(mark in head for mark in marks) else None
+
+
 def _text_files(root: Path) -> Iterator[Path]:
-    """Yield JSON and XML files of a folder and of two levels below."""
-    for pattern in ("*", "*/*", "*/*/*"):
-        yield from (path for path in sorted(root.glob(pattern)) if path.suffix.lower() in (".json", ".xml"))
+    """Yield JSON and XML files, those of the folder itself first."""
+    return (path for path in walk_files(root) if path.suffix.lower() in (".json", ".xml"))
