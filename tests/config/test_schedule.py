@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supertickets import UserError
+from supertickets import UserError, list_recipes, load_recipe
 from supertickets.config.recipe import PruneSettings, Recipe, SearchSettings
 from supertickets.config.schedule import (
     Event,
@@ -21,6 +22,7 @@ from supertickets.config.schedule import (
     events,
     is_search_epoch,
     last_search_epoch,
+    path_line,
     plan_lines,
     ratio_at,
 )
@@ -271,3 +273,24 @@ def test_the_remedies_work(epochs: int, interval: int, tenths: int, remedy: Lite
         check_schedule(recipe(epochs, ratio=tenths / 10, interval=offered))
     else:
         assert epochs < tenths
+
+
+def test_the_plan_tells_the_cubic_path() -> None:
+    """Begin and end are shares of the training: a tenth and 60% of 40 epochs."""
+    words = ["--prune.schedule", "cubic", "--prune.ratio", "0.8", "--prune.steps", "5", "--epochs", "40"]
+    digits = load_recipe("digits", [*words, "--prune.begin", "0.1", "--prune.end", "0.6"])
+    assert path_line(digits) == "from epoch 4 to 24: prune along a cubic path to 80%, every 5 steps"
+    assert path_line(load_recipe("digits", ["--prune.schedule", "interval"])) is None
+    assert path_line(load_recipe("digits", ["--prune.ratio", "0"])) is None
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_no_recipe_prunes_much_at_once(name: str) -> None:
+    """A jump to 80 or 90% at the highest rate throws the loss back to chance (seen with the digits)."""
+    shipped = load_recipe(name)
+    if shipped.prune.schedule == "cubic" or not shipped.epochs:
+        return  # small steps by themselves
+    ratios = [0.0]
+    for _, row in plan_lines(shipped):
+        ratios += [event.ratio for event in row if isinstance(event, Prune) and event.ratio is not None]
+    assert max((later - before for before, later in itertools.pairwise(ratios)), default=0) <= 0.1 + 1e-9

@@ -199,6 +199,17 @@ def plan_lines(recipe: Recipe) -> list[tuple[int, list[Event]]]:
     return [(t, due) for t in range(1, recipe.epochs + 1) if (due := events(t, recipe))]
 
 
+def path_line(recipe: Recipe) -> str | None:
+    """Return what happens between epochs on the cubic path, for people to read; None without one."""
+    prune = recipe.prune
+    if not prune.ratio or prune.schedule != "cubic":
+        return None
+    end = _mask_end(recipe) if recipe.prunes_to_budget else prune.end
+    first, last = prune.begin * recipe.epochs, end * recipe.epochs
+    aim = "the budget" if recipe.prunes_to_budget else f"{prune.ratio:.0%}"
+    return f"from epoch {first:.3g} to {last:.3g}: prune along a cubic path to {aim}, every {prune.steps} steps"
+
+
 def _search_goes_on(epoch: int, recipe: Recipe) -> bool:
     search = recipe.search
     if recipe.removes_to_budget:  # up to the first removal that reaches it
