@@ -28,7 +28,7 @@ OPEN = ["--epochs", "0", "--search.rho", "null"]
 IMAGES = st.load_recipe("digits", OPEN)
 
 
-def settled(samples: int, *words: str, side: int = 32) -> Recipe:
+def settled(samples: int, *words: str, side: int = 96) -> Recipe:
     return resolve_auto_settings(st.load_recipe("digits", [*OPEN, *words]), samples, side)[0]
 
 
@@ -66,6 +66,12 @@ def test_bfloat16_is_for_ordinary_convolutions_on_processors_that_have_it() -> N
 def test_batch_and_epochs_by_hand(samples: int, batch: int, epochs: int) -> None:
     resolved = settled(samples)
     assert (resolved.data.batch, resolved.epochs) == (batch, epochs)
+
+
+def test_small_images_are_trained_on_for_longer() -> None:
+    """6,000 steps up to 64 pixels, 3,000 above: of 50 steps per epoch, and at most 120 epochs."""
+    assert [settled(3200, side=side).epochs for side in (32, 64, 65, 224)] == [120, 120, 60, 60]
+    assert settled(6400, side=64).epochs == 60
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from ..errors import UserError
 from ..nas import IMPORTANCES, auto_lr, expected_shrinkage
 from .auto_network import fit_network
 
-_STEPS = 3000  # of a training whose length nobody gave
+_STEPS, _SMALL_IMAGE_STEPS = 3000, 6000  # of a training whose length nobody gave; small images cost little
+_SMALL_IMAGE = 64  # pixels of a side
 _EPOCHS = (20, 120)  # its shortest and longest
 _MEANT_FOR = 30  # epochs that the intervals of a recipe without epochs are written for
 Choice = tuple[Recipe, list[str]]  # the recipe, and a line on each choice
@@ -42,7 +43,7 @@ def resolve_auto_settings(recipe: Recipe, samples: int, side: int) -> tuple[Reci
     recipe, chosen = fit_network(recipe, side)
     notes += chosen
     if recipe.epochs == 0:
-        recipe, steps = _with_epochs(recipe, samples)
+        recipe, steps = _with_epochs(recipe, samples, side)
         check_schedule(recipe)  # of given epochs the schedule has been checked with the recipe
         batch = recipe.data.batch
         notes.append(f"chosen: {recipe.epochs} epochs of {steps} steps, batch {batch} (--epochs, --data.batch)")
@@ -111,11 +112,12 @@ def _with_search(recipe: Recipe, **changes: Any) -> Recipe:
     return dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, **changes))
 
 
-def _with_epochs(recipe: Recipe, samples: int) -> tuple[Recipe, int]:
+def _with_epochs(recipe: Recipe, samples: int, side: int) -> tuple[Recipe, int]:
     """Return the recipe with a length, and intervals stretched to it; and the steps per epoch."""
     batch = _batch(recipe.data.batch, samples)
     steps = max(1, samples // batch)
-    epochs = min(max(round(_STEPS / steps), _EPOCHS[0]), _EPOCHS[1])
+    wanted = _SMALL_IMAGE_STEPS if side <= _SMALL_IMAGE else _STEPS
+    epochs = min(max(round(wanted / steps), _EPOCHS[0]), _EPOCHS[1])
     recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, batch=batch))
     return stretch_recipe(recipe, epochs, _MEANT_FOR), steps
 
