@@ -36,7 +36,7 @@ _TOY = """
 --threads 1 --epochs 4 --evaluate_every 2 --recalibrate_batches 2 --ema_decay 0.9
 --optimizer.clip_norm 5 --lr.warmup_epochs 0.5
 --search.interval 1 --search.last_epoch 2 --search.warmup_epochs 0 --search.threshold 0.3 --search.rho 0.5
---prune.schedule interval --prune.progressive false --prune.interval 1 --prune.exempt_below 0 --prune.ratio 0.5
+--prune.progressive false --prune.interval 1 --prune.exempt_below 0 --prune.ratio 0.5
 --supernet.settings.channels [[6,8]] --supernet.settings.blocks [[1,1]] --supernet.settings.kernels [3,5]
 --supernet.settings.stem_channels [6,6] --supernet.settings.head_channels [8,12] --supernet.settings.last_channels 24
 --supernet.settings.dropout 0.1 --supernet.settings.token_dropout 0.1

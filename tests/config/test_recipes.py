@@ -112,7 +112,7 @@ def test_a_recipe_comes_back_from_json(name: str) -> None:
         (["--prune.ratio", "0.5"], "prune.ratio", 0.5),
         (["--prune.ratio=0.5"], "prune.ratio", 0.5),
         (["--prune.ratio", "0.5", "--prune.ratio", "0.6"], "prune.ratio", 0.6),
-        (["--prune.progressive", "true", "--prune.interval", "3"], "prune.progressive", True),
+        (["--prune.criterion", "random"], "prune.criterion", "random"),
         (["--search.last_epoch", "null"], "search.last_epoch", None),
         (["--optimizer.name", "rmsprop"], "optimizer.name", "rmsprop"),
         (["--optimizer.weight_decay", "1e-3"], "optimizer.weight_decay", 1e-3),
@@ -297,3 +297,21 @@ def test_renamed_settings_are_named_on_the_command_line_and_in_stored_recipes() 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
     assert "did you mean 'digits'" in refused([], "digit")
     assert "does not exist" in refused([], str(tmp_path / "none.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words", "schedule"),
+    [
+        ("digits", [], "cubic"),
+        ("digits", ["--prune.interval", "2"], "interval"),
+        ("digits", ["--prune.progressive", "false", "--prune.schedule", "cubic"], "cubic"),
+        ("camvid", ["--prune.steps", "5"], "cubic"),
+    ],
+)
+def test_a_setting_of_one_schedule_chooses_it(recipe: str, words: list[str], schedule: str) -> None:
+    assert load_recipe(recipe, words).prune.schedule == schedule
+
+
+def test_settings_of_two_schedules_are_refused() -> None:
+    text = refused(["--prune.steps", "5", "--prune.interval", "2"])
+    assert "prune.interval and prune.steps are for different schedules of prunes; say which by --prune.schedule" in text

@@ -21,6 +21,12 @@ FORMAT_VERSION = 2
 # Names of format 1, and what they are called since.
 _RENAMED = {"search.reach": "search.target_shrinkage", "prune.meet": "prune.on_conflict"}
 _NETWORK, _OF_NETWORK = "supernet.name", "supernet.settings"
+_SCHEDULE = "prune.schedule"
+# Settings that one schedule of prunes alone reads, with its name.
+_SCHEDULE_OF = {
+    **dict.fromkeys(("prune.interval", "prune.progressive", "prune.reactivate", "prune.restore"), "interval"),
+    **dict.fromkeys(("prune.steps", "prune.begin", "prune.end"), "cubic"),
+}
 
 Settings = TypeVar("Settings")
 
@@ -32,7 +38,8 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
         source: A shipped name or the path of a YAML file.
         overrides: Command-line words such as ``["--prune.ratio", "0.8"]``; they win over the file. With another number
             of epochs, its intervals, warm-ups and milestones are stretched or shortened along. With a network of
-            another family, or another one of timm or torchvision, the file's ``supernet.settings`` go.
+            another family, or another one of timm or torchvision, the file's ``supernet.settings`` go. A setting that
+            one schedule of prunes alone reads chooses that schedule.
 
     Raises:
         UserError: The recipe or a setting is unknown, or a value has the wrong type or is out of range.
@@ -62,6 +69,7 @@ def _override(values: Mapping[str, Any], words: Sequence[str]) -> Recipe:
     """Return the recipe of settings by dotted name, some of them replaced by command-line words."""
     pairs = list(_pairs(words))
     _check_names([name for name, _ in pairs], "")
+    pairs += _implied_schedule([name for name, _ in pairs])
     base = _stretched(_build(Recipe, values), pairs)
     network, replaced = base.supernet.name, flatten(base.to_json())
     chosen = next((text for name, text in reversed(pairs) if name == _NETWORK), network)
@@ -73,6 +81,17 @@ def _override(values: Mapping[str, Any], words: Sequence[str]) -> Recipe:
         else:
             replaced[name] = read_word(text, _type_of(name), name)
     return check_recipe(_build(Recipe, replaced))
+
+
+def _implied_schedule(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the schedule of prunes that given settings are for, if it is not given; so that none is without effect."""
+    by_schedule = {schedule: name for name in names if (schedule := _SCHEDULE_OF.get(name)) is not None}
+    if not by_schedule or _SCHEDULE in names:
+        return []
+    if len(by_schedule) > 1:
+        one, other = sorted(by_schedule.values())
+        raise UserError(f"{one} and {other} are for different schedules of prunes; say which by --{_SCHEDULE}")
+    return [(_SCHEDULE, *by_schedule)]
 
 
 def _stretched(recipe: Recipe, pairs: Sequence[tuple[str, str]]) -> Recipe:
