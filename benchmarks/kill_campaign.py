@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import sys
@@ -131,7 +132,7 @@ def run_campaign(options: argparse.Namespace, commands: tuple[Command, ...], fol
             shutil.rmtree(out)
         print(*tally.faults[before:], sep="\n", end="\n" * (len(tally.faults) > before), file=sys.stderr, flush=True)
         result = {
-            "command": f"python benchmarks/kill_campaign.py --kills {options.kills} --seed {options.seed}",
+            "command": f"python benchmarks/kill_campaign.py {shlex.join(sys.argv[1:])}",
             "kills": dict(tally.kills),
             "kills_by_command": dict(tally.by_command),
             "kills_in_the_last_second": tally.late,

@@ -16,10 +16,12 @@ import fcntl
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -184,7 +186,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         tally = run_campaign(options.cuts, options.seed, commands, Path(folder))
     result = {
-        "command": f"python benchmarks/power_cut.py --cuts {options.cuts} --seed {options.seed}",
+        "command": f"python benchmarks/power_cut.py {shlex.join(sys.argv[1:])}",
         "cuts": dict(tally.cuts),
         "cuts_behind_the_end": tally.finished,
         "runs": tally.runs,
