@@ -67,7 +67,7 @@ def test_a_file_beyond_the_limit_of_sizes_leaves_the_old_one(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-@pytest.mark.parametrize("name", ["a.json", f".a.{os.getpid()}.tmp.json"])
+@pytest.mark.parametrize("name", ["a.json", f".a.{os.getpid()}.tmp.json"], ids=["its own", "of what is not whole"])
 def test_a_link_is_replaced_and_not_followed(name: str, tmp_path: Path) -> None:
     """Also where the scratch file will be."""
     (tmp_path / "run").mkdir()
