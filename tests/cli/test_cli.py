@@ -312,7 +312,6 @@ WRONG = [
     ("resume", "RUN"),
     ("resume {tmp}/nowhere", "{tmp}/nowhere"),
     ("resume {tmp}/empty", "not a run directory"),
-    ("resume {toy}", "already finished"),
     ("resume {broken}", "{broken}/run.json is damaged"),
     ("retrain {toy}", "--epochs"),
     ("retrain {toy} --epochs 0 --out {tmp}/x", "nearest possible is 1"),
@@ -416,8 +415,19 @@ def test_a_refused_draw_leaves_the_run_as_it_was(cli: Cli, unfinished: Path) -> 
     assert {path.name: path.read_bytes() for path in unfinished.iterdir() if path.name != ".lock"} == before
 
 
+def test_a_finished_run_is_not_resumed(cli: Cli, toy_run: Path, tmp_path: Path) -> None:
+    """But for a figure that is missing: the run was stopped while it was drawn."""
+    run = Path(shutil.copytree(toy_run, tmp_path / "run"))
+    (run / "figure.png").touch()
+    assert "already finished" in line(cli("resume", run))
+    (run / "figure.png").unlink()
+    assert cli("resume", run).status == 0
+    assert (run / "figure.png").stat().st_size > 0
+
+
 def test_a_training_that_diverges_says_what_to_change(cli: Cli, quick_words: list[str], tmp_path: Path) -> None:
     words = ["--optimizer.lr", "1e12", "--optimizer.clip_norm", "null", "--lr.warmup_epochs", "0"]
+    words += ["--divergence_retries", "0"]
     outcome = cli("draw", "digits", "--out", tmp_path / "run", *quick_words, *words)
     assert "optimizer.lr" in line(outcome)
     assert not (tmp_path / "run" / "ticket").exists()

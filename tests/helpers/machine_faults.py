@@ -173,7 +173,7 @@ def main(folder: Path) -> dict[str, Any]:
     with contextlib.suppress(subprocess.CalledProcessError, FileNotFoundError), small_disk(folder) as place:
         results["full disk"] = full_disk(place, folder / "log", reference)
         shutil.rmtree(place / "run")
-        run(draw(place), folder / "log", meanwhile=lambda process: stop(place, process, signal.SIGHUP))
+        run(draw(place), folder / "log", meanwhile=lambda process: stop(place, process, signal.SIGTERM))
         results["read-only disk"] = read_only_disk(place, folder / "log")
     return results
 

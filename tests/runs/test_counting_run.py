@@ -97,7 +97,7 @@ def test_the_exported_network_counts_alike(run: Path, tmp_path: Path) -> None:
 def test_show_bench_and_report_know_counts(cli: Cli, run: Path, tmp_path: Path) -> None:
     assert json.loads(cli("show", run, "--json").out)["spec"]["head"] == "density"
     assert "head_transform" in cli("show", run).out
-    assert cli("bench", run, "--repeats", "2").status == 0
+    assert cli("bench", run, "--against", run, "--repeats", "2", "--runtimes", "torch").status == 0
     assert cli("report", run, "--out", tmp_path).status == 0
     text = (tmp_path / "report.md").read_text()
     assert ": MAE" in text

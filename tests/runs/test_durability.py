@@ -196,9 +196,17 @@ def test_a_name_stays_inside_runs(name: str, folder: str) -> None:
 
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGUSR1", 138)])
 def test_every_signal_to_end_saves_and_says_how_to_go_on(
-    name: str, status: int, cli: Cli, quick_words: list[str], quick_run: Path, tmp_path: Path
+    name: str,
+    status: int,
+    cli: Cli,
+    quick_words: list[str],
+    quick_run: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     number, run = signal.Signals[name], tmp_path / "run"
+    inherited = signal.signal(number, signal.SIG_DFL)  # it may be ignored, as by nohup
+    request.addfinalizer(lambda: signal.signal(number, inherited))
     before = signal.getsignal(number)
 
     def step(self: Reporter, epoch: int, step: int) -> None:

@@ -151,7 +151,7 @@ def recipe(*words: str) -> Recipe:
 
 
 def test_a_recipe_searches_any_network() -> None:
-    resolved, said = resolve_auto_settings(recipe("--epochs", "30"), 6400, 64)
+    resolved, said = resolve_auto_settings(recipe("--epochs", "30", "--prune.schedule", "interval"), 6400, 64)
     assert [line.split(" ")[:2] for line in said] == [["chosen:", "penalty"]]
     assert resolved.search.rho
     assert events(3, resolved) == [Shrink(), Reactivate(), Prune(0.9), Recalibrate()]
@@ -160,7 +160,7 @@ def test_a_recipe_searches_any_network() -> None:
 
 def test_the_architecture_of_a_ticket_is_not_searched_again() -> None:
     """Weights come back when a supernet's units would go: after epochs 3, 6 and 9."""
-    words = ("--supernet.name", "ticket:somewhere", "--epochs", "30")
+    words = ("--supernet.name", "ticket:somewhere", "--epochs", "30", "--prune.schedule", "interval")
     resolved, said = resolve_auto_settings(st.load_recipe("tiny_imagenet", words), 6400, 64)
     assert said == ["ticket:somewhere has no search units: only weights are pruned"]
     assert resolved.search.rho == 0

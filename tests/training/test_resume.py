@@ -208,8 +208,11 @@ def test_ctrl_c_saves_and_says_how_to_go_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
     run = tmp_path / "run"
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in the background
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, inherited))
 
     def step(self: Reporter, epoch: int, step: int) -> None:
         if epoch * STEPS + step == STEPS + 3:
