@@ -91,7 +91,7 @@ def _implied_schedule(names: Sequence[str]) -> list[tuple[str, str]]:
     if len(by_schedule) > 1:
         one, other = sorted(by_schedule.values())
         raise UserError(f"{one} and {other} are for different schedules of prunes; say which by --{_SCHEDULE}")
-    return [(_SCHEDULE, *by_schedule)]
+    return [(_SCHEDULE, next(iter(by_schedule)))]
 
 
 def _stretched(recipe: Recipe, pairs: Sequence[tuple[str, str]]) -> Recipe:
