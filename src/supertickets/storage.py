@@ -24,6 +24,7 @@ from .errors import UserError
 
 # What is not whole yet is called .NAME.PROCESS.tmp.ENDING; a folder that is about to be replaced .NAME.PROCESS.old.
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.(tmp|old)(?P<ending>\.\w+)?")
+_DEEPEST, _MOST_VALUES, _DIGITS = 64, 1_000_000, 20  # levels, values and characters of numbers in files of others
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)  # folders of some network and foreign systems
 
 
@@ -100,6 +101,53 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: Any) -> None:
     """Write JSON so that the file is either the old one or the new one, whole."""
     write_text(path, json.dumps(data, indent=1))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file, which anybody may have written: what comes of it is safe to walk through and to calculate with.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not JSON, is nested too deep, or has a whole number of more than 19 digits.
+    """
+    return parse_json(path.read_text(encoding="utf-8"))
+
+
+def parse_json(text: str) -> Any:
+    """Return the plain values of a JSON text; see `read_json`."""
+    try:
+        value = json.loads(text, parse_int=_read_integer)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    check_nesting(value)
+    return value
+
+
+def check_nesting(value: Any) -> None:
+    """Check that plain values are a tree of moderate depth and size; a value in several places counts in each.
+
+    Raises:
+        ValueError: They are nested deeper than 64 levels, or there are more than a million.
+    """
+    level, count = [value], 0
+    for _ in range(_DEEPEST):
+        level = [inner for outer in level if isinstance(outer, dict | list) for inner in _entries(outer)]
+        count += len(level)
+        if not level:
+            return
+        if count > _MOST_VALUES:
+            raise ValueError(f"it holds more than {_MOST_VALUES:,} values")
+    raise ValueError("it is nested too deep")
+
+
+def _entries(value: Any) -> Any:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _read_integer(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise ValueError(f"it holds a whole number of {len(text)} digits")
+    return int(text)
 
 
 def make_folder(path: Path) -> None:

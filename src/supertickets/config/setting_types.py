@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import yaml
 
 from ..errors import UserError
+from ..storage import check_nesting
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -24,21 +25,39 @@ _Loader.add_implicit_resolver(
 
 def _read_integer(loader: Any, node: Any) -> int:
     text = str(node.value)
-    return int(text) if re.fullmatch(r"[-+]?[0-9]+", text) else int(loader.construct_yaml_int(node))
+    value = int(text) if re.fullmatch(r"[-+]?[0-9]+", text) else int(loader.construct_yaml_int(node))
+    if abs(value) >= _TOO_LARGE:
+        raise ValueError(f"a whole number of {len(text)} digits")
+    return value
+
+
+def _refuse_tag(loader: Any, node: Any) -> Any:
+    raise ValueError(f"{node.tag.removeprefix('tag:yaml.org,2002:')} has no meaning here")
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _read_integer)
+for _tag in ("binary", "set", "omap", "pairs"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _refuse_tag)
+_TOO_LARGE = 10**19  # whole numbers from here on are no settings, and no float holds the largest
 _NULLS = ("~", "null", "Null", "NULL")  # words for no value, where a type takes none
 _FLAGS = ("true", "True", "TRUE", "false", "False", "FALSE")  # likewise for a flag, where a type takes flags and texts
 
 
 def read_yaml(text: str) -> Any:
-    """Return the plain values of a YAML text.
+    """Return the plain values of a YAML text: texts, numbers, flags, dates and nulls, in lists and mappings.
 
     Raises:
-        yaml.YAMLError: It is not YAML.
+        yaml.YAMLError: It is not YAML, holds other values or a whole number of more than 19 digits, or is nested too
+            deep; anchors that repeat or contain themselves count wherever they stand.
     """
-    return yaml.load(text, _Loader)
+    try:
+        value = yaml.load(text, _Loader)
+        check_nesting(value)
+    except yaml.YAMLError:
+        raise
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:  # of PyYAML's readers of values
+        raise yaml.YAMLError(f"a value cannot be read: {error}") from None
+    return value
 
 
 def setting_types(settings: type) -> dict[str, Any]:
@@ -90,7 +109,7 @@ def convert(value: Any, hint: Any, name: str) -> Any:
     """
     try:
         return _convert(value, hint)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         shown = "null" if value is None else value
         use = describe_type(hint) + _advise_quotes(value, hint)
         raise UserError(f"{name}={shown} is not valid; use {use}.") from None

@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import UserError
 from ..models import MobileSpec
 from ..models.base import Choice
-from ..storage import write_text
+from ..storage import read_json, write_text
 from .operations import additive_cost, list_operations
 
 RUNTIMES = ("torch", "onnxruntime")
@@ -136,14 +136,15 @@ class LatencyTable:
             UserError: There is no such file, or it is no latency table.
         """
         try:
-            data = json.loads(Path(path).read_text())
+            data = read_json(Path(path))
             table = LatencyTable(**data | {"spec": MobileSpec.from_json(data["spec"])})
             if not all(map(math.isfinite, (*table.ms.values(), table.bias, table.scale))):
                 raise ValueError("a figure is not finite")
+            table.predict({decision.name: decision.options[0] for decision in table.spec.decisions()})  # it can
             return table
         except OSError as error:
             raise UserError(
                 f"{path} cannot be read ({error.strerror}); make it with supertickets latency-table"
             ) from None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, LookupError, ArithmeticError, TypeError, AttributeError):
             raise UserError(f"{path} is no latency table; make it anew with supertickets latency-table") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
@@ -42,6 +43,9 @@ _UPRIGHT = {  # what undoes how a camera was held, by the orientation
 _STORED = _UPRIGHT | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}  # and the way back
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
+_FITS = ("stretch", "crop", "shorter", "pad")
+_MOST_INPUTS, _LONGEST = 2**25, 2**13  # pixels of an input, and on its shorter side, that a file may ask for
+
 
 class BrokenImage(UserError):
     """A file that is no readable image."""
@@ -73,6 +77,27 @@ class Preprocessing:
     share: float = 1.0
     resample: Literal["bilinear", "bicubic"] = "bilinear"
     shorter: int = 0
+
+    def check(self, channels: int) -> None:
+        """Check values that come from a file.
+
+        Args:
+            channels: Channels of the network's input.
+
+        Raises:
+            ValueError: One cannot work.
+        """
+        sides, figures = self.size, (*self.mean, *self.std, self.share)
+        if not all(type(number) is int for number in (self.channels, *sides, self.shorter)):
+            raise ValueError("a size of the preprocessing is no whole number")
+        if self.channels != channels or len(sides) != 2 or not {len(self.mean), len(self.std)} <= {1, channels}:
+            raise ValueError(f"the preprocessing is not for {channels} channels")
+        if min(sides) < 1 or sides[0] * sides[1] > _MOST_INPUTS or not 0 <= self.shorter <= _LONGEST:
+            raise ValueError(f"an input of {sides[0]} x {sides[1]} (shorter {self.shorter}) is out of range")
+        if not all(isinstance(figure, int | float) and math.isfinite(figure) for figure in figures):
+            raise ValueError("a figure of the preprocessing is no number")
+        if not 0 < self.share <= 10 or 0 in self.std or self.resample not in _RESAMPLE or self.fit not in _FITS:
+            raise ValueError("the preprocessing is out of range")
 
     def __call__(self, images_BCHW: Tensor) -> Tensor:
         """uint8 -> normalised float32."""

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Mapping
 from typing import Any
+
+import torch
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from ..config.network_families import FAMILIES, find_family
 from ..errors import UserError
 from .base import Network, Spec
+
+_LARGEST = 2**20  # of numbers in a spec
+_LAYERS_PER_TENSOR, _LAYERS = 8, 1000  # layers, those without weights and those around others included
 
 
 def list_supernets() -> list[str]:
@@ -59,6 +69,7 @@ def spec_from_json(data: Mapping[str, Any]) -> Spec:
     family = data.get("family")
     if family not in families:
         raise UserError(f"unknown network family '{family}' in the spec; this version reads {', '.join(families)}")
+    check_sizes(data)
     try:
         network = {name: value for name, value in data.items() if name != "traced"}
         spec: Spec = _load(families[family]).from_json(network)
@@ -67,6 +78,54 @@ def spec_from_json(data: Mapping[str, Any]) -> Spec:
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"the network's spec is damaged ({error}); fetch the file again") from error
     return spec
+
+
+def check_sizes(data: Mapping[str, Any]) -> None:
+    """Check the numbers of a spec, as JSON, before anything is made of them.
+
+    Raises:
+        UserError: One is far beyond what networks have.
+    """
+    level: list[Any] = [value for name, value in data.items() if name != "traced"]
+    while level:
+        for value in level:
+            if isinstance(value, int) and abs(value) > _LARGEST:
+                raise UserError(f"the network's spec is damaged (a size of {value}); fetch the file again")
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list | tuple)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+
+
+def build_bounded(spec: Spec, tensors: int) -> Network:
+    """Build a network without memory for its tensors, if it has no more of them than a file that belongs to it.
+
+    Args:
+        spec: The spec, which may claim anything.
+        tensors: Number of its tensors.
+
+    Returns:
+        The network, on the device "meta".
+
+    Raises:
+        ValueError: It has more tensors, or far more layers than tensors.
+    """
+    left, own = [_LAYERS_PER_TENSOR * tensors + _LAYERS], threading.get_ident()
+
+    def count(*_: Any) -> None:
+        left[0] -= threading.get_ident() == own  # other threads build networks of their own
+        if left[0] < 0:
+            raise ValueError("the network has more layers than the file has weights")
+
+    hooks = (register_module_module_registration_hook(count), register_module_parameter_registration_hook(count))
+    try:
+        with torch.device("meta"):
+            return spec.build()
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _load(name: str) -> Any:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..storage import replace_file
+from ..storage import parse_json, replace_file
 
 _SHARED = "shared"  # entry of the metadata: further name -> name that the tensor is stored by
 
@@ -55,7 +55,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     with safe_open(path, "pt") as file:
         metadata: dict[str, str] = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    shared = json.loads(metadata.pop(_SHARED, "{}"))
+    shared = parse_json(metadata.pop(_SHARED, "{}"))
     if not isinstance(shared, dict) or not all(name in tensors for name in shared.values()):
         raise ValueError("its shared tensors are not there")
     return tensors | {name: tensors[kept] for name, kept in shared.items()}, metadata

@@ -11,7 +11,8 @@ from typing import Any
 
 from ..errors import UserError
 from ..plugins import check_trust, is_plugin
-from ..sweeps.results import format_ratio, result_rows
+from ..storage import read_json
+from ..sweeps.results import COSTS, format_ratio, result_rows
 from ..sweeps.sweep import Point
 from ..tasks import Metric, find_task, primary_metric
 from ..training.run_dir import check_format
@@ -207,10 +208,20 @@ def _run(folder: Path, point: Point, in_sweep: bool) -> Run:
         seconds = [step.seconds for step in steps]
         row["samples"] = sum(step.samples for step in steps)
         row["seconds"] = None if None in seconds else round(sum(s for s in seconds if s is not None), 3)
+        if wrong := [name for name, value in row.items() if _is_figure(name) and not _is_number(value)]:
+            raise ValueError(f"{wrong[0]} is no number")
         metric = primary_metric(name.removeprefix("test_") for name in row) or Metric("", "")
         return Run(folder, row, about, _origin(folder), tuple(steps), tuple(_commands(folder)), in_sweep, metric)
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise UserError(f"{folder} is damaged or of another version ({error!r}); leave it out") from None
+
+
+def _is_figure(column: str) -> bool:
+    return column.startswith(("test_", "validation_")) or column in ("ratio", *COSTS)
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _steps(folder: Path) -> list[Step]:
@@ -310,6 +321,6 @@ def _comparisons(runs: Sequence[Run]) -> list[Comparison]:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); leave that run out") from None

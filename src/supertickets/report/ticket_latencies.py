@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from ..deploy.benchmark import BenchSettings, bench
 from ..errors import UserError
-from ..storage import write_json
+from ..storage import read_json, write_json
 from ..ticket import load
 from .collect import Comparison, Run, Study
 
@@ -66,7 +65,7 @@ def load_latencies(path: Path) -> MeasuredLatencies | None:
     if not path.exists():
         return None
     try:
-        data = json.loads(path.read_text())
+        data = read_json(path)
         tickets = {
             key: {runtime: float(entry[runtime]["median_ms"]) for runtime in RUNTIMES}
             for key, entry in data["tickets"].items()
@@ -93,6 +92,6 @@ def with_latency(study: Study, measured: MeasuredLatencies) -> Study:
 def weights_hash(run: Run) -> str | None:
     """Return the hash of the weights of a run's ticket, as the ticket records it; None without a ticket."""
     try:
-        return str(json.loads((run.folder / "ticket" / "config.json").read_text())["sha256"]["model.safetensors"])
+        return str(read_json(run.folder / "ticket" / "config.json")["sha256"]["model.safetensors"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

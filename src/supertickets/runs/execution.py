@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from argparse import ArgumentError
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..config.loading import recipe_from_json
 from ..config.recipe import Recipe
 from ..config.validation import check_recipe
 from ..errors import UserError
+from ..models import Spec
 from ..models.factory import spec_from_json
 from ..plugins import check_trust, plugin_names, recipe_plugins
 from ..ticket import Ticket
@@ -97,6 +99,51 @@ def with_measure(algorithm: Algorithm, measure: MeasureNetwork | None) -> Algori
     return algorithm
 
 
+@dataclass(frozen=True)
+class RunRecord:
+    """What ``run.json`` says of a run that goes on.
+
+    Attributes:
+        algorithm: The algorithm.
+        recipe: Its settings.
+        supernet: Spec of the network that it began with.
+        data: Hash of the data.
+        about: All of it, as JSON.
+    """
+
+    algorithm: Algorithm
+    recipe: Recipe
+    supernet: Spec
+    data: str
+    about: Mapping[str, Any]
+
+
+def read_record(folder: Path, trust: Iterable[str]) -> RunRecord:
+    """Read the record of a run; nothing that it names is imported without trust.
+
+    Args:
+        folder: Run directory.
+        trust: Modules that may be imported.
+
+    Raises:
+        UserError: The record is missing or damaged, another version wrote it, or it names code that is not trusted.
+    """
+    about = RunDir(folder).about()
+    names = [*recipe_plugins(about.get("recipe") or {}), *plugin_names([about.get("algorithm"), about.get("supernet")])]
+    check_trust(names, trust, f"run {folder}")
+    try:
+        return RunRecord(
+            algorithm_from_json(about["algorithm"]),
+            recipe_from_json(about["recipe"]),
+            spec_from_json(about["supernet"]),
+            about["data"],
+            about,
+        )
+    except (ArgumentError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{folder}/run.json is damaged or of another version ({why}); begin anew, --out NEW") from None
+
+
 def resume_run(
     out: str | Path, trust: Iterable[str], measure: MeasureNetwork | None = None, data_dir: str | None = None
 ) -> Ticket | None:
@@ -106,21 +153,13 @@ def resume_run(
         The ticket; None of a shared prefix, which has none.
     """
     run = RunDir(Path(out))
-    about = run.about()
     if is_finished(run):
         raise UserError(f"the run in {out} is already finished; its ticket is {run.ticket}")
-    names = [*recipe_plugins(about.get("recipe") or {}), *plugin_names([about.get("algorithm"), about.get("supernet")])]
-    check_trust(names, trust, f"run {out}")
-    try:
-        algorithm = with_measure(algorithm_from_json(about["algorithm"]), measure)
-        recipe = recipe_from_json(about["recipe"])
-        supernet, data = spec_from_json(about["supernet"]), about["data"]
-    except (ArgumentError, AttributeError, KeyError, TypeError, ValueError, UserError) as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"{out}/run.json is damaged or of another version ({why}); begin anew, --out NEW") from None
-    recipe = with_data_dir(recipe, data_dir)
-    with open_session(recipe, Path(out), lambda recipe, splits: supernet) as (session, _):
-        if session.batches.splits.digest() != data:
+    record = read_record(run.path, trust)
+    algorithm = with_measure(record.algorithm, measure)
+    recipe = with_data_dir(record.recipe, data_dir)
+    with open_session(recipe, Path(out), lambda recipe, splits: record.supernet) as (session, _):
+        if session.batches.splits.digest() != record.data:
             raise UserError(
                 f"the data is not what {out} began with: samples were added, removed or exchanged; "
                 "put them back, or begin anew with another --out"
@@ -129,7 +168,7 @@ def resume_run(
         state = load_checkpoint(session.run.checkpoint, recipe, session.runtime.device, algorithm)
         session.run.truncate_log(state.position.log_size)
         session.reporter.say(f"resuming {out} at epoch {state.position.epoch + 1}, step {state.position.step}")
-        return _run(session, state, algorithm, about)
+        return _run(session, state, algorithm, record.about)
 
 
 def _run(session: Session, state: TrainState, algorithm: Algorithm, about: Mapping[str, Any]) -> Ticket | None:

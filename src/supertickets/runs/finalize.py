@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -13,7 +12,7 @@ import torch
 
 from .. import __version__
 from ..models import Spec
-from ..storage import checksums, write_json
+from ..storage import checksums, read_json, write_json
 from ..ticket import Ticket
 from ..training import RunDir, Session, TrainState, build_eval_model, evaluate
 from ..training.state import DeployableModel
@@ -62,7 +61,7 @@ def finalize_run(session: Session, state: TrainState, model: DeployableModel, re
 def is_finished(run: RunDir) -> bool:
     """Return whether a run's result is there and its ticket is as it was saved; damaged ones are made again."""
     try:
-        result = json.loads(run.result.read_text())
+        result = read_json(run.result)
         saved = result.get("sha256", {})  # runs of older versions and shared prefixes have none
         files = checksums(run.ticket) if saved else {}
     except (OSError, ValueError, AttributeError):

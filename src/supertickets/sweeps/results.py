@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,11 @@ from rich import box
 from rich.table import Table
 
 from ..analysis.statistics import summarize
-from ..storage import replace_file
+from ..storage import read_json, replace_file
 from ..tasks import Metric, primary_metric
 from .sweep import Point
 
-_COSTS = ("sparsity", "params", "nonzero_params", "macs", "masked_macs", "paper_macs", "samples", "seconds")
+COSTS = ("sparsity", "params", "nonzero_params", "macs", "masked_macs", "paper_macs", "samples", "seconds")
 
 
 def result_rows(points: Sequence[Point], root: Path) -> list[dict[str, Any]]:
@@ -29,10 +28,10 @@ def result_rows(points: Sequence[Point], root: Path) -> list[dict[str, Any]]:
         result = root / point.key / "result.json"
         if not result.exists():
             continue
-        data = json.loads(result.read_text())
+        data = read_json(result)
         metrics = {f"{split}_{name}": value for split in ("validation", "test") for name, value in data[split].items()}
         rows.append(
-            {**vars(point), **metrics, **{name: data[name] for name in _COSTS}, **total_training(root / point.key)}
+            {**vars(point), **metrics, **{name: data[name] for name in COSTS}, **total_training(root / point.key)}
         )
     return rows
 
@@ -42,10 +41,10 @@ def total_training(run: Path) -> dict[str, float]:
     samples, seconds = 0, 0.0
     at: Path | None = run
     while at is not None:
-        result = json.loads((at / "result.json").read_text())
+        result = read_json(at / "result.json")
         samples, seconds = samples + result["samples"], seconds + result["seconds"]
         parent = at / "parent.json"
-        at = at.parent / json.loads(parent.read_text()) if parent.exists() else None
+        at = at.parent / read_json(parent) if parent.exists() else None
     return {"samples": samples, "seconds": round(seconds, 3)}
 
 

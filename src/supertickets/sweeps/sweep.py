@@ -17,6 +17,7 @@ import yaml
 from ..config.loading import load_recipe, recipe_from_json
 from ..config.recipe import Recipe, flatten
 from ..config.schedule import check_schedule, pruning_timeline
+from ..config.setting_types import read_yaml
 from ..config.shipped import list_sweeps
 from ..errors import UserError, suggest
 from ..pruning import find_criterion
@@ -297,7 +298,7 @@ def _words(settings: Any, where: str) -> tuple[str, ...]:
 
 
 def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _find(source: str | Path) -> Path:
@@ -312,7 +313,7 @@ def _find(source: str | Path) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text())
+        data = read_yaml(path.read_text())
     except FileNotFoundError:
         raise UserError(f"sweep file {path} does not exist") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

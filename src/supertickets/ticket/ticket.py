@@ -24,10 +24,10 @@ from ..data import Box, Preprocessing, open_image
 from ..device import find_device, preserve_random_state
 from ..errors import UserError
 from ..models import Network, Spec, as_tuples
-from ..models.factory import spec_from_json
+from ..models.factory import build_bounded, spec_from_json
 from ..models.tensor_file import load_tensors, save_tensors
 from ..plugins import check_trust, plugin_names, recipe_plugins
-from ..storage import replace_folder, write_text
+from ..storage import read_json, replace_folder, write_text
 from ..tasks import Task, find_task, task_name_of_head
 from .card import format_card
 from .hub import fetch, is_hub_name, upload
@@ -37,7 +37,15 @@ FORMAT_VERSION = 2  # of config.json; raised when an older one cannot be read an
 ImageLike = str | Path | Image.Image | npt.NDArray[np.uint8]
 
 _WEIGHTS, _MASK, _CONFIG, _CARD = "model.safetensors", "mask.safetensors", "config.json", "README.md"
-_DAMAGE = (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError)  # signs of it
+_DAMAGE = (
+    LookupError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    ArithmeticError,
+    RuntimeError,
+    SafetensorError,
+)  # signs of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,15 +216,14 @@ class Ticket:
         """
         folder = _find_folder(source)
         try:
-            config = json.loads((folder / _CONFIG).read_text())
+            config = read_json(folder / _CONFIG)
             _check_format(config, folder)
             check_trust(_code_of(config), trust, f"ticket {folder}")
             return _read_ticket(config, folder)
         except _DAMAGE as error:
             if isinstance(error, UserError):
                 raise
-            why = " ".join(str(error).split())
-            raise UserError(f"{folder / _CONFIG} is damaged ({why}); copy the whole folder again") from None
+            raise _damaged(str(folder / _CONFIG), error) from None
 
     def push_to_hub(self, repo_id: str, *, private: bool = True) -> None:
         """Upload the ticket to the Hugging Face hub."""
@@ -225,13 +232,25 @@ class Ticket:
             upload(Path(folder) / "ticket", repo_id, private=private)
 
     def card(self) -> str:
-        """Return the ticket's card, as Markdown."""
-        return format_card(self.spec, self.task, self.cost, self.about)
+        """Return the ticket's card, as Markdown.
+
+        Raises:
+            UserError: What the ticket says of its origin is damaged.
+        """
+        try:
+            return format_card(self.spec, self.task, self.cost, self.about)
+        except _DAMAGE as error:
+            raise _damaged("what the ticket says of its origin (about)", error) from None
 
 
 def load(source: str | Path, trust: Iterable[str] = ()) -> Ticket:
     """Load a ticket; see `Ticket.from_pretrained`."""
     return Ticket.from_pretrained(source, trust)
+
+
+def _damaged(what: str, error: Exception) -> UserError:
+    why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return UserError(f"{what} is damaged ({why}); copy the whole folder again")
 
 
 def _find_folder(source: str | Path) -> Path:
@@ -282,11 +301,20 @@ def _read_ticket(config: Mapping[str, Any], folder: Path) -> Ticket:
         raise ValueError(f"a head for {ticket.spec.head}, but a task for {ticket.task.head}")
     if len(ticket.classes) != ticket.spec.num_classes:
         raise ValueError(f"{len(ticket.classes)} classes for {ticket.spec.num_classes} outputs")
-    with torch.device("meta"):
-        wanted = {name: value.shape for name, value in ticket.spec.build().state_dict().items()}
-    if wanted != {name: value.shape for name, value in ticket.weights.items()}:
-        raise ValueError("the weights are those of another network")
+    ticket.preprocessing.check(ticket.spec.in_channels)
+    _check_tensors(ticket)
     return ticket
+
+
+def _check_tensors(ticket: Ticket) -> None:
+    """Check that weights and mask are those of the network, before memory is taken for it."""
+    wanted = build_bounded(ticket.spec, len(ticket.weights)).state_dict()
+    shapes = {name: (value.shape, value.dtype) for name, value in wanted.items()}
+    if shapes != {name: (value.shape, value.dtype) for name, value in ticket.weights.items()}:
+        raise ValueError("the weights are those of another network")
+    for name, flags in ticket.mask.items():
+        if name not in wanted or flags.shape != wanted[name].shape or flags.dtype != torch.bool:
+            raise ValueError(f"the mask of {name} is that of another network")
 
 
 def _as_image(image: ImageLike) -> Image.Image:

@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..errors import UserError
-from ..storage import make_folder, refuse_links, remove_leftovers, write_json
+from ..storage import make_folder, parse_json, read_json, refuse_links, remove_leftovers, write_json
 
 Record = dict[str, Any]
 
@@ -97,8 +97,8 @@ class RunDir:
         if not path.is_file():
             raise UserError(f"{self.path} is not a run directory (no run.json); give the --out of an earlier draw")
         try:
-            data: Record = json.loads(path.read_text())
-        except ValueError as error:
+            data: Record = read_json(path)
+        except (OSError, ValueError) as error:
             raise UserError(f"{path} is damaged ({error}); begin anew with another --out") from None
         check_format(data, path)
         return data
@@ -117,7 +117,7 @@ class RunDir:
             measure: Function that measures it, if it was not yet.
         """
         path = self.path / "measured.json"
-        known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        known: dict[str, float] = read_json(path) if path.exists() else {}
         if name not in known:
             known[name] = measure()
             write_json(path, known)
@@ -191,7 +191,15 @@ def check_format(about: Any, path: Path) -> None:
 
 
 def read_events(path: Path) -> Iterator[Record]:
-    """Yield the events of a log."""
-    with path.open() as file:
+    """Yield the events of a log.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: A line of it is no event.
+    """
+    with path.open(encoding="utf-8") as file:
         for line in file:
-            yield json.loads(line)
+            record = parse_json(line)
+            if not isinstance(record, dict) or "event" not in record:
+                raise ValueError(f"a line is no event: {line[:60].strip()}")
+            yield record

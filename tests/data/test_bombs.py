@@ -1,9 +1,8 @@
-"""Hostile idx files, pickles and images: success or one clear line, within time and memory."""
+"""Idx files, pickles and images that claim or unpack to much: refused in one line, within time and memory."""
 
 from __future__ import annotations
 
 import gzip
-import io
 import pickle
 import resource
 import struct
@@ -15,41 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from PIL import Image
 
+from fuzz_parsers import IDX, use_image
 from odd_data import write_image
 from supertickets import UserError
 from supertickets.data.cifar import read_pickle
 from supertickets.data.idx import read_idx
-from supertickets.data.preprocessing import open_image, stored_form, to_channels
-from supertickets.data.segmentation_masks import stored_labels
-
-FEW = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-IDX = b"\0\0\x08\x03" + struct.pack(">III", 2, 3, 4) + bytes(range(24))
-BATCH = {b"data": np.zeros((2, 8), np.uint8), b"labels": [0, 1], b"names": ["a", b"b"]}
-FORMS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
-
-
-@st.composite
-def damage(draw: st.DrawFn, raw: bytes) -> bytes:
-    """Return bytes with some changed, put in, repeated or cut off."""
-    data = bytearray(raw)
-    for _ in range(draw(st.integers(1, 6))):
-        place = draw(st.integers(0, max(0, len(data) - 1)))
-        match draw(st.sampled_from(("change", "insert", "repeat", "cut", "number"))):
-            case "change" if data:
-                data[place] = draw(st.integers(0, 255))
-            case "insert":
-                data[place:place] = draw(st.binary(max_size=8))
-            case "repeat":
-                data[place:place] = data[place : place + draw(st.integers(0, 64))]
-            case "cut":
-                del data[place : place + draw(st.integers(0, 64))]
-            case "number":
-                data[place : place + 4] = draw(st.sampled_from((b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0")))
-    return bytes(data)
 
 
 def bounded(read: Callable[[Path], Any], path: Path, raw: bytes, megabytes: int = 200) -> str:
@@ -67,49 +37,9 @@ def bounded(read: Callable[[Path], Any], path: Path, raw: bytes, megabytes: int 
     return text
 
 
-@FEW
-@given(raw=damage(IDX) | damage(gzip.compress(IDX, mtime=0)) | st.binary(max_size=64))
-def test_idx_files(tmp_path: Path, raw: bytes) -> None:
-    bounded(read_idx, tmp_path / "train-images-idx3-ubyte", raw)
-    bounded(read_idx, tmp_path / "train-images-idx3-ubyte.gz", raw)
-
-
-@FEW
-@given(raw=st.sampled_from((0, 2, 4, 5)).flatmap(lambda n: damage(pickle.dumps(BATCH, protocol=n))) | st.binary())
-def test_pickles(tmp_path: Path, raw: bytes) -> None:
-    bounded(read_pickle, tmp_path / "data_batch_1", raw)
-
-
-def encoded(form: str) -> bytes:
-    buffer = io.BytesIO()
-    exif = Image.Exif()
-    exif[0x112] = 6
-    how = {} if form in ("GIF", "BMP", "PPM", "JPEG2000") else {"exif": exif}
-    Image.fromarray(np.arange(12 * 10 * 3, dtype=np.uint8).reshape(10, 12, 3)).save(buffer, form, **how)
-    return buffer.getvalue()
-
-
-def use(path: Path) -> None:
-    stored_form(path)
-    to_channels(open_image(path, 8), 3)
-    open_image(path, upright=False)
-
-
-@pytest.mark.parametrize("form", FORMS)
-@settings(FEW, max_examples=60)
-@given(data=st.data())
-def test_images(tmp_path: Path, form: str, data: st.DataObject) -> None:
-    raw = data.draw(damage(encoded(form)))
-    bounded(use, tmp_path / "a.png", raw)
-    bounded(stored_labels, tmp_path / "a.png", raw)
-
-
-# Bombs ---------------------------------------------------------------------------------------------------------------
-
-
 def test_a_gzip_bomb_is_read_no_further_than_its_header_claims(tmp_path: Path) -> None:
-    """200 MB of zeros behind a header that claims 24 bytes."""
-    bomb = gzip.compress(IDX[:16] + bytes(200_000_000), 1)
+    """100 MB of zeros behind a header that claims 24 bytes."""
+    bomb = gzip.compress(IDX[:16] + bytes(100_000_000), 1)
     assert "more than 24 data bytes" in bounded(read_idx, tmp_path / "x.gz", bomb, 50)
 
 
@@ -158,4 +88,4 @@ def test_an_image_beyond_the_limit_is_refused_by_its_head(tmp_path: Path) -> Non
     raw = path.read_bytes()
     head = b"IHDR" + struct.pack(">II", 11_000, 10_001) + raw[24:29]
     raw = raw[:12] + head + struct.pack(">I", zlib.crc32(head)) + raw[33:]
-    assert "11000 x 10001 pixels are too many, 110000000 at most are read" in bounded(use, path, raw, 20)
+    assert "11000 x 10001 pixels are too many, 110000000 at most are read" in bounded(use_image, path, raw, 20)
