@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fuzz_parsers import PARSERS, Parser
+from fuzz_data import Parser
+from fuzz_parsers import PARSERS
 from supertickets import UserError
 
 SECONDS, MEMORY = 10, 10**9  # of one input; the seconds are those of its process, others may want the same cores

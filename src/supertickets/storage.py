@@ -131,12 +131,13 @@ def check_nesting(value: Any) -> None:
     """
     level, count = [value], 0
     for _ in range(_DEEPEST):
-        level = [inner for outer in level if isinstance(outer, dict | list) for inner in _entries(outer)]
-        count += len(level)
-        if not level:
-            return
+        holders = [value for value in level if isinstance(value, dict | list)]
+        count += sum(map(len, holders))
         if count > _MOST_VALUES:
             raise ValueError(f"it holds more than {_MOST_VALUES:,} values")
+        level = [inner for holder in holders for inner in _entries(holder)]
+        if not level:
+            return
     raise ValueError("it is nested too deep")
 
 

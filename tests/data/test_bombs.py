@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fuzz_parsers import IDX, use_image
+from fuzz_data import IDX, use_image
 from odd_data import write_image
 from supertickets import UserError
 from supertickets.data.cifar import read_pickle
