@@ -101,7 +101,7 @@ def with_measure(algorithm: Algorithm, measure: MeasureNetwork | None) -> Algori
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What ``run.json`` says of a run that goes on.
+    """Content of ``run.json`` of a run that goes on.
 
     Attributes:
         algorithm: The algorithm.
