@@ -1,4 +1,4 @@
-"""What `fuzz.py` damages, and what reads it: a small valid example per parser, made here; nothing is stored."""
+"""The files that `fuzz.py` damages, and their readers: a small valid example per parser, made here; nothing is stored."""
 
 from __future__ import annotations
 
