@@ -1,4 +1,4 @@
-"""The files that `fuzz.py` damages, and their readers: a small valid example per parser, made here; nothing is stored."""
+"""The files that `fuzz.py` damages, and their readers: a small valid example per parser, made here, none stored."""
 
 from __future__ import annotations
 
