@@ -45,7 +45,7 @@ _ACTIONS = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socke
 
 @dataclass
 class Tally:
-    """What became of the inputs of a parser.
+    """The outcomes of the inputs of a parser.
 
     Attributes:
         parser: Its name.
