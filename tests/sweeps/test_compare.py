@@ -89,7 +89,7 @@ def test_a_budget_is_compared_with_half_and_twice_of_it(quick_words: list[str]) 
     recipe = st.load_recipe("digits", [*quick_words, *_FAST, "--budget.macs", "40000"])
     plan = plan_comparison(recipe, ("resnet8",))
     assert [member.recipe.budget.macs for member in plan.tickets] == [20000, 40000, 80000]
-    assert [member.slug for member in plan.references] == ["resnet8-4", "resnet8-8", "resnet8-12"]
+    assert [member.slug for member in plan.references] == ["resnet8-4", "resnet8-8", "resnet8-12", "resnet8-16"]
     assert "half the budget, the budget and twice the budget" in plan.notes[0]
     recipe = st.load_recipe("digits", [*quick_words, *_FAST, "--budget.macs", "100000"])
     plan = plan_comparison(recipe, ("resnet8",))

@@ -165,14 +165,18 @@ def _choose_budgets(
 def _widths_near(
     recipe: Recipe, splits: Splits, networks: Sequence[str], budgets: Sequence[Mapping[str, float]]
 ) -> dict[str, list[float]]:
-    """Return widths of the references of about the cost of each budget, for kinds that have a choice."""
+    """Return widths of the references of about the cost of each budget, and of twice the largest.
+
+    The last is there because a ticket may take longer than a plain network of its cost; for kinds that have a choice.
+    """
     name = next(iter(budgets[0]))
+    wanted = [*(one[name] for one in budgets), 2 * budgets[-1][name]]
     widths = {}
     for network in networks:
         if network in KINDS and (choices := KINDS[network].choices) and not recipe.supernet.pretrained:
             every = make_references(recipe, splits.preprocessing.size, [network], {network: choices})
             costs = [guess_cost(name, count(supernet_for(one.recipe, splits))) for one in every]
-            widths[network] = nearest_widths(dict(zip(choices, costs, strict=True)), [one[name] for one in budgets])
+            widths[network] = nearest_widths(dict(zip(choices, costs, strict=True)), wanted)
     return widths
 
 
