@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from supertickets import UserError
 from supertickets.data import Preprocessing, open_image
 from supertickets.data import preprocessing as images
 from supertickets.data.preprocessing import BrokenImage, shrink, to_channels, to_tensor
@@ -343,3 +344,8 @@ def test_pixels_are_in_the_order_of_the_network() -> None:
     values = noise(4, 6, 3)
     assert to_tensor(Image.fromarray(values))[2, 3, 5] == values[3, 5, 2]
     assert to_tensor(Image.fromarray(values[..., 0])).tolist() == [values[..., 0].tolist()]
+
+
+def test_a_network_of_other_channels_takes_no_images() -> None:
+    with pytest.raises(UserError, match="an image has 1 or 3 channels, the network takes 2"):
+        to_channels(Image.new("RGB", (4, 4)), 2)

@@ -288,6 +288,8 @@ def open_file(path: Path) -> Iterator[Image.Image]:
 
 def to_channels(image: Image.Image, channels: int) -> Image.Image:
     """Any mode -> "L" or "RGB": 16-bit values and floats are scaled, transparency is laid on white."""
+    if channels not in (1, 3):
+        raise UserError(f"an image has 1 or 3 channels, the network takes {channels}; give it tensors")
     wanted = "L" if channels == 1 else "RGB"
     if image.mode == wanted and "transparency" not in image.info:
         return image

@@ -297,9 +297,10 @@ def _with_unique_names(entries: Sequence[tuple[Path, Run]]) -> list[Run]:
 
 def _drop_duplicates(runs: Sequence[Run], left_out: list[str]) -> list[Run]:
     """Drop runs that are given twice, so that no seed counts twice."""
-    kept: dict[tuple[Any, ...], Run] = {}
+    kept: dict[tuple[str, ...], Run] = {}
     for run in runs:
-        at = (run.row["recipe"], run.method, run.ratio, run.seed, run.about.get("data"))
+        # As texts: strangers' files may have a list where a name belongs.
+        at = tuple(map(repr, (run.row["recipe"], run.method, run.ratio, run.seed, run.about.get("data"))))
         first = kept.setdefault(at, run)
         if first.folder.resolve() != run.folder.resolve():
             left_out.append(f"{run.folder} has method, ratio and seed of {first.folder}, which counts")
