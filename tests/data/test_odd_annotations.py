@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from generate_crowds import crowds, write_mat
+from odd_data import BACK
 from supertickets import UserError
 from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Splits, load_splits
@@ -528,15 +529,6 @@ def test_what_others_show_decides_on_images_upside_down(tmp_path: Path, source: 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_points_follow_images_in_every_orientation(tmp_path: Path, orientation: int) -> None:
     """Points that only fit the upright image are those of upright images."""
-    inverse = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }
     for part in ("train_data", "test_data"):
         for place in ("images", "ground-truth"):
             (tmp_path / part / place).mkdir(parents=True)
@@ -546,7 +538,7 @@ def test_points_follow_images_in_every_orientation(tmp_path: Path, orientation: 
             way = 6 if i == 1 else orientation  # the first one shows how all are meant
             exif = Image.Exif()
             exif[0x112] = way
-            stored = upright.transpose(inverse[way]) if way in inverse else upright
+            stored = upright.transpose(BACK[way]) if way in BACK else upright
             stored.save(tmp_path / part / "images" / f"IMG_{i}.png", exif=exif)
             write_mat(tmp_path / part / "ground-truth" / f"GT_IMG_{i}.mat", [[80.5, 10.5], [70, 30]])
     splits = read(tmp_path, "shanghaitech")

@@ -11,19 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from odd_data import labels, noted, read, total, voc
+from odd_data import BACK, labels, noted, read, total, voc
 from supertickets.data.orientation import drawn_as_stored
 from supertickets.data.preprocessing import open_image, stored_form
 
-BACK = {  # what makes an upright image the one that is stored with an orientation
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
 SIZE = (40, 30)
 
 

@@ -16,6 +16,16 @@ from supertickets.config.recipe import DataSettings
 from supertickets.data import ImageFiles, Splits, load_splits
 from supertickets.data.segmentation import SegmentationDataset
 
+BACK = {  # what makes an upright image the one that is stored with an orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
 
 def write_image(path: Path, seed: int = 0, size: tuple[int, int] = (12, 10), **how: Any) -> Path:
     """Write an image of random colours."""
