@@ -16,8 +16,8 @@ from supertickets import UserError
 from supertickets.config.recipe import AugmentSettings, DataSettings
 from supertickets.data import Batches, Preprocessing, load_splits
 from supertickets.data.preprocessing import BrokenImage
-from supertickets.data.samples import AugmentContext
-from supertickets.data.shanghaitech import CrowdDataset, pad_points, points_to_shares, random_crop
+from supertickets.data.samples import AugmentContext, pad_rows
+from supertickets.data.shanghaitech import CrowdDataset, points_to_shares, random_crop
 from supertickets.data.shanghaitech_files import adaptive_sigmas, read_points
 
 CELLS = Path(__file__).resolve().parents[2] / "../shared/data/mbm_cells"
@@ -250,8 +250,8 @@ def test_a_large_set_is_read_when_wanted_and_broken_images_give_place(tmp_path: 
 
 def test_rows_of_minus_one_fill_up() -> None:
     points = [points_to_shares(np.array([[8.0, 8, 2, 2]]), (16, 32)), points_to_shares(np.empty((0, 4)), (16, 32))]
-    assert pad_points(points).tolist() == [[[0.5, 0.25, 0.125, 0.0625]], [[-1.0] * 4]]
-    assert pad_points(points[1:]).shape == (1, 1, 4)
+    assert pad_rows(points, 4).tolist() == [[[0.5, 0.25, 0.125, 0.0625]], [[-1.0] * 4]]
+    assert pad_rows(points[1:], 4).shape == (1, 1, 4)
 
 
 @pytest.mark.skipif(not CELLS.is_dir(), reason="shared data is absent")

@@ -24,7 +24,7 @@ from .mirror_names import describe_mirror, pair_names
 from .orientation import drawn_as_stored
 from .preprocessing import Preprocessing, with_normalisation
 from .randomness import mix_seed, sample_indices
-from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, square_side
+from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, pad_rows, square_side
 from .splits import split_samples
 
 _MEASURED = 64  # images that the normalisation is measured on
@@ -148,10 +148,7 @@ def random_zoom(
 
 def pad_boxes(boxes: Sequence[Boxes]) -> Tensor:
     """Return boxes of images as one tensor (B, M, 5), with rows of -1 where an image has fewer than another."""
-    made = torch.full((len(boxes), max([1, *map(len, boxes)]), 5), -1.0)
-    for row, some in zip(made, boxes, strict=True):
-        row[: len(some)] = torch.from_numpy(some)
-    return made
+    return pad_rows([torch.from_numpy(some) for some in boxes], 5)
 
 
 def _keep_images(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from ..config.recipe import AugmentSettings, DataSettings
@@ -120,6 +122,14 @@ def height_and_width(settings: DataSettings, what: str, such_as: list[int]) -> t
             f"data.size is {height} x {width}; the nearest possible is {max(height, 16)} x {max(width, 16)}"
         )
     return height, width
+
+
+def pad_rows(tables: Sequence[Tensor], columns: int) -> Tensor:
+    """Return tables of rows as one tensor (B, M, columns), with rows of -1 where one has fewer than another."""
+    made = torch.full((len(tables), max([1, *map(len, tables)]), columns), -1.0)
+    for rows, table in zip(made, tables, strict=True):
+        rows[: len(table)] = table
+    return made
 
 
 def hash_chunks(*parts: bytes | memoryview) -> str:

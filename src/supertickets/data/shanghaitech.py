@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -20,7 +19,7 @@ from .file_lists import count_noun, data_folder, find_splits
 from .geometry import Floats
 from .preprocessing import Preprocessing, to_tensor, with_normalisation
 from .randomness import mix_seed, sample_indices
-from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, height_and_width
+from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, height_and_width, pad_rows
 from .segmentation import crop_sides, photometric_distortion, random_corner
 from .shanghaitech_files import Crowd, check_points, drawn_upright, find_pairs, find_part, read_crowd
 from .splits import split_samples
@@ -58,7 +57,7 @@ class CrowdDataset(AnnotatedDataset[Crowd]):
             gap = (0, prepare.size[1] - crop.shape[2], 0, prepare.size[0] - crop.shape[1])
             images.append(F.pad(prepare(crop[None])[0], gap))
             points.append(points_to_shares(crop_points, (prepare.size[1], prepare.size[0])))
-        return torch.stack(images), pad_points(points)
+        return torch.stack(images), pad_rows(points, 4)
 
     def digest(self) -> str:
         """Return a hash of file names and points; what is in the images is not looked at."""
@@ -152,11 +151,3 @@ def turn_points(points_N4: Floats, size: tuple[int, int], quarters: int) -> Floa
 def points_to_shares(points_N4: Floats, size: tuple[int, int]) -> Tensor:
     """Return points and deviations in shares of a width and a height, float32."""
     return torch.from_numpy((points_N4 / np.tile(size, 2)).astype(np.float32))
-
-
-def pad_points(points: Sequence[Tensor]) -> Tensor:
-    """Return points of images as one tensor (B, M, 4), with rows of -1 where an image has fewer than another."""
-    made = torch.full((len(points), max([1, *map(len, points)]), 4), -1.0)
-    for row, some_points in zip(made, points, strict=True):
-        row[: len(some_points)] = some_points
-    return made
