@@ -147,6 +147,8 @@ def test_a_recipe_that_leaves_nothing_open_stays_as_it_is(name: str) -> None:
         recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, rho=0.5))
     if find_source(recipe.data.source).chooses_size:
         recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, size=28))
+    if recipe.precision == "auto":  # which the device decides
+        recipe = dataclasses.replace(recipe, precision="fp32")
     assert resolve_auto_settings(recipe, 5000, 28) == (recipe, [])
 
 
