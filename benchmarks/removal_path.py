@@ -27,14 +27,16 @@ _COMMON = [
     *("--prune.ratio", "0", "--search.interval", "1", "--search.last_epoch", "null"),
 ]
 _REPEATS = 300  # of the timing
+_PENALISED = ["--search.importance", "penalised", "--search.penalty", "proximal", "--search.rho", "null"]
 _WIDE = ["--supernet.settings.width", "32", "--search.group_floor", "0.125"]
 # Name of a row -> overrides; the budget is the cost of the first one.
 ROWS: dict[str, list[str]] = {
     "width 16, fresh": ["--supernet.settings.width", "16"],
     "width 32 to the budget, scale": [*_WIDE, "--search.importance", "scale"],
-    "width 32 to the budget, scale under a penalty by MACs": [
-        *_WIDE,
-        *("--search.importance", "penalised", "--search.penalty", "proximal", "--search.rho", "null"),
+    "width 32 to the budget, scale under a penalty by MACs": [*_WIDE, *_PENALISED],
+    "width 32 to the budget, scale under a penalty by the root of MACs": [
+        *(*_WIDE, *_PENALISED),
+        *("--search.penalty_exponent", "0.5"),
     ],
     "width 32 to the budget, gate": [*_WIDE, "--search.importance", "gate"],
     "width 32 to the budget, gate, multiples of 16": [*_WIDE, "--search.importance", "gate", "--search.multiple", "16"],

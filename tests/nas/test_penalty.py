@@ -105,6 +105,13 @@ def test_weights_by_hand() -> None:
     }
 
 
+@pytest.mark.parametrize(("exponent", "first", "last"), [(0.5, (52 / 88) ** 0.5, (124 / 88) ** 0.5), (0.0, 1.0, 1.0)])
+def test_a_smaller_exponent_makes_weights_flatter(exponent: float, first: float, last: float) -> None:
+    weights = unit_weights(HAND, HAND, exponent)
+    assert weights[FUSE][0].item() == pytest.approx(first)
+    assert weights[RAISE][-1].item() == pytest.approx(last)
+
+
 def test_the_supernet_fixes_the_unit_of_measure() -> None:
     flags = {
         "s0_fuse_0to0.hidden": torch.tensor([False, True, False, False]),

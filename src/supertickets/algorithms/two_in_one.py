@@ -228,7 +228,7 @@ def search_warning(session: Session) -> str | None:
         farthest = sum(lrs)  # Adam moves a scale by at most about lr per step, whatever pulls at it
     else:
         momentum = recipe.optimizer.momentum if recipe.optimizer.name == "sgd" else 0.0
-        weights = unit_weights(session.supernet, session.supernet)
+        weights = unit_weights(session.supernet, session.supernet, recipe.search.penalty_exponent)
         farthest = expected_shrinkage(lrs, steps, recipe.search, momentum) * max(
             float(p.max()) for p in weights.values()
         )

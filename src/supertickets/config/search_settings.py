@@ -34,6 +34,8 @@ class SearchSettings:
         warmup_epochs: Epochs in which the penalty grows linearly from 0.
         penalty: Kind of penalty: "subgradient" (the paper) adds rho * p * sign(scale) to the gradient; "proximal" is a
             soft threshold of lr * rho * p after the step: exact zeros, and the same strength under every optimizer.
+        penalty_exponent: Power of a unit's MACs by which the penalty weighs it: 1 in the paper; less is flatter, and 0
+            pulls at all scales alike.
         last_epoch: Last epoch with penalty, removal and reactivation; null for the whole run (the paper).
         floor: Share of the supernet's units that is never removed, so that no network comes out empty.
         importance: Importance of a unit: the magnitude of its BN "scale" (the paper; to a budget every group gives up
@@ -53,6 +55,7 @@ class SearchSettings:
     target_shrinkage: PositiveFloat = 2.5
     warmup_epochs: NonNegativeFloat = 0.0
     penalty: Literal["subgradient", "proximal"] = "subgradient"
+    penalty_exponent: NonNegativeFloat = 1.0
     last_epoch: NonNegativeInt | None = None
     floor: UnitIntervalBelowOne = 0.01
     importance: Literal["scale", "penalised", "gate"] = "scale"

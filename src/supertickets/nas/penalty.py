@@ -14,14 +14,15 @@ from ..models.base import Spec
 from .importance import scales_per_unit
 
 
-def unit_weights(spec: Spec, supernet: Spec) -> dict[str, Tensor]:
-    """Return p: MACs of each unit over the mean MACs of a unit of the full supernet.
+def unit_weights(spec: Spec, supernet: Spec, exponent: float = 1.0) -> dict[str, Tensor]:
+    """Return p: MACs of each unit over the mean MACs of a unit of the full supernet, to a power.
 
     A unit with several scales is penalised by the mean of their magnitudes: each has its share of p.
 
     Args:
         spec: The network as it is now.
         supernet: The network that the run began with, which fixes the unit of measure.
+        exponent: The power: 1 in the paper; less takes relatively less from the units that cost most.
 
     Returns:
         Name of the scale -> float vector.
@@ -30,7 +31,7 @@ def unit_weights(spec: Spec, supernet: Spec) -> dict[str, Tensor]:
     macs = unit_macs(spec)
     weights: dict[str, Tensor] = {}
     for group in spec.unit_groups():
-        p = macs[group.name] / every.mean() / scales_per_unit(group).clamp_min(1)
+        p = (macs[group.name] / every.mean()) ** exponent / scales_per_unit(group).clamp_min(1)
         for scale in group.scales:
             owned = torch.cat([p, p.new_zeros(1)])[scale.index]  # -1 is the zero
             weights[scale.tensor] = weights[scale.tensor] + owned if scale.tensor in weights else owned

@@ -42,7 +42,8 @@ class Stepper:
         self.named = state.parameters()
         self.params = list(self.named.values())
         self.remask()
-        self.penalty = Penalty.of(self.named, unit_weights(state.spec, session.supernet), recipe.search)
+        weights = unit_weights(state.spec, session.supernet, recipe.search.penalty_exponent)
+        self.penalty = Penalty.of(self.named, weights, recipe.search)
         self.teacher = EmaTeacher(state, recipe) if recipe.distill.teacher == "ema" else session.teacher
         self.images_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
 
