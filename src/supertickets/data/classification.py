@@ -20,7 +20,7 @@ from .broken_files import iterate_readable, read_or_substitute
 from .class_names import name_classes, note_missing
 from .file_lists import encode_names
 from .preprocessing import Preprocessing, open_image, to_channels, to_tensor, with_normalisation
-from .randomness import mix_seed, sample_indices, uniform
+from .randomness import sample_indices, uniform
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, square_side
 from .splits import hold_out
 
@@ -203,7 +203,7 @@ def _augmented(
     change = photo_transform(context.settings, prepare.size)
     parts = []
     for i in index.tolist():
-        torch.manual_seed(mix_seed(context.seed, context.epoch, 5, i))
+        context.seed_random(5, i)
         image = read(i)
         fitted = image if context.settings.crop < 1 else prepare.fit_image(image)
         parts.append(to_tensor(fitted if change is None else change(fitted)))
@@ -217,6 +217,6 @@ def _inputs(
     if context is not None:
         images = move_images(images, uniform(context.seed, context.epoch, index, 4), context.settings)
         if context.mixed:
-            torch.manual_seed(mix_seed(context.seed, context.epoch, 4, *index[:2].tolist()))
+            context.seed_random(4, *index[:2].tolist())
             images, labels = mix_samples(images, labels, context.mixed, context.settings)
     return images, labels

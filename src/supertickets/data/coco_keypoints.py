@@ -26,7 +26,7 @@ from .mirror_names import describe_mirror
 from .orientation import drawn_as_stored
 from .person_boxes import read_detections
 from .preprocessing import Preprocessing, to_tensor, with_normalisation
-from .randomness import mix_seed, sample_indices
+from .randomness import sample_indices
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, height_and_width
 from .splits import split_samples
 
@@ -74,7 +74,7 @@ class PersonDataset(AnnotatedDataset[Person]):
         images, joints = [], []
         if context is not None:
             for i in index.tolist():
-                torch.manual_seed(mix_seed(context.seed, context.epoch, 5, i))
+                context.seed_random(5, i)
                 image, marks = random_region(*self.image_or_substitute(i), self.joints, prepare, context.settings)
                 images.append(image)
                 joints.append(to_unit_square(marks, prepare.size))

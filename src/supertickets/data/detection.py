@@ -23,7 +23,7 @@ from .geometry import region_matrix, warp_image
 from .mirror_names import describe_mirror, pair_names
 from .orientation import drawn_as_stored
 from .preprocessing import Preprocessing, with_normalisation
-from .randomness import mix_seed, sample_indices
+from .randomness import sample_indices
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, pad_rows, square_side
 from .splits import split_samples
 
@@ -58,7 +58,7 @@ class DetectionDataset(AnnotatedDataset[BoxedImage]):
             return read_inputs(images, prepare), torch.tensor(positions, dtype=torch.int64)
         boxes: list[Boxes] = []
         for i in index.tolist():
-            torch.manual_seed(mix_seed(context.seed, context.epoch, 5, i))
+            context.seed_random(5, i)
             one, pil_image = self.image_or_substitute(i)
             image, image_boxes = random_zoom(pil_image, one.boxes(), prepare, context.settings, self.mirrored)
             images.append(image)

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..config.recipe import AugmentSettings, DataSettings
 from ..errors import UserError
 from .preprocessing import Preprocessing
+from .randomness import mix_seed
 
 Index = npt.NDArray[np.int64]
 # Inputs (B, C, H, W), and targets as the task wants them: one tensor in training, anything in an evaluation.
@@ -36,6 +37,11 @@ class AugmentContext:
     seed: int
     epoch: int
     mixed: int = 0
+
+    def seed_random(self, *keys: int) -> None:
+        """Seed PyTorch's random numbers on the CPU by run, epoch and keys, e.g. the position of a sample."""
+        # Not torch.manual_seed: for GPUs not yet in use it notes the whole call stack, which costs 0.3 ms per image.
+        torch.default_generator.manual_seed(mix_seed(self.seed, self.epoch, *keys))
 
 
 class Samples(Protocol):

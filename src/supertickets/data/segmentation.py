@@ -22,7 +22,7 @@ from .depth import check_depth
 from .file_lists import data_folder, encode_names, relative_to_root, shorten_list
 from .orientation import drawn_as_stored
 from .preprocessing import Preprocessing, to_tensor, with_normalisation
-from .randomness import mix_seed, sample_indices
+from .randomness import sample_indices
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, height_and_width
 from .segmentation_layouts import read_ade20k, read_cityscapes, read_voc
 from .segmentation_masks import IGNORED, BadMask, Layout, Scene, check_palettes
@@ -84,7 +84,7 @@ class SegmentationDataset:
                 masks.append(mask.to(torch.int64))
             return torch.stack(images) if images else torch.empty(0, 3, *prepare.size), masks
         for i in index.tolist():
-            torch.manual_seed(mix_seed(context.seed, context.epoch, 5, i))
+            context.seed_random(5, i)
             pil_image, mask = random_crop(*self.scene_or_substitute(i), prepare, context.settings)
             image = prepare(pil_image[None])[0]
             # What is missing at the border is the mean colour, and ignored.

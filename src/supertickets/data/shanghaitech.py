@@ -18,7 +18,7 @@ from .broken_files import iterate_readable, read_all
 from .file_lists import count_noun, data_folder, find_splits
 from .geometry import Floats
 from .preprocessing import Preprocessing, to_tensor, with_normalisation
-from .randomness import mix_seed, sample_indices
+from .randomness import sample_indices
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, height_and_width, pad_rows
 from .segmentation import crop_sides, photometric_distortion, random_corner
 from .shanghaitech_files import Crowd, check_points, drawn_upright, find_pairs, find_part, read_crowd
@@ -50,7 +50,7 @@ class CrowdDataset(AnnotatedDataset[Crowd]):
                 points.append(points_to_shares(one.points, one.size))
             return torch.stack(images) if images else torch.empty(0, 3, *prepare.size), points
         for i in index.tolist():
-            torch.manual_seed(mix_seed(context.seed, context.epoch, 5, i))
+            context.seed_random(5, i)
             one, image = self.image_or_substitute(i)
             crop, crop_points = random_crop(to_tensor(image), one.points, prepare, context.settings)
             # What is missing at the border is the mean colour, without points.
