@@ -70,6 +70,9 @@ def test_the_loss_is_the_mean_square_of_scaled_maps() -> None:
     # A quarter in each of four cells, times 8, is 2; of the empty image 0.
     scores = torch.tensor([[[[2.0, 2], [2, 5]]], [[[0.0, 0], [0, -1]]]])
     assert Counting(("density",), 8.0).loss(scores, target).item() == pytest.approx((9 + 1) / 8)
+    # The means of the errors are 3 / 4 and -1 / 4.
+    weighted = Counting(("density",), 8.0, 2.0).loss(scores, target).item()
+    assert weighted == pytest.approx((9 + 1) / 8 + 2 * (9 + 1) / 16 / 2)
     scores.requires_grad_()
     TASK.loss(scores, target).backward()
     assert scores.grad is not None

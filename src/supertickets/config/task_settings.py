@@ -86,6 +86,9 @@ class CountingSettings:
     Attributes:
         scale: Factor of the maps: the network answers with points per cell, times this, so that its answers are
             around 1.
+        count_weight: Weight of the squared error of a map's mean beside that of its cells. A small offset everywhere
+            is little in each cell and much in their sum, which is the count.
     """
 
     scale: PositiveFloat = 100.0
+    count_weight: NonNegativeFloat = 0.0

@@ -28,9 +28,11 @@ class Counting(Task):
     Attributes:
         classes: The name of the network's one output.
         scale: Factor of the maps: the network's answer is points per cell times this.
+        count_weight: Weight of the squared error of a map's mean, and so of its count, in the loss.
     """
 
     scale: float = 100.0
+    count_weight: float = 0.0
     name: ClassVar[str] = "counting"
     head: ClassVar[Literal["density"]] = "density"
     rules = TASK_RULES["counting"]
@@ -40,14 +42,15 @@ class Counting(Task):
     any_size = True
 
     def loss(self, scores: Tensor, target: Tensor) -> Tensor:
-        """Return the squared error of scaled density maps (B, 1, h, w), averaged over all cells.
+        """Return the squared error of scaled density maps (B, 1, h, w), averaged over all cells; perhaps that of means.
 
         Args:
             scores: Output of the network.
             target: Points (B, M, 4): x, y and deviations in shares of the input; rows of -1 are none.
         """
         wanted = density_maps(target, (scores.shape[-2], scores.shape[-1]))
-        return (scores - self.scale * wanted).square().mean()
+        error = scores - self.scale * wanted
+        return error.square().mean() + self.count_weight * error.mean((1, 2, 3)).square().mean()
 
     @torch.no_grad()
     def totals(
