@@ -112,9 +112,15 @@ def test_pooling(check: Check, ceil: bool, size: tuple[int, int]) -> None:
         check("avg_pool", x, [], attributes | {"count_pads": counted}, wanted)
 
 
-@pytest.mark.parametrize("size", [(10, 14), (4, 3), (5, 7), (1, 1)])
-def test_resizing(check: Check, size: tuple[int, int]) -> None:
-    x = values(2, 3, 5, 7)
+@pytest.mark.parametrize(
+    ("before", "size"),
+    [
+        *(((5, 7), size) for size in ((10, 14), (4, 3), (5, 7), (1, 1), (20, 56), (7, 33), (10, 128))),
+        *(((3, 67), size) for size in ((6, 134), (2, 21), (3, 4), (5, 70))),  # rows of several vectors
+    ],
+)
+def test_resizing(check: Check, before: tuple[int, int], size: tuple[int, int]) -> None:
+    x = values(2, 3, *before)
     sizes = torch.tensor([2, 3, *size])
     for mode, centres, wanted in (
         ("nearest", "asymmetric", F.interpolate(x, size, mode="nearest")),

@@ -23,7 +23,7 @@ from .arrays import (
 )
 from .convolutions import lower_avg_pool, lower_conv, lower_max_pool
 from .graph import Node
-from .maps import round_up
+from .maps import LINE, round_up
 from .planner import Planner
 from .products import add_product
 from .threads import most_pieces
@@ -156,8 +156,9 @@ def _lower_resize(plan: Planner, node: Node) -> bool:
     arguments = {"row_low": row_low, "row_high": row_high, "row_share": row_share}
     arguments |= {"column_low": column_low, "column_high": column_high, "column_share": column_share}
     addresses = {key: plan.address(table) for key, table in arguments.items()}
-    scratch = plan.new_array((most_pieces(plan.threads) * round_up(before[1]),)).ctypes.data
-    plan.add(native.Resize(input=source.to_c(), output=plan.output_map(out).to_c(), scratch=scratch, **addresses))
+    stride = round_up(before[1]) + LINE  # a vector is read from any pixel on
+    scratch = {"scratch": plan.new_array((most_pieces(plan.threads) * stride,)).ctypes.data, "scratch_stride": stride}
+    plan.add(native.Resize(input=source.to_c(), output=plan.output_map(out).to_c(), **scratch, **addresses))
     return True
 
 

@@ -107,6 +107,7 @@ class Resize(Arguments):
     _fields_ = (
         *(("input", CMap), ("output", CMap)),
         *_pointers("row_low", "row_high", "column_low", "column_high", "row_share", "column_share", "scratch"),
+        ("scratch_stride", _L),
     )
 
     def numbers(self) -> int:

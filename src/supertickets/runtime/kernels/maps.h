@@ -134,30 +134,54 @@ static void run_binary(const Binary& c, Share share = WHOLE) {
 struct Resize {
   Map in, out;
   const int32_t *row_low, *row_high, *column_low, *column_high;
-  const float *row_share, *column_share;
+  const float *row_share, *column_share;  // tables of columns are filled up to whole vectors
   float* scratch;  // one row of the input for every piece, each on cache lines of its own
+  int64_t scratch_stride;
 };
+// Write a row of pixels between those of a row of the input, behind which one vector more may be read.
+INLINE void resize_row(const Resize& r, const float* row, float* out) {
+  const int width = r.out.width;
+  for (int next = 0; next < width; next += VW) {
+    const int x = next + VW <= width || width < VW ? next : width - VW;  // the last vector may compute some again
+    const int count = width < VW ? width : VW, begin = r.column_low[x];
+    if (r.column_high[x + count - 1] - begin < VW) {
+      const Floats from = load(row + begin), share = load(r.column_share + x);
+      const Floats a = take(from, (Ints)*(const LooseInts*)(r.column_low + x) - begin);
+      const Floats b = take(from, (Ints)*(const LooseInts*)(r.column_high + x) - begin);
+      const Floats between = a + share * (b - a);
+      if (count == VW) store(out + x, between);
+      else memcpy(out + x, &between, 4 * (size_t)count);
+    } else {  // made smaller: what lies between is not in one vector
+      for (int i = x; i < x + count; i++) {
+        const float a = row[r.column_low[i]], b = row[r.column_high[i]];
+        out[i] = a + r.column_share[i] * (b - a);
+      }
+    }
+  }
+}
 static void run_resize(const Resize& r, Share share = WHOLE) {
-  float* scratch = r.scratch + (int64_t)share.index * ((r.in.width + 15) / 16 * 16);
+  float* scratch = r.scratch + (int64_t)share.index * r.scratch_stride;
   const int64_t rows = (int64_t)r.out.channels * r.out.height;
   int64_t at = share.begin(rows);
   while (at < share.end(rows)) {
     const int64_t channel = at / r.out.height;
+    const float* in = r.in.pixels + channel * r.in.stride;
+    float* before = nullptr;  // the row above, if it lies between the same two
     for (int y = (int)(at % r.out.height); y < r.out.height && at < share.end(rows); y++, at++) {
-      const float* in = r.in.pixels + channel * r.in.stride;
-      const float* low = in + (int64_t)r.row_low[y] * r.in.pitch;
-      const float* high = in + (int64_t)r.row_high[y] * r.in.pitch;
-      const float* row = low;
-      if (r.row_share[y] != 0) {
-        const float share = r.row_share[y];
-        for (int x = 0; x < r.in.width; x++) scratch[x] = low[x] + share * (high[x] - low[x]);
-        row = scratch;
-      }
       float* out = r.out.pixels + channel * r.out.stride + (int64_t)y * r.out.pitch;
-      for (int x = 0; x < r.out.width; x++) {
-        const float a = row[r.column_low[x]], b = row[r.column_high[x]];
-        out[x] = a + r.column_share[x] * (b - a);
+      const float part = r.row_share[y];
+      if (before && r.row_low[y] == r.row_low[y - 1] && r.row_high[y] == r.row_high[y - 1] && part == r.row_share[y - 1]) {
+        memcpy(out, before, 4 * (size_t)r.out.width);
+      } else {
+        const float* low = in + (int64_t)r.row_low[y] * r.in.pitch;
+        const float* high = in + (int64_t)r.row_high[y] * r.in.pitch;
+        for (int x = 0; x < r.in.width; x += VW) {
+          const Floats a = load(low + x), b = load(high + x);
+          store(scratch + x, part == 0 ? a : a + part * (b - a));
+        }
+        resize_row(r, scratch, out);
       }
+      before = out;
     }
   }
 }

@@ -53,6 +53,21 @@ template <int f> INLINE Floats every_second(Floats a, Floats b) {
 }
 #endif
 
+// Elements of a vector by their numbers, modulo VW.
+INLINE Floats take(Floats v, Ints numbers) {
+#if !defined(__clang__)
+  return __builtin_shuffle(v, numbers);
+#elif VW == 16
+  return __builtin_ia32_permvarsf512(v, numbers);
+#elif VW == 8
+  return __builtin_ia32_permvarsf256(v, numbers);
+#else
+  Floats out;
+  for (int i = 0; i < VW; i++) out[i] = v[numbers[i] & (VW - 1)];
+  return out;
+#endif
+}
+
 // e^x, to about 1e-7 of its value: 2^n by the exponent's bits, 2^f for |f| <= 1/2 by its Taylor polynomial.
 INLINE Floats exponential(Floats x) {
   x = smaller(larger(x * 1.44269504f, fill(-126.f)), fill(126.f));
