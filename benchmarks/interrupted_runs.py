@@ -1,11 +1,12 @@
 """Commands as processes that begin at once, and what they leave: for campaigns that interrupt them.
 
-The calling process imports everything and computes nothing, so that its forks may.
+The calling process imports everything and computes nothing, so that its forks may, and so that a fork costs little.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import json
 import multiprocessing.util
@@ -19,8 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib.backends.backend_agg  # noqa: F401  # what runs import late: the figure and the digits
+import sklearn.datasets  # noqa: F401
 import yaml
 
+import supertickets.data.digits
 import supertickets.deploy
 import supertickets.runs.api
 import supertickets.sweeps.engines
@@ -110,6 +114,7 @@ def prepare(base: Path) -> None:
     status = wait(start([*words[:2], "--out", str(base), *words[4:]], base.parent / "base.log"))
     if status:
         raise RuntimeError((base.parent / "base.log").read_text())
+    gc.freeze()  # so that forks share what was imported
     pairs = zip(_DRAW.split()[::2], _DRAW.split()[1::2], strict=True)
     settings = {name[2:]: yaml.safe_load(value) for name, value in pairs if name != "--prune.ratio"}
     sweep = {"recipe": "digits", "settings": settings, "ratios": [0.5, 0.6], "methods": {"two-in-one": {}}}
@@ -148,18 +153,18 @@ def start(words: Sequence[str], log: Path) -> int:
         os._exit(status)
 
 
-def wait(process: int, seconds: float | None = None) -> int | None:
+def wait(process: int, seconds: float | None = None, until: Callable[[], bool] = lambda: False) -> int | None:
     """Wait for the end of a process.
 
     Returns:
-        Exit status, negative for a signal; None if it goes on after some seconds.
+        Exit status, negative for a signal; None if it goes on after some seconds, or when something has come true.
     """
     end = None if seconds is None else time.monotonic() + seconds
     while True:
         ended, status = os.waitpid(process, 0 if end is None else os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
-        if end is not None and time.monotonic() >= end:
+        if end is not None and (time.monotonic() >= end or until()):
             return None
         time.sleep(0.002)
 
@@ -175,6 +180,12 @@ def go_on(command: Command, out: Path, base: Path) -> list[str]:
 def is_done(command: Command, out: Path) -> bool:
     """Return whether a command has left its product."""
     return (out / "run" / command.product).exists()
+
+
+def logged(out: Path) -> int:
+    """Return the number of lines of the log of a command's run; 0 without a log."""
+    log = out / "run" / "events.jsonl"
+    return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
 def outcome(out: Path) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Kill commands at random instants, go on, and compare what comes of them with what nobody interrupted.
 
-Every run is interrupted up to three times, by SIGKILL, SIGTERM or SIGINT; then it is let finish. What it leaves must
-equal an undisturbed run's by hash (times apart), with no file missing and none left over.
+Every run is interrupted up to six times, by SIGKILL, SIGTERM or SIGINT; then it is let finish. What it leaves must
+equal an undisturbed run's by hash (times apart), with no file missing and none left over. Many kills are aimed at the
+end: at what a run does behind the last line of its log (ticket, result, figure), or, without one, at its last second.
 
     python benchmarks/kill_campaign.py --kills 1000 --out benchmarks/results/kill_campaign.json
 """
@@ -25,10 +26,11 @@ from typing import Any
 
 import torch
 
-from interrupted_runs import COMMANDS, Command, differences, go_on, is_done, outcome, prepare, start, wait
+from interrupted_runs import COMMANDS, Command, differences, go_on, is_done, logged, outcome, prepare, start, wait
 
 _SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-_LATE = 0.4  # share of the kills that are aimed at the last second
+_PIECES = 6  # kills of a run, at most
+_LATE = 0.4  # share of the kills that are aimed at the end
 _PATIENCE = 1800  # seconds after which a process counts as hung; others may want the same cores
 _STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
@@ -40,7 +42,7 @@ class Tally:
     Attributes:
         kills: Kills that met a running process, by signal.
         by_command: The same, by command.
-        late: Those in the last second of a run, as the undisturbed one took.
+        late: Those behind the last line of a run's log, or in its last second, as the undisturbed one took.
         runs: Runs, all finished and compared.
         faults: Differences and wrong ends, a line each.
     """
@@ -58,11 +60,20 @@ class Reference:
 
     Attributes:
         files: Its outcome.
-        seconds: Time that it takes; shortened when runs end before they are killed, since the machine is faster now.
+        seconds: Time that it takes.
+        tail: Time behind the last line of its log.
+        lines: Lines of its log.
     """
 
     files: dict[str, str]
     seconds: float
+    tail: float
+    lines: int
+
+    def follow(self, has_ended: bool) -> None:
+        """Follow the speed of the machine: runs that end before they are killed show that it is faster now."""
+        pace = 0.85 if has_ended else 1.02
+        self.seconds, self.tail = self.seconds * pace, self.tail * pace
 
 
 def run_undisturbed(command: Command, folder: Path, base: Path) -> Reference:
@@ -72,38 +83,54 @@ def run_undisturbed(command: Command, folder: Path, base: Path) -> Reference:
         RuntimeError: It does not end well.
     """
     (folder / "run").parent.mkdir(parents=True)
-    begin = time.monotonic()
+    begin = time.time()
     if wait(start(command.begin(folder, base), folder / "log")):
         raise RuntimeError((folder / "log").read_text())
-    return Reference(outcome(folder), time.monotonic() - begin)
+    end, lines = time.time(), logged(folder)
+    tail = end - (folder / "run" / "events.jsonl").stat().st_mtime if lines else 1
+    return Reference(outcome(folder), end - begin, tail, lines)
+
+
+def wait_for_instant(
+    process: int, out: Path, reference: Reference, left: float, chance: random.Random
+) -> tuple[int | None, bool]:
+    """Wait for a random instant of a process that has some seconds left.
+
+    Returns:
+        Exit status, None if it goes on; whether the instant is one at the end of its run.
+    """
+    if chance.random() >= _LATE:
+        delay = chance.uniform(0, left)
+        return wait(process, delay), not reference.lines and left - delay < 1
+    if not reference.lines:
+        return wait(process, chance.uniform(max(0.0, left - 1), left)), True
+    status = wait(process, _PATIENCE, lambda: logged(out) >= reference.lines)
+    return (status if status is not None else wait(process, chance.uniform(0, reference.tail))), True
 
 
 def interrupt(
     command: Command, out: Path, base: Path, reference: Reference, chance: random.Random, tally: Tally
 ) -> None:
-    """Interrupt a run up to three times, let it finish, and compare it."""
+    """Interrupt a run several times, let it finish, and compare it."""
     out.mkdir()
     log, worked = out / "log", 0.0
-    for _ in range(chance.randint(1, 3)):
-        left = max(0.2, reference.seconds - worked)
-        is_late = chance.random() < _LATE
-        delay = chance.uniform(max(0.0, left - 1), left) if is_late else chance.uniform(0, left)
+    for _ in range(chance.randint(1, _PIECES)):
+        left = max(0.4 * reference.seconds, reference.seconds - worked)
         process, number = start(go_on(command, out, base), log), chance.choice(_SIGNALS)
         begin = time.monotonic()
-        status = wait(process, delay)
+        status, is_late = wait_for_instant(process, out, reference, left, chance)
+        reference.follow(has_ended=status is not None)
         if status is None:
             os.kill(process, number)
             tally.kills[signal.Signals(number).name] += 1
             tally.by_command[command.name] += 1
-            tally.late += reference.seconds - worked - (time.monotonic() - begin) < 1
+            tally.late += is_late
             status = wait(process, _PATIENCE)
             if status not in (-number, _STATUS.get(number), 0):
                 end = "\n".join(log.read_text().splitlines()[-3:]) if log.exists() else ""
                 tally.faults.append(f"{command.name}: status {status} after {signal.Signals(number).name}: {end}")
-        else:
-            reference.seconds *= 0.85
-            if status:
-                tally.faults.append(f"{command.name}: status {status} by itself: {log.read_text()[-500:]}")
+        elif status:
+            tally.faults.append(f"{command.name}: status {status} by itself: {log.read_text()[-500:]}")
         worked += time.monotonic() - begin
         if is_done(command, out):
             break
@@ -135,7 +162,7 @@ def run_campaign(options: argparse.Namespace, commands: tuple[Command, ...], fol
             "command": f"python benchmarks/kill_campaign.py {shlex.join(sys.argv[1:])}",
             "kills": dict(tally.kills),
             "kills_by_command": dict(tally.by_command),
-            "kills_in_the_last_second": tally.late,
+            "kills_at_the_end": tally.late,
             "runs": tally.runs,
             "faults": tally.faults,
             "seconds": round(time.monotonic() - begin),
