@@ -158,6 +158,13 @@ def test_claims_of_tickets(change: Callable[[dict[str, Any]], Any], named: str, 
     assert time.process_time() - begin < 5
 
 
+def test_connections_to_no_attention(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a network without attention has connected blocks"):
+        Ticket.from_pretrained(
+            _folder_of(small_ticket(small_specs()[2]), tmp_path / "ticket", lambda c: c["spec"].update(attention=None))
+        )
+
+
 def test_weights_of_other_types_and_masks_of_others(tmp_path: Path) -> None:
     ticket = small_ticket(small_specs()[0])
     name = next(iter(ticket.mask))
@@ -184,13 +191,35 @@ def test_networks_as_large_as_their_files_are_built() -> None:
         assert len(build_bounded(spec, len(spec.build().state_dict())).state_dict()) > 10
 
 
-def test_results_that_are_no_numbers(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"test": {"loss": 0.5, "top1": "ninety"}}, "test_top1"),
+        ({"test": {"loss": 0.5, "top1": None}}, "test_top1"),
+        ({"sparsity": None}, "sparsity"),
+        ({"macs": None}, "macs"),
+    ],
+)
+def test_results_that_are_no_numbers(change: dict[str, Any], named: str, tmp_path: Path) -> None:
     files = run_files()
-    files["result.json"]["test"] = {"loss": 0.5, "top1": "ninety"}
+    files["result.json"] |= change
     for name in ("run.json", "result.json"):
         (tmp_path / name).write_text(json.dumps(files[name]))
-    with pytest.raises(UserError, match="test_top1 is no number"):
+    with pytest.raises(UserError, match=f"{named} is no number"):
         write_report([tmp_path])
+
+
+@pytest.mark.parametrize("epochs", [100_001, 10**9, 10**18])
+def test_sweeps_of_more_epochs_than_anyone_trains(epochs: int, tmp_path: Path) -> None:
+    """Draws of a sweep are compared epoch by epoch, by the pruning after each."""
+    path = tmp_path / "a.yaml"
+    path.write_text(f"recipe: digits\nratios: [0.5, 0.6]\nsettings: {{epochs: {epochs}}}\nmethods: {{a: {{}}}}\n")
+    begin = time.process_time()
+    with pytest.raises(UserError, match=f"epochs={epochs} is out of range; use a value from 0 to 100000"):
+        read_sweep(path)
+    path.write_text(path.read_text().replace(str(epochs), "100000"))
+    assert len(read_sweep(path).points) == 2
+    assert time.process_time() - begin < 10
 
 
 @pytest.mark.parametrize("text", ["[" * 10**5, "[]", '{"format_version": 2, "recipe": []}'])

@@ -132,7 +132,7 @@ def test_overrides_win_over_the_file(words: list[str], setting: str, value: Any)
     ("words", "said"),
     [
         ("--optimizer.lr abc", "optimizer.lr=abc is not valid; use a number above 0."),
-        ("--epochs 3.5", "epochs=3.5 is not valid; use a whole number of at least 0."),
+        ("--epochs 3.5", "epochs=3.5 is not valid; use a whole number from 0 to 100000."),
         ("--channels_last 7", "channels_last=7 is not valid; use true or false."),
         ("--data.size abc", "data.size=abc is not valid; use a whole number, or 2 whole numbers, [a, b], or null."),
         ("--lr.milestones 3", "lr.milestones=3 is not valid; use a list of whole numbers, [a, b, ...]"),
@@ -201,7 +201,7 @@ def test_a_value_of_the_wrong_type_is_named(words: str, named: str) -> None:
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        ("--epochs -1", "epochs=-1 is out of range; use a value of at least 0."),
+        ("--epochs -1", "epochs=-1 is out of range; use a value from 0 to 100000."),
         ("--prune.ratio 1.5", "prune.ratio=1.5 is out of range; use a value from 0 to below 1."),
         ("--prune.ratio -0.1", "prune.ratio=-0.1 is out of range"),
         ("--prune.ratio 1", "prune.ratio=1.0 is out of range"),

@@ -300,7 +300,7 @@ class Recipe:
     name: str = "recipe"
     description: str = ""
     task: str = "classification"
-    epochs: NonNegativeInt = 40
+    epochs: Annotated[int, Range(least=0, most=100_000)] = 40
     minutes: PositiveFloat | None = None
     seed: Annotated[int, Range(least=0, most=2**63 - 1)] = 0
     label_smoothing: UnitIntervalBelowOne = 0.0

@@ -205,11 +205,11 @@ def _run(folder: Path, point: Point, in_sweep: bool) -> Run:
     try:
         steps = _steps(folder)
         (row,) = result_rows([dataclasses.replace(point, key=folder.name)], folder.parent)
+        if wrong := [name for name, value in row.items() if _is_figure(name) and not _is_number(value)]:
+            raise ValueError(f"{wrong[0]} is no number")
         seconds = [step.seconds for step in steps]
         row["samples"] = sum(step.samples for step in steps)
         row["seconds"] = None if None in seconds else round(sum(s for s in seconds if s is not None), 3)
-        if wrong := [name for name, value in row.items() if _is_figure(name) and not _is_number(value)]:
-            raise ValueError(f"{wrong[0]} is no number")
         metric = primary_metric(name.removeprefix("test_") for name in row) or Metric("", "")
         return Run(folder, row, about, _origin(folder), tuple(steps), tuple(_commands(folder)), in_sweep, metric)
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
@@ -221,7 +221,7 @@ def _is_figure(column: str) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _steps(folder: Path) -> list[Step]:

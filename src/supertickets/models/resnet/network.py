@@ -57,7 +57,8 @@ class ResNetSpec(HeadedSpec):
         image_size: Height and width that costs refer to, in pixels.
 
     Raises:
-        UserError: There is no such head, neck or stride, or a density is one of several kinds of things.
+        UserError: There is no such head, neck or stride, a density is one of several kinds of things, or blocks are
+            connected to no attention.
     """
 
     blocks: tuple[int, ...]
@@ -83,6 +84,8 @@ class ResNetSpec(HeadedSpec):
         if self.output_stride not in strides:
             known = ", ".join(map(str, strides))
             raise UserError(f"supernet.settings.output_stride is {self.output_stride}; take one of {known}")
+        if self.attention is None and any(self.connected):
+            raise UserError("a network without attention has connected blocks; name its attention, e.g. se")
 
     def __str__(self) -> str:
         if self.attention is None:
