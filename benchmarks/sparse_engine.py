@@ -2,9 +2,9 @@
 
 Untrained networks, zeros drawn at random: unstructured, or in blocks of output channels that share an input channel and
 a kernel position. All runtimes run the same weights, batch norms folded, batch 1, in turns of three calls, of which the
-first does not count. ``auto`` is what `supertickets.runtime.load` does: the sparse runtime, or onnxruntime where that
-is faster. With one thread the time is that of the process's processors, since machines are shared: medians. With more
-it is real time, lower quartiles, and means little where other programs run.
+first does not count. ``auto`` is what `supertickets.runtime.load` does: the sparse runtime, or one of the others where
+that is faster. With one thread the time is that of the process's processors, since machines are shared: medians. With
+more it is real time, lower quartiles, and means little where other programs run.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def measure(case: Case, turns: int, threads: Sequence[int], folder: Path) -> dic
         runs["sparse"] = Engine(graph, {}, load_library(), threads=count)
         runs["auto"] = Engine(graph, {}, load_library(), threads=count, fallback="auto")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that onnxruntime is faster
+            warnings.simplefilter("ignore")  # that another engine is faster
             outputs = {name: run(images) for name, run in runs.items()}
         largest = max(1.0, float(np.abs(outputs["sparse"]).max()))
         errors = {name: float(np.abs(out - outputs["sparse"]).max()) / largest for name, out in outputs.items()}

@@ -13,6 +13,8 @@ from supertickets.runtime import library
 from supertickets.runtime.engine import Engine
 from supertickets.runtime.graph import Graph
 from supertickets.runtime.kernels import build
+from supertickets.runtime.onnx_writer import write_onnx
+from supertickets.runtime.rivals import OnnxRuntime
 
 NUMPY, ONNXRUNTIME = 0, -1
 BACKENDS = [NUMPY, *build.possible_widths()]
@@ -34,7 +36,6 @@ def kernels_or_skip(width: int) -> library.Library | None:
 def run_on(backend: int, graph: Graph, images: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], ...]:
     """Return the outputs of a graph, computed in one of the ways."""
     if backend == ONNXRUNTIME:
-        outputs = Engine(graph, {}, None, threads=1, fallback="always")(images)
-    else:
-        outputs = Engine(graph, {}, kernels_or_skip(backend), tune=False)(images)
+        return tuple(OnnxRuntime().build(write_onnx(graph, images.shape[1:]), threads=1)(images))
+    outputs = Engine(graph, {}, kernels_or_skip(backend), tune=False)(images)
     return outputs if isinstance(outputs, tuple) else (outputs,)

@@ -1,8 +1,11 @@
-"""Graphs in onnxruntime: the same scores, chosen where it is faster."""
+"""Graphs in other engines: the same scores, chosen where they are faster."""
 
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +23,8 @@ from kernel_libraries import BACKENDS, NUMPY, kernels_or_skip, run_on
 from supertickets import UserError
 from supertickets.runtime import Engine, fallback, load
 from supertickets.runtime.graph import Graph, save_graph
+from supertickets.runtime.onnx_writer import write_onnx
+from supertickets.runtime.rivals import RIVALS, OnnxRuntime, Rival, Run
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -36,8 +41,9 @@ def make_graph(density: float = 1.0) -> Graph:
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Engine]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(fallback, "RIVALS", (OnnxRuntime(),))
     library = kernels_or_skip(BACKENDS[-1])
-    return lambda density=1.0: Engine(make_graph(density), {}, library, threads=1, fallback="auto")
+    return lambda density=1.0, threads=1: Engine(make_graph(density), {}, library, threads=threads, fallback="auto")
 
 
 def clock(monkeypatch: pytest.MonkeyPatch, ours: int, other: int) -> None:
@@ -57,9 +63,18 @@ def clock(monkeypatch: pytest.MonkeyPatch, ours: int, other: int) -> None:
 @given(st.data())
 def test_random_graphs_compute_the_same(data: st.DataObject) -> None:
     graph, images = random_graph(data)
-    outputs = Engine(graph, {}, None, threads=1, fallback="always")(images)
+    outputs = OnnxRuntime().build(write_onnx(graph, images.shape[1:]), threads=1)(images)
     for one, other in zip(run_on(NUMPY, graph, images), outputs, strict=True):
         np.testing.assert_allclose(other, one, atol=1e-4 * max(1, float(np.abs(one).max())))
+
+
+@pytest.mark.parametrize("rival", RIVALS, ids=lambda rival: rival.name)
+def test_engines_compute_the_same(rival: Rival) -> None:
+    pytest.importorskip(rival.name)
+    run = rival.build(write_onnx(make_graph(), (3, 6, 5)), threads=1)
+    for images in (IMAGES, IMAGES[:1]):
+        [scores] = run(images)
+        np.testing.assert_allclose(scores, run_on(NUMPY, make_graph(), images)[0], atol=1e-5)
 
 
 def test_the_faster_runtime_runs_and_a_warning_says_so_once_per_network(
@@ -73,7 +88,7 @@ def test_the_faster_runtime_runs_and_a_warning_says_so_once_per_network(
     np.testing.assert_allclose(scores, wanted, atol=1e-4)
     monkeypatch.setattr(network, "_run", lambda images: pytest.fail("onnxruntime shall run"))
     network(IMAGES)
-    monkeypatch.setattr(fallback.Fallback, "_is_faster", lambda *_: pytest.fail("that was measured"))
+    monkeypatch.setattr(fallback.Fallback, "_time", lambda *_: pytest.fail("that was measured"))
     with pytest.warns(UserWarning, match="faster here"):
         engine()(IMAGES)
 
@@ -85,42 +100,89 @@ def test_the_sparse_runtime_stays_where_it_is_faster(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         engine()(IMAGES)
-    monkeypatch.setattr(fallback, "Session", lambda *_: pytest.fail("that was measured"))
+    monkeypatch.setattr(OnnxRuntime, "build", lambda *_: pytest.fail("that was measured"))
     engine()(IMAGES)
 
 
 def test_networks_of_zeros_are_not_timed(engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fallback, "Session", lambda *_: pytest.fail("nothing is to be timed"))
+    monkeypatch.setattr(OnnxRuntime, "build", lambda *_: pytest.fail("nothing is to be timed"))
     assert fallback.share_of_products(make_graph(0.1), (3, 6, 5)) < 0.2
     engine(0.1)(IMAGES)
 
 
 def test_other_scores_are_refused(engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
-    right = fallback.Session.__call__
-    monkeypatch.setattr(fallback.Session, "__call__", lambda *args: [out + 0.01 for out in right(*args)])
+    build = OnnxRuntime.build
+
+    def build_wrong(*args: Any) -> Run:
+        right = build(*args)
+        return lambda images: [out + 0.01 for out in right(images)]
+
+    monkeypatch.setattr(OnnxRuntime, "build", build_wrong)
     with pytest.warns(UserWarning, match="computes other scores"):
         np.testing.assert_allclose(engine()(IMAGES), run_on(NUMPY, make_graph(), IMAGES)[0], atol=1e-4)
 
 
-def test_what_onnxruntime_cannot_run_stays(engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_engine_cannot_run_stays(engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> bytes:
         raise ValueError("no such thing")
 
     monkeypatch.setattr(fallback, "write_onnx", refuse)
-    with pytest.warns(UserWarning, match="cannot run this network .no such thing."):
+    with pytest.warns(UserWarning, match="onnxruntime cannot run this network .no such thing."):
         engine()(IMAGES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(UserError, match=r"fallback='always': onnxruntime cannot run .* use fallback='auto'"):
+            Engine(make_graph(), {}, None, threads=1, fallback="always")(IMAGES)
 
 
-def test_without_onnxruntime(engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fallback, "_LIBRARIES", ("not_there",))
+def test_without_other_engines(engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OnnxRuntime, "name", "not_there")
     engine()(IMAGES)
-    with pytest.raises(UserError, match="needs onnx and onnxruntime"):
+    with pytest.raises(UserError, match="needs onnx and not_there"):
         Engine(make_graph(), {}, None, fallback="always")
+
+
+def test_the_fastest_of_several_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, times = [0.0], {"one": 5.0, "two": 2.0, "three": 3.0}
+
+    def call(name: str) -> Run:
+        def run(images: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+            now[0] += times[name]
+            return [images]
+
+        return run
+
+    monkeypatch.setattr(fallback.time, "thread_time", lambda: now[0])
+    assert fallback.fastest({name: call(name) for name in times}, IMAGES, threads=1) == "two"
+
+
+def test_a_new_version_of_an_engine_is_timed_anew(
+    engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine()(IMAGES)
+    calls: list[int] = []
+    monkeypatch.setattr(fallback, "fastest", lambda *_: calls.append(1) or fallback.OURS)
+    engine()(IMAGES)
+    assert not calls
+    monkeypatch.setattr(OnnxRuntime, "version", lambda _: "99")
+    engine()(IMAGES)
+    assert calls
+
+
+def test_engines_are_imported_by_those_who_need_them(tmp_path: Path) -> None:
+    save_graph(make_graph(0.1), tmp_path / "net", {})
+    code = (
+        "import sys, numpy; from supertickets import runtime; network = runtime.load(sys.argv[1])\n"
+        "network(numpy.zeros((1, 3, 6, 5), numpy.float32))\n"
+        "assert not {'onnx', 'onnxruntime', 'openvino', 'torch'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "net")], check=True)
 
 
 def test_the_choice_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_graph(make_graph(), tmp_path / "net", {})
-    monkeypatch.setattr(fallback, "Session", lambda *_: lambda images: [np.zeros(1)])
+    monkeypatch.setattr(fallback, "RIVALS", (OnnxRuntime(),))
+    monkeypatch.setattr(OnnxRuntime, "build", lambda *_: lambda images: [np.zeros(1)])
     assert load(tmp_path / "net", fallback="always")(IMAGES).shape == (1,)
     for settings_ in ({"fallback": "never"}, {"tune": False}, {"kernels": False}):
         assert load(tmp_path / "net", **settings_)(IMAGES).shape == (2, 8, 6, 5)  # type: ignore[arg-type]
@@ -130,11 +192,17 @@ def test_the_choice_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_forked_process_has_a_session_of_its_own() -> None:
-    network = Engine(make_graph(), {}, None, threads=2, fallback="always")
-    wanted: npt.NDArray[Any] = network(IMAGES)
+@pytest.mark.parametrize("rival", RIVALS, ids=lambda rival: rival.name)
+def test_a_forked_process_runs(rival: Rival, engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(rival.name)
+    monkeypatch.setattr(fallback, "RIVALS", (rival,))
+    monkeypatch.setattr(fallback, "fastest", lambda runs, *_: list(runs)[-1])
+    network = engine(threads=2)
+    with pytest.warns(UserWarning, match=f"{rival.name} is faster"):
+        wanted: npt.NDArray[Any] = network(IMAGES)
     child = os.fork()
     if child == 0:
-        os._exit(0 if np.allclose(network(IMAGES), wanted, atol=1e-6) else 1)
+        signal.alarm(20)
+        os._exit(0 if np.allclose(network(IMAGES), wanted, atol=1e-5) else 1)
     _, status = os.waitpid(child, 0)
     assert status == 0

@@ -16,14 +16,13 @@ import torch
 
 from .. import __version__
 from ..errors import UserError, missing_library, require_libraries, suggest
-from ..runtime import Engine
+from ..runtime import Engine, rivals
 from ..runtime.library import load_library
 from ..ticket import Ticket
 from .compaction import compact
 from .exporter import export, onnx_runner
 from .onnx_graph import read_onnx
 from .quantization import quantize
-from .signal_stack import keep_signal_stack
 
 Images = npt.NDArray[np.float32]
 Call = Callable[[Images], Any]
@@ -171,21 +170,8 @@ class OpenVino(InferenceRuntime):
     snippet = 'openvino.Core().compile_model("{file}", "CPU")(images)'
 
     def prepare(self, forms: DeployForms, threads: int) -> Call:
-        import openvino
-
-        # CPUs with bfloat16 would otherwise compute in it, and say something else than the ticket.
-        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
-        options["ENABLE_CPU_PINNING"] = False  # a thread that is tied to one core waits for whatever else runs on it
-        if threads:
-            options["INFERENCE_NUM_THREADS"] = threads
-        with keep_signal_stack():
-            request = openvino.Core().compile_model(str(forms.onnx), "CPU", options).create_infer_request()
-
-        def run(images: Images) -> Any:
-            request.infer([images])
-            return request.get_output_tensor().data.copy()
-
-        return run
+        network = rivals.OpenVino().build(forms.onnx.read_bytes(), threads)
+        return lambda images: network(images)[0]
 
 
 class SparseRuntime(InferenceRuntime):

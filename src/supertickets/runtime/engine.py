@@ -35,7 +35,7 @@ class Engine:
 
     Args:
         tune: Whether layers take the form that is the fastest by timing; see `load`.
-        fallback: When onnxruntime runs the images; see `load`.
+        fallback: When another engine runs the images; see `load`.
     """
 
     def __init__(
@@ -111,9 +111,10 @@ def load(
             network at the same time wait for each other; to serve many, load it once for each with ``threads=1``.
         tune: Whether to check by timing which form of a layer is the fastest here, at the first images of a size and
             for 0.3 s at most; a model alone chooses otherwise, which makes scores the same to the bit every time.
-        fallback: "auto" to time the network in onnxruntime as well, at the first images of a size, and to run it there
-            if that is faster, which one warning says; only for networks with few zeros, and if onnx and onnxruntime are
-            installed, and if ``tune``. "never" for this runtime alone, "always" for onnxruntime.
+        fallback: "auto" to time the network in onnxruntime and OpenVINO as well, at the first images of a size, and to
+            run it in the fastest, which a warning says if it is another; only for networks with few zeros, in those of
+            them that are installed (with onnx), and if ``tune``. "never" for this runtime alone, "always" for the
+            faster of the others.
 
     Raises:
         UserError: The file cannot be read, is damaged, or holds what cannot run.

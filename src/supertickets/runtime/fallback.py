@@ -1,33 +1,27 @@
-"""Networks that onnxruntime runs faster on this device: with few zeros there is nothing to skip."""
+"""Networks that another engine runs faster on this device: with few zeros there is nothing to skip."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import math
 import os
 import time
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import UserError
 from .choices import Choices, digest, processor_name
 from .graph import Graph, infer_values
 from .onnx_writer import write_onnx
+from .rivals import RIVALS, Array, Rival, Run
 from .threads import ProcessLock
 from .tuning import zero_pattern
 
-Array = npt.NDArray[Any]
-Run = Callable[[Array], list[Array]]
 Size = tuple[int, ...]
-OURS, OTHER = "sparse", "onnxruntime"
-_LIBRARIES = ("onnx", "onnxruntime")
+OURS = "sparse"
 _SURE = 0.2  # share of products that are not with zeros below which nothing is timed
-_TURNS, _SECONDS = 7, 0.5
+_TURNS, _SECONDS = 9, 0.8
 _SIZES = 8  # that are kept
 _TOLERANCE = 1e-4
 
@@ -39,15 +33,15 @@ class Fallback:
         graph: The network.
         threads: Threads of a call.
         choices: What was measured before.
-        always: Whether onnxruntime runs all, untimed.
+        always: Whether another engine runs all.
     """
 
     def __init__(self, graph: Graph, threads: int, choices: Choices, *, always: bool = False) -> None:
         self._graph, self._threads, self._choices, self._always = graph, threads, choices, always
-        self._there = all(importlib.util.find_spec(name) is not None for name in _LIBRARIES)
-        if always and not self._there:
-            raise UserError("fallback='always' needs onnx and onnxruntime; pip install onnx onnxruntime")
-        self._runs: dict[Size, Run | None] = {}
+        if always and not installed_rivals():
+            names = [rival.name for rival in RIVALS]
+            raise UserError(f"fallback='always' needs onnx and {' or '.join(names)}; pip install onnx {names[0]}")
+        self._runs: dict[int, dict[Size, Run | None]] = {}  # of every process: forked ones have threads of their own
         self._lock = ProcessLock()
 
     def run(self, images: Array, ours: Run) -> list[Array]:
@@ -55,97 +49,100 @@ class Fallback:
 
         Args:
             images: The images.
-            ours: Function that runs them without onnxruntime.
+            ours: Function that runs them without another engine.
         """
         size = images.shape[1:]
         with self._lock:
-            if size not in self._runs:
-                while len(self._runs) >= _SIZES:
-                    del self._runs[next(iter(self._runs))]
-                self._runs[size] = self._choose(images[:1], ours)
-            run = self._runs[size]
+            runs = self._runs.setdefault(os.getpid(), {})
+            if size not in runs:
+                while len(runs) >= _SIZES:
+                    del runs[next(iter(runs))]
+                runs[size] = self._choose(images[:1], ours)
+            run = runs[size]
         return ours(images) if run is None else run(images)
 
     def _choose(self, images: Array, ours: Run) -> Run | None:
-        """Return onnxruntime's function if it is the faster one."""
-        size = images.shape[1:]
-        if self._always:
-            return Session(self._graph, size, self._threads)
-        if not self._there or share_of_products(self._graph, size) < _SURE:
+        """Return the function of another engine if that is the fastest."""
+        size, rivals = images.shape[1:], installed_rivals()
+        if not rivals or (not self._always and share_of_products(self._graph, size) < _SURE):
             return None
-        key = self._key(size)
-        choice = self._choices.get(key, (OURS, OTHER))
-        if choice == OURS:
+        key = self._key(size, rivals)
+        known = self._choices.get(key, (OURS, *rivals))
+        if known == OURS:
             return None
-        try:
-            other = Session(self._graph, size, self._threads)
-        except Exception as error:  # onnxruntime has errors of many classes, and the choice is not needed
-            reason = str(error).split("\n")[0]
-            warnings.warn(f"onnxruntime cannot run this network ({reason}); the sparse runtime does", stacklevel=5)
-            return None
-        if choice is None:
-            choice = OTHER if self._is_faster(other, ours, images) else OURS
+        others = self._build({known: rivals[known]} if known else rivals, size)
+        choice = known or self._time(others, ours, images, key)
+        if choice in others and not self._always:
+            warnings.warn(
+                f"{choice} is faster here for images of {' x '.join(map(str, size))}, so it runs this network; "
+                "load it with fallback='never' to keep the sparse runtime",
+                stacklevel=4,
+            )
+        return others.get(choice)
+
+    def _build(self, rivals: Mapping[str, Rival], size: Size) -> dict[str, Run]:
+        """Return the functions of those engines that can run the network.
+
+        Raises:
+            UserError: None can, and one of them must.
+        """
+        built: dict[str, Run] = {}
+        for name, rival in rivals.items():
+            try:
+                built[name] = rival.build(write_onnx(self._graph, size), self._threads)
+            except Exception as error:  # engines have errors of many classes, and this one may not be needed
+                reason = str(error).split("\n")[0]
+                warnings.warn(f"{name} cannot run this network ({reason}); another engine does", stacklevel=5)
+        if self._always and not built:
+            raise UserError(f"fallback='always': {' and '.join(rivals)} cannot run this network; use fallback='auto'")
+        return built
+
+    def _time(self, others: Mapping[str, Run], ours: Run, images: Array, key: str) -> str:
+        """Return the name of the fastest that may run, and remember it."""
+        candidates = others if self._always else {OURS: ours, **_drop_wrong(others, ours, images)}
+        choice = fastest(candidates, images, self._threads)
+        if len(candidates) > 1:
             self._choices.put(key, choice)
             self._choices.save()
-        if choice == OURS:
-            return None
-        warnings.warn(
-            f"onnxruntime is faster here for images of {' x '.join(map(str, size))}, so it runs this network; "
-            "load it with fallback='never' to keep the sparse runtime",
-            stacklevel=5,
-        )
-        return other
+        return choice
 
-    def _is_faster(self, other: Run, ours: Run, images: Array) -> bool:
-        """Return whether onnxruntime computes the same in less time: medians of turns."""
-        if not all(map(_agree, ours(images), other(images))):
-            warnings.warn("onnxruntime computes other scores, so the sparse runtime runs this network", stacklevel=6)
-            return False
-        # Where other programs run as well, the time of the thread is the better measure; there is none of several.
-        clock = time.thread_time if self._threads == 1 else time.perf_counter
-        times: dict[Run, list[float]] = {ours: [], other: []}
-        end = time.perf_counter() + _SECONDS
-        while len(times[other]) < _TURNS and (len(times[other]) < 2 or time.perf_counter() < end):
-            for run, values in times.items():
-                run(images)
-                begin = clock()
-                run(images)
-                values.append(clock() - begin)
-        return bool(np.median(times[other]) < np.median(times[ours]))
-
-    def _key(self, size: Size) -> str:
+    def _key(self, size: Size, rivals: Mapping[str, Rival]) -> str:
         """Return the name of what the times depend on."""
-        import onnxruntime
-
-        where = (processor_name(), onnxruntime.__version__, self._threads, size, self._graph.outputs)
+        versions = [(rival.name, rival.version()) for rival in rivals.values()]
+        where = (processor_name(), versions, self._always, self._threads, size, self._graph.outputs)
         nodes = [repr(node.to_json()) for node in self._graph.nodes]
         patterns = (zero_pattern(t) for t in self._graph.tensors.values())
         return digest([repr((where, nodes)).encode(), *patterns])
 
 
-class Session:
-    """A graph for images of one size in onnxruntime; a forked process makes one of its own."""
+def installed_rivals() -> dict[str, Rival]:
+    """Return the other engines that can run here."""
+    return {rival.name: rival for rival in RIVALS if rival.available()}
 
-    def __init__(self, graph: Graph, size: Size, threads: int) -> None:
-        self._model, self._input, self._threads = write_onnx(graph, size), graph.input, threads
-        self._lock = ProcessLock()
-        self._sessions = {os.getpid(): self._make()}
 
-    def __call__(self, images: Array) -> list[Array]:
-        """Return the outputs for images (B, C, H, W)."""
-        with self._lock:
-            if os.getpid() not in self._sessions:
-                self._sessions[os.getpid()] = self._make()
-            session = self._sessions[os.getpid()]
-        outputs: list[Array] = session.run(None, {self._input: images})
-        return outputs
+def fastest(runs: Mapping[str, Run], images: Array, threads: int) -> str:
+    """Return the name of the function that takes the least time, by the medians of calls in turns.
 
-    def _make(self) -> Any:
-        onnxruntime = importlib.import_module("onnxruntime")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.log_severity_level = 3
-        return onnxruntime.InferenceSession(self._model, options, providers=["CPUExecutionProvider"])
+    Args:
+        runs: The functions.
+        images: What they are called with.
+        threads: Threads of a call.
+    """
+    if len(runs) == 1:
+        return next(iter(runs))
+    # Where other programs run as well, the time of the thread is the better measure; there is none of several.
+    clock = time.thread_time if threads == 1 else time.perf_counter
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    end = time.perf_counter() + _SECONDS
+    for turn in range(_TURNS):
+        if turn >= 2 and time.perf_counter() >= end:
+            break
+        for name, run in runs.items():
+            run(images)  # the caches hold what the others left there
+            begin = clock()
+            run(images)
+            times[name].append(clock() - begin)
+    return min(times, key=lambda name: float(np.median(times[name])))
 
 
 def share_of_products(graph: Graph, size: Size) -> float:
@@ -159,6 +156,17 @@ def share_of_products(graph: Graph, size: Size) -> float:
             total += weight.size * places
             left += np.count_nonzero(weight) * places
     return left / total if total else 1.0
+
+
+def _drop_wrong(others: Mapping[str, Run], ours: Run, images: Array) -> dict[str, Run]:
+    """Return the engines whose scores are those of the sparse runtime, but for rounding."""
+    wanted, right = ours(images), {}
+    for name, run in others.items():
+        if all(map(_agree, wanted, run(images))):
+            right[name] = run
+        else:
+            warnings.warn(f"{name} computes other scores, so it does not run this network", stacklevel=5)
+    return right
 
 
 def _agree(one: Array, other: Array) -> bool:

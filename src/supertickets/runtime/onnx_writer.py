@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .graph import Graph, Node, Values, infer_values
+from .windows import source_pixels
 
 Array = npt.NDArray[Any]
 _OPSET, _IR = 20, 10
@@ -146,12 +147,18 @@ def _write_pool(writer: _Writer, node: Node) -> None:
 
 
 def _write_resize(writer: _Writer, node: Node) -> None:
-    out, mode = node.outputs[0], node.attributes["mode"]
-    sizes = writer.constant(out, "sizes", writer.values.shapes[out][2:])
-    centres = node.attributes["centres"]
+    (name, *_), out = node.inputs, node.outputs[0]
+    mode, centres = node.attributes["mode"], node.attributes["centres"]
+    before, after = (writer.values.shapes[one][2:] for one in (name, out))
+    multiples = centres == "asymmetric" and all(b % a == 0 for a, b in zip(before, after, strict=True))
+    if mode == "nearest" and not multiples:  # rounded factors may give the pixel before
+        rows, columns = (source_pixels(before[i], after[i], mode, centres)[0].astype(np.int64) for i in (0, 1))
+        writer.emit("Gather", [name, writer.constant(out, "rows", rows)], f"{out}/tall", axis=2)
+        writer.emit("Gather", [f"{out}/tall", writer.constant(out, "columns", columns)], out, axis=3)
+        return
     nearest = {"nearest_mode": "floor"} if mode == "nearest" else {}
     where = {"axes": [2, 3], "coordinate_transformation_mode": centres}
-    writer.emit("Resize", [node.inputs[0], "", "", sizes], out, mode=mode, **where, **nearest)
+    writer.emit("Resize", [name, "", "", writer.constant(out, "sizes", after)], out, mode=mode, **where, **nearest)
 
 
 def _write_slice(writer: _Writer, node: Node) -> None:

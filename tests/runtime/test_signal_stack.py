@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from supertickets.deploy.signal_stack import _Stack, keep_signal_stack
+from supertickets.runtime.signal_stack import _Stack, keep_signal_stack
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the C library of Linux")
