@@ -253,14 +253,25 @@ def test_names_on_the_command_line_are_texts(tmp_path: Path, cli: Cli, words: st
     assert f"a is '{first}', b is '{second}'" in outcome.err
 
 
-@pytest.mark.parametrize("words", ["[no, yes]", "[~, a]", "[2020-01-01, a]"])
-def test_names_in_a_recipe_that_are_no_texts_ask_for_quotes(tmp_path: Path, words: str) -> None:
-    path = tmp_path / "mine.yaml"
+def recipe_with_names(folder: Path, words: str) -> str:
+    path = folder / "mine.yaml"
     path.write_text(
         f"format_version: 2\ndata: {{source: folders, class_names: {words}}}\nsupernet: {{name: resnet8}}\n"
     )
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "words", ["[no, yes]", "[~, a]", "[2020-01-01, a]", "[010, a]", "[0x1F, a]", "[1_000, a]", "[1.50, a]"]
+)
+def test_names_in_a_recipe_that_are_no_texts_ask_for_quotes(tmp_path: Path, words: str) -> None:
     with pytest.raises(UserError, match="put texts in quotes"):
-        load_recipe(str(path))
+        load_recipe(recipe_with_names(tmp_path, words))
+
+
+def test_names_in_a_recipe_that_are_texts_or_plain_numbers_stay_as_they_are(tmp_path: Path) -> None:
+    named = load_recipe(recipe_with_names(tmp_path, '["010", 7]'), ["--prune.ratio", "0"]).data.class_names
+    assert named == ("010", "7")
 
 
 # Splits --------------------------------------------------------------------------------------------------------------

@@ -18,6 +18,10 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     """YAML with numbers as in YAML 1.2, so that 1e-3 is a number and not a text, and 010 is ten and not eight."""
 
 
+class _OtherForm(int):
+    """A whole number that was written in another form than plain digits, as 010 or 0x1F: perhaps a text."""
+
+
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
@@ -28,7 +32,7 @@ def _read_integer(loader: Any, node: Any) -> int:
     value = int(text) if re.fullmatch(r"[-+]?[0-9]+", text) else int(loader.construct_yaml_int(node))
     if abs(value) >= _TOO_LARGE:
         raise ValueError(f"a whole number of {len(text)} digits")
-    return value
+    return value if str(value) == text else _OtherForm(value)
 
 
 def _refuse_tag(loader: Any, node: Any) -> Any:
@@ -124,9 +128,9 @@ def _advise_quotes(value: Any, hint: Any) -> str:
         if _takes_names(hint) and isinstance(value, (list, tuple))
         else []
     )
-    if not any(text is None or isinstance(text, (bool, datetime.date)) for text in texts):
+    if not any(text is None or isinstance(text, (bool, float, _OtherForm, datetime.date)) for text in texts):
         return ""
-    return '; put texts in quotes that YAML reads as something else (no, yes, on, off, null, dates): "no"'
+    return '; put texts in quotes that YAML reads as something else (no, yes, on, off, null, dates, 010, 1.50): "no"'
 
 
 def describe_type(hint: Any) -> str:
@@ -162,8 +166,10 @@ def _convert(value: Any, hint: Any) -> Any:
     elif hint is float:
         if isinstance(value, str) or (isinstance(value, (int, float)) and not isinstance(value, bool)):
             return float(value)
-    elif hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+    elif hint is str and isinstance(value, int) and not isinstance(value, (bool, _OtherForm)):
         return str(value)
+    elif hint is int and isinstance(value, _OtherForm):
+        return int(value)
     elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     raise TypeError
