@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 from PIL import Image
@@ -15,6 +15,7 @@ from ..config.recipe import DataSettings
 from .broken_files import read_all, read_or_substitute
 from .depth import check_depth
 from .file_lists import encode_names
+from .orientation import drawn_as_stored
 from .preprocessing import BrokenImage, Preprocessing, open_fitting, to_channels, to_tensor
 
 
@@ -76,6 +77,13 @@ class AnnotatedDataset(Generic[Known]):
         """Return the names of the images, for a digest."""
         return encode_names(f"{path.parent.name}/{path.name}" for path in self.images)
 
+    def keep(self, kept: Mapping[Path, Image.Image]) -> Self:
+        """Return the samples whose images were read; those of broken ones are left out."""
+        return replace(self, samples=tuple(one for one in self.samples if one.image in kept), kept=kept)
+
+
+Annotated = TypeVar("Annotated", bound=AnnotatedDataset[Any])
+
 
 def read_inputs(images: Sequence[Image.Image], prepare: Preprocessing) -> Tensor:
     """Return the network's inputs, of images that have their size."""
@@ -125,3 +133,24 @@ def keep_images(
     if sum(4 * width * height for width, height in sizes.values()) > settings.keep_gb * 1e9:
         return None
     return read_all(list(sizes), lambda path: open_annotated(path, sizes[path], upright), settings, notes)
+
+
+def keep_splits(
+    sets: Mapping[str, Annotated], what: str, settings: DataSettings, notes: list[str]
+) -> dict[str, Annotated]:
+    """Read the images of all splits if they fit into memory, turned as their annotations mean them.
+
+    Args:
+        sets: The splits by name.
+        what: What annotations are, for notes, e.g. "boxes".
+        settings: Say how much memory there is, and what becomes of broken images.
+        notes: What a person should know is added here.
+
+    Returns:
+        The splits, without samples in broken images if these were read.
+    """
+    sizes = {one.image: one.size for part in sets.values() for one in part.samples}
+    upright = not drawn_as_stored(sizes, what, notes)
+    sets = {name: replace(part, upright=upright) for name, part in sets.items()}
+    kept = keep_images(sizes, settings, notes, upright)
+    return dict(sets) if kept is None else {name: part.keep(kept) for name, part in sets.items()}

@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 
 from ..config.recipe import AugmentSettings, DataSettings
 from ..errors import UserError
-from .annotated_images import AnnotatedDataset, keep_images, read_inputs
+from .annotated_images import AnnotatedDataset, keep_splits, read_inputs
 from .broken_files import iterate_readable
 from .coco_files import find_annotations, has_annotations, note_images
 from .coco_keypoints_json import AnnotatedPeople, Person, read_people
@@ -23,7 +23,6 @@ from .file_lists import data_folder, shorten_list, unwrap_until
 from .geometry import Floats, Values, box_region, mirror_joints, region_matrix, to_unit_square, transform, warp_image
 from .joints import Joints
 from .mirror_names import describe_mirror
-from .orientation import drawn_as_stored
 from .person_boxes import read_detections
 from .preprocessing import Preprocessing, to_tensor, with_normalisation
 from .randomness import sample_indices
@@ -68,6 +67,12 @@ class PersonDataset(AnnotatedDataset[Person]):
         """Return the people at some positions, and what is true of their images."""
         people = tuple(self.samples[i] for i in index)
         return replace(self, samples=people, truth=true_people(self.truth, {person.image_id for person in people}))
+
+    def keep(self, kept: Mapping[Path, Image.Image]) -> PersonDataset:
+        """Return the people whose images were read, and what is true of these images."""
+        lost = {person.image_id for person in self.samples if person.image not in kept}
+        truth = true_people(self.truth, {image["id"] for image in self.truth["images"]} - lost)
+        return replace(super().keep(kept), truth=truth)
 
     def batch(self, index: Index, prepare: Preprocessing, context: AugmentContext | None) -> Batch:
         """Return inputs, and in training joints (B, K, 3): x, y in shares of the input, and v; else `Regions`."""
@@ -125,7 +130,7 @@ def load_coco_keypoints(settings: DataSettings) -> Splits:
         name: PersonDataset(part.people, {}, settings.broken == "skip", part.joints, part.truth)
         for name, part in read.items()
     }
-    train, validation, test = split_samples(_keep_people(sets, settings, notes), settings, notes, "person")
+    train, validation, test = split_samples(keep_splits(sets, "joints", settings, notes), settings, notes, "person")
     if settings.boxes != "truth":
         source = next(name for name in ("test", "val", "train", "all") if name in read)
         test = _detected_people(test, root, (files[source].path, read[source]), settings, notes)
@@ -203,25 +208,6 @@ def true_people(truth: Mapping[str, Any], images: set[int]) -> dict[str, Any]:
         "categories": truth["categories"],
         "annotations": [entry for entry in truth["annotations"] if entry["image_id"] in images],
     }
-
-
-def _keep_people(
-    sets: Mapping[str, PersonDataset], settings: DataSettings, notes: list[str]
-) -> dict[str, PersonDataset]:
-    """Read all images if they fit into memory, and leave broken ones out, or refuse them."""
-    sizes = {person.image: person.size for part in sets.values() for person in part.samples}
-    upright = not drawn_as_stored(sizes, "joints", notes)
-    sets = {name: replace(part, upright=upright) for name, part in sets.items()}
-    kept = keep_images(sizes, settings, notes, upright)
-    if kept is None:
-        return sets
-    made = {}
-    for name, part in sets.items():
-        lost = {person.image_id for person in part.samples if person.image not in kept}
-        truth = true_people(part.truth, {image["id"] for image in part.truth["images"]} - lost)
-        people = tuple(person for person in part.samples if person.image in kept)
-        made[name] = replace(part, samples=people, truth=truth, kept=kept)
-    return made
 
 
 def _detected_people(

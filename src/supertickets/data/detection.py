@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 
 from ..config.recipe import AugmentSettings, DataSettings
 from ..errors import UserError
-from .annotated_images import AnnotatedDataset, keep_images, read_inputs
+from .annotated_images import AnnotatedDataset, keep_splits, read_inputs
 from .boxed_image import BoxedImage, Boxes
 from .broken_files import iterate_readable
 from .class_names import note_missing
@@ -21,7 +21,6 @@ from .detection_layouts import read_boxed_parts
 from .file_lists import data_folder, shorten_list
 from .geometry import region_matrix, warp_image
 from .mirror_names import describe_mirror, pair_names
-from .orientation import drawn_as_stored
 from .preprocessing import Preprocessing, with_normalisation
 from .randomness import sample_indices
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, pad_rows, square_side
@@ -87,7 +86,7 @@ def load_detection(settings: DataSettings) -> Splits:
     classes = boxes.classes
     mirrored, alone = pair_names(classes)
     sets = {name: DetectionDataset(part, {}, settings.broken == "skip", mirrored) for name, part in boxes.parts.items()}
-    train, validation, test = split_samples(_keep_images(sets, settings, notes), settings, notes, "image")
+    train, validation, test = split_samples(keep_splits(sets, "boxes", settings, notes), settings, notes, "image")
     teaching = np.flatnonzero([len(one.boxes()) for one in train.samples])
     if not len(teaching):
         raise UserError(f"no training image of {root} has a box; give other annotations")
@@ -149,22 +148,6 @@ def random_zoom(
 def pad_boxes(boxes: Sequence[Boxes]) -> Tensor:
     """Return boxes of images as one tensor (B, M, 5), with rows of -1 where an image has fewer than another."""
     return pad_rows([torch.from_numpy(some) for some in boxes], 5)
-
-
-def _keep_images(
-    sets: Mapping[str, DetectionDataset], settings: DataSettings, notes: list[str]
-) -> dict[str, DetectionDataset]:
-    """Read all images if they fit into memory, and leave broken ones out, or refuse them."""
-    sizes = {one.image: one.size for part in sets.values() for one in part.samples}
-    upright = not drawn_as_stored(sizes, "boxes", notes)
-    sets = {name: replace(part, upright=upright) for name, part in sets.items()}
-    kept = keep_images(sizes, settings, notes, upright)
-    if kept is None:
-        return sets
-    return {
-        name: replace(part, samples=tuple(one for one in part.samples if one.image in kept), kept=kept)
-        for name, part in sets.items()
-    }
 
 
 def _with_normalisation(train: DetectionDataset, side: int) -> Preprocessing:
