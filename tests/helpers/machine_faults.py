@@ -98,9 +98,17 @@ def limits(folder: Path, reference: dict[str, str]) -> Iterator[tuple[str, Any]]
         yield name, {"ended": ended, "checkpoint is the old one": same, **resumed(place, reference)}
 
 
+def undisturbed(folder: Path, *more: str) -> dict[str, str]:
+    """Return what a draw leaves that nobody disturbs."""
+    folder.mkdir()
+    run(draw(folder, *more), folder / "log")
+    return outcome(folder)
+
+
 def lost_worker(folder: Path) -> dict[str, Any]:
-    """Kill a loader process."""
-    place = folder / "worker"
+    """Kill a loader process; then resume."""
+    words, place = ("--data.workers", "1"), folder / "worker"
+    reference = undisturbed(folder / "whole-worker", *words)
     place.mkdir()
 
     def kill_worker(process: int) -> None:
@@ -111,12 +119,12 @@ def lost_worker(folder: Path) -> dict[str, Any]:
                 children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
         os.kill(int(children[-1]), signal.SIGKILL)
 
-    ended = run(draw(place, "--data.workers", "1", "--epochs", "30"), place / "log", meanwhile=kill_worker)
-    return {"ended": ended}
+    ended = run(draw(place, *words), place / "log", meanwhile=kill_worker)
+    return {"ended": ended, **resumed(place, reference)}
 
 
-def vanished(folder: Path) -> dict[str, Any]:
-    """Remove the directory of a run while it is at work."""
+def vanished(folder: Path, reference: dict[str, str]) -> dict[str, Any]:
+    """Move the directory of a run away while it is at work; then put it back."""
     place = folder / "vanished"
     place.mkdir()
 
@@ -124,7 +132,9 @@ def vanished(folder: Path) -> dict[str, Any]:
         wait_for(place / "run" / "run.json", process)
         os.rename(place / "run", place / "gone")
 
-    return {"ended": run(draw(place, "--epochs", "30"), place / "log", meanwhile=remove)}
+    ended = run(draw(place), place / "log", meanwhile=remove)
+    os.rename(place / "gone", place / "run")
+    return {"ended": ended, **resumed(place, reference)}
 
 
 @contextlib.contextmanager
@@ -153,28 +163,25 @@ def full_disk(place: Path, log: Path, reference: dict[str, str]) -> dict[str, An
     return {"ended": ended, **resumed(place, reference)}
 
 
-def read_only_disk(place: Path, log: Path) -> dict[str, Any]:
-    """Resume a run on a disk that has become read-only."""
+def read_only_disk(place: Path, log: Path, reference: dict[str, str]) -> dict[str, Any]:
+    """Resume a run on a disk that has become read-only; then make it writable."""
     subprocess.run(["mount", "-o", "remount,ro", place], check=True)
     ended = run(["resume", str(place / "run")], log)
     subprocess.run(["mount", "-o", "remount,rw", place], check=True)
-    return {"ended": ended}
+    return {"ended": ended, **resumed(place, reference)}
 
 
 def main(folder: Path) -> dict[str, Any]:
     """Let a draw meet every fault."""
     torch.set_num_threads(1)
-    whole = folder / "whole"
-    whole.mkdir()
-    run(draw(whole), whole / "log")
-    reference = outcome(whole)
+    reference = undisturbed(folder / "whole")
     results = dict(limits(folder, reference))
-    results |= {"worker": lost_worker(folder), "vanished": vanished(folder)}
+    results |= {"worker": lost_worker(folder), "vanished": vanished(folder, reference)}
     with contextlib.suppress(subprocess.CalledProcessError, FileNotFoundError), small_disk(folder) as place:
         results["full disk"] = full_disk(place, folder / "log", reference)
         shutil.rmtree(place / "run")
         run(draw(place), folder / "log", meanwhile=lambda process: stop(place, process, signal.SIGTERM))
-        results["read-only disk"] = read_only_disk(place, folder / "log")
+        results["read-only disk"] = read_only_disk(place, folder / "log", reference)
     return results
 
 

@@ -55,8 +55,8 @@ def test_a_fault_of_the_machine_is_one_line(name: str, status: int, message: str
     assert (ended["status"], ended["traceback"]) == (status, False)
     assert re.search(f"^error: .*{message}$", ended["last"])
     assert faults[name].get("checkpoint is the old one", True)
-    assert faults[name].get("resumed", {"status": 0})["status"] == 0
-    assert faults[name].get("differences", []) == []
+    assert faults[name]["resumed"]["status"] == 0
+    assert faults[name]["differences"] == []
 
 
 @pytest.mark.parametrize(
