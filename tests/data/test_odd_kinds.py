@@ -1,0 +1,139 @@
+"""Kinds of odd data in further sources, beside those in which people first had them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from generate_objects import NAMES, market
+from odd_data import ade, cifar, class_tree, labels, noted, pairs, read, voc, write_image
+from supertickets import Ticket, load_recipe
+from supertickets.data import Preprocessing
+from supertickets.data.detection import DetectionDataset
+from supertickets.models.factory import create_spec
+
+# Names that YAML reads otherwise ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", ["[no, 010]", "[1.50, ~]", "[2020-01-01, on]"])
+@pytest.mark.parametrize(("source", "write"), [("masks", pairs), ("voc", voc), ("idx", None)])
+def test_names_on_the_command_line_are_texts_of_every_source(
+    source: str, write: Any, words: str, tmp_path: Path, write_idx: Any
+) -> None:
+    if write is None:
+        for name in ("train", "t10k"):
+            write_idx(tmp_path / f"{name}-images-idx3-ubyte", np.zeros((12, 8, 8), np.uint8))
+            write_idx(tmp_path / f"{name}-labels-idx1-ubyte", np.arange(12) % 2)
+    else:
+        write(tmp_path, (0, 1))
+    names = load_recipe("digits", ["--data.class_names", words]).data.class_names
+    assert read(source, tmp_path, class_names=names).classes == tuple(words.strip("[]").split(", "))
+
+
+# Numbers beyond 9 ----------------------------------------------------------------------------------------------------
+
+TWELVE = tuple(f"name{number}" for number in range(12))
+
+
+@pytest.mark.parametrize(("source", "write", "first"), [("masks", pairs, 0), ("voc", voc, 0), ("ade20k", ade, 1)])
+def test_name_n_is_that_of_label_n_beyond_9(source: str, write: Any, first: int, tmp_path: Path) -> None:
+    write(tmp_path, (first, first + 2, first + 10))
+    splits = read(source, tmp_path, class_names=TWELVE)
+    assert splits.classes == TWELVE
+    _, mask = splits.train.scene(0)  # type: ignore[attr-defined]
+    assert set(np.unique(mask).tolist()) == {0, 2, 10}
+
+
+def test_name_n_is_that_of_label_n_of_idx_and_cifar(tmp_path: Path, write_idx: Any) -> None:
+    for name in ("train", "t10k"):
+        write_idx(tmp_path / f"{name}-images-idx3-ubyte", np.zeros((36, 8, 8), np.uint8))
+        write_idx(tmp_path / f"{name}-labels-idx1-ubyte", np.arange(36) % 12)
+    assert read("idx", tmp_path, class_names=TWELVE).classes == TWELVE
+    hundred = tuple(f"name{number}" for number in range(100))
+    splits = read("cifar100", cifar(tmp_path / "cifar-100-python", "cifar100"), class_names=hundred)
+    assert splits.classes == hundred
+
+
+def test_names_of_yolo_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    """A mapping that is sorted as texts: 10 and 11 stand in front of 2."""
+    root = tmp_path / "yolo"
+    for number in range(12):
+        for part in ("train", "val"):
+            write_image(root / "images" / part / f"{number}.png", number, (40, 40))
+            place = root / "labels" / part / f"{number}.txt"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(f"{number} 0.5 0.5 0.25 0.25\n")
+    entries = sorted(f"{number}: name{number}" for number in range(12))
+    (root / "data.yaml").write_text(f"train: images/train\nval: images/val\nnames: {{{', '.join(entries)}}}\n")
+    splits = read("coco_boxes", root, size=32)
+    assert splits.classes == TWELVE
+    assert isinstance(splits.train, DetectionDataset)
+    assert all(int(one.image.stem) == int(one.boxes()[0, 0]) for one in splits.train.samples)
+
+
+# Two sides -----------------------------------------------------------------------------------------------------------
+
+SIDES = [("L_Wing", "R_Wing"), ("leftWing", "rightWing"), ("wing-left", "wing-right"), ("Wing_L", "Wing_R")]
+
+
+@pytest.mark.parametrize(("left", "right"), SIDES)
+@pytest.mark.parametrize("layout", ["COCO", "YOLO"])
+def test_classes_of_two_sides_swap_in_mirrored_images(layout: str, left: str, right: str, tmp_path: Path) -> None:
+    names = (left, "body", right)
+    if layout == "COCO":
+        root = market(tmp_path / "boxes", {"train2017": 4, "val2017": 2})
+        for path in (root / "annotations").iterdir():
+            data = json.loads(path.read_text())
+            for entry in data["categories"]:
+                entry["name"] = names[NAMES.index(entry["name"])]
+            path.write_text(json.dumps(data))
+    else:
+        root = tmp_path / "yolo"
+        for number in range(6):
+            write_image(root / "images" / f"{number}.png", number, (40, 40))
+            (root / "labels").mkdir(exist_ok=True)
+            (root / "labels" / f"{number}.txt").write_text(f"{number % 3} 0.5 0.5 0.25 0.25\n")
+        (root / "data.yaml").write_text(f"names: {list(names)}\n")
+    splits = read("coco_boxes", root, size=32)
+    assert splits.classes == names
+    assert splits.train.mirrored == (2, 1, 0)  # type: ignore[attr-defined]
+    assert noted(splits, "mirror", left, right)
+
+
+# Other endings, nothing readable, and one image ---------------------------------------------------------------------
+
+
+def test_images_and_masks_with_rarer_endings_are_pairs(tmp_path: Path) -> None:
+    for i in range(10):
+        write_image(tmp_path / "images" / f"{i}.jpg", i).rename(tmp_path / "images" / f"{i}.jfif")
+        labels(tmp_path / "masks" / f"{i}.png", (0, 1))
+    splits = read("masks", tmp_path, class_names=("a", "b"))
+    assert sum(map(len, (splits.train, splits.validation, splits.test))) == 10
+
+
+@pytest.mark.parametrize(("head", "task"), [("segmentation", "segmentation"), ("density", "counting")])
+def test_one_image_needs_no_list_whatever_the_task(head: Any, task: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    count = 1 if head == "density" else 3
+    spec = create_spec("hrnet_tiny", head=head, num_classes=count, in_channels=3, image_size=(32, 32))
+    how = Preprocessing(3, (32, 32), (0.5,) * 3, (0.5,) * 3)
+    ticket = Ticket(spec, spec.build().state_dict(), {}, tuple("abc"[:count]), how, {"recipe": {"task": task}})
+    path = write_image(tmp_path / "one.png", 0, (40, 32))
+    (expected,) = ticket.predict([path])
+    for one in (str(path), path, Image.open(path), np.asarray(Image.open(path))):
+        np.testing.assert_allclose(ticket.predict(one), expected)
+
+
+def test_numbered_folders_of_a_given_split_are_in_natural_order(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        class_tree(tmp_path / part, [str(number) for number in range(12)])
+    splits = read("folders", tmp_path, class_names=TWELVE)
+    for part in (splits.train, splits.test):
+        named = {path.parent.name: TWELVE[int(label)] for path, label in zip(part.paths, part.labels, strict=True)}  # type: ignore[attr-defined]
+        assert named == {str(number): f"name{number}" for number in range(12)}
