@@ -38,17 +38,17 @@ _NET = """
 --supernet.settings.stem_channels [6,6] --supernet.settings.head_channels [8] --supernet.settings.last_channels 24
 --supernet.settings.expansion 1 --supernet.settings.tokens 3 --supernet.settings.grid 3
 """
-_SHORT = """
+SHORT = """
 --threads 1 --epochs 2 --evaluate_every 2 --recalibrate_batches 1 --data.limit 256 --data.batch 64
 --data.validation 0.5 --lr.warmup_epochs 0 --checkpoint_seconds 0
 """
-_DRAW = f"""
-{_NET} {_SHORT} --ema_decay 0.9 --search.interval 1 --search.last_epoch 1 --search.warmup_epochs 0
+SMALL_DRAW = f"""
+{_NET} {SHORT} --ema_decay 0.9 --search.interval 1 --search.last_epoch 1 --search.warmup_epochs 0
 --search.threshold 0.7 --search.rho 1 --prune.progressive false --prune.interval 1 --prune.exempt_below 0
 --prune.ratio 0.5
 """
-_SEARCH = f"""
-{_SHORT} --accumulate 2 --supernet.name resnet38 --supernet.settings.attention se
+CONNECTION_SEARCH = f"""
+{SHORT} --accumulate 2 --supernet.name resnet38 --supernet.settings.attention se
 --supernet.settings.widths [4,4,8] --supernet.settings.ratio 4 --connect.steps 4
 """
 TIMES = ("seconds",)  # what differs between equal runs
@@ -79,14 +79,18 @@ def _on_ticket(word: str, *more: str) -> Callable[[Path, Path], list[str]]:
 
 
 COMMANDS = (
-    Command("draw", lambda out, base: ["draw", "digits", "--out", str(out / "run"), *_DRAW.split()], weight=3),
+    Command("draw", lambda out, base: ["draw", "digits", "--out", str(out / "run"), *SMALL_DRAW.split()], weight=3),
     Command(
         "draw with loader processes",
-        lambda out, base: ["draw", "digits", "--out", str(out / "run"), *_DRAW.split(), "--data.workers", "2"],
+        lambda out, base: ["draw", "digits", "--out", str(out / "run"), *SMALL_DRAW.split(), "--data.workers", "2"],
     ),
-    Command("search", lambda out, base: ["search", "digits", "--out", str(out / "run"), *_SEARCH.split()], weight=2),
+    Command(
+        "search",
+        lambda out, base: ["search", "digits", "--out", str(out / "run"), *CONNECTION_SEARCH.split()],
+        weight=2,
+    ),
     Command("retrain", _on_ticket("retrain", "--epochs", "2", "--checkpoint_seconds", "0"), weight=2),
-    Command("transfer", _on_ticket("transfer", "digits", *_SHORT.split()), weight=2),
+    Command("transfer", _on_ticket("transfer", "digits", *SHORT.split()), weight=2),
     Command(
         "sweep",
         lambda out, base: ["sweep", str(base / "sweep.yaml"), "--out", str(out / "run")],
@@ -115,7 +119,7 @@ def prepare(base: Path) -> None:
     if status:
         raise RuntimeError((base.parent / "base.log").read_text())
     gc.freeze()  # so that forks share what was imported
-    pairs = zip(_DRAW.split()[::2], _DRAW.split()[1::2], strict=True)
+    pairs = zip(SMALL_DRAW.split()[::2], SMALL_DRAW.split()[1::2], strict=True)
     settings = {name[2:]: yaml.safe_load(value) for name, value in pairs if name != "--prune.ratio"}
     sweep = {"recipe": "digits", "settings": settings, "ratios": [0.5, 0.6], "methods": {"two-in-one": {}}}
     (base / "sweep.yaml").write_text(yaml.safe_dump(sweep))

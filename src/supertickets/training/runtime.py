@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -126,9 +126,28 @@ def open_runtime(device: str, threads: int | None, deterministic: bool) -> Itera
         stack.enter_context(use_deterministic_algorithms(deterministic))
         stack.enter_context(keep_freed_memory())
         if world > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+            backend = "nccl" if chosen.type == "cuda" else "gloo"
+            dist.init_process_group(backend, store=restart_store(os.environ), rank=rank, world_size=world)
             stack.callback(dist.destroy_process_group)
         yield Runtime(chosen, rank, world)
+
+
+def restart_store(environment: Mapping[str, str]) -> dist.Store | None:  # type: ignore[name-defined]
+    """Return the store in which processes meet that torchrun's agent has started again; None at a first start.
+
+    The agent's own store outlives a restart (PyTorch 2.14, ``DynamicRendezvousHandler.next_rendezvous``) and still has
+    the addresses of processes that are gone; whoever reads one waits for it, or is refused. So every start has names of
+    its own. Agents of several nodes may count their restarts differently, so that these stay as they are.
+
+    Args:
+        environment: Environment variables of this process.
+    """
+    count = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
+    is_shared = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if count == "0" or not is_shared or environment.get("GROUP_WORLD_SIZE") != "1":
+        return None
+    store = dist.TCPStore(environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), is_master=False)  # type: ignore[attr-defined]
+    return dist.PrefixStore(f"start-{count}", store)  # type: ignore[attr-defined]
 
 
 def digest(named: Iterable[tuple[str, Tensor]]) -> str:
