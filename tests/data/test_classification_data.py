@@ -127,7 +127,7 @@ def test_evaluation_leaves_processes_beyond_the_data_with_nothing(splits: Splits
 
 def test_calibration_is_augmented_training_data_in_an_order_of_its_own(splits: Splits) -> None:
     batches = Batches(splits, SIXTEEN, VARY, seed=5)
-    ((images, labels),) = list(batches.calibration(1, count=10))  # 151 samples are one batch of 128
+    images, labels = next(batches.calibration(1, count=10))  # 151 samples are one batch of 128
     assert len(set(labels.tolist())) == 128
     assert not torch.equal(images, splits.preprocessing(splits.train.images)[labels])
     assert labels.tolist()[:16] != next(batches.train(1))[1].tolist()
@@ -138,7 +138,11 @@ def test_calibration_is_augmented_training_data_in_an_order_of_its_own(splits: S
 def test_calibration_takes_as_many_batches_as_asked(splits: Splits) -> None:
     big = replace(splits, train=image_set(400, 3))
     assert [len(labels) for _, labels in Batches(big, SIXTEEN, VARY, 5).calibration(1, 2)] == [128, 128]
-    assert [len(labels) for _, labels in Batches(big, SIXTEEN, VARY, 5).calibration(1, 9)] == [128] * 3
+    once = [images for images, _ in Batches(big, SIXTEEN, PLAIN, 5).calibration(1, 9)]
+    assert [len(images) for images in once] == [128] * 3
+    often = [images for images, _ in Batches(big, SIXTEEN, VARY, 5).calibration(1, 9)]
+    assert [len(images) for images in often] == [128] * 9
+    assert not any(torch.equal(often[i], often[j]) for i in range(9) for j in range(i))
 
 
 def test_augmentation_is_a_function_of_seed_epoch_and_index(splits: Splits) -> None:

@@ -56,12 +56,21 @@ class Batches:
         return _load(self._fetch(AugmentContext(self.augment, self.seed, epoch, mixed)), plan, self.settings.workers)
 
     def calibration(self, epoch: int, count: int) -> Iterator[Batch]:
-        """Return augmented training batches for BN statistics, in an order of their own."""
-        order = np.random.default_rng(mix_seed(self.seed, epoch, 3)).permutation(len(self.splits.train))
-        size = min(max(self.settings.batch, min(128, self._evaluated_at_once)), len(order))
-        count = min(count, len(order) // size)
-        plan = [order[i * size : (i + 1) * size][self.rank :: self.world] for i in range(count)]
-        return _load(self._fetch(AugmentContext(self.augment, self.seed, epoch)), plan, 0)
+        """Return augmented training batches for BN statistics, in an order of their own.
+
+        Few samples that are changed at random are taken several times: the statistics of one pass would be those of its
+        chance changes.
+        """
+        samples = len(self.splits.train)
+        size = min(max(self.settings.batch, min(128, self._evaluated_at_once)), samples)
+        if self.augment == AugmentSettings():  # every pass would be the same
+            count = min(count, samples // size)
+        for again, first in enumerate(range(0, count, samples // size)):
+            keys = (self.seed, epoch, 3, again) if again else (self.seed, epoch, 3)
+            order = np.random.default_rng(mix_seed(*keys)).permutation(samples)
+            taken = range(min(samples // size, count - first))
+            plan = [order[i * size : (i + 1) * size][self.rank :: self.world] for i in taken]
+            yield from _load(self._fetch(AugmentContext(self.augment, self.seed, epoch + again)), plan, 0)
 
     def search_eval_batches(self, epoch: int, size: int, networks: int = 1, skip: int = 0) -> Iterator[Batch]:
         """Validation batches that networks are judged by in an epoch; they go through the split in random orders.
