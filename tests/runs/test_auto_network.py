@@ -10,8 +10,9 @@ from hypothesis import strategies as some
 
 import supertickets as st
 from supertickets.cost import count
+from supertickets.errors import UserError
 from supertickets.models.factory import create_spec
-from supertickets.runs.auto_network import fit_network, strides_for
+from supertickets.runs.auto_network import fit_network, scale_widths, scaled_settings, strides_for
 from supertickets.runs.auto_settings import resolve_auto_settings
 
 
@@ -69,6 +70,45 @@ def test_what_is_given_stays_and_other_networks_are_left_alone() -> None:
     for words in (["--supernet.name", "hrnet_tiny"], ["--supernet.pretrained", "weights.pt"]):
         other = st.load_recipe("images", words)
         assert fit_network(other, 48) == (other, [])
+
+
+def test_scaled_widths_by_hand() -> None:
+    settings = {"widths": [32, 48, 96], "head_width": 48, "stem_stride": 2}
+    assert scaled_settings(settings, 0.375) == {"widths": [16, 16, 32], "head_width": 16, "stem_stride": 2}
+    assert scaled_settings({"width": 16}, 0.1) == {"width": 8}  # never none
+    assert scaled_settings(settings, 1.0) == settings
+
+
+def test_a_given_factor_scales_the_widths_of_any_recipe() -> None:
+    recipe, said = scale_widths(st.load_recipe("camvid_fpn", ["--supernet.width_factor", "0.5"]), 180)
+    whole = st.load_recipe("camvid_fpn").supernet.settings
+    assert recipe.supernet.settings["widths"] == [width // 2 for width in whole["widths"]]
+    assert (recipe.supernet.width_factor, said) == (1, [])
+    with pytest.raises(UserError, match=r"supernet.width_factor has nothing to multiply: hrnet_tiny has no"):
+        scale_widths(st.load_recipe("digits", ["--supernet.width_factor", "2"]), 8)
+
+
+@pytest.mark.parametrize("name", ["joints", "masks", "points", "boxes"])
+def test_networks_with_a_head_follow_the_budget(name: str) -> None:
+    whole = st.load_recipe(name)
+    assert scale_widths(whole, 256)[0].supernet.settings == whole.supernet.settings
+    firsts = []
+    for budget in (1e6, 1e7, 1e8):
+        recipe, said = scale_widths(st.load_recipe(name, ["--budget.macs", str(budget)]), 256)
+        firsts.append(recipe.supernet.settings["widths"][0])
+        assert "by the budget (--supernet.width_factor" in said[0]
+        assert scale_widths(recipe, 256) == (recipe, [])
+    assert firsts == sorted(firsts)
+    assert firsts[0] < firsts[-1]
+
+
+def test_widths_that_are_given_are_not_scaled() -> None:
+    words = ["--budget.macs", "1e6", "--supernet.settings.widths", "[64, 64, 64, 64]"]
+    recipe, said = scale_widths(st.load_recipe("joints", words), 128)
+    assert recipe.supernet.settings["widths"] == [64] * 4
+    assert said == []
+    both = st.load_recipe("joints", [*words, "--supernet.width_factor", "0.5"])
+    assert scale_widths(both, 128)[0].supernet.settings["widths"] == [32] * 4
 
 
 def test_a_run_says_what_it_picked() -> None:

@@ -21,6 +21,7 @@ FORMAT_VERSION = 2
 # Names of format 1, and what they are called since.
 _RENAMED = {"search.reach": "search.target_shrinkage", "prune.meet": "prune.on_conflict"}
 _NETWORK, _OF_NETWORK = "supernet.name", "supernet.settings"
+_FACTOR, _WIDTHS = "supernet.width_factor", {f"{_OF_NETWORK}.width", f"{_OF_NETWORK}.widths"}
 _SCHEDULE = "prune.schedule"
 # Settings that one schedule of prunes alone reads, with its name.
 _SCHEDULE_OF = {
@@ -39,7 +40,7 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
         overrides: Command-line words such as ``["--prune.ratio", "0.8"]``; they win over the file. With another number
             of epochs, its intervals, warm-ups and milestones are stretched or shortened along. With a network of
             another family, or another one of timm or torchvision, the file's ``supernet.settings`` go. A setting that
-            one schedule of prunes alone reads chooses that schedule.
+            one schedule of prunes alone reads chooses that schedule. Widths that are given are taken as they are.
 
     Raises:
         UserError: The recipe or a setting is unknown, or a value has the wrong type or is out of range.
@@ -69,7 +70,7 @@ def _override(values: Mapping[str, Any], words: Sequence[str]) -> Recipe:
     """Return the recipe of settings by dotted name, some of them replaced by command-line words."""
     pairs = list(_pairs(words))
     _check_names([name for name, _ in pairs], "")
-    pairs += _implied_schedule([name for name, _ in pairs])
+    pairs += _implied_schedule([name for name, _ in pairs]) + _implied_factor([name for name, _ in pairs])
     base = _stretched(_build(Recipe, values), pairs)
     network, replaced = base.supernet.name, flatten(base.to_json())
     chosen = next((text for name, text in reversed(pairs) if name == _NETWORK), network)
@@ -92,6 +93,11 @@ def _implied_schedule(names: Sequence[str]) -> list[tuple[str, str]]:
         one, other = sorted(by_schedule.values())
         raise UserError(f"{one} and {other} are for different schedules of prunes; say which by --{_SCHEDULE}")
     return [(_SCHEDULE, next(iter(by_schedule)))]
+
+
+def _implied_factor(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return that widths which are given are taken as they are, if nothing is said of their factor."""
+    return [(_FACTOR, "1")] if _FACTOR not in names and _WIDTHS & set(names) else []
 
 
 def _stretched(recipe: Recipe, pairs: Sequence[tuple[str, str]]) -> Recipe:

@@ -4,18 +4,91 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..config.recipe import Recipe
 from ..cost import Cost, count
+from ..errors import UserError
 from ..models.factory import create_spec
+from ..tasks import find_task
 
 _WIDTHS = (16, 24, 32, 48, 64, 96)
 _USUAL_WIDTH = 32
 _COARSEST = 4  # cells of a side of the last map, at least
-_DENSITY = 0.15  # of a network that skips zeros, at its budget; a half where units go
+_DENSITY = 0.15  # of a network that skips zeros, at its budget
+_DENSE_DENSITY = 0.25  # the same where a head makes maps, which cost time whatever is zero
+_UNITS_DENSITY = 0.5  # where units go
+_FACTORS = (0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0)
+_SCALED = ("width", "widths", "head_width")
+_CHANNELS = 8
 _MACS_PER_MS = 5e7  # of small networks on one thread; the budget is met by measuring, this only chooses a width
 _BYTES = 4
+
+
+def scale_widths(recipe: Recipe, side: int) -> tuple[Recipe, list[str]]:
+    """Multiply the widths of ``supernet.settings`` by ``supernet.width_factor``, which null chooses by the budget.
+
+    The factor that is chosen is the least of which the budget leaves at most a quarter; a half where units go.
+
+    Args:
+        recipe: The settings.
+        side: Side of the images where ``data.size`` does not say it, in pixels.
+
+    Returns:
+        The recipe, of factor 1, and a line on what was chosen.
+
+    Raises:
+        UserError: There are no widths to multiply.
+    """
+    factor, network = recipe.supernet.width_factor, recipe.supernet
+    if factor == 1 or (factor is None and not recipe.budget.given):
+        return _with_network(recipe, width_factor=1.0), []
+    if not set(_SCALED) & set(network.settings):
+        raise UserError(
+            f"supernet.width_factor has nothing to multiply: {network.name} has no supernet.settings.widths; set them"
+        )
+    if factor is not None:
+        return _with_network(recipe, width_factor=1.0, settings=scaled_settings(network.settings, factor)), []
+    chosen = next(
+        (one for one in _FACTORS if _fills(recipe, scaled_settings(network.settings, one), side)), _FACTORS[-1]
+    )
+    settings = scaled_settings(network.settings, chosen)
+    widths = ", ".join(map(str, settings["widths"])) if "widths" in settings else settings["width"]
+    line = f"chosen: {network.name} of widths {widths}, by the budget (--supernet.width_factor {chosen:g})"
+    return _with_network(recipe, width_factor=1.0, settings=settings), [line]
+
+
+def scaled_settings(settings: Mapping[str, Any], factor: float) -> dict[str, Any]:
+    """Return settings of a network with all widths multiplied, in multiples of 8 channels."""
+    return {
+        **settings,
+        **{
+            name: [round_channels(one * factor) for one in value]
+            if isinstance(value, Sequence)
+            else round_channels(value * factor)
+            for name, value in settings.items()
+            if name in _SCALED
+        },
+    }
+
+
+def round_channels(channels: float) -> int:
+    """Return the nearest multiple of 8, at least 8."""
+    return max(1, round(channels / _CHANNELS)) * _CHANNELS
+
+
+def _with_network(recipe: Recipe, **changes: Any) -> Recipe:
+    return dataclasses.replace(recipe, supernet=dataclasses.replace(recipe.supernet, **changes))
+
+
+def _fills(recipe: Recipe, settings: Mapping[str, Any], side: int) -> bool:
+    """Return whether the budget leaves little enough of a network with a head."""
+    size = recipe.data.size
+    sides = (size[0], size[-1]) if isinstance(size, Sequence) else (side, side)
+    spec = create_spec(recipe.supernet.name, image_size=sides, head=find_task(recipe.task).head, **settings)
+    density = _DENSE_DENSITY if recipe.prunes_to_budget else _UNITS_DENSITY
+    return any(density * guess_cost(name, count(spec)) >= value for name, value in recipe.budget.given.items())
 
 
 def fit_network(recipe: Recipe, side: int) -> tuple[Recipe, list[str]]:
@@ -74,7 +147,7 @@ def width_for(recipe: Recipe, settings: dict[str, Any], side: int) -> int:
     budget = recipe.budget
     if not budget.given:
         return _USUAL_WIDTH
-    density = _DENSITY if recipe.prunes_to_budget else 0.5
+    density = _DENSITY if recipe.prunes_to_budget else _UNITS_DENSITY
     for width in _WIDTHS:
         cost = count(create_spec(recipe.supernet.name, image_size=(side, side), width=width, **settings))
         if any(density * guess_cost(name, cost) >= value for name, value in budget.given.items()):

@@ -14,7 +14,7 @@ from ..data.sources import find_source
 from ..device import channel_block, computes_in_bf16, find_device
 from ..errors import UserError
 from ..nas import IMPORTANCES, auto_lr, expected_shrinkage
-from .auto_network import fit_network
+from .auto_network import fit_network, scale_widths
 
 _STEPS, _SMALL_IMAGE_STEPS = 3000, 6000  # of a training whose length nobody gave; small images cost little
 _SMALL_IMAGE = 64  # pixels of a side
@@ -40,8 +40,9 @@ def resolve_auto_settings(recipe: Recipe, samples: int, side: int) -> tuple[Reci
     notes = []
     if find_source(recipe.data.source).chooses_size and recipe.data.size is None:
         recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, size=side))
-    recipe, chosen = fit_network(recipe, side)
-    notes += chosen
+    for fit in (fit_network, scale_widths):
+        recipe, chosen = fit(recipe, side)
+        notes += chosen
     if recipe.epochs == 0:
         recipe, steps = _with_epochs(recipe, samples, side)
         check_schedule(recipe)  # of given epochs the schedule has been checked with the recipe

@@ -12,10 +12,10 @@ from ..config.recipe import Recipe, SupernetSettings
 from ..config.stretch import stretch_schedule
 from ..models import Head, create_mobile
 from ..tasks import find_task
+from .auto_network import round_channels
 from .derive import fixed_network
 
 _PLAIN_WIDTHS = (4, 8, 12, 16, 24, 32, 48, 64, 96)
-_CHANNELS = 8  # that widths of plain networks are multiples of
 _SMALL_IMAGES = 64  # pixels of a side up to which a network for small images is usual
 _LARGE_MAPS = 96  # pixels of a side from which four stages are usual
 _CELLS = 4  # of a side that the last map of a mobile network has at least, or a quarter of the pixels if that is less
@@ -81,15 +81,15 @@ def _plain_settings(setting: Setting, width: float) -> dict[str, Any]:
         return {**own, "width": int(width)}
     factor = width / setting.widths[0]
     if setting.own is not None and "head_width" in own:
-        own["head_width"] = _round_channels(own["head_width"] * factor)
-    return {**own, "widths": [_round_channels(channels * factor) for channels in setting.widths]}
+        own["head_width"] = round_channels(own["head_width"] * factor)
+    return {**own, "widths": [round_channels(channels * factor) for channels in setting.widths]}
 
 
 def _usual_settings(setting: Setting, width: float) -> dict[str, Any]:
     if setting.head == "classification":
         return {"stem_stride": 1 if max(setting.sides) <= _SMALL_IMAGES // 2 else 2}
     stages = 4 if min(setting.sides) >= _LARGE_MAPS else 3  # a pyramid over maps down to a 32nd or a 16th of the sides
-    head_width = _round_channels(1.5 * width)
+    head_width = round_channels(1.5 * width)
     return {"blocks": [1] * stages, "strides": [2] * stages, "stem_stride": 2, "head_width": head_width}
 
 
@@ -118,10 +118,6 @@ def _mobile(network: str, title: str) -> ReferenceKind:
         widths=(0.25, 0.5, 1.0),
         settings=lambda setting, width: _mobile_settings(network, setting, width),
     )
-
-
-def _round_channels(channels: float) -> int:
-    return max(1, round(channels / _CHANNELS)) * _CHANNELS
 
 
 def _plain(title: str) -> ReferenceKind:
