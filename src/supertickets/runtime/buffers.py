@@ -44,7 +44,7 @@ class Buffers:
         """Return memory for channels until the last use of a value."""
         fits = [entry for entry in self._free if entry[0] == geometry and entry[1] >= channels]
         if fits:
-            entry = min(fits, key=lambda one: one[1])
+            entry = min(reversed(fits), key=lambda one: one[1])  # the last that was freed may still be in a cache
             self._free = [other for other in self._free if other is not entry]
         else:
             entry = (geometry, channels, self._arena.zeros(buffer_size(geometry, channels)))
