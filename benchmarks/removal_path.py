@@ -5,7 +5,7 @@
 A plain ResNet-8 of width 16 is trained from fresh weights; one of width 32 loses units while it trains, until it has
 no more MACs than that. Same images (48 pixels), augmentation, epochs and optimizer. Runs that are there already go on
 where they stopped. Every row has the mean over the seeds, the paired difference to the first row, and the latency of
-its first ticket in onnxruntime, one thread, all rows interleaved.
+its first ticket in onnxruntime, one thread, all rows interleaved; and how well a unit's cost alone tells its removal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import supertickets as st
+from supertickets.cost import unit_macs
 from supertickets.deploy import BenchSettings, bench
+from supertickets.models import Spec
 
 _COMMON = [
     *("--supernet.name", "resnet8", "--supernet.settings.stem_stride", "2", "--data.size", "48"),
@@ -54,6 +56,27 @@ def run_row(name: str, data: str, seed: int, epochs: int, budget: int | None, fo
     return st.load_or_run(out, lambda path: st.draw(recipe, path))
 
 
+def cost_auc(kept: Spec) -> float | None:
+    """Return how well a unit's MACs alone tell that it was removed; 0.5 is not at all.
+
+    It is the share of pairs of a removed and a kept unit in which the removed one costs more. Those of a group cost the
+    same, a pair of equals counts half.
+
+    Args:
+        kept: The network that is left.
+    """
+    whole = kept.full()
+    macs, left = unit_macs(whole), {group.name: len(group) for group in kept.unit_groups()}
+    counts = [(float(macs[g.name][0]), len(g) - left[g.name], left[g.name]) for g in whole.unit_groups()]
+    wins = sum(
+        gone * stays * (1.0 if cost > other else 0.5 if cost == other else 0.0)
+        for cost, gone, _ in counts
+        for other, _, stays in counts
+    )
+    pairs = sum(gone for _, gone, _ in counts) * sum(stays for _, _, stays in counts)
+    return round(wins / pairs, 2) if pairs else None
+
+
 def row_figures(name: str, tickets: list[st.Ticket], seconds: list[float], first: list[float]) -> dict[str, Any]:
     """Return the figures of a row as JSON.
 
@@ -76,6 +99,7 @@ def row_figures(name: str, tickets: list[st.Ticket], seconds: list[float], first
         "macs": [ticket.cost.macs for ticket in tickets],
         "params": [ticket.cost.params for ticket in tickets],
         "widths": [[len(group) for group in ticket.spec.unit_groups()] for ticket in tickets],
+        "cost_auc": [cost_auc(ticket.spec) for ticket in tickets],
         "seconds": [round(value) for value in seconds],
     }
 
