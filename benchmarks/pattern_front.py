@@ -2,7 +2,7 @@
 
     python benchmarks/pattern_front.py DATA [--seeds 3] [--epochs 16] [--out FILE] [--runs FOLDER]
 
-ResNet-8 at 48 pixels. The dense rows have width 16, 24 and 32 and run in onnxruntime; the others have width 32, are
+ResNet-8 at 48 pixels. The dense rows have width 16, 24 and 32 and run in onnxruntime; the others have width 32 (one 48), are
 pruned along the cubic path while they train (layers scaled by rms, all but stem and classifier), and run in the sparse
 runtime. Same images, augmentation, epochs and optimizer. Runs that are there are not repeated: seed by seed, so that a
 study that is stopped has whole seeds. Latencies are of the first seed's tickets: one thread, all interleaved.
@@ -24,7 +24,18 @@ COMMON = [
     *("--supernet.name", "resnet8", "--supernet.settings.stem_stride", "2", "--data.size", "48"),
     *("--ema_decay", "0", "--optimizer.nesterov", "true", "--optimizer.clip_norm", "5", "--optimizer.lr", "0.1"),
     *("--optimizer.weight_decay", "1e-4", "--label_smoothing", "0.1", "--lr.shape", "cosine"),
-    *("--lr.warmup_epochs", "1", "--threads", "1", "--data.workers", "0", "--evaluate_every", "100"),
+    *(
+        "--precision",
+        "auto",
+        "--lr.warmup_epochs",
+        "1",
+        "--threads",
+        "1",
+        "--data.workers",
+        "0",
+        "--evaluate_every",
+        "100",
+    ),
     *("--search.interval", "0", "--search.rho", "0", "--search.last_epoch", "null"),
     *("--prune.schedule", "cubic", "--prune.progressive", "false", "--prune.normalise", "rms"),
     *("--prune.stem", "false", "--prune.layer_floor", "0", "--prune.exempt_below", "0"),
@@ -54,6 +65,7 @@ ROWS: dict[str, tuple[list[str], str]] = {
     "zeros-85-block-16": (row_words(32, 0.85, "block:16"), "sparse"),
     "zeros-90-single": (row_words(32, 0.9, "unstructured"), "sparse"),
     "zeros-90-block-16": (row_words(32, 0.9, "block:16"), "sparse"),
+    "width-48-zeros-93-block-8": (row_words(48, 0.93, "block:8"), "sparse"),
 }
 
 
