@@ -2,10 +2,11 @@
 
     python benchmarks/pattern_front.py DATA [--seeds 3] [--epochs 16] [--out FILE] [--runs FOLDER]
 
-ResNet-8 at 48 pixels. The dense rows have width 16, 24 and 32 and run in onnxruntime; the others have width 32 (one has
-48), are pruned along the cubic path while they train (layers scaled by rms, all but stem and classifier), and run in the
-sparse runtime. Same images, augmentation, epochs and optimizer. Runs that are there are not repeated: seed by seed, so that a
-study that is stopped has whole seeds. Latencies are of the first seed's tickets: one thread, all interleaved.
+ResNet-8 at 48 pixels. The dense rows have width 16, 24 and 32 and run in onnxruntime; the others have width 32 (one
+has 48), are pruned along the cubic path while they train (layers scaled by rms, all but stem and classifier), and run
+in the sparse runtime. Same images, augmentation, epochs and optimizer. Runs that are there are not repeated: seed by
+seed, so that a study that is stopped has whole seeds. Latencies are of the first seed's tickets: one thread, all
+interleaved.
 """
 
 from __future__ import annotations
