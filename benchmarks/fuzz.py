@@ -55,6 +55,7 @@ class Tally:
         slowest: Longest time of one, in s of its process.
         slowest_input: Its number.
         peak: Most memory of a process beyond what it began with, in MB.
+        cpu: Processor time of all, making them included, in s.
         faults: All others, a line each.
     """
 
@@ -65,6 +66,7 @@ class Tally:
     slowest: float = 0.0
     slowest_input: int = 0
     peak: float = 0.0
+    cpu: float = 0.0
     faults: list[str] = field(default_factory=list)
 
 
@@ -172,7 +174,7 @@ def fuzz(parser: Parser, seed: int, first: int, count: int) -> Tally:
         first: Number of the first input.
         count: Number of inputs.
     """
-    tally, end = Tally(parser.name, inputs=count), first + count
+    tally, end, begin = Tally(parser.name, inputs=count), first + count, _used_time()
     with tempfile.TemporaryDirectory() as root, mmap.mmap(-1, _STATE.size) as state:
         folder, faults = Path(root) / "inputs", Path(root) / "faults"
         while first < end:
@@ -194,7 +196,14 @@ def fuzz(parser: Parser, seed: int, first: int, count: int) -> Tally:
         tally.faults += faults.read_text(errors="replace").splitlines()
         if strange := {place.name for place in Path(root).iterdir()} - {"inputs", "faults"}:
             tally.faults.append(f"written outside: {sorted(strange)}")
+    tally.cpu = _used_time() - begin
     return tally
+
+
+def _used_time() -> float:
+    """Return the processor time of the processes that have ended, in s."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _name_end(status: int) -> str:
@@ -206,11 +215,12 @@ def _name_end(status: int) -> str:
 
 def print_table(tallies: Sequence[Tally]) -> None:
     """Print a row per parser, as Markdown."""
-    print("| parser | inputs | read | refused | faults | slowest | peak |", "|---|---|---|---|---|---|---|", sep="\n")
+    head = ("parser", "inputs", "read", "refused", "faults", "slowest", "peak", "CPU")
+    print(f"| {' | '.join(head)} |", "|---" * len(head) + "|", sep="\n")
     for tally in tallies:
         print(
             f"| {tally.parser} | {tally.inputs:,} | {tally.read:,} | {tally.refused:,} | {len(tally.faults)} | "
-            f"{tally.slowest:.2f} s | {tally.peak:.0f} MB |"
+            f"{tally.slowest:.2f} s | {tally.peak:.0f} MB | {tally.cpu:.0f} s |"
         )
 
 
@@ -258,7 +268,8 @@ def _fuzz_for(parser: Parser, options: argparse.Namespace) -> Tally:
         total = Tally(
             parser.name,
             *(total.inputs + part.inputs, total.read + part.read, total.refused + part.refused),
-            *(slowest.slowest, slowest.slowest_input, max(total.peak, part.peak), total.faults + part.faults),
+            *(slowest.slowest, slowest.slowest_input, max(total.peak, part.peak)),
+            *(total.cpu + part.cpu, total.faults + part.faults),
         )
     return total
 

@@ -43,6 +43,8 @@ from supertickets.runtime.graph import load_graph
 from supertickets.sweeps.sweep import read_sweep
 from supertickets.training.run_dir import FORMAT_VERSION
 
+_DEAR = 500  # inputs of one process, where each takes milliseconds
+
 # Settings ------------------------------------------------------------------------------------------------------------
 
 
@@ -50,7 +52,8 @@ def recipes() -> Parser:
     """Return the parser of recipes."""
     examples = [yaml.safe_load(read_shipped(name)) for name in ("digits", "imagenet_search_90", "boxes", "masks")]
     return file_parser(
-        "recipe", "a.yaml", lambda source: damage_yaml(source, source.choice(examples)), lambda p: load_recipe(str(p))
+        *("recipe", "a.yaml", lambda source: damage_yaml(source, source.choice(examples))),
+        *(lambda path: load_recipe(str(path)), _DEAR),
     )
 
 
@@ -62,7 +65,7 @@ def sweeps() -> Parser:
         "methods": {"a": {"search": True}, "b": {"prune": "snip", "batches": 3, "retrain": 2}}
         | {"c": {"settings": {"prune": {"progressive": False}}}, "d": {"train": True}},
     }
-    return file_parser("sweep", "a.yaml", lambda source: damage_yaml(source, example), read_sweep)
+    return file_parser("sweep", "a.yaml", lambda source: damage_yaml(source, example), read_sweep, _DEAR)
 
 
 # Tickets and runs ----------------------------------------------------------------------------------------------------
@@ -125,7 +128,7 @@ def tickets() -> Parser:
             (folder / name).write_bytes(content)
         return folder
 
-    return Parser("ticket", write, _use_ticket)
+    return Parser("ticket", write, _use_ticket, _DEAR)
 
 
 def _use_ticket(folder: Path) -> None:
@@ -192,7 +195,7 @@ def reports() -> Parser:
         (folder / "run").mkdir(exist_ok=True)
         return _write_run(source, folder / "run", whole, damaged)
 
-    return Parser("report", write, lambda path: write_report([path]), 500)
+    return Parser("report", write, lambda path: write_report([path]), _DEAR)
 
 
 def latencies() -> Parser:

@@ -209,6 +209,16 @@ def test_results_that_are_no_numbers(change: dict[str, Any], named: str, tmp_pat
         write_report([tmp_path])
 
 
+def test_a_report_shows_names_that_no_file_can_hold(tmp_path: Path) -> None:
+    """JSON can name half of a character: ``\\ud800``."""
+    files = run_files()
+    files["run.json"]["recipe"]["task"] = "\ud800"
+    for name in ("run.json", "result.json"):
+        (tmp_path / name).write_text(json.dumps(files[name]))
+    write_report([tmp_path])
+    assert "\\ud800" in (tmp_path / "report" / "report.md").read_text()
+
+
 @pytest.mark.parametrize("epochs", [100_001, 10**9, 10**18])
 def test_sweeps_of_more_epochs_than_anyone_trains(epochs: int, tmp_path: Path) -> None:
     """Draws of a sweep are compared epoch by epoch, by the pruning after each."""

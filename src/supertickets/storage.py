@@ -93,9 +93,9 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file so that it is either the old one or the new one, whole."""
+    """Write a text file so that it is either the old one or the new one, whole; half characters are spelt out."""
     with replace_file(path) as scratch:
-        scratch.write_text(text, encoding="utf-8")
+        scratch.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, data: Any) -> None:
