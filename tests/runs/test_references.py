@@ -11,7 +11,14 @@ import supertickets as st
 from supertickets.config.recipe import Recipe
 from supertickets.errors import UserError
 from supertickets.models import create_mobile
-from supertickets.runs.references import make_references, nearest_widths, stretch_training, usual_references
+from supertickets.runs.pretrained import load_prepared_splits
+from supertickets.runs.references import (
+    make_references,
+    nearest_widths,
+    stretch_training,
+    tell_counterpart,
+    usual_references,
+)
 
 
 def widths(recipe: Recipe, network: str, sides: tuple[int, int]) -> list[dict[str, object]]:
@@ -88,3 +95,26 @@ def test_a_stretched_training_keeps_its_schedule() -> None:
     assert (longer.epochs, longer.lr.warmup_epochs, longer.evaluate_every) == (75, 5.0, 8)
     assert stretch_training(recipe, 1e-6).epochs == 1
     assert dataclasses.replace(longer, epochs=30, lr=recipe.lr, evaluate_every=3) == recipe
+
+
+WIDE = ["--supernet.name", "resnet8", "--supernet.settings.width", "32", "--search.interval", "0"]
+
+
+@pytest.mark.parametrize(
+    ("words", "width"),
+    [
+        (["--prune.ratio", "0.75"], 16),  # a quarter of the MACs, that is half of the width
+        (["--prune.ratio", "0.94"], 8),
+        (["--budget.macs", "4e4", "--budget.runtime", "sparse"], 4),
+        (["--prune.ratio", "0"], None),  # it is a plain network itself
+        (["--search.interval", "3"], None),  # what a search by a penalty leaves is not known
+    ],
+)
+def test_a_draw_names_the_plain_network_of_its_cost(words: list[str], width: int | None) -> None:
+    recipe, splits = load_prepared_splits(st.load_recipe("digits", [*WIDE, *words]))
+    line = tell_counterpart(recipe, splits)
+    assert line == ([] if width is None else [line[0]])
+    if width is not None:
+        assert line[0].startswith(
+            f"without zeros, a ResNet-8 of width {width} costs about as much: supertickets compare"
+        )

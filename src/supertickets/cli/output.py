@@ -104,6 +104,7 @@ def _resolved(recipe: Recipe) -> Recipe:
     from ..runs.auto_settings import resolve_auto_settings
     from ..runs.model_init import supernet_for
     from ..runs.pretrained import load_prepared_splits
+    from ..runs.references import tell_counterpart
     from ..runs.session import check_batches
     from ..training import Runtime
 
@@ -115,6 +116,7 @@ def _resolved(recipe: Recipe) -> Recipe:
     spec = supernet_for(recipe, splits)
     steps = len(splits.train) // recipe.data.batch
     notes.append(f"{spec}: {count(spec).macs / 1e6:.2f} M MACs; {steps:,} steps per epoch")
+    notes += tell_counterpart(recipe, splits)
     if recipe.minutes is not None:
         notes.append(f"the epochs that {recipe.minutes:g} minutes hold are chosen when the training begins (--minutes)")
     for line in (*splits.notes, *notes):

@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config.recipe import Recipe, SupernetSettings
+from ..config.schedule import last_search_epoch
 from ..config.stretch import stretch_schedule
+from ..cost import count
+from ..data import Splits
 from ..models import Head, create_mobile
 from ..tasks import find_task
-from .auto_network import round_channels
+from .auto_network import guess_cost, round_channels
 from .derive import fixed_network
+from .model_init import supernet_for
 
 _PLAIN_WIDTHS = (4, 8, 12, 16, 24, 32, 48, 64, 96)
 _SMALL_IMAGES = 64  # pixels of a side up to which a network for small images is usual
@@ -195,6 +199,43 @@ def make_references(
             title = f"{kind.title}{kind.unit}{width:g}"
             references.append(_reference(plain, chosen, kind.title, title, f"{network}-{width:g}"))
     return references
+
+
+def costs_by_width(recipe: Recipe, splits: Splits, network: str, name: str) -> dict[float, float]:
+    """Return what a network of each width to choose from costs; none if it has no choice of widths.
+
+    Args:
+        recipe: Recipe of the ticket, with all that the data chooses.
+        splits: Its data.
+        network: Value of ``supernet.name``.
+        name: Name of a budget, whose cost is meant.
+    """
+    choices = KINDS[network].choices if network in KINDS and not recipe.supernet.pretrained else ()
+    every = make_references(recipe, splits.preprocessing.size, [network], {network: choices}) if choices else []
+    costs = (guess_cost(name, count(supernet_for(one.recipe, splits))) for one in every)
+    return dict(zip(choices, costs, strict=True))
+
+
+def tell_counterpart(recipe: Recipe, splits: Splits) -> list[str]:
+    """Return a line on the plain network that costs about as much as the ticket of a recipe will, if that is known.
+
+    Args:
+        recipe: Recipe of the ticket, with all that the data chooses.
+        splits: Its data.
+    """
+    known = recipe.draws_to_budget or (recipe.prune.ratio > 0 and last_search_epoch(recipe) == 0)
+    network = usual_references(recipe, splits.preprocessing.size)[0]
+    if (
+        not known
+        or not recipe.supernet.family.fits_images
+        or not (costs := costs_by_width(recipe, splits, network, name := next(iter(recipe.budget.given), "macs")))
+    ):
+        return []
+    whole = guess_cost(name, count(supernet_for(recipe, splits)))
+    wanted = recipe.budget.given[name] if recipe.draws_to_budget else (1 - recipe.prune.ratio) * whole
+    [width] = nearest_widths(costs, [wanted])
+    title = f"{KINDS[network].title} of width {width:g}"
+    return [f"without zeros, a {title} costs about as much: supertickets compare trains both, and times them"]
 
 
 def nearest_widths(costs: Mapping[float, float], budgets: Sequence[float]) -> list[float]:

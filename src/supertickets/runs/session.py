@@ -21,6 +21,7 @@ from ..training.teacher import FixedTeacher, Teacher, fixed_teacher
 from .auto_settings import resolve_auto_settings
 from .model_init import ModelInit, make_task
 from .pretrained import load_prepared_splits
+from .references import tell_counterpart
 from .training_length import fit_minutes
 
 
@@ -56,7 +57,7 @@ def open_session(recipe: Recipe, out: Path, init: ModelInit) -> Iterator[tuple[S
             session = Session(recipe, supernet, batches, task, runtime, run, silent, teacher)
             recipe, length = fit_minutes(session, supernet)
             with Reporter(recipe.epochs, steps, quiet=quiet, verbose=verbose, metric=metric) as reporter:
-                for line in (*splits.notes, *notes, *length):
+                for line in (*splits.notes, *notes, *tell_counterpart(recipe, splits), *length):
                     reporter.say(line)
                 yield dataclasses.replace(session, recipe=recipe, reporter=reporter), first
 

@@ -16,13 +16,12 @@ from ..data import Splits
 from ..errors import UserError
 from ..models import Spec
 from ..runs.api import draw, train
-from ..runs.auto_network import guess_cost
 from ..runs.auto_settings import resolve_auto_settings
 from ..runs.model_init import supernet_for
 from ..runs.pretrained import load_prepared_splits
 from ..runs.references import (
-    KINDS,
     Reference,
+    costs_by_width,
     make_references,
     nearest_widths,
     stretch_training,
@@ -171,13 +170,8 @@ def _widths_near(
     """
     name = next(iter(budgets[0]))
     wanted = [*(one[name] for one in budgets), 2 * budgets[-1][name]]
-    widths = {}
-    for network in networks:
-        if network in KINDS and (choices := KINDS[network].choices) and not recipe.supernet.pretrained:
-            every = make_references(recipe, splits.preprocessing.size, [network], {network: choices})
-            costs = [guess_cost(name, count(supernet_for(one.recipe, splits))) for one in every]
-            widths[network] = nearest_widths(dict(zip(choices, costs, strict=True)), wanted)
-    return widths
+    by_network = {network: costs_by_width(recipe, splits, network, name) for network in networks}
+    return {network: nearest_widths(costs, wanted) for network, costs in by_network.items() if costs}
 
 
 def _plan_ticket(recipe: Recipe, budget: Mapping[str, float]) -> Member:
