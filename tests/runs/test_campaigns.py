@@ -44,6 +44,7 @@ def test_runs_behind_a_power_cut_end_equal() -> None:
     assert figures["runs_lost"] == 0
 
 
+@pytest.mark.slow
 def test_a_run_that_the_elastic_agent_starts_again_ends_equal(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     campaign("elastic_restart.py", "--processes", "2", "--commands", "draw", "--patience", "90", "--out", str(out))

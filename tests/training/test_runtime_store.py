@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch.distributed as dist
 
@@ -45,3 +50,40 @@ def test_other_starts_meet_as_ever(more: dict[str, str], agent: dist.TCPStore) -
 
 def test_a_process_without_an_agent_meets_as_ever() -> None:
     assert restart_store({}) is None
+
+
+# The second process dies at the first start. At the next one it is late, so that the first looks for it before it is
+# there.
+_SCRIPT = """
+import os, signal, sys, time
+from pathlib import Path
+import torch
+from supertickets.training.runtime import open_runtime
+
+start, rank = int(os.environ["TORCHELASTIC_RESTART_COUNT"]), int(os.environ["RANK"])
+time.sleep(2 * rank * start)
+with open_runtime("cpu", 1, False) as runtime:
+    runtime.barrier()
+    if (start, rank) == (0, 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    total = runtime.sum(torch.tensor(float(10 * start + rank + 1)))
+    if runtime.is_main:
+        Path(sys.argv[1]).write_text(str(float(total)))
+"""
+
+
+@pytest.mark.long
+def test_processes_that_are_started_again_find_each_other(tmp_path: Path) -> None:
+    script, out = tmp_path / "script.py", tmp_path / "total"
+    script.write_text(_SCRIPT)
+    agent = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
+    done = subprocess.run(
+        [sys.executable, *agent, str(script), str(out)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(out.read_text()) == 11 + 12
