@@ -35,7 +35,7 @@ _SPACE = f"""
 COMMANDS = {
     "draw": f"draw digits {SMALL_DRAW} {_MORE}",
     "search (TuNAS)": f"search digits {_SPACE} {_MORE}",
-    "search (EAN)": f"search digits {CONNECTION_SEARCH} {_MORE}",
+    "search (EAN)": f"search digits {CONNECTION_SEARCH} {_MORE} --accumulate 4",
 }
 _RESTARTS = 3
 
