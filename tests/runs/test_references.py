@@ -106,6 +106,8 @@ WIDE = ["--supernet.name", "resnet8", "--supernet.settings.width", "32", "--sear
         (["--prune.ratio", "0.75"], 16),  # a quarter of the MACs, that is half of the width
         (["--prune.ratio", "0.94"], 8),
         (["--budget.macs", "4e4", "--budget.runtime", "sparse"], 4),
+        (["--budget.macs", "4e5", "--budget.params", "5e3", "--budget.runtime", "sparse"], 4),  # the tighter one
+        (["--prune.ratio", "0.999"], None),  # the narrowest costs far more
         (["--prune.ratio", "0"], None),  # it is a plain network itself
         (["--search.interval", "3"], None),  # what a search by a penalty leaves is not known
     ],

@@ -22,6 +22,7 @@ from .model_init import supernet_for
 _PLAIN_WIDTHS = (4, 8, 12, 16, 24, 32, 48, 64, 96)
 _SMALL_IMAGES = 64  # pixels of a side up to which a network for small images is usual
 _LARGE_MAPS = 96  # pixels of a side from which four stages are usual
+_ABOUT = 2  # times as much is still about as much: widths to choose from are as far apart
 _CELLS = 4  # of a side that the last map of a mobile network has at least, or a quarter of the pixels if that is less
 
 
@@ -219,23 +220,38 @@ def costs_by_width(recipe: Recipe, splits: Splits, network: str, name: str) -> d
 def tell_counterpart(recipe: Recipe, splits: Splits) -> list[str]:
     """Return a line on the plain network that costs about as much as the ticket of a recipe will, if that is known.
 
+    Of several budgets the tightest one decides. A network of less than half or more than twice the cost is none.
+
     Args:
         recipe: Recipe of the ticket, with all that the data chooses.
         splits: Its data.
     """
-    known = recipe.draws_to_budget or (recipe.prune.ratio > 0 and last_search_epoch(recipe) == 0)
-    network = usual_references(recipe, splits.preprocessing.size)[0]
-    if (
-        not known
-        or not recipe.supernet.family.fits_images
-        or not (costs := costs_by_width(recipe, splits, network, name := next(iter(recipe.budget.given), "macs")))
-    ):
+    if not recipe.supernet.family.fits_images:
         return []
-    whole = guess_cost(name, count(supernet_for(recipe, splits)))
-    wanted = recipe.budget.given[name] if recipe.draws_to_budget else (1 - recipe.prune.ratio) * whole
-    [width] = nearest_widths(costs, [wanted])
+    network = usual_references(recipe, splits.preprocessing.size)[0]
+    nearest = []
+    for name, wanted in _costs_of_ticket(recipe, splits).items():
+        if not (costs := costs_by_width(recipe, splits, network, name)):
+            return []
+        [width] = nearest_widths(costs, [wanted])
+        nearest.append((width, name, costs[width] / wanted))
+    if not nearest:
+        return []
+    width, name, ratio = min(nearest)
+    if not 1 / _ABOUT <= ratio <= _ABOUT:
+        return []
+    guessed = ", by a guess of its latency" if name == "latency_ms" else ""
     title = f"{KINDS[network].title} of width {width:g}"
-    return [f"without zeros, a {title} costs about as much: supertickets compare trains both, and times them"]
+    return [f"without zeros, a {title} costs about as much{guessed}: supertickets compare trains both, and times them"]
+
+
+def _costs_of_ticket(recipe: Recipe, splits: Splits) -> dict[str, float]:
+    """Return what a ticket will cost, by name of a budget; empty if only its search will tell."""
+    if recipe.draws_to_budget:
+        return recipe.budget.given
+    if recipe.prune.ratio == 0 or last_search_epoch(recipe) > 0:
+        return {}
+    return {"macs": (1 - recipe.prune.ratio) * count(supernet_for(recipe, splits)).macs}
 
 
 def nearest_widths(costs: Mapping[float, float], budgets: Sequence[float]) -> list[float]:
