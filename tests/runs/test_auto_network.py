@@ -77,6 +77,8 @@ def test_scaled_widths_by_hand() -> None:
     assert scaled_settings(settings, 0.375) == {"widths": [16, 16, 32], "head_width": 16, "stem_stride": 2}
     assert scaled_settings({"width": 16}, 0.1) == {"width": 8}  # never none
     assert scaled_settings(settings, 1.0) == settings
+    wrong = {"width": None, "widths": ["a", 8]}  # is left to the network to refuse
+    assert scaled_settings(wrong, 2.0) == {"width": None, "widths": ["a", 16]}
 
 
 def test_a_given_factor_scales_the_widths_of_any_recipe() -> None:
@@ -86,6 +88,16 @@ def test_a_given_factor_scales_the_widths_of_any_recipe() -> None:
     assert (recipe.supernet.width_factor, said) == (1, [])
     with pytest.raises(UserError, match=r"supernet.width_factor has nothing to multiply: hrnet_tiny has no"):
         scale_widths(st.load_recipe("digits", ["--supernet.width_factor", "2"]), 8)
+    mobile = ["--supernet.name", "mobilenet_v2", "--supernet.settings.width", "0.5", "--supernet.width_factor", "2"]
+    with pytest.raises(UserError, match="mobilenet_v2 has no"):  # its width is a factor itself
+        scale_widths(st.load_recipe("digits", mobile), 8)
+
+
+@pytest.mark.parametrize("network", ["hrnet_tiny", "mobilenet_v2", "resnet38"])
+def test_a_budget_leaves_networks_without_such_widths_as_they_are(network: str) -> None:
+    recipe = st.load_recipe("masks", ["--budget.macs", "1e6", "--supernet.name", network])
+    scaled, said = scale_widths(recipe, 256)
+    assert (scaled.supernet.settings, scaled.supernet.width_factor, said) == (recipe.supernet.settings, 1, [])
 
 
 @pytest.mark.parametrize("name", ["joints", "masks", "points", "boxes"])
@@ -100,6 +112,37 @@ def test_networks_with_a_head_follow_the_budget(name: str) -> None:
         assert scale_widths(recipe, 256) == (recipe, [])
     assert firsts == sorted(firsts)
     assert firsts[0] < firsts[-1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--supernet.settings.head_width", "64"],
+        ["--supernet.settings", "{widths: [64, 64, 64], blocks: [1, 1, 1], strides: [2, 2, 2]}"],
+        ["--supernet.settings", "{head_width: 48}"],
+    ],
+)
+def test_settings_of_widths_that_are_given_stay(words: list[str]) -> None:
+    recipe = st.load_recipe("joints", ["--budget.macs", "1e6", *words])
+    assert scale_widths(recipe, 128)[0].supernet.settings == recipe.supernet.settings
+
+
+def test_one_width_takes_the_place_of_one_for_each_stage() -> None:
+    settings = st.load_recipe("masks", ["--supernet.settings.width", "16"]).supernet.settings
+    assert create_spec("resnet8", **settings).widths == (16, 32, 64, 128)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("--supernet.settings.strides 2", r"supernet.settings.strides is 2; give one number per stage"),
+        ("--supernet.settings.widths 32", r"supernet.settings.widths is 32; give one number per stage"),
+        ("--supernet.settings.width null", r"supernet.settings.width is None; give a number of channels"),
+    ],
+)
+def test_settings_that_are_none_are_refused_in_one_line(words: str, named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        resolve_auto_settings(st.load_recipe("images", words.split()), 1000, 32)
 
 
 def test_widths_that_are_given_are_not_scaled() -> None:

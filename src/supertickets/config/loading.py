@@ -21,7 +21,9 @@ FORMAT_VERSION = 2
 # Names of format 1, and what they are called since.
 _RENAMED = {"search.reach": "search.target_shrinkage", "prune.meet": "prune.on_conflict"}
 _NETWORK, _OF_NETWORK = "supernet.name", "supernet.settings"
-_FACTOR, _WIDTHS = "supernet.width_factor", {f"{_OF_NETWORK}.width", f"{_OF_NETWORK}.widths"}
+_FACTOR = "supernet.width_factor"
+_WIDTHS = {_OF_NETWORK, *(f"{_OF_NETWORK}.{name}" for name in ("width", "widths", "head_width"))}
+_INSTEAD = {f"{_OF_NETWORK}.width": "widths", f"{_OF_NETWORK}.widths": "width"}  # that says the same otherwise
 _SCHEDULE = "prune.schedule"
 # Settings that one schedule of prunes alone reads, with its name.
 _SCHEDULE_OF = {
@@ -40,7 +42,8 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
         overrides: Command-line words such as ``["--prune.ratio", "0.8"]``; they win over the file. With another number
             of epochs, its intervals, warm-ups and milestones are stretched or shortened along. With a network of
             another family, or another one of timm or torchvision, the file's ``supernet.settings`` go. A setting that
-            one schedule of prunes alone reads chooses that schedule. Widths that are given are taken as they are.
+            one schedule of prunes alone reads chooses that schedule. Widths that are given are taken as they are, and
+            one for all stages takes the place of one for each, or the other way round.
 
     Raises:
         UserError: The recipe or a setting is unknown, or a value has the wrong type or is out of range.
@@ -79,6 +82,7 @@ def _override(values: Mapping[str, Any], words: Sequence[str]) -> Recipe:
     for name, text in pairs:
         if name.startswith(f"{_OF_NETWORK}."):
             replaced[_OF_NETWORK] = _with_entry(replaced.get(_OF_NETWORK, {}), name.split(".")[2:], _plain(text))
+            replaced[_OF_NETWORK].pop(_INSTEAD.get(name), None)
         else:
             replaced[name] = read_word(text, _type_of(name), name)
     return check_recipe(_build(Recipe, replaced))

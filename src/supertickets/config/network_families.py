@@ -28,6 +28,7 @@ class NetworkFamily:
         head_by_task: Whether the task of a recipe chooses the head of its networks, unless the settings do.
         publishes_weights: Whether trained weights of its networks are published under the network's name.
         fits_images: Whether strides and width of its networks can be chosen by images and budget.
+        counts_channels: Whether its settings ``width`` and ``widths`` are numbers of channels, not factors.
         gains_by_bf16: Whether it trains faster in bfloat16 where a device computes in it: whole convolutions do,
             depthwise ones and matrices of a few rows take longer.
         shares_settings: Whether its networks know the same settings, so that a recipe keeps them when one network of
@@ -44,6 +45,7 @@ class NetworkFamily:
     head_by_task: bool = False
     publishes_weights: bool = False
     fits_images: bool = False
+    counts_channels: bool = False
     gains_by_bf16: bool = False
     shares_settings: bool = False
 
@@ -77,6 +79,7 @@ _EVERY = (
         create="resnet.presets:create_resnet",
         search="connections",
         head_by_task=True,
+        counts_channels=True,
         shares_settings=True,
     ),
     NetworkFamily(
@@ -86,6 +89,7 @@ _EVERY = (
         create="plain.presets:create_plain",
         head_by_task=True,
         fits_images=True,
+        counts_channels=True,
         gains_by_bf16=True,
         shares_settings=True,
     ),

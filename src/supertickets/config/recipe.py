@@ -147,7 +147,8 @@ class SupernetSettings:
         fit: Whether depth, strides and width of a plain ResNet are chosen by the size of the images and the budget,
             where ``settings`` leave them open (docs/defaults.md).
         width_factor: Factor of the widths that ``settings`` name, in multiples of 8 channels; null chooses it by the
-            budget, and is 1 without one. Widths that are given on the command line are taken as they are.
+            budget, and is 1 without one, and for networks without such widths. Widths that are given on the command
+            line are taken as they are.
         init: Distribution of fresh weights of convolutions: the "family" of the network's own, or the "small" one that
             PyTorch draws by itself. Behind a batch norm both compute the same, but small weights learn faster at the
             same rate, and their magnitudes sooner say what was learned, not what was drawn.
@@ -160,7 +161,7 @@ class SupernetSettings:
     transformer: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
     fit: bool = False
-    width_factor: PositiveFloat | None = 1.0
+    width_factor: Annotated[float, Range(above=0, most=64)] | None = 1.0
     init: Literal["family", "small"] = "family"
     pretrained: bool | str = False
 

@@ -20,7 +20,8 @@ _DENSITY = 0.15  # of a network that skips zeros, at its budget
 _DENSE_DENSITY = 0.25  # the same where a head makes maps, which cost time whatever is zero
 _UNITS_DENSITY = 0.5  # where units go
 _FACTORS = (0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0)
-_SCALED = ("width", "widths", "head_width")
+_WIDTHS_OF_STAGES = {"width", "widths"}
+_SCALED = _WIDTHS_OF_STAGES | {"head_width"}
 _CHANNELS = 8
 _MACS_PER_MS = 5e7  # of small networks on one thread; the budget is met by measuring, this only chooses a width
 _BYTES = 4
@@ -29,7 +30,8 @@ _BYTES = 4
 def scale_widths(recipe: Recipe, side: int) -> tuple[Recipe, list[str]]:
     """Multiply the widths of ``supernet.settings`` by ``supernet.width_factor``, which null chooses by the budget.
 
-    The factor that is chosen is the least of which the budget leaves at most a quarter; a half where units go.
+    The factor that is chosen is the least of which the budget leaves at most a quarter; a half where units go. Networks
+    without such widths are left as they are where null stands.
 
     Args:
         recipe: The settings.
@@ -39,14 +41,16 @@ def scale_widths(recipe: Recipe, side: int) -> tuple[Recipe, list[str]]:
         The recipe, of factor 1, and a line on what was chosen.
 
     Raises:
-        UserError: There are no widths to multiply.
+        UserError: There are no widths to multiply by a factor that is given.
     """
     factor, network = recipe.supernet.width_factor, recipe.supernet
-    if factor == 1 or (factor is None and not recipe.budget.given):
+    has_widths = network.family.counts_channels and bool(_WIDTHS_OF_STAGES & set(network.settings))
+    if factor == 1 or (factor is None and not (has_widths and recipe.budget.given)):
         return _with_network(recipe, width_factor=1.0), []
-    if not set(_SCALED) & set(network.settings):
+    if not has_widths:
+        how = "set them" if network.family.counts_channels else "leave the factor out"
         raise UserError(
-            f"supernet.width_factor has nothing to multiply: {network.name} has no supernet.settings.widths; set them"
+            f"supernet.width_factor has nothing to multiply: {network.name} has no supernet.settings.widths; {how}"
         )
     if factor is not None:
         return _with_network(recipe, width_factor=1.0, settings=scaled_settings(network.settings, factor)), []
@@ -61,16 +65,14 @@ def scale_widths(recipe: Recipe, side: int) -> tuple[Recipe, list[str]]:
 
 def scaled_settings(settings: Mapping[str, Any], factor: float) -> dict[str, Any]:
     """Return settings of a network with all widths multiplied, in multiples of 8 channels."""
-    return {
-        **settings,
-        **{
-            name: [round_channels(one * factor) for one in value]
-            if isinstance(value, Sequence)
-            else round_channels(value * factor)
-            for name, value in settings.items()
-            if name in _SCALED
-        },
-    }
+    return {name: _scale(value, factor) if name in _SCALED else value for name, value in settings.items()}
+
+
+def _scale(value: Any, factor: float) -> Any:
+    """Return a width or several, multiplied; what is no width stays, for the network to refuse."""
+    if isinstance(value, list | tuple):
+        return [_scale(one, factor) for one in value]
+    return round_channels(value * factor) if isinstance(value, int) else value
 
 
 def round_channels(channels: float) -> int:
@@ -105,6 +107,9 @@ def fit_network(recipe: Recipe, side: int) -> tuple[Recipe, list[str]]:
         return recipe, []
     given = recipe.supernet.settings
     settings = {**strides_for(side), **given}
+    create_spec(
+        recipe.supernet.name, image_size=(side, side), head=find_task(recipe.task).head, **settings
+    )  # or refuse
     is_open = not {"width", "widths"} & set(given)
     if is_open:
         settings["width"] = width_for(recipe, settings, side)

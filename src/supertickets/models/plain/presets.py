@@ -40,6 +40,9 @@ def create_plain(name: str, **overrides: Any) -> PlainSpec:
     for key in overrides:
         if key not in known:
             raise UserError(f"unknown supernet setting '{key}'{suggest(key, known)}")
+    for key in ("blocks", "widths", "strides"):
+        if not isinstance(overrides.get(key, ()), list | tuple):
+            raise UserError(f"supernet.settings.{key} is {overrides[key]}; give one number per stage, e.g. [1, 1, 1]")
     fields = {**PLAIN[name], **{key: as_tuples(value) for key, value in overrides.items()}}
     width, stages = fields.pop("width"), len(fields["blocks"])
     if not isinstance(width, int):
