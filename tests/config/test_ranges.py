@@ -61,6 +61,12 @@ def test_a_number_out_of_range_is_named_with_its_range() -> None:
         ("search.interval", -1, "search.interval=-1 is out of range; use a value of at least 0."),
         ("search.last_epoch", -1, "search.last_epoch=-1 is out of range; use a value of at least 0."),
         ("search.floor", 1.0, "search.floor=1.0 is out of range; use a value from 0 to below 1."),
+        ("search.penalty_exponent", 1e3, "search.penalty_exponent=1000.0 is out of range; use a value from 0 to 4."),
+        (
+            "supernet.width_factor",
+            0.0,
+            "supernet.width_factor=0.0 is out of range; use a value above 0 and at most 64.",
+        ),
         ("epochs", -1, "epochs=-1 is out of range; use a value from 0 to 100000."),
         ("optimizer.lr", 0.0, "optimizer.lr=0.0 is out of range; use a value above 0."),
         ("augment.crop", 0.0, "augment.crop=0.0 is out of range; use a value above 0 and at most 1."),

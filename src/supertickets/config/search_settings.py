@@ -55,7 +55,7 @@ class SearchSettings:
     target_shrinkage: PositiveFloat = 2.5
     warmup_epochs: NonNegativeFloat = 0.0
     penalty: Literal["subgradient", "proximal"] = "subgradient"
-    penalty_exponent: NonNegativeFloat = 1.0
+    penalty_exponent: Annotated[float, Range(least=0, most=4)] = 1.0
     last_epoch: NonNegativeInt | None = None
     floor: UnitIntervalBelowOne = 0.01
     importance: Literal["scale", "penalised", "gate"] = "scale"
