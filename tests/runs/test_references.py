@@ -120,3 +120,10 @@ def test_a_draw_names_the_plain_network_of_its_cost(words: list[str], width: int
         assert line[0].startswith(
             f"without zeros, a ResNet-8 of width {width} costs about as much: supertickets compare"
         )
+
+
+def test_a_counterpart_of_stages_is_named_by_the_widths_that_it_has() -> None:
+    words = [*WIDE[:2], "--search.interval", "0", "--supernet.settings.widths", "[32, 40, 48]", "--prune.ratio", "0.9"]
+    recipe, splits = load_prepared_splits(st.load_recipe("digits", words))
+    [line] = tell_counterpart(recipe, splits)
+    assert line.startswith("without zeros, a ResNet-8 of widths 8, 8, 16 costs about as much")  # a quarter, rounded

@@ -241,7 +241,10 @@ def tell_counterpart(recipe: Recipe, splits: Splits) -> list[str]:
     if not 1 / _ABOUT <= ratio <= _ABOUT:
         return []
     guessed = ", by a guess of its latency" if name == "latency_ms" else ""
-    title = f"{KINDS[network].title} of width {width:g}"
+    [one] = make_references(recipe, splits.preprocessing.size, [network], {network: [width]})
+    widths = one.recipe.supernet.settings.get("widths")  # which are rounded
+    size = f"widths {', '.join(map(str, widths))}" if widths else f"width {width:g}"
+    title = f"{KINDS[network].title} of {size}"
     return [f"without zeros, a {title} costs about as much{guessed}: supertickets compare trains both, and times them"]
 
 
