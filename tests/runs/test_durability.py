@@ -8,6 +8,7 @@ import shutil
 import signal
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -192,6 +193,29 @@ def test_paths_of_a_recipe_become_absolute_and_names_stay(tmp_path: Path, monkey
 )
 def test_a_name_stays_inside_runs(name: str, folder: str) -> None:
     assert st.Recipe(name=name).run_dir == f"runs/{folder}"
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_that_a_library_turns_into_an_error_still_stops(
+    name: str, status: int, cli: Cli, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """As `torch` does: what a signal raises while it asks an object for its shape becomes a ValueError."""
+    number = signal.Signals[name]
+    usual = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+    inherited = signal.signal(number, usual)
+    request.addfinalizer(lambda: signal.signal(number, inherited))
+
+    def load(*_: Any, **__: Any) -> None:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            raise ValueError("could not determine the shape of an object") from None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("supertickets.ticket.Ticket.from_pretrained", load)
+        outcome = cli("show", tmp_path)
+    assert (outcome.status, outcome.err.splitlines()) == (status, ["stopped"])
+    assert signal.getsignal(number) is usual
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGUSR1", 138)])

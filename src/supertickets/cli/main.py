@@ -31,9 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 done, 1 the machine failed, 2 wrong input, 128 and its number for a signal (130: Ctrl-C).
         A defect raises, which Python makes a 1.
     """
+    asked: list[int] = []
     try:
         options = parse_words(sys.argv[1:] if arguments is None else arguments, COMMANDS)
-        with warnings.catch_warnings(), _signals_stop():
+        with warnings.catch_warnings(), _signals_stop(asked):
             warnings.showwarning = _show_warning
             options.command.run(options)
     except KeyboardInterrupt as stop:
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return DONE
     except Exception as error:
+        if asked:  # libraries written in C may turn what a signal raises into an error of their own
+            print("stopped", file=sys.stderr)
+            return stop_status(Stopped(asked[0]))
         problem = _explain(error)
         if problem is None:
             raise
@@ -59,17 +63,22 @@ def _explain(error: Exception) -> Exception | None:
 
 
 @contextlib.contextmanager
-def _signals_stop() -> Iterator[None]:
+def _signals_stop(asked: list[int]) -> Iterator[None]:
     """Let every signal that asks the process to end do what Ctrl-C does; ignored ones (nohup) stay so.
 
     Processes of torchrun end as usual: inside an all-reduce they could not answer.
+
+    Args:
+        asked: Takes the numbers of signals that came.
     """
+    usual = (signal.SIG_DFL, signal.default_int_handler)
     handlers = {}
     if threading.current_thread() is threading.main_thread() and int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS if number != signal.SIGINT}
-    handlers = {number: handler for number, handler in handlers.items() if handler == signal.SIG_DFL}
+        handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    handlers = {number: handler for number, handler in handlers.items() if handler in usual}
 
     def stop(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
         raise Stopped(number)
 
     for number in handlers:
