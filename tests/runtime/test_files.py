@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -90,6 +91,18 @@ def test_arrays_begin_on_a_cache_line_and_memory_has_a_limit() -> None:
             arena.zeros(count)
     with pytest.raises(UserError, match="there is no memory for"):
         Arena(limit=2**70).zeros(2**60)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_process_has_memory_of_its_own() -> None:
+    array = Arena().zeros(4)
+    child = os.fork()
+    if not child:
+        array[:] = 1
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert array.sum() == 0
 
 
 def test_threads_do_not_disturb_each_other(tmp_path: Path) -> None:

@@ -60,7 +60,8 @@ class Arena:
 def _new_piece(size: int) -> Array:
     """Return bytes that begin at a huge page."""
     try:
-        memory = mmap.mmap(-1, size + _PAGE)
+        # Private: shared memory has no huge pages, and a forked process would write into that of its parent.
+        memory = mmap.mmap(-1, size + _PAGE, access=mmap.ACCESS_COPY)
     except (OSError, OverflowError):
         raise UserError(f"there is no memory for {size:,} bytes of maps; give smaller images") from None
     with contextlib.suppress(AttributeError, OSError):  # not every system has them
