@@ -96,13 +96,13 @@ def find_parts(nodes: Sequence[Node], values: Values) -> dict[str, tuple[str, in
 def chain_ends(nodes: Sequence[Node], values: Values) -> list[int]:
     """Return for every node the last one of its chain: of convolutions that may run band by band; see `schedule`.
 
-    A chain ends with the first convolution that has fewer channels than its input: behind it little is worth keeping
-    in the cache.
+    Each reads what the one before it wrote. A chain ends with the first convolution that has fewer channels than its
+    input: behind it little is worth keeping in the cache.
     """
     ends = list(range(len(nodes)))
     for number in reversed(range(len(nodes) - 1)):
         one, other = nodes[number], nodes[number + 1]
-        if one.operation == other.operation == "conv":
+        if one.operation == other.operation == "conv" and other.inputs[0] == one.outputs[0]:
             before, after = (values.shapes[name] for name in (one.inputs[0], one.outputs[0]))
             if after[1] >= before[1]:
                 ends[number] = ends[number + 1]
