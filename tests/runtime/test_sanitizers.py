@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 import kernel_libraries
 import test_random_graphs
+from supertickets.runtime import planner
 from supertickets.runtime.arena import Arena
 from supertickets.runtime.library import Library
 
@@ -35,6 +36,7 @@ def zeros(self, count, kind=np.float32):
 
 
 Arena.zeros = zeros
+planner._PAST = 200  # so that both ways to store are there
 kernels = Library(Path(sys.argv[1]))
 kernel_libraries.kernels_or_skip = lambda width: kernels if width else None
 

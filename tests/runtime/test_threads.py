@@ -17,7 +17,7 @@ from random_graphs import random_graph
 from supertickets import UserError
 from supertickets.runtime import Engine, threads
 from supertickets.runtime.graph import Graph, Node
-from supertickets.runtime.native import Copy
+from supertickets.runtime.native import Convolution, Copy
 from supertickets.runtime.planner import PlannedStep
 from supertickets.runtime.schedule import schedule
 
@@ -46,6 +46,27 @@ def test_results_do_not_depend_on_the_number_of_threads(data: st.DataObject, cou
         one, several = (Engine(graph, {}, library, threads=number, tune=False)(images) for number in (1, count))
     for wanted, out in zip(one, several, strict=True):
         np.testing.assert_array_equal(out, wanted)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), st.sampled_from(BACKENDS), st.integers(1, 3))
+def test_results_do_not_depend_on_what_is_written_past_the_caches(data: st.DataObject, width: int, count: int) -> None:
+    graph, images = random_graph(data)
+    library, outputs = kernels_or_skip(width), []
+    for past in (1, 2**18):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("supertickets.runtime.planner._PAST", past)
+            outputs.append(Engine(graph, {}, library, threads=count, tune=False)(images))
+    for wanted, out in zip(*outputs, strict=True):
+        np.testing.assert_array_equal(out, wanted)
+
+
+def test_large_maps_that_nothing_of_their_chain_reads_are_written_past_the_caches() -> None:
+    for sides, past in ((104, [0, 0, 0]), (105, [0, 0, 1])):  # 24 channels: 259,584 and 264,600 numbers
+        engine, images = make_engine(1, sides=sides)
+        steps = [step.arguments for step in engine.plan(images.shape[1:]).planned]
+        convolutions = [step for step in steps if isinstance(step, Convolution)]
+        assert [step.past for step in convolutions] == past
 
 
 def test_every_thread_takes_pieces_of_large_maps_and_bands_run_beside_each_other() -> None:

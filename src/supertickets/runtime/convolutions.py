@@ -197,7 +197,8 @@ class _Layer:
                 arguments = native.Convolution(
                     **{"input": self.source + moved, "output": self.out.address + out, **addresses, **shape},
                     skip=None if self.skip is None else self.skip.address + out,
-                    **{"aligned": int(aligned), "activation": self.plan.activation(self.node)},
+                    **{"aligned": int(aligned), "past": int(self.plan.leaves_caches(self.node))},
+                    activation=self.plan.activation(self.node),
                 )
                 yield arguments, taps.weights.size
 
@@ -218,7 +219,8 @@ class _Layer:
     def _form(self) -> tuple[Any, ...]:
         """Return what else the time depends on."""
         sizes = (self.geometry.pitch, self.geometry.stride, self.geometry.vectors, self.group_step, self.groups)
-        return (*sizes, self.planes, self.step, self.skip is not None, self.node.attributes["activation"])
+        memory = (self.planes, self.step, self.skip is not None, self.plan.leaves_caches(self.node))
+        return (*sizes, *memory, self.node.attributes["activation"])
 
     def _spatial_reach(self) -> int:
         """Return by how many vectors a tap reads ahead within its channel."""

@@ -52,7 +52,7 @@ class Convolution(Arguments):
     _fields_ = (
         *_pointers("input", "output", "skip", "begins", "offsets", "weights", "bias", "inside"),
         ("out_stride", _L),
-        *((name, _I) for name in ("blocks", "block", "aligned")),
+        *((name, _I) for name in ("blocks", "block", "aligned", "past")),
         ("activation", Activation),
     )
 

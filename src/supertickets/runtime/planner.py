@@ -24,6 +24,7 @@ from .tuning import Tuner
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
+_PAST = 2**18  # floats of a map that is written past the caches: it fills a second cache
 WINDOWED = ("conv", "max_pool", "avg_pool")
 Lowering = Callable[["Planner", Node], bool]
 
@@ -150,6 +151,15 @@ class Planner:
         chain, width = self._chains[self._node], self.library.width
         work = arguments.numbers() if work is None else work
         self.steps.append(PlannedStep(arguments, vectors, reach, floats, chain, width, work))
+
+    def leaves_caches(self, node: Node) -> bool:
+        """Return whether the output of the convolution that is lowered goes to memory past the caches.
+
+        It does if it is large and nothing of its chain reads it: it would leave the caches before it is read.
+        """
+        [name] = node.outputs
+        ahead = self.graph.nodes[self._node + 1 : self._chains[self._node] + 1]
+        return int(np.prod(self.shape(name))) >= _PAST and not any(name in other.inputs for other in ahead)
 
     def address(self, array: Array) -> int:
         """Return the address of a copy of an array, with room for two vectors behind it, that is kept."""

@@ -34,7 +34,7 @@ def _plain(layout: Layout, arguments: Any) -> Call:
 
 
 def _convolution(layout: Layout, arguments: Any) -> Call:
-    fields = _fields(layout, arguments, leave=("begins", "offsets", "weights", "block", "aligned"))
+    fields = _fields(layout, arguments, leave=("begins", "offsets", "weights", "block", "aligned", "past"))
     block = arguments.block
     begins, offsets = layout.array(arguments.begins), layout.array(arguments.offsets)
     taps = encode_taps(begins, offsets, layout.array(arguments.weights).reshape(-1, block))

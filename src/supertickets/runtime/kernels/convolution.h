@@ -8,9 +8,6 @@
 
 #include "threads.h"
 #include "vectors.h"
-#if VW == 16
-#include <immintrin.h>
-#endif
 
 struct Convolution {
   const float* in;         // pixel (0, 0) of the first channel
@@ -24,6 +21,7 @@ struct Convolution {
   int64_t out_stride;      // floats from one channel to the next
   int32_t blocks, block;
   int32_t aligned;         // whether all offsets are multiples of VW
+  int32_t past;            // whether the output goes to memory past the caches
   Activation activation;
 };
 
@@ -46,7 +44,12 @@ template <int N> INLINE void finish(const Convolution& c, Floats (&sum)[N], int 
     UNROLL for (int k = 0; k < N; k++) sum[k] += load(c.skip + at + k * VW);
   }
   activate(sum, c.activation);
-  UNROLL for (int k = 0; k < N; k++) store(c.out + at + k * VW, keep_inside(sum[k], c.inside + (int64_t)(first + k) * VW));
+  UNROLL for (int k = 0; k < N; k++) sum[k] = keep_inside(sum[k], c.inside + (int64_t)(first + k) * VW);
+  if (c.past) {
+    UNROLL for (int k = 0; k < N; k++) store_past(c.out + at + k * VW, sum[k]);
+  } else {
+    UNROLL for (int k = 0; k < N; k++) store(c.out + at + k * VW, sum[k]);
+  }
 }
 
 // One block of B channels, N vectors. Few sums are kept several times, so that they need not wait for each other.
@@ -190,7 +193,7 @@ template <int B> static void run_blocks(const Convolution& c, int first, int las
   run_tiles(c, plain_tiles<B>(std::make_integer_sequence<int, most>()), most, first, last, share);
 }
 
-static void run_convolution(const Convolution& c, int first, int last, Share share = WHOLE) {
+static void run_in_blocks(const Convolution& c, int first, int last, Share share) {
   switch (c.block) {
     case 16: return run_blocks<16>(c, first, last, share);
     case 8: return run_blocks<8>(c, first, last, share);
@@ -201,4 +204,9 @@ static void run_convolution(const Convolution& c, int first, int last, Share sha
   if (!c.aligned) return run_tiles(c, shifted_tiles(std::make_integer_sequence<int, 12>()), 12, first, last, share);
 #endif
   run_blocks<1>(c, first, last, share);
+}
+
+static void run_convolution(const Convolution& c, int first, int last, Share share = WHOLE) {
+  run_in_blocks(c, first, last, share);
+  if (c.past) end_stores_past();
 }

@@ -5,6 +5,9 @@
 #ifndef VW
 #define VW 4  // 4: any processor; 8: AVX2; 16: AVX-512
 #endif
+#if VW >= 8
+#include <immintrin.h>
+#endif
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
@@ -19,6 +22,21 @@ typedef int32_t LooseInts __attribute__((vector_size(VW * 4), aligned(4)));
 
 INLINE Floats load(const float* p) { return (Floats)*(const LooseFloats*)p; }
 INLINE void store(float* p, Floats v) { *(LooseFloats*)p = (LooseFloats)v; }
+// Store an aligned vector past the caches, which first would load what was there; `end_stores_past` comes after the last.
+INLINE void store_past(float* p, Floats v) {
+#if VW == 16
+  _mm512_stream_ps(p, (__m512)v);
+#elif VW == 8
+  _mm256_stream_ps(p, (__m256)v);
+#else
+  store(p, v);
+#endif
+}
+INLINE void end_stores_past() {
+#if VW >= 8
+  _mm_sfence();
+#endif
+}
 INLINE Floats fill(float v) { return v - (Floats){}; }  // + would have to turn -0 into 0
 INLINE Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 INLINE Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
