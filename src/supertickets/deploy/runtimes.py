@@ -170,7 +170,7 @@ class OpenVino(InferenceRuntime):
     snippet = 'openvino.Core().compile_model("{file}", "CPU")(images)'
 
     def prepare(self, forms: DeployForms, threads: int) -> Call:
-        network = rivals.OpenVino().build(forms.onnx.read_bytes(), threads)
+        network = rivals.OPENVINO.build(forms.onnx.read_bytes(), threads)
         return lambda images: network(images)[0]
 
 

@@ -110,4 +110,5 @@ class OpenVino(Rival):
         return run
 
 
-RIVALS: tuple[Rival, ...] = (OnnxRuntime(), OpenVino())
+OPENVINO = OpenVino()  # one for all, so that it knows who runs it
+RIVALS: tuple[Rival, ...] = (OnnxRuntime(), OPENVINO)
