@@ -44,6 +44,10 @@ def _convolution(layout: Layout, arguments: Any) -> Call:
     return f"run_convolution_{kind}", "Convolution", fields
 
 
+def _resize(layout: Layout, arguments: Any) -> Call:
+    return "run_resize", "Resize", _fields(layout, arguments, leave=("scratch_stride",))  # it takes row after row
+
+
 def _product(layout: Layout, arguments: Any) -> Call:
     """Return a product; with the weights that are not zero alone where the matrix is constant and has few."""
     inner, columns, pitch = arguments.inner, arguments.columns, arguments.b_pitch
@@ -62,7 +66,8 @@ def _product(layout: Layout, arguments: Any) -> Call:
 _CALLS: Mapping[type[native.Arguments], Callable[[Layout, Any], Call]] = {
     native.Convolution: _convolution,
     native.Product: _product,
-    **dict.fromkeys((native.Copy, native.Split, native.MaxPool, native.Binary, native.Resize), _plain),
+    native.Resize: _resize,
+    **dict.fromkeys((native.Copy, native.Split, native.MaxPool, native.Binary), _plain),
     **dict.fromkeys((native.Mean, native.LayerNorm, native.Softmax, native.Strided), _plain),
 }
 
