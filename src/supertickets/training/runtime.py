@@ -127,7 +127,9 @@ def open_runtime(device: str, threads: int | None, deterministic: bool) -> Itera
         stack.enter_context(keep_freed_memory())
         if world > 1 and not dist.is_initialized():
             backend = "nccl" if chosen.type == "cuda" else "gloo"
-            dist.init_process_group(backend, store=restart_store(os.environ), rank=rank, world_size=world)
+            store = restart_store(os.environ)  # without one, variables that are missing are named
+            place = {} if store is None else {"store": store, "rank": rank, "world_size": world}
+            dist.init_process_group(backend, **place)
             stack.callback(dist.destroy_process_group)
         yield Runtime(chosen, rank, world)
 
