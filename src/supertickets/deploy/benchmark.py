@@ -195,7 +195,7 @@ def _run(
                     failures[key] = reason(error)
                     continue
                 calls[key] = partial(call, images)
-        rounds = interleaved_rounds(calls, repeats)
+        rounds = interleaved_rounds(calls, repeats, hot=True)
     latencies = {name: _timing(values, first[name]) for name, values in rounds.items()}
     return BenchRun(threads, batch, latencies, failures)
 
