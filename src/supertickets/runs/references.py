@@ -15,7 +15,7 @@ from ..cost import count
 from ..data import Splits
 from ..models import Head, create_mobile
 from ..tasks import find_task
-from .auto_network import guess_cost, round_channels
+from .auto_network import guess_cost, round_channels, scaled_settings
 from .derive import fixed_network
 from .model_init import supernet_for
 
@@ -84,10 +84,7 @@ def _plain_settings(setting: Setting, width: float) -> dict[str, Any]:
     own = dict(_usual_settings(setting, width) if setting.own is None else setting.own)
     if setting.widths is None:
         return {**own, "width": int(width)}
-    factor = width / setting.widths[0]
-    if setting.own is not None and "head_width" in own:
-        own["head_width"] = round_channels(own["head_width"] * factor)
-    return {**own, "widths": [round_channels(channels * factor) for channels in setting.widths]}
+    return scaled_settings({**own, "widths": setting.widths}, width / setting.widths[0])
 
 
 def _usual_settings(setting: Setting, width: float) -> dict[str, Any]:
