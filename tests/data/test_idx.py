@@ -83,6 +83,7 @@ DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "data cut": ("", lambda raw: raw[:-5], "truncated or damaged"),
     "data too long": ("", lambda raw: raw + b"x", "truncated or damaged"),
     "floats": ("", lambda raw: b"\0\0\x0d" + raw[3:], "not an idx file"),
+    "huge sides beside one of zero": ("", lambda raw: b"\0\0\x08\x03" + 8 * b"\xff" + 4 * b"\0", "holds no data"),
     "not idx": ("", lambda raw: b"<html>" + raw[6:], "not an idx file"),
     "gz of cut data": (".gz", lambda raw: gzip.compress(raw[:-5]), "truncated or damaged"),
     "gz that is none": (".gz", lambda raw: raw, "cannot be read"),

@@ -100,6 +100,10 @@ BOMB = HEADER + element(15, zlib.compress(bytes(1 << 27), 9))
 HOSTILE = {
     "a bomb": (BOMB, "more than 16 MiB when unpacked"),
     "claimed sizes": (HEADER + matrix(6, (1 << 30, 1 << 30), element(9, bytes(16))), "another size than it says"),
+    "huge sides beside one of zero": (
+        HEADER + matrix(6, (1 << 30, 1 << 30, 1 << 30, 0), element(9, b"")),
+        "another size than it says",
+    ),
     "claimed cells": (HEADER + matrix(1, (1 << 30, 4), b""), "too many cells"),
     "claimed fields": (
         HEADER + matrix(2, (1 << 30, 4), element(5, struct.pack("<i", 2)) + element(1, b"a\0")),

@@ -92,6 +92,8 @@ def _parse_idx(path: Path, file: BinaryIO | gzip.GzipFile, size: int) -> npt.NDA
         raise UserError(f"{path} is not an idx file of bytes (it must begin with 00 00 08); fetch the file again")
     dims = struct.unpack(f">{head[3]}I", dims_raw)
     want = math.prod(dims)
+    if not want:
+        raise UserError(f"{path} holds no data (it claims {' x '.join(map(str, dims))}); fetch the file again")
     if want > _MOST_BYTES and size >= want:
         raise UserError(f"{path} claims {want:,} bytes of data, at most {_MOST_BYTES:,} are read; give fewer samples")
     data = file.read(min(want, size) + 1)

@@ -127,7 +127,8 @@ class _Reader:
         if kind not in _NUMERIC or flags[0] >> 8 & _COMPLEX:
             return name, Matrix(sides)
         values = self.numbers(*self.next_of(elements))
-        if len(values) != count:
+        # Sides beside one of zero count as well: numpy makes no array of too many.
+        if len(values) != count or math.prod(max(side, 1) for side in sides) > _MOST_BYTES:
             raise BadMatFile("a matrix has another size than it says")
         return name, Matrix(sides, values.reshape(sides, order="F"))
 
