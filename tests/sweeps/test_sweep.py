@@ -169,6 +169,38 @@ def test_a_wrong_file_is_refused_in_one_line(file: Callable[..., Path], change: 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("names", ["[010, a]", "[no, yes]", "[1.50, a]", "[~, a]", "[2020-01-01, a]", "[0x1F, a]"])
+@pytest.mark.parametrize("place", ["settings: {{{0}}}", "methods: {{a: {{settings: {{{0}}}}}}}"])
+def test_names_that_yaml_reads_otherwise_ask_for_quotes_as_in_a_recipe(names: str, place: str, tmp_path: Path) -> None:
+    path, methods = tmp_path / "sweep.yaml", "" if place.startswith("methods") else "methods: {a: {}}\n"
+    given = place.format(f"data.class_names: {names}")
+    path.write_text(f"recipe: digits\nratios: 0.5\n{methods}{given}\n")
+    with pytest.raises(UserError, match=r"sweep\.yaml.*: data\.class_names=.*put texts in quotes"):
+        read_sweep(path)
+
+
+@pytest.mark.parametrize("names", ['["010", 7]', "'[010, 7]'"])
+def test_names_in_quotes_stay_as_they_are(names: str, tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(
+        f"recipe: images\nratios: 0.5\nmethods: {{a: {{}}}}\nsettings: {{data: {{class_names: {names}}}}}\n"
+    )
+    recipe = read_sweep(path).jobs[0].recipe
+    assert recipe is not None
+    assert recipe.data.class_names == ("010", "7")
+
+
+@pytest.mark.parametrize("lines", ["recipe: digits\nmethods: {010: {}}", "recipe: digits\nmethods: {no: {}}"])
+def test_names_of_methods_that_yaml_reads_otherwise_ask_for_quotes(lines: str, tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(f"ratios: 0.5\n{lines}\n")
+    with pytest.raises(UserError, match=r"name of a method=.*put texts in quotes"):
+        read_sweep(path)
+    path.write_text("ratios: 0.5\nrecipe: [010]\nmethods: {a: {}}\n")
+    with pytest.raises(UserError, match=r"recipe=10 is not valid.*put texts in quotes"):
+        read_sweep(path)
+
+
 # Doing it -------------------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,6 +68,25 @@ def recipe_from_json(data: Mapping[str, Any]) -> Recipe:
     values = flatten(data)
     _check_names(values, "")
     return _build(Recipe, values)
+
+
+def settings_as_words(settings: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """Return settings of a file, nested or dotted, as command-line words.
+
+    Args:
+        settings: Plain values as YAML has them; texts are words already.
+        where: Place of the settings, for messages.
+
+    Raises:
+        UserError: A setting is unknown, or takes no such value: what YAML reads as a number is no name.
+    """
+    flat = flatten(settings)
+    _check_names(flat, f"{where}: ")
+    for name, value in flat.items():
+        if not isinstance(value, str) and not name.startswith(f"{_OF_NETWORK}."):
+            convert(value, _type_of(name), f"{where}: {name}")
+    values = (value if isinstance(value, str) else json.dumps(value, default=str) for value in flat.values())
+    return tuple(word for name, text in zip(flat, values, strict=True) for word in (f"--{name}", text))
 
 
 def _override(values: Mapping[str, Any], words: Sequence[str]) -> Recipe:

@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 import yaml
 
-from ..config.loading import load_recipe, recipe_from_json
-from ..config.recipe import Recipe, flatten
+from ..config.loading import load_recipe, recipe_from_json, settings_as_words
+from ..config.recipe import Recipe
 from ..config.schedule import check_schedule, pruning_timeline
-from ..config.setting_types import read_yaml
+from ..config.setting_types import convert, read_yaml
 from ..config.shipped import list_sweeps
 from ..errors import UserError, suggest
 from ..pruning import find_criterion
@@ -162,19 +162,20 @@ def read_sweep(source: str | Path, changes: Mapping[str, Any] | None = None, wor
         raise UserError(f"{path}: ratio {wrong[0]:g} is no share of the weights, e.g. 0.9")
     seeds = _numbers(data, "seeds", int, path) if "seeds" in data else [0]
     recipes = data.get("recipe", [])
+    recipes = [convert(name, str, f"{path}: recipe") for name in (recipes if isinstance(recipes, list) else [recipes])]
     common = (*_words(data.get("settings") or {}, f"{path}: settings"), *words)
     for some in (common, *(method.settings for method in methods)):
         reject_settings(some, ("seed",), str(path), "seeds (--seeds) set it")
         reject_settings(some, ("prune.ratio",), str(path), "ratios (--ratios) set it")
     points: list[Point] = []
     jobs: dict[str, Job] = {}
-    for name in recipes if isinstance(recipes, list) else [recipes]:
+    for name in recipes:
         for seed in seeds:
             for method in methods:
                 for ratio in ratios if method.has_ratio else [0.0]:
-                    chain = _chain(method, str(name), (*common, "--seed", str(seed), *method.settings), ratio)
+                    chain = _chain(method, name, (*common, "--seed", str(seed), *method.settings), ratio)
                     jobs |= {job.key: job for job in chain}
-                    points.append(Point(Path(str(name)).stem, method.name, ratio, seed, chain[-1].key))
+                    points.append(Point(Path(name).stem, method.name, ratio, seed, chain[-1].key))
     if not points:
         raise UserError(f"sweep {source} has no recipe; name one with --recipe, or in the file, e.g. recipe: digits")
     return Plan(tuple(points), tuple(_in_order({job.key: job for job in share_prefixes(list(jobs.values()))})))
@@ -293,12 +294,7 @@ def _words(settings: Any, where: str) -> tuple[str, ...]:
     """Return settings, nested or dotted, as command-line words."""
     if not isinstance(settings, dict):
         raise UserError(f"{where} must hold settings as 'name: value'")
-    flat = flatten(settings)
-    return tuple(word for name, value in flat.items() for word in (f"--{name}", _word(value)))
-
-
-def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    return settings_as_words(settings, where)
 
 
 def _find(source: str | Path) -> Path:
@@ -327,7 +323,7 @@ def _method_names(data: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     methods = data.get("methods")
     if not isinstance(methods, dict) or not methods:
         raise UserError(f"{path} has no methods; name them, e.g. methods: {{two-in-one: {{}}}}")
-    return {str(name): entry for name, entry in methods.items()}
+    return {convert(name, str, f"{path}: name of a method"): entry for name, entry in methods.items()}
 
 
 def _numbers(data: Mapping[str, Any], key: str, kind: type, path: str | Path) -> list[Any]:
