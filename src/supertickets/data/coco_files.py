@@ -151,6 +151,15 @@ def locate_images(
     return paths
 
 
+def note_shared(listed: Mapping[str, Sequence[Path]], notes: list[str]) -> Counter[Path]:
+    """Add a note on images that are in several parts; return the number of parts that every image is in."""
+    parts_of = Counter(path for paths in listed.values() for path in set(paths))
+    if shared := [str(path) for path, count in parts_of.items() if count > 1]:
+        names = shorten_list(sorted(shared))
+        notes.append(f"{count_noun(len(shared), 'image')} in more than one split, so scores will be too good: {names}")
+    return parts_of
+
+
 def note_images(listed: Mapping[str, Sequence[Path]], notes: list[str]) -> None:
     """Add notes on images that two parts list, and on those beside them that none does.
 
@@ -158,10 +167,7 @@ def note_images(listed: Mapping[str, Sequence[Path]], notes: list[str]) -> None:
         listed: Images that are listed, by part.
         notes: The notes are added here.
     """
-    parts_of = Counter(path for paths in listed.values() for path in set(paths))
-    if shared := [str(path) for path, count in parts_of.items() if count > 1]:
-        names = shorten_list(sorted(shared))
-        notes.append(f"{count_noun(len(shared), 'image')} in more than one split, so scores will be too good: {names}")
+    parts_of = note_shared(listed, notes)
     folders = sorted({path.parent for path in parts_of})
     beside = [path for folder in folders if folder.is_dir() for path in list_folder_images(folder, below=False)]
     if rest := [str(path) for path in beside if path not in parts_of]:

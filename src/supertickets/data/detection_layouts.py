@@ -12,7 +12,7 @@ from ..config.recipe import DataSettings
 from ..errors import UserError
 from .boxed_image import BoxedImage
 from .coco_detection_json import read_objects
-from .coco_files import find_annotations, has_annotations, is_published, note_images
+from .coco_files import find_annotations, has_annotations, is_published, note_images, note_shared
 from .file_lists import shorten_list, unwrap_until
 from .yolo import is_yolo, read_yolo
 
@@ -31,6 +31,10 @@ class BoxedParts:
     classes: tuple[str, ...]
     parts: Mapping[str, tuple[BoxedImage, ...]]
 
+    def files(self) -> dict[str, list[Path]]:
+        """Return the files of the images of each part."""
+        return {part: [one.image for one in some] for part, some in self.parts.items()}
+
 
 def read_boxed_parts(root: Path, settings: DataSettings, notes: list[str]) -> BoxedParts:
     """Read boxes in COCO's format (`find_annotations` tells where it may lie) or YOLO's (`read_yolo`).
@@ -47,7 +51,9 @@ def read_boxed_parts(root: Path, settings: DataSettings, notes: list[str]) -> Bo
     if is_published(root, _KIND[0]) or not is_yolo(root):
         return _read_coco(root, notes)
     notes.append(f"{root} is read as YOLO's layout")
-    return BoxedParts(*read_yolo(root, settings, notes))
+    boxes = BoxedParts(*read_yolo(root, settings, notes))
+    note_shared(boxes.files(), notes)
+    return boxes
 
 
 def _read_coco(root: Path, notes: list[str]) -> BoxedParts:
@@ -60,10 +66,9 @@ def _read_coco(root: Path, notes: list[str]) -> BoxedParts:
             f"{files[other[0]].path} has other categories than {files[first].path}; give files with the same ones"
         )
     parts = {part: samples for part, (_, samples, _) in read.items()}
-    note_images({part: [one.image for one in samples] for part, samples in parts.items()}, notes)
-    return _without_parents(
-        BoxedParts(classes, parts), set().union(*(parents for _, _, parents in read.values())), notes
-    )
+    boxes = BoxedParts(classes, parts)
+    note_images(boxes.files(), notes)
+    return _without_parents(boxes, set().union(*(parents for _, _, parents in read.values())), notes)
 
 
 def _without_parents(boxes: BoxedParts, parents: set[str], notes: list[str]) -> BoxedParts:

@@ -43,13 +43,15 @@ def data_folder(settings: DataSettings, what: str) -> Path:
     """Return the folder that the settings name.
 
     Raises:
-        UserError: There is none; ``what`` says what it should be.
+        UserError: There is none, or it is that of the whole file system; ``what`` says what it should be.
     """
     if settings.dir is None:
         raise UserError(f"this recipe reads {what}: say where it is with --data DIR")
     folder = Path(settings.dir)
     if not folder.is_dir():
         raise UserError(f"data folder {folder} does not exist; give {what}")
+    if os.path.realpath(folder) == folder.anchor:
+        raise UserError(f"data folder {folder} is the whole file system; give {what}")
     if not _visible_entries(folder):
         raise UserError(f"data folder {folder} is empty; give {what}")
     return folder
@@ -193,9 +195,10 @@ def walk_files(folder: Path) -> Iterator[Path]:
     """Yield the files in and below a folder; links are followed, every folder is entered once.
 
     Hidden files and folders are passed over, and what systems leave behind (thumbnails, ``__MACOSX``, ``@eaDir``).
+    What leads nowhere is a file.
 
     Raises:
-        UserError: A folder cannot be read.
+        UserError: A folder cannot be read, or a link leads to a folder around the given one or around itself.
     """
     ahead, linked = deque([folder]), deque[Path]()  # links last, so that a folder is known by its own name
     entered = set[tuple[int, int]]()
@@ -211,10 +214,32 @@ def walk_files(folder: Path) -> Iterator[Path]:
         except OSError as error:
             raise UserError(f"folder {where} cannot be read ({error.strerror}); let it be read, or remove it") from None
         for entry in inside:
-            if entry.is_dir():
-                (linked if entry.is_symlink() else ahead).append(where / entry.name)
-            else:
+            if not _is_folder(entry):
                 yield where / entry.name
+            elif entry.is_symlink():
+                linked.append(refuse_loop(where / entry.name, folder))
+            else:
+                ahead.append(where / entry.name)
+
+
+def refuse_loop(link: Path, *starts: Path, itself: bool = False) -> Path:
+    """Return a linked folder.
+
+    Args:
+        link: The folder, which may be no link.
+        starts: Folders from which it is come upon, beside the one that it is in.
+        itself: Whether the folder that the link is in is refused too.
+
+    Raises:
+        UserError: It holds one of those folders: read again, their files would be in two places.
+    """
+    if not link.is_symlink():
+        return link
+    target = Path(os.path.realpath(link))
+    inside = [Path(os.path.realpath(place)) for place in (link.parent, *starts)]
+    if any(target in place.parents or (itself and place == target) for place in inside):
+        raise UserError(f"{link} is a link to {target}, a folder that it is in; remove the link")
+    return link
 
 
 def is_system(name: str) -> bool:
@@ -308,8 +333,12 @@ def holds_images(folder: Path) -> bool:
 
 
 def list_folders(root: Path) -> list[Path]:
-    """Return the folders in a folder, sorted; hidden ones and those that systems leave behind are passed over."""
-    return [path for path in _visible_paths(root) if path.is_dir()]
+    """Return the folders in a folder, sorted; hidden ones and those that systems leave behind are passed over.
+
+    Raises:
+        UserError: The folder cannot be read, or one in it is a link to a folder around it.
+    """
+    return [refuse_loop(path) for path in _visible_paths(root) if path.is_dir()]
 
 
 def _visible_paths(folder: Path) -> list[Path]:
@@ -321,6 +350,13 @@ def _visible_entries(folder: Path) -> list[str]:
         return sorted(name for name in os.listdir(folder) if not is_system(name))
     except OSError as error:
         raise UserError(f"folder {folder} cannot be read ({error.strerror}); let it be read") from None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to what may not be read
+        return False
 
 
 def _fold(name: str) -> str:

@@ -26,6 +26,7 @@ from .file_lists import (
     list_folders,
     natural_key,
     note_other_files,
+    refuse_loop,
     shorten_list,
     split_of,
 )
@@ -87,7 +88,7 @@ def list_classes(root: Path, level: str, notes: list[str]) -> _Files:
     names: list[str] = []
     folder_of: dict[str, Path] = {}
     for folder in list_folders(root):
-        images = list_folder_images(folder, others=others)
+        images = list_folder_images(refuse_loop(folder, itself=True), others=others)
         if not images:
             notes.append(f"folder {folder} holds no images; it is left out")
             continue

@@ -37,6 +37,7 @@ from .preprocessing import stored_form
 
 _NAMES = ("classes.txt", "labels/classes.txt", "obj.names")  # files with a class per line
 _TEXTS = (".txt", ".yaml", ".yml", ".names", ".data", ".json", ".cache", ".npy")  # files beside images
+_NO_PLACE = ("~", "null", "Null", "NULL")  # words for no folder, as texts
 _LONGEST_TEXT = 1 << 20  # bytes of a file of names or labels
 _BOX, _OUTLINE = 5, 7  # numbers in a line: of a box; of the smallest outline
 _BESIDE = 0.01  # share of the image that rounding may put a box outside
@@ -150,15 +151,22 @@ def _find_folders(root: Path, described: tuple[Path, Mapping[str, Any]] | None, 
         place = content.get(part)
         images = _place_below(root, place) if isinstance(place, str) else None
         if images is None:
-            if place and part not in usual and "all" not in usual:
-                notes.append(f"{path} names {show_value(place)} for {part}, which is no folder of {root}")
+            if place and place not in _NO_PLACE:
+                instead = f"; {usual[part][0]} is used" if part in usual else ""
+                notes.append(f"{path} names {show_value(place)} for {part}, which is no folder of {root}{instead}")
         elif (pair := _label_folder(images)) in named.values():
             notes.append(f"{path} names {show_value(place)} for {part} too; it is used once")
         else:
             named[part] = pair
     if "train" not in named:
         return usual
-    rest = {part: pair for part, pair in usual.items() if part != "all" and pair not in named.values()}
+    # What is in a folder that the file names has its part already.
+    taken = [images for images, _ in named.values()]
+    rest = {
+        part: pair
+        for part, pair in usual.items()
+        if part != "all" and not any(pair[0].is_relative_to(images) for images in taken)
+    }
     return {part: (rest | named)[part] for part in ("train", "val", "test") if part in rest | named}
 
 
@@ -192,7 +200,15 @@ def _place_below(root: Path, place: str) -> Path | None:
     # The word images alone, without what was before it, is in every data set.
     starts = (start for start in range(len(parts)) if start == 0 or parts[start:] != ["images"])
     candidates = (root.joinpath(*parts[start:]) for start in starts)
-    return next((folder for folder in candidates if folder.is_dir()), None)
+    return next((folder for folder in candidates if _is_folder(folder)), None)
+
+
+def _is_folder(path: Path) -> bool:
+    """Return whether there is such a folder; a name that no folder can have is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _label_folder(folder: Path) -> Folders:
