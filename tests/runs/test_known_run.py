@@ -206,6 +206,7 @@ def test_a_sweep_has_supernets_and_known_networks(tmp_path: Path) -> None:
     [
         ("--supernet.name torchvision:alexnet", "does not take images of 8 x 8 pixels"),
         ("--supernet.name timm:resnet18 --supernet.settings.num_classes 3", "num_classes follows from the data"),
+        ("--supernet.settings.transformer false", "set supernet.transformer instead"),
     ],
 )
 def test_impossible_settings_are_refused_before_anything_starts(

@@ -103,6 +103,8 @@ def _network(recipe: Recipe, splits: Splits) -> Spec:
     for key, value in _fitted_to_data(splits).items():
         if key in settings:
             raise UserError(f"supernet.settings.{key} follows from the data ({value}); leave it out{_INSTEAD[key]}")
+    if "transformer" in settings:
+        raise UserError("supernet.settings.transformer is no setting; set supernet.transformer instead")
     if (folder := recipe.supernet.ticket) is not None:
         architecture = Ticket.from_pretrained(folder, recipe_trust(recipe.to_json())).spec
         return fitted_spec(lambda **fitted: architecture.refit(settings, fitted), recipe, splits)
