@@ -1,12 +1,17 @@
-"""Accuracy against latency: plain widths, and a wide network with zeros in several patterns, on Tiny-ImageNet.
+"""Accuracy against latency: plain widths, and wide networks with zeros in several patterns, on Tiny-ImageNet.
 
-    python benchmarks/pattern_front.py DATA [--seeds 3] [--epochs 16] [--out FILE] [--runs FOLDER]
+    python benchmarks/pattern_front.py train DATA [--rows ROW ...] [--seeds 0 1 2] [--epochs 16]
+    python benchmarks/pattern_front.py time
+    python benchmarks/pattern_front.py show [--figure FILE]
 
-ResNet-8 at 48 pixels. The dense rows have width 16, 24 and 32 and run in onnxruntime; the others have width 32 (one
-has 48), are pruned along the cubic path while they train (layers scaled by rms, all but stem and classifier), and run
-in the sparse runtime. Same images, augmentation, epochs and optimizer. Runs that are there are not repeated: seed by
-seed, so that a study that is stopped has whole seeds. Latencies are of the first seed's tickets: one thread, all
-interleaved.
+Images of 48 pixels. The dense rows are ResNet-8 of width 16, 24 and 32 and run in onnxruntime. The others are pruned
+along the cubic path while they train (layers scaled by rms, all but stem and classifier), and run in the sparse
+runtime: ResNet-8, MobileNetV2, and an HRNet of 3x3 filters with three stages. Images, augmentation, epochs and
+optimizer are the same.
+
+``train`` adds runs to the results one by one, and does not repeat those that are there, so that a study can be made in
+pieces. ``time`` times a network per row, one thread, all interleaved: one with as many zeros in every layer as those
+that were trained had on average, at random places in the same pattern.
 """
 
 from __future__ import annotations
@@ -14,115 +19,228 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import supertickets as st
-from commands import command
+from sparse_engine import draw_mask
+from supertickets.config.recipe import Recipe
+from supertickets.data import Preprocessing
 from supertickets.deploy import BenchSettings, bench
+from supertickets.models.factory import create_spec
 
-COMMON = [
-    *("--supernet.name", "resnet8", "--supernet.settings.stem_stride", "2", "--data.size", "48"),
-    *("--ema_decay", "0", "--optimizer.nesterov", "true", "--optimizer.clip_norm", "5", "--optimizer.lr", "0.1"),
-    *("--optimizer.weight_decay", "1e-4", "--label_smoothing", "0.1", "--lr.shape", "cosine"),
-    *(
-        "--precision",
-        "auto",
-        "--lr.warmup_epochs",
-        "1",
-        "--threads",
-        "1",
-        "--data.workers",
-        "0",
-        "--evaluate_every",
-        "100",
-    ),
-    *("--search.interval", "0", "--search.rho", "0", "--search.last_epoch", "null"),
-    *("--prune.schedule", "cubic", "--prune.progressive", "false", "--prune.normalise", "rms"),
-    *("--prune.stem", "false", "--prune.layer_floor", "0", "--prune.exempt_below", "0"),
-]
+RESULTS = Path(__file__).parent / "results" / "pattern_front.json"
+_SIDE, _CLASSES = 48, 40
 _REPEATS = 300  # of the timing
+_TRAINING = (
+    "--data.size 48 --ema_decay 0 --optimizer.nesterov true --optimizer.clip_norm 5 --optimizer.lr 0.1 "
+    "--optimizer.weight_decay 1e-4 --label_smoothing 0.1 --lr.shape cosine --lr.warmup_epochs 1 --precision fp32 "
+    "--threads 1 --data.workers 0 --evaluate_every 100 --search.interval 0 --search.rho 0 --search.last_epoch null "
+    "--prune.schedule cubic --prune.progressive false --prune.normalise rms --prune.stem false --prune.layer_floor 0 "
+    "--prune.exempt_below 0"
+)
 
 
-def row_words(width: int, zeros: float, pattern: str) -> list[str]:
-    """Return the settings of a row."""
-    return [
-        *("--supernet.settings.width", str(width)),
-        *("--prune.ratio", str(zeros), "--prune.pattern", pattern),
-        *("--supernet.init", "small" if zeros else "family"),  # what each does better with
-    ]
+@dataclass(frozen=True)
+class Row:
+    """A network of the study.
+
+    Attributes:
+        supernet: Name of the network.
+        settings: Its settings.
+        zeros: Share of zeros, in [0, 1).
+        block: Output channels that share their zeros.
+        words: Settings of the recipe besides.
+    """
+
+    supernet: str
+    settings: Mapping[str, Any]
+    zeros: float = 0.0
+    block: int = 1
+    words: Sequence[str] = field(default=())
+
+    def recipe(self, data: str, seed: int, epochs: int) -> Recipe:
+        """Return the recipe of a seed."""
+        pattern = f"block:{self.block}" if self.block > 1 else "unstructured"
+        words = ["--data.dir", data, "--supernet.name", self.supernet, *_TRAINING.split(), "--seed", str(seed)]
+        words += ["--epochs", str(epochs), "--prune.ratio", str(self.zeros), "--prune.pattern", pattern]
+        for name, value in self.settings.items():
+            words += [f"--supernet.settings.{name}", json.dumps(value)]
+        return st.load_recipe("tiny_imagenet", [*words, *self.words])
+
+    @property
+    def runtime(self) -> str:
+        """Name of the runtime that it is for."""
+        return "sparse" if self.zeros else "onnxruntime"
 
 
-# Name of a row -> settings, and the runtime that it is for; the most telling rows first.
-ROWS: dict[str, tuple[list[str], str]] = {
-    "dense-16": (row_words(16, 0, "unstructured"), "onnxruntime"),
-    "zeros-85-block-8": (row_words(32, 0.85, "block:8"), "sparse"),
-    "zeros-85-block-4": (row_words(32, 0.85, "block:4"), "sparse"),
-    "dense-24": (row_words(24, 0, "unstructured"), "onnxruntime"),
-    "zeros-85-single": (row_words(32, 0.85, "unstructured"), "sparse"),
-    "zeros-90-block-4": (row_words(32, 0.9, "block:4"), "sparse"),
-    "zeros-90-block-8": (row_words(32, 0.9, "block:8"), "sparse"),
-    "dense-32": (row_words(32, 0, "unstructured"), "onnxruntime"),
-    "zeros-85-block-16": (row_words(32, 0.85, "block:16"), "sparse"),
-    "zeros-90-single": (row_words(32, 0.9, "unstructured"), "sparse"),
-    "zeros-90-block-16": (row_words(32, 0.9, "block:16"), "sparse"),
-    "width-48-zeros-93-block-8": (row_words(48, 0.93, "block:8"), "sparse"),
-}
+def _plain(width: int, zeros: float = 0.0, block: int = 1) -> Row:
+    init = "small" if zeros else "family"  # what each does better with
+    return Row("resnet8", {"width": width, "stem_stride": 2}, zeros, block, ("--supernet.init", init))
 
 
-def run(name: str, data: str, seed: int, epochs: int, folder: Path) -> st.Ticket:
-    """Return the ticket of a row and a seed, made now if it is not there."""
-    words = ["--data.dir", data, *COMMON, *ROWS[name][0], "--seed", str(seed), "--epochs", str(epochs)]
-    recipe = st.load_recipe("tiny_imagenet", words)
-    make = st.draw if recipe.prune.ratio else st.train
-    return st.load_or_run(folder / f"{name}-{seed}", lambda out: make(recipe, out))
+def list_rows() -> dict[str, Row]:
+    """Return the rows by name; the most telling ones of a family first."""
+    mobile = {"width": 0.5, "padding": "symmetric", "strides": [1, 1, 2, 2, 2, 1, 2, 1, 1]}
+    high = {"kernels": [3], "channels": [[16], [16, 32], [16, 32, 64]], "blocks": [[1], [1, 1], [1, 1, 1]]}
+    high |= {"head_channels": [16, 32, 64]}
+    rows = {f"dense-{width}": _plain(width) for width in (16, 24, 32)}
+    rows |= {
+        "zeros-85-block-8": _plain(32, 0.85, 8),
+        "zeros-85-block-4": _plain(32, 0.85, 4),
+        "width-40-zeros-90-block-8": _plain(40, 0.9, 8),
+        "width-48-zeros-93-block-8": _plain(48, 0.93, 8),
+    }
+    for zeros in (0.85, 0.9):
+        for block in (1, 4, 8, 16):
+            name = f"zeros-{round(100 * zeros)}-{f'block-{block}' if block > 1 else 'single'}"
+            rows.setdefault(name, _plain(32, zeros, block))
+    for family, name, settings in (("mobilenet", "mobilenet_v2", mobile), ("hrnet", "hrnet_tiny", high)):
+        words = ("--supernet.transformer", "false")
+        rows[f"{family}-dense"] = Row(name, settings, words=words)
+        for zeros in (0.85, 0.9):
+            for block in (1, 4, 8, 16):
+                pattern = f"block-{block}" if block > 1 else "single"
+                rows[f"{family}-zeros-{round(100 * zeros)}-{pattern}"] = Row(name, settings, zeros, block, words)
+    return rows
 
 
-def row_figures(name: str, tickets: list[st.Ticket], folder: Path) -> dict[str, Any]:
-    """Return the figures of a row as JSON."""
-    test = [ticket.about["test"]["top1"] for ticket in tickets]
-    results = [json.loads((folder / f"{name}-{seed}/result.json").read_text()) for seed in range(len(tickets))]
+ROWS = list_rows()
+
+
+def train_row(name: str, data: str, seed: int, epochs: int) -> dict[str, Any]:
+    """Train a network; return the figures of its run as JSON."""
+    recipe, begin = ROWS[name].recipe(data, seed, epochs), time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        ticket = (st.draw if recipe.prune.ratio else st.train)(recipe, Path(folder) / "run")
     return {
-        "network": name,
-        "test_top1": [round(value, 2) for value in test],
-        "validation_top1": [round(ticket.about["validation"]["top1"], 2) for ticket in tickets],
-        "mean": round(statistics.mean(test), 2),
-        "stdev": round(statistics.stdev(test), 2) if len(test) > 1 else None,
-        "macs": tickets[0].cost.macs,
-        "masked_macs": [ticket.cost.masked_macs for ticket in tickets],
-        "nonzero_params": [ticket.cost.nonzero_params for ticket in tickets],
-        "training_seconds": [round(result["seconds"]) for result in results],
+        "row": name,
+        "seed": seed,
+        "epochs": epochs,
+        "test_top1": round(ticket.about["test"]["top1"], 2),
+        "validation_top1": round(ticket.about["validation"]["top1"], 2),
+        "macs": ticket.cost.macs,
+        "masked_macs": ticket.cost.masked_macs,
+        "nonzero_params": ticket.cost.nonzero_params,
+        "kept": {layer: round(float(mask.float().mean()), 4) for layer, mask in ticket.mask.items()},
+        "cpu_seconds": round(time.process_time() - begin),
+        "versions": ticket.about["versions"],
     }
 
 
+def stand_in(name: str, runs: Sequence[Mapping[str, Any]]) -> st.Ticket:
+    """Return a ticket for timing: the network of a row with random weights, and zeros like those of its runs."""
+    row = ROWS[name]
+    torch.manual_seed(0)
+    fitted: dict[str, Any] = {"image_size": (_SIDE, _SIDE), "num_classes": _CLASSES, "transformer": False}
+    module = create_spec(row.supernet, **row.settings, **fitted)
+    weights = module.build().state_dict()
+    kept: dict[str, list[float]] = {}
+    for run in runs:
+        for layer, share in run["kept"].items():
+            kept.setdefault(layer, []).append(share)
+    mask = {}
+    for layer, shares in kept.items():
+        mask[layer] = draw_mask(weights[layer], 1 - statistics.mean(shares), row.block)
+        # As large in sum as before: activations that vanish become numbers that processors are slow with.
+        weights[layer] = weights[layer] * mask[layer] / max(0.01, statistics.mean(shares)) ** 0.5
+    how = Preprocessing(3, (_SIDE, _SIDE), (0.5,) * 3, (0.25,) * 3)
+    return st.Ticket(module, weights, mask, tuple(f"c{i}" for i in range(_CLASSES)), how, {"recipe": {}})
+
+
+def time_rows(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the latencies of all rows that have runs with the zeros of their layers, in ms."""
+    by_row = {name: [run for run in runs if run["row"] == name and "kept" in run] for name in ROWS}
+    tickets = {name: stand_in(name, found) for name, found in by_row.items() if found}
+    measured = bench(tickets, BenchSettings(repeats=_REPEATS, runtimes=("onnxruntime", "sparse")))
+    latencies = measured.runs[0].latencies
+    found = {
+        name: {kind: round(latencies[f"{name}/{kind}"].median_ms, 4) for kind in measured.runtimes} for name in tickets
+    }
+    about = {"device": measured.device, "instruction_set": measured.instruction_set, "versions": measured.versions}
+    return {**about, "threads": 1, "repeats": _REPEATS, "ms": found}
+
+
+def table(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a line per row that has runs: accuracies by seed, their mean and deviation, costs, latency."""
+    lines = []
+    for name, row in ROWS.items():
+        runs = sorted((run for run in results["runs"] if run["row"] == name), key=lambda run: run["seed"])
+        if not runs:
+            continue
+        test = [run["test_top1"] for run in runs]
+        lines.append(
+            {
+                "row": name,
+                "seeds": [run["seed"] for run in runs],
+                "test": test,
+                "mean": round(statistics.mean(test), 2),
+                "stdev": round(statistics.stdev(test), 2) if len(test) > 1 else None,
+                "masked_macs": round(statistics.mean(run["masked_macs"] for run in runs)),
+                "runtime": row.runtime,
+                "ms": results.get("latency", {}).get("ms", {}).get(name, {}).get(row.runtime),
+            }
+        )
+    return lines
+
+
+def draw_figure(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw accuracy against latency, with the deviation over seeds."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for kind, marker, wanted in (
+        ("dense ResNet-8, onnxruntime", "o-", lambda name: name.startswith("dense")),
+        ("ResNet-8 with zeros, sparse runtime", "s", lambda name: name.startswith(("zeros", "width"))),
+        ("MobileNetV2", "^", lambda name: name.startswith("mobilenet")),
+        ("HRNet", "D", lambda name: name.startswith("hrnet")),
+    ):
+        some = [line for line in lines if wanted(line["row"]) and line["ms"]]
+        if some:
+            xs, ys = [line["ms"] for line in some], [line["mean"] for line in some]
+            axes.errorbar(xs, ys, [line["stdev"] or 0 for line in some], fmt=marker, capsize=2, label=kind)
+        for line in some:
+            axes.annotate(line["row"], (line["ms"], line["mean"]), xytext=(3, 3), textcoords="offset points", size=6)
+    axes.set(xlabel="latency of one image, one thread (ms)", ylabel="test accuracy (%)")
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
 def main() -> None:
-    """Run all rows, then time them and write the table."""
+    """Train, time or show rows; results are kept in one file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("what", choices=("train", "time", "show"))
+    parser.add_argument("data", nargs="?", help="folder of Tiny-ImageNet, to train")
+    parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=tuple(ROWS), metavar="ROW")
+    parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
     parser.add_argument("--epochs", type=int, default=16)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--runs", type=Path, default=Path("runs/pattern_front"))
+    parser.add_argument("--out", type=Path, default=RESULTS, help="JSON file that is read and written")
+    parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
-    tickets: dict[str, list[st.Ticket]] = {name: [] for name in ROWS}
-    for seed in range(options.seeds):
-        for name in ROWS:
-            tickets[name].append(run(name, options.data, seed, options.epochs, options.runs))
-            print(name, seed, tickets[name][-1].about["test"]["top1"], flush=True)
-    settings = BenchSettings(repeats=_REPEATS, runtimes=("onnxruntime", "sparse"))
-    measured = bench({name: row[0] for name, row in tickets.items()}, settings)
-    latencies = measured.runs[0]
-    table = []
-    for name, drawn in tickets.items():
-        row = row_figures(name, drawn, options.runs)
-        times = {runtime: latencies.latencies[f"{name}/{runtime}"].median_ms for runtime in measured.runtimes}
-        row |= {"runtime": ROWS[name][1], "ms": {runtime: round(ms, 4) for runtime, ms in times.items()}}
-        table.append(row)
-        print(json.dumps(row))
-    if options.out is not None:
-        about = {"command": command(), "epochs": options.epochs, "versions": tickets["dense-16"][0].about["versions"]}
-        about |= {"device": measured.device, "threads": latencies.threads}
-        options.out.write_text(json.dumps({**about, "rows": table}, indent=1) + "\n")
+    results = json.loads(options.out.read_text()) if options.out.exists() else {"runs": []}
+    if options.what == "train":
+        there = {(run["row"], run["seed"]) for run in results["runs"]}
+        for seed in options.seeds:
+            for name in options.rows:
+                if (name, seed) not in there:
+                    results["runs"].append(train_row(name, options.data, seed, options.epochs))
+                    options.out.write_text(json.dumps(results, indent=1) + "\n")
+                    print({key: value for key, value in results["runs"][-1].items() if key != "kept"}, flush=True)
+    if options.what == "time":
+        results["latency"] = time_rows(results["runs"])
+        options.out.write_text(json.dumps(results, indent=1) + "\n")
+    if options.what != "train":
+        lines = table(results)
+        print(*map(json.dumps, lines), sep="\n")
+        if options.figure:
+            draw_figure(lines, options.figure)
 
 
 if __name__ == "__main__":
