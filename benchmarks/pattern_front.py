@@ -157,14 +157,14 @@ def stand_in(name: str, runs: Sequence[Mapping[str, Any]]) -> st.Ticket:
 def time_rows(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the latencies of all rows that have runs with the zeros of their layers, in ms."""
     by_row = {name: [run for run in runs if run["row"] == name and "kept" in run] for name in ROWS}
-    tickets = {name: stand_in(name, found) for name, found in by_row.items() if found}
+    tickets = {name: stand_in(name, some) for name, some in by_row.items() if some}
     measured = bench(tickets, BenchSettings(repeats=_REPEATS, runtimes=("onnxruntime", "sparse")))
     latencies = measured.runs[0].latencies
-    found = {
+    milliseconds = {
         name: {kind: round(latencies[f"{name}/{kind}"].median_ms, 4) for kind in measured.runtimes} for name in tickets
     }
     about = {"device": measured.device, "instruction_set": measured.instruction_set, "versions": measured.versions}
-    return {**about, "threads": 1, "repeats": _REPEATS, "ms": found}
+    return {**about, "threads": 1, "repeats": _REPEATS, "ms": milliseconds}
 
 
 def table(results: Mapping[str, Any]) -> list[dict[str, Any]]:
