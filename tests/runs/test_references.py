@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 
 import supertickets as st
+from cli_outcome import Cli
 from supertickets.config.recipe import Recipe
 from supertickets.errors import UserError
 from supertickets.models import create_mobile
@@ -127,3 +129,14 @@ def test_a_counterpart_of_stages_is_named_by_the_widths_that_it_has() -> None:
     recipe, splits = load_prepared_splits(st.load_recipe("digits", words))
     [line] = tell_counterpart(recipe, splits)
     assert line.startswith("without zeros, a ResNet-8 of widths 8, 8, 16 costs about as much")  # a quarter, rounded
+
+
+def test_card_and_report_of_a_ticket_name_what_one_would_train_instead(cli: Cli, tmp_path: Path) -> None:
+    words = [*WIDE, "--prune.ratio", "0.75", "--prune.schedule", "cubic", "--epochs", "1", "--data.batch", "256"]
+    ticket = st.draw(st.load_recipe("digits", [*words, "--search.last_epoch", "null"]), tmp_path / "run")
+    assert ticket.about["instead"] == "ResNet-8 of width 16"
+    assert "| what one would train instead | a plain ResNet-8 of width 16," in (
+        tmp_path / "run/ticket/README.md"
+    ).read_text(encoding="utf-8")
+    assert cli("report", tmp_path / "run", "--out", tmp_path / "report").status == 0
+    assert "a plain ResNet-8 of width 16 costs about as much" in (tmp_path / "report/report.md").read_text("utf-8")

@@ -58,6 +58,8 @@ def describe_run(run: Run, comparison: Comparison, name: str, alone: bool, trust
     """
     blocks: list[Block] = [_metrics(run.row), _costs(run.row)]
     epochs = _epochs(run)
+    if title := (run.about.get("metadata") or {}).get("instead"):
+        blocks.append(Text(f"Without zeros, a plain {title} costs about as much: supertickets compare trains both."))
     if not epochs:
         blocks.append(Text("Nothing was trained in this step, so there are no curves."))
     try:

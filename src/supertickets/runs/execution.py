@@ -26,6 +26,7 @@ from .derive import with_absolute_paths, with_data_dir
 from .finalize import finalize_run, is_finished, versions
 from .model_init import ModelInit, state_from_ticket
 from .pretrained import load_pretrained
+from .references import name_counterpart
 from .session import open_session
 
 
@@ -75,6 +76,7 @@ def begin_run(
             weights = load_pretrained(state, session) if session.recipe.supernet.pretrained else None
         state = algorithm.init(session, state)
         checkpoint(session, state, algorithm)  # before run.json, so that every run directory can be resumed
+        instead = name_counterpart(session.recipe, session.batches.splits)
         about = {
             "command": command,
             "algorithm": algorithm_to_json(algorithm),
@@ -84,6 +86,7 @@ def begin_run(
             "metadata": {
                 **(metadata or {}),
                 **({"pretrained": weights} if weights else {}),
+                **({"instead": instead} if instead else {}),
                 **algorithm.metadata(session.recipe),
             },
             "versions": versions(session.supernet),

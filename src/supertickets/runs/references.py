@@ -217,32 +217,44 @@ def costs_by_width(recipe: Recipe, splits: Splits, network: str, name: str) -> d
 def tell_counterpart(recipe: Recipe, splits: Splits) -> list[str]:
     """Return a line on the plain network that costs about as much as the ticket of a recipe will, if that is known.
 
+    Args:
+        recipe: Recipe of the ticket, with all that the data chooses.
+        splits: Its data.
+    """
+    if (title := name_counterpart(recipe, splits)) is None:
+        return []
+    guessed = ", by a guess of its latency" if recipe.budget.latency_ms is not None else ""
+    return [f"without zeros, a {title} costs about as much{guessed}: supertickets compare trains both, and times them"]
+
+
+def name_counterpart(recipe: Recipe, splits: Splits) -> str | None:
+    """Return kind and width of the plain network that costs about as much as the ticket of a recipe will.
+
     Of several budgets the tightest one decides. A network of less than half or more than twice the cost is none.
 
     Args:
         recipe: Recipe of the ticket, with all that the data chooses.
         splits: Its data.
+
+    Returns:
+        For example "ResNet-8 of width 16"; None if there is none, or if only the search will tell the ticket's cost.
     """
     if not recipe.supernet.family.fits_images:
-        return []
+        return None
     network = usual_references(recipe, splits.preprocessing.size)[0]
     nearest = []
     for name, wanted in _costs_of_ticket(recipe, splits).items():
         if not (costs := costs_by_width(recipe, splits, network, name)):
-            return []
+            return None
         [width] = nearest_widths(costs, [wanted])
-        nearest.append((width, name, costs[width] / wanted))
-    if not nearest:
-        return []
-    width, name, ratio = min(nearest)
+        nearest.append((width, costs[width] / wanted))
+    width, ratio = min(nearest, default=(0, 0))
     if not 1 / _ABOUT <= ratio <= _ABOUT:
-        return []
-    guessed = ", by a guess of its latency" if name == "latency_ms" else ""
+        return None
     [one] = make_references(recipe, splits.preprocessing.size, [network], {network: [width]})
     widths = one.recipe.supernet.settings.get("widths")  # which are rounded
     size = f"widths {', '.join(map(str, widths))}" if widths else f"width {width:g}"
-    title = f"{KINDS[network].title} of {size}"
-    return [f"without zeros, a {title} costs about as much{guessed}: supertickets compare trains both, and times them"]
+    return f"{KINDS[network].title} of {size}"
 
 
 def _costs_of_ticket(recipe: Recipe, splits: Splits) -> dict[str, float]:

@@ -60,6 +60,7 @@ def _rows(spec: Spec, task: Task, cost: Cost, about: Mapping[str, Any]) -> list[
         ("MACs, dense", f"{cost.macs:,}"),
         ("MACs under the mask, per layer", f"{cost.masked_macs:,}"),
         ("MACs as the paper counts (dense x global density)", f"{cost.paper_macs:,}"),
+        *_instead_rows(about),
         ("image-passes", f"{about.get('samples', 0):,}"),
         ("recipe", f"{recipe.get('name', '?')}, seed {recipe.get('seed', '?')}"),
         ("versions", ", ".join(f"{k} {v}" for k, v in about.get("versions", {}).items())),
@@ -83,6 +84,14 @@ def _weights_rows(about: Mapping[str, Any]) -> list[tuple[str, str]]:
         return []
     fresh = f"; fresh were {', '.join(weights['fresh'])}" if weights["fresh"] else ""
     return [("began with", f"weights of {weights['source']} (sha256 {weights['sha256']}){fresh}")]
+
+
+def _instead_rows(about: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return a row on the plain network that one would train instead, if one is known that costs about as much."""
+    if not (title := about.get("instead")):
+        return []
+    said = f"a plain {title}, which costs about as much without zeros; `supertickets compare` trains and times both"
+    return [("what one would train instead", said)]
 
 
 def _history_rows(about: Mapping[str, Any]) -> list[tuple[str, str]]:
