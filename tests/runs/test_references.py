@@ -128,7 +128,15 @@ def test_a_counterpart_of_stages_is_named_by_the_widths_that_it_has() -> None:
     words = [*WIDE[:2], "--search.interval", "0", "--supernet.settings.widths", "[32, 40, 48]", "--prune.ratio", "0.9"]
     recipe, splits = load_prepared_splits(st.load_recipe("digits", words))
     [line] = tell_counterpart(recipe, splits)
-    assert line.startswith("without zeros, a ResNet-8 of widths 8, 8, 16 costs about as much")  # a quarter, rounded
+    assert line.startswith("without zeros, a ResNet-8 of widths 8-8-16 costs about as much")  # a quarter, rounded
+
+
+def test_titles_have_the_widths_that_a_network_really_has() -> None:
+    recipe = st.load_recipe("digits", [*WIDE[:2], "--supernet.settings.widths", "[32, 40, 48]"])
+    made = make_references(recipe, (8, 8), ["resnet8"], {"resnet8": (4, 16)})
+    assert [one.title for one in made] == ["ResNet-8 widths 8-8-8", "ResNet-8 widths 16-16-24"]
+    [mobile] = make_references(recipe, (8, 8), ["mobilenet_v2"], {"mobilenet_v2": (0.5,)})
+    assert mobile.title == "MobileNetV2 x0.5"
 
 
 def test_card_and_report_of_a_ticket_name_what_one_would_train_instead(cli: Cli, tmp_path: Path) -> None:

@@ -194,9 +194,15 @@ def make_references(
         setting = _fit(recipe, sides, network)
         for width in (widths or {}).get(network, kind.widths):
             chosen = dataclasses.replace(supernet, settings=kind.settings(setting, width))
-            title = f"{kind.title}{kind.unit}{width:g}"
+            title = f"{kind.title}{_size(kind, chosen, width)}"
             references.append(_reference(plain, chosen, kind.title, title, f"{network}-{width:g}"))
     return references
+
+
+def _size(kind: ReferenceKind, supernet: SupernetSettings, width: float) -> str:
+    """Return the width of a network as a part of its title: that of every stage, where they are rounded ones."""
+    widths = supernet.settings.get("widths")
+    return f" widths {'-'.join(map(str, widths))}" if widths else f"{kind.unit}{width:g}"
 
 
 def costs_by_width(recipe: Recipe, splits: Splits, network: str, name: str) -> dict[float, float]:
@@ -252,9 +258,7 @@ def name_counterpart(recipe: Recipe, splits: Splits) -> str | None:
     if not 1 / _ABOUT <= ratio <= _ABOUT:
         return None
     [one] = make_references(recipe, splits.preprocessing.size, [network], {network: [width]})
-    widths = one.recipe.supernet.settings.get("widths")  # which are rounded
-    size = f"widths {', '.join(map(str, widths))}" if widths else f"width {width:g}"
-    return f"{KINDS[network].title} of {size}"
+    return f"{one.kind} of{_size(KINDS[network], one.recipe.supernet, width)}"
 
 
 def _costs_of_ticket(recipe: Recipe, splits: Splits) -> dict[str, float]:
