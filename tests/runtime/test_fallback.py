@@ -135,6 +135,92 @@ def test_what_another_engine_cannot_run_stays(engine: Callable[..., Engine], mon
             Engine(make_graph(), {}, None, threads=1, fallback="always")(IMAGES)
 
 
+def test_a_folder_of_that_name_is_no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OnnxRuntime, "name", "not_there")
+    (tmp_path / "not_there").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not OnnxRuntime().available()
+
+
+class SecondEngine(Rival):
+    """An engine that computes with numpy, under the name of a package that is installed."""
+
+    name = "numpy"
+
+    def build(self, model: bytes, threads: int) -> Run:
+        return lambda images: list(run_on(NUMPY, make_graph(), images))
+
+
+@pytest.fixture
+def broken_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Let onnxruntime be found, but fail when it is imported, as after an update of the system."""
+
+    def break_it() -> None:
+        package = tmp_path / "broken" / "onnxruntime"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("raise ImportError('libonnxruntime.so: cannot open shared object file')")
+        monkeypatch.syspath_prepend(package.parent)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "onnxruntime"]:
+            monkeypatch.delitem(sys.modules, name)
+
+    return break_it
+
+
+@pytest.mark.parametrize("mode", ["auto", "always"])
+def test_a_remembered_engine_that_is_broken_leaves_the_network_to_the_others(
+    mode: Any,
+    engine: Callable[..., Engine],
+    monkeypatch: pytest.MonkeyPatch,
+    broken_library: Callable[[], None],
+) -> None:
+    library = engine().library
+    monkeypatch.setattr(fallback, "RIVALS", (OnnxRuntime(), SecondEngine()))
+    monkeypatch.setattr(fallback, "fastest", lambda runs, *_: min(runs, key=["onnxruntime", "numpy", "sparse"].index))
+    wanted = run_on(NUMPY, make_graph(), IMAGES)[0]
+
+    def load_and_run() -> list[str]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            network = Engine(make_graph(), {}, library, threads=1, fallback=mode)
+            np.testing.assert_allclose(network(IMAGES), wanted, atol=1e-4)
+        return [str(warning.message) for warning in caught]
+
+    faster = ["onnxruntime is faster here"] if mode == "auto" else []
+    assert [text[:26] for text in load_and_run()] == faster
+    broken_library()
+    for _ in range(2):  # what runs instead is not remembered
+        texts = load_and_run()
+        assert "onnxruntime cannot run this network (libonnxruntime.so: cannot open" in texts[0]
+        assert [text[:20] for text in texts[1:]] == (["numpy is faster here"] if mode == "auto" else [])
+
+
+def test_a_remembered_engine_that_is_broken_leaves_the_network_to_the_sparse_runtime(
+    engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch, broken_library: Callable[[], None]
+) -> None:
+    monkeypatch.setattr(fallback, "fastest", lambda runs, *_: list(runs)[-1])
+    with pytest.warns(UserWarning, match="onnxruntime is faster here"):
+        engine()(IMAGES)
+    broken_library()
+    with pytest.warns(UserWarning, match="onnxruntime cannot run this network .libonnxruntime.so"):
+        np.testing.assert_allclose(engine()(IMAGES), run_on(NUMPY, make_graph(), IMAGES)[0], atol=1e-4)
+    with (
+        pytest.warns(UserWarning, match="onnxruntime cannot run"),
+        pytest.raises(UserError, match="fallback='always': onnxruntime cannot run this network"),
+    ):
+        Engine(make_graph(), {}, engine().library, threads=1, fallback="always")(IMAGES)
+
+
+def test_an_engine_that_fails_at_the_images_does_not_run_them(
+    engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(images: npt.NDArray[Any]) -> Any:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(OnnxRuntime, "build", lambda *_: fail)
+    with pytest.warns(UserWarning, match="onnxruntime cannot run this network .out of memory."):
+        np.testing.assert_allclose(engine()(IMAGES), run_on(NUMPY, make_graph(), IMAGES)[0], atol=1e-4)
+
+
 def test_without_other_engines(engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OnnxRuntime, "name", "not_there")
     engine()(IMAGES)

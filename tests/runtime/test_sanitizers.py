@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+import fuzz_runtime
+from kernel_libraries import kernels_or_skip
 from supertickets.runtime.kernels import build
 
 ROOT = Path(__file__).parents[2]
-FLAGS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g", "-O1", "-fno-omit-frame-pointer")
 # Every array has memory of its own here, with just the room behind it that kernels may read, so that more is noticed.
 PROGRAM = """
 import sys
@@ -52,29 +53,21 @@ print("clean")
 """
 
 
-def sanitizer_libraries() -> str:
-    """Return the libraries to load in front of Python."""
-    compiler = os.environ.get("CXX", "c++")
-    names = ("libasan.so", "libubsan.so")
-    paths = [subprocess.check_output([compiler, f"-print-file-name={name}"], text=True).strip() for name in names]
-    if not all(Path(path).is_absolute() for path in paths):
-        pytest.skip("the compiler has no sanitizers")
-    return " ".join(paths)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("width", build.possible_widths())
 def test_random_graphs_stay_inside_their_memory(width: int, tmp_path: Path) -> None:
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    if {16: "avx512vl", 8: "avx2"}.get(width, "") not in flags:
-        pytest.skip(f"this processor has no vectors of {width} floats")
+    libraries = fuzz_runtime.sanitizer_libraries()
+    if libraries is None:
+        pytest.skip("the compiler has no sanitizers")
     try:
-        path = build.compile_library(tmp_path, width, FLAGS)
+        path, replaced = fuzz_runtime.compile_sanitized(tmp_path, width)
     except build.NoCompiler as error:
         pytest.skip(str(error))
+    if not replaced:
+        kernels_or_skip(width)
     environment = {
         **os.environ,
-        "LD_PRELOAD": sanitizer_libraries(),
+        "LD_PRELOAD": libraries,
         "ASAN_OPTIONS": "detect_leaks=0",
         "PYTHONMALLOC": "malloc",
         "PYTHONPATH": os.pathsep.join(str(ROOT / place) for place in ("src", "tests/helpers", "tests/runtime")),

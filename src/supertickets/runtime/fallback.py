@@ -70,8 +70,12 @@ class Fallback:
         known = self._choices.get(key, (OURS, *rivals))
         if known == OURS:
             return None
-        others = self._build({known: rivals[known]} if known else rivals, size)
-        choice = known or self._time(others, ours, images, key)
+        others = self._build({known: rivals[known]}, images) if known else {}
+        if known in others:
+            choice = known
+        else:  # nothing is remembered, or its library is broken; it is tried again next time, since it may be mended
+            others = self._build({name: rival for name, rival in rivals.items() if name != known}, images)
+            choice = self._time(others, ours, images, None if known else key)
         if choice in others and not self._always:
             warnings.warn(
                 f"{choice} is faster here for images of {' x '.join(map(str, size))}, so it runs this network; "
@@ -80,28 +84,32 @@ class Fallback:
             )
         return others.get(choice)
 
-    def _build(self, rivals: Mapping[str, Rival], size: Size) -> dict[str, Run]:
-        """Return the functions of those engines that can run the network.
-
-        Raises:
-            UserError: None can, and one of them must.
-        """
+    def _build(self, rivals: Mapping[str, Rival], images: Array) -> dict[str, Run]:
+        """Return the functions of those engines that can run the network on images like these."""
         built: dict[str, Run] = {}
         for name, rival in rivals.items():
             try:
-                built[name] = rival.build(write_onnx(self._graph, size), self._threads)
+                run = rival.build(write_onnx(self._graph, images.shape[1:]), self._threads)
+                run(images)
             except Exception as error:  # engines have errors of many classes, and this one may not be needed
                 reason = str(error).split("\n")[0]
                 warnings.warn(f"{name} cannot run this network ({reason}); another engine does", stacklevel=5)
-        if self._always and not built:
-            raise UserError(f"fallback='always': {' and '.join(rivals)} cannot run this network; use fallback='auto'")
+            else:
+                built[name] = run
         return built
 
-    def _time(self, others: Mapping[str, Run], ours: Run, images: Array, key: str) -> str:
-        """Return the name of the fastest that may run, and remember it."""
+    def _time(self, others: Mapping[str, Run], ours: Run, images: Array, key: str | None) -> str:
+        """Return the name of the fastest that may run, and remember it by a key.
+
+        Raises:
+            UserError: None may.
+        """
         candidates = others if self._always else {OURS: ours, **_drop_wrong(others, ours, images)}
+        if not candidates:
+            names = " and ".join(installed_rivals())
+            raise UserError(f"fallback='always': {names} cannot run this network; use fallback='auto'")
         choice = fastest(candidates, images, self._threads)
-        if len(candidates) > 1:
+        if key is not None and len(candidates) > 1:
             self._choices.put(key, choice)
             self._choices.save()
         return choice

@@ -30,7 +30,9 @@ class Rival(ABC):
 
     def available(self) -> bool:
         """Return whether it and `onnx`, which writes its models, are installed; nothing is imported."""
-        return all(importlib.util.find_spec(name) is not None for name in ("onnx", self.name))
+        specs = [importlib.util.find_spec(name) for name in ("onnx", self.name)]
+        # A mere folder of that name, as for exported models, is a package without an origin.
+        return all(spec is not None and spec.origin is not None for spec in specs)
 
     def version(self) -> str:
         """Return the version that is installed; nothing is imported."""

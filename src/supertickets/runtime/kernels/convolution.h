@@ -95,13 +95,13 @@ template <int N> INLINE void convolve_shifted_tile(const Convolution& c, int blo
   const Ints lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   auto add_tap = [&](int copy, int t) __attribute__((always_inline)) {
     const int offset = c.offsets[t];
-    const __m512i from = (__m512i)(lanes + (offset & 15));
+    const Ints from = lanes + (offset & 15);
     const float* pixels = base + (offset & ~15);
-    const __m512 w = _mm512_set1_ps(c.weights[t]);
-    __m512 low = _mm512_load_ps(pixels);
+    const Floats w = fill(c.weights[t]);
+    Floats low = load_aligned(pixels);
     UNROLL for (int k = 0; k < N; k++) {
-      const __m512 high = _mm512_load_ps(pixels + 16 * (k + 1));
-      sum[copy][k] = (Floats)_mm512_fmadd_ps(w, _mm512_permutex2var_ps(low, from, high), (__m512)sum[copy][k]);
+      const Floats high = load_aligned(pixels + 16 * (k + 1));
+      sum[copy][k] += w * take_of_two(low, from, high);
       low = high;
     }
   };

@@ -8,6 +8,12 @@
 #if VW >= 8
 #include <immintrin.h>
 #endif
+// Vectors of 16 also compile for processors without AVX-512, slowly: sanitizers then run there.
+#if VW == 16 && defined(__AVX512F__)
+#define AVX512 1
+#else
+#define AVX512 0
+#endif
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
@@ -24,7 +30,7 @@ INLINE Floats load(const float* p) { return (Floats)*(const LooseFloats*)p; }
 INLINE void store(float* p, Floats v) { *(LooseFloats*)p = (LooseFloats)v; }
 // Store an aligned vector past the caches, which first would load what was there; `end_stores_past` comes after the last.
 INLINE void store_past(float* p, Floats v) {
-#if VW == 16
+#if AVX512
   _mm512_stream_ps(p, (__m512)v);
 #elif VW == 8
   _mm256_stream_ps(p, (__m256)v);
@@ -75,7 +81,7 @@ template <int f> INLINE Floats every_second(Floats a, Floats b) {
 INLINE Floats take(Floats v, Ints numbers) {
 #if !defined(__clang__)
   return __builtin_shuffle(v, numbers);
-#elif VW == 16
+#elif AVX512
   return __builtin_ia32_permvarsf512(v, numbers);
 #elif VW == 8
   return __builtin_ia32_permvarsf256(v, numbers);
@@ -85,6 +91,20 @@ INLINE Floats take(Floats v, Ints numbers) {
   return out;
 #endif
 }
+
+#if VW == 16
+INLINE Floats load_aligned(const float* p) { return *(const Floats*)p; }
+// Elements of two vectors by their numbers, those of the second from 16 on.
+INLINE Floats take_of_two(Floats a, Ints numbers, Floats b) {
+#if AVX512
+  return (Floats)_mm512_permutex2var_ps((__m512)a, (__m512i)numbers, (__m512)b);
+#else
+  Floats out;
+  for (int i = 0; i < VW; i++) out[i] = numbers[i] < VW ? a[numbers[i]] : b[numbers[i] - VW];
+  return out;
+#endif
+}
+#endif
 
 // e^x, to about 1e-7 of its value: 2^n by the exponent's bits, 2^f for |f| <= 1/2 by its Taylor polynomial.
 INLINE Floats exponential(Floats x) {
