@@ -98,7 +98,7 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
     engine, images = make_engine(2)
     wanted = engine(images)
     plan = engine.plan(images.shape[1:])
-    with plan._lock:  # as if another thread were running it
+    with plan._lock.value:  # as if another thread were running it
         child = os.fork()
         if child == 0:
             os._exit(0 if np.array_equal(engine(images), wanted) else 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,12 +17,13 @@ from .fallback import Fallback
 from .graph import Graph, load_graph, run_node
 from .library import Library, load_library
 from .plan import Plan
-from .threads import Pool, ProcessLock, usable_cores
+from .threads import PerProcess, Pool, usable_cores
 from .tuning import Tuner
 
 Array = npt.NDArray[Any]
 FallbackMode = Literal["auto", "never", "always"]
-_PLANS = 4
+_FLOAT = np.dtype(np.float32)
+_PLANS, _SHAPES = 4, 64  # that are kept
 
 
 class Engine:
@@ -53,7 +55,7 @@ class Engine:
         if self.threads < 1:
             raise UserError(f"threads={threads} is out of range; use 1 or more, or None for all cores")
         self._pool = None if library is None else Pool(library, self.threads)
-        self._lock, self._tune = ProcessLock(), tune
+        self._lock, self._tune = PerProcess(threading.Lock), tune
         self._choices = load_choices(0 if library is None else library.width)
         if fallback not in get_args(FallbackMode):
             raise UserError(f"fallback={fallback!r} is unknown; use one of {', '.join(get_args(FallbackMode))}")
@@ -62,6 +64,7 @@ class Engine:
         self._fallback = Fallback(graph, self.threads, self._choices, always=always) if wanted else None
         self.about = {name: _plain(text) for name, text in about.items()}
         self._plans: dict[tuple[int, ...], Plan] = {}
+        self._checked: set[tuple[int, ...]] = set()  # shapes of images that fit
 
     def __call__(self, images: Any) -> Any:
         """Return the scores of images; of networks with several outputs a tuple of arrays.
@@ -72,18 +75,34 @@ class Engine:
         Raises:
             UserError: The images do not fit.
         """
-        images = self.graph.check_images(images)
+        # Small networks take some microseconds, as does a check.
+        if not (
+            type(images) is np.ndarray
+            and images.dtype is _FLOAT
+            and images.shape in self._checked
+            and images.flags.c_contiguous
+        ):
+            images = self._check(images)
         outputs = self._run(images) if self._fallback is None else self._fallback.run(images, self._run)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
+    def _check(self, images: Any) -> Array:
+        """Return images as an array that fits; see `__call__`."""
+        images = self.graph.check_images(images)
+        if len(self._checked) < _SHAPES:
+            self._checked.add(images.shape)
+        return images
+
     def _run(self, images: Array) -> list[Array]:
         """Return the outputs for images, without another runtime."""
-        return self.plan(images.shape[1:]).run(images) if self.library is not None else run_graph(self.graph, images)
+        if self.library is None:
+            return run_graph(self.graph, images)
+        return (self._plans.get(images.shape[1:]) or self.plan(images.shape[1:])).run(images)
 
     def plan(self, size: tuple[int, ...]) -> Plan:
         """Return the steps for images of a size (C, H, W); those of the last few sizes are kept."""
         assert self.library is not None
-        with self._lock:
+        with self._lock.value:
             if size not in self._plans:
                 while len(self._plans) >= _PLANS:
                     del self._plans[next(iter(self._plans))]

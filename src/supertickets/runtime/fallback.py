@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
+import threading
 import time
 import warnings
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from .choices import Choices, digest, processor_name
 from .graph import Graph, infer_values
 from .onnx_writer import write_onnx
 from .rivals import RIVALS, Array, Rival, Run
-from .threads import ProcessLock
+from .threads import PerProcess
 from .tuning import zero_pattern
 
 Size = tuple[int, ...]
@@ -41,8 +41,8 @@ class Fallback:
         if always and not installed_rivals():
             names = [rival.name for rival in RIVALS]
             raise UserError(f"fallback='always' needs onnx and {' or '.join(names)}; pip install onnx {names[0]}")
-        self._runs: dict[int, dict[Size, Run | None]] = {}  # of every process: forked ones have threads of their own
-        self._lock = ProcessLock()
+        self._runs: PerProcess[dict[Size, Run]] = PerProcess(dict)  # engines have threads, which no fork takes along
+        self._lock = PerProcess(threading.Lock)
 
     def run(self, images: Array, ours: Run) -> list[Array]:
         """Return the outputs for images (B, C, H, W).
@@ -51,25 +51,29 @@ class Fallback:
             images: The images.
             ours: Function that runs them without another engine.
         """
-        size = images.shape[1:]
-        with self._lock:
-            runs = self._runs.setdefault(os.getpid(), {})
+        # Nothing else here: small networks take some ten microseconds.
+        run = self._runs.value.get(images.shape[1:]) or self._prepare(images, ours)
+        return run(images)
+
+    def _prepare(self, images: Array, ours: Run) -> Run:
+        """Return the function that runs images of a size, and keep it."""
+        size, runs = images.shape[1:], self._runs.value
+        with self._lock.value:
             if size not in runs:
                 while len(runs) >= _SIZES:
                     del runs[next(iter(runs))]
                 runs[size] = self._choose(images[:1], ours)
-            run = runs[size]
-        return ours(images) if run is None else run(images)
+            return runs[size]
 
-    def _choose(self, images: Array, ours: Run) -> Run | None:
-        """Return the function of another engine if that is the fastest."""
+    def _choose(self, images: Array, ours: Run) -> Run:
+        """Return the function of the engine that is the fastest."""
         size, rivals = images.shape[1:], installed_rivals()
         if not rivals or (not self._always and share_of_products(self._graph, size) < _SURE):
-            return None
+            return ours
         key = self._key(size, rivals)
         known = self._choices.get(key, (OURS, *rivals))
         if known == OURS:
-            return None
+            return ours
         others = self._build({known: rivals[known]}, images) if known else {}
         if known in others:
             choice = known
@@ -82,7 +86,7 @@ class Fallback:
                 "load it with fallback='never' to keep the sparse runtime",
                 stacklevel=4,
             )
-        return others.get(choice)
+        return others.get(choice, ours)
 
     def _build(self, rivals: Mapping[str, Rival], images: Array) -> dict[str, Run]:
         """Return the functions of those engines that can run the network on images like these."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
@@ -17,7 +18,7 @@ from .library import Library
 from .lowering import LOWERINGS
 from .planner import PlannedStep, Planner
 from .schedule import Part, schedule
-from .threads import Pool, ProcessLock
+from .threads import PerProcess, Pool
 from .tuning import Tuner
 
 Array = npt.NDArray[Any]
@@ -47,7 +48,7 @@ class Plan:
         planner = Planner(graph, library, size, self._pool.threads, tuner)
         steps = planner.plan(LOWERINGS)
         self._outputs = planner.outputs()
-        self._images, self._lock = planner.images, ProcessLock()
+        self._images, self._lock = planner.images, PerProcess(threading.Lock)
         self._planner = planner  # holds all memory that the steps point to
         self.planned = [step for step in steps if isinstance(step, PlannedStep)]
         self._segments = _segments(steps, library, self._pool)
@@ -55,12 +56,14 @@ class Plan:
     def run(self, images: Array) -> list[Array]:
         """Return the outputs for images (B, C, H, W)."""
         results = []
-        with self._lock:
+        with self._lock.value:
             for image in images:
                 self._images[0] = image
                 for segment in self._segments:
                     segment()
                 results.append([out.copy() for out in self._outputs])
+        if len(results) == 1:
+            return results[0]
         return [np.concatenate(parts) for parts in zip(*results, strict=True)]
 
 

@@ -106,7 +106,7 @@ class OpenVino(Rival):
 
         def run(images: Array) -> list[Array]:
             with lock:
-                request.infer([images])
+                request.infer([images], share_inputs=True, share_outputs=True)  # else both are copied once more
                 return [np.array(request.get_output_tensor(i).data) for i in range(len(network.outputs))]
 
         return run

@@ -6,11 +6,14 @@ import ctypes
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from .library import Library
 from .native import Step
 
+Value = TypeVar("Value")
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 _MOST_PIECES = 32  # as in kernels/threads.h
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -33,17 +36,34 @@ def most_pieces(threads: int) -> int:
     return 1 if threads == 1 else min(2 * threads, _MOST_PIECES)
 
 
-class ProcessLock:
-    """A lock that is free in a forked process, whatever the threads did that stayed behind."""
+class PerProcess(Generic[Value]):
+    """A value of which a forked process has one of its own: locks are free there, whatever other threads held.
 
-    def __init__(self) -> None:
-        self._locks: dict[int, threading.Lock] = {}
+    Attributes:
+        value: The value of this process.
+    """
 
-    def __enter__(self) -> None:
-        self._locks.setdefault(os.getpid(), threading.Lock()).acquire()
+    def __init__(self, make: Callable[[], Value]) -> None:
+        self._make, self.value = make, make()
+        self._before: list[Value] = []  # what cannot be ended here, since its threads stayed behind
+        _ALL.add(self)
 
-    def __exit__(self, *error: object) -> None:
-        self._locks[os.getpid()].release()
+    def renew(self) -> None:
+        """Make a new value."""
+        self._before.append(self.value)
+        self.value = self._make()
+
+
+_ALL: weakref.WeakSet[PerProcess[Any]] = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    for entry in list(_ALL):
+        entry.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)
 
 
 class Pool:
@@ -54,22 +74,22 @@ class Pool:
 
     def __init__(self, library: Library, threads: int) -> None:
         self.threads = threads
-        self._library, self._lock = library, ProcessLock()
-        self._process = 0
-        self._handle: int | None = None
+        self._library, self._lock = library, PerProcess(threading.Lock)
+        self._handles: PerProcess[list[int | None]] = PerProcess(list)  # none before the first table
 
     def run(self, steps: ctypes.Array[Step], count: int) -> None:
         """Run the first steps of a table."""
-        self._library.run(steps, count, self._start())
+        handles = self._handles.value or self._start()
+        self._library.run(steps, count, handles[0])
 
-    def _start(self) -> int | None:
+    def _start(self) -> list[int | None]:
         """Return the pool as kernels take it; None for the caller's thread alone."""
-        with self._lock:
-            if self.threads > 1 and self._process != os.getpid():
-                self._handle = self._library.new_pool(self.threads)
-                self._process = os.getpid()
-                weakref.finalize(self, _end, self._library, self._handle, self._process)
-            return self._handle
+        with self._lock.value:
+            handles = self._handles.value
+            if not handles:
+                handles.append(self._library.new_pool(self.threads) if self.threads > 1 else None)
+                weakref.finalize(self, _end, self._library, handles[0], os.getpid())
+            return handles
 
 
 def _end(library: Library, handle: int | None, process: int) -> None:
