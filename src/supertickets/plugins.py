@@ -70,13 +70,13 @@ def check_trust(names: Iterable[str], trust: Iterable[str], source: str) -> None
 
     Args:
         names: ``package.module:name`` of everything that the file would have imported.
-        trust: Modules that may be imported: ``package.module``, or a package with all that is in it.
+        trust: Modules that may be imported: ``package.module``, or a package with all that is in it; or one of them.
         source: Noun for messages, e.g. "ticket runs/x".
 
     Raises:
         UserError: A module is not trusted; nothing has been imported.
     """
-    allowed = tuple(trust)
+    allowed = trusted(trust)
     for name in names:
         module = name.partition(":")[0]
         if not any(module == one or module.startswith(f"{one}.") for one in allowed):
@@ -84,6 +84,11 @@ def check_trust(names: Iterable[str], trust: Iterable[str], source: str) -> None
                 f"{source} names code to import: {name}. If you know what is in it, allow it with --trust {module} "
                 f'(Python: trust=("{module}",))'
             )
+
+
+def trusted(trust: str | Iterable[str]) -> tuple[str, ...]:
+    """Return modules that may be imported; one text is one of them."""
+    return (trust,) if isinstance(trust, str) else tuple(trust)
 
 
 def plugin_names(value: Any) -> list[str]:

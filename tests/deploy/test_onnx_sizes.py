@@ -30,6 +30,25 @@ def test_a_supernet_with_resized_maps_can_be_prepared_for_quantisation(ticket: s
     check_prepares(ticket, tmp_path)
 
 
+PLAIN = {"widths": (4, 4, 4), "strides": (2, 2, 2), "head_width": 8, "in_channels": 3, "image_size": (32, 32)}
+
+
+@pytest.mark.parametrize(
+    ("task", "settings"),
+    [
+        ("counting", {**PLAIN, "head": "density", "num_classes": 1}),
+        ("segmentation", {**PLAIN, "head": "segmentation", "num_classes": 3}),
+    ],
+)
+def test_plain_networks_of_free_sizes_too(task: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    spec = create_spec("resnet8", **settings)
+    how = Preprocessing(3, (32, 32), (0.5,) * 3, (0.5,) * 3)
+    names = ("a", "b", "c")[: spec.num_classes]
+    about = {"recipe": Recipe(task=task).to_json()}
+    check_prepares(st.Ticket(spec, spec.build().state_dict(), {}, names, how, about), tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "head", "task"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
 import signal
@@ -19,8 +21,11 @@ import supertickets as st
 from cli_outcome import Cli
 from simulate_powercut import cut_before_ticket
 from supertickets.config.loading import load_recipe
+from supertickets.data import Preprocessing
+from supertickets.deploy import export
+from supertickets.models.factory import create_spec
 from supertickets.runs.derive import with_absolute_paths
-from supertickets.storage import checksums
+from supertickets.storage import checksums, remove
 from supertickets.sweeps.sweep import Job
 from supertickets.sweeps.work import mark_directory, run_job, start_log
 from supertickets.training import Reporter
@@ -116,6 +121,11 @@ def test_a_link_in_a_run_is_not_written_through_by_an_export(cli: Cli, run: Path
         ["report", "{run}", "--out", "/proc/report"],
         ["explain", "{run}", "{image}", "--save", "/proc/explained"],
         ["predict", "{run}", "{image}", "--save", "/proc/painted"],
+        ["draw", "digits", "--out", "/proc/draw"],
+        ["train", "digits", "--out", "/proc/train"],
+        ["retrain", "{run}", "--epochs", "1", "--out", "/proc/again"],
+        ["prune", "{run}", "--ratio", "0.9", "--out", "/proc/pruned"],
+        ["latency-table", "tunas_proxyless", "--out", "/proc/table.json"],
     ],
 )
 def test_a_place_that_is_read_only_is_refused_before_the_work(words: list[str], cli: Cli, run: Path) -> None:
@@ -124,8 +134,37 @@ def test_a_place_that_is_read_only_is_refused_before_the_work(words: list[str], 
     refused = cli(*(word.format(run=run, image=image) for word in words))
     assert (refused.status, refused.out) == (2, "")
     assert re.match(
-        r"error: /proc/\w+(\.onnx)? cannot be (written|made) .*; choose another --(out|save)\n$", refused.err
+        r"error: /proc/\w+(\.onnx|\.json)? cannot be (written|made) .*; choose another --(out|save)\n$", refused.err
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        (["export"], "model.onnx"),
+        (["export", "--format", "torch"], "model.pt2"),
+        (["export", "--format", "sparse"], "model.sparse"),
+        (["export", "--format", "c"], "model_c"),
+        (["export", "--int8"], "model.int8.onnx"),
+        (["report"], "report"),
+    ],
+)
+def test_what_is_written_into_a_run_by_default_is_refused_if_that_is_read_only(
+    words: list[str], file: str, cli: Cli, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a shared disk, which a superuser cannot make of a folder."""
+
+    def read_only(dir: Path) -> None:
+        assert Path(dir) == run
+        raise OSError(errno.EROFS, "Read-only file system", str(dir))
+
+    monkeypatch.setattr("supertickets.storage.tempfile.TemporaryFile", read_only)
+    before = sorted(run.iterdir())
+    refused = cli(words[0], run, *words[1:])
+    assert (refused.status, refused.out) == (2, "")
+    assert refused.err == f"error: {run / file} cannot be written (Read-only file system); choose another --out\n"
+    assert sorted(run.iterdir()) == before
+    assert cli("evaluate", run).status == 0
 
 
 def test_a_run_that_was_stopped_behind_its_ticket_gets_its_figure(cli: Cli, run: Path) -> None:
@@ -153,6 +192,58 @@ def test_links_in_a_strangers_sweep_are_refused(place: str, tmp_path: Path) -> N
 def test_the_files_of_a_run_have_one_mode(quick_run: Path) -> None:
     files = [*(quick_run / "ticket").iterdir(), *(quick_run / name for name in ("run.json", "checkpoint.safetensors"))]
     assert len({stat.S_IMODE(file.stat().st_mode) for file in files}) == 1
+
+
+@pytest.mark.long
+def test_what_commands_write_has_the_mode_of_the_umask(cli: Cli, run: Path, tmp_path: Path) -> None:
+    image, out, before = tmp_path / "digit.png", tmp_path / "out", os.umask(0o027)
+    try:
+        Image.new("L", (8, 8)).save(image)
+        for form in ("onnx", "sparse"):
+            assert cli("export", run, "--format", form, "--out", out / f"model.{form}").status == 0
+        assert cli("report", run, "--out", out / "report").status == 0
+        assert cli("predict", run, image, "--save", out / "painted").status == 0
+        assert cli("explain", run, image, "--save", out / "explained").status == 0
+    finally:
+        os.umask(before)
+    files = [file for file in out.rglob("*") if file.is_file()]
+    assert len(files) > 5
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o640}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate"],
+        pytest.param(["export", "--int8", "--force"], marks=pytest.mark.long),
+        pytest.param(["retrain", "--epochs", "1"], marks=pytest.mark.long),
+        ["prune", "--ratio", "0.5"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_ticket_is_used_from_another_directory_and_with_moved_data(
+    words: list[str],
+    cli: Cli,
+    idx_folder: Path,
+    quick_words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = [*quick_words, "--data.source", "idx", "--data.dir", "idx", "--data.batch", "10", "--epochs", "1"]
+    own += ["--search.interval", "0", "--search.last_epoch", "null", "--prune.ratio", "0", "--lr.warmup_epochs", "0"]
+    st.train(load_recipe("digits", own), "run")
+    monkeypatch.chdir("/")
+    out = [] if words[0] == "evaluate" else ["--out", str(tmp_path / ("q.onnx" if words[0] == "export" else "out"))]
+    command = [words[0], tmp_path / "run", *words[1:], *out]
+    assert cli(*command).status == 0
+    for place in out[1:]:
+        remove(Path(place))
+    shutil.move(idx_folder, tmp_path / "moved")
+    refused = cli(*command)
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert f"data folder {idx_folder} does not exist" in refused.err
+    assert cli(*command, "--data", tmp_path / "moved").status == 0
 
 
 def test_a_run_goes_on_from_another_directory_and_with_moved_data(
@@ -298,6 +389,37 @@ def test_a_network_with_a_shared_layer_is_drawn_and_resumed(quick_words: list[st
     pruned = st.load(tmp_path / "pruned", trust=(__name__,))
     assert pruned.cost.sparsity == pytest.approx(0.9, abs=0.02)
     assert pruned.weights["network.also.weight"].equal(pruned.weights["network.again.weight"])
+
+
+@pytest.fixture
+def tied() -> st.Ticket:
+    """A ticket of `Tied`."""
+    spec = create_spec(f"{__name__}:make_tied", num_classes=4, in_channels=1, image_size=(8, 8))
+    torch.manual_seed(0)
+    how = Preprocessing(1, (8, 8), (0.5,), (0.5,))
+    recipe = load_recipe("digits", ["--supernet.name", f"{__name__}:make_tied"]).to_json()
+    return st.Ticket(spec, spec.build().state_dict(), {}, tuple("abcd"), how, {"recipe": recipe})
+
+
+@pytest.mark.parametrize(("form", "name"), [("onnx", "a.onnx"), ("torch", "a.pt2"), ("sparse", "a.sparse")])
+def test_a_network_with_a_shared_layer_is_exported(form: str, name: str, tied: st.Ticket, tmp_path: Path) -> None:
+    tied.save_pretrained(tmp_path / "ticket")
+    loaded = st.load(tmp_path / "ticket", trust=(__name__,))
+    assert loaded == tied
+    parity = export(loaded, tmp_path / name, form).parity
+    assert parity is not None
+    assert parity < 1e-5
+
+
+def test_a_network_with_a_shared_layer_teaches(tied: st.Ticket, quick_words: list[str], tmp_path: Path) -> None:
+    """Its average of weights too, in which a tensor has one memory under two names."""
+    words = ["--supernet.name", f"{__name__}:make_tied", "--ema_decay", "0.5", "--threads", "1", "--data.limit", "64"]
+    words += ["--data.batch", "32", "--epochs", "1"]
+    teacher = st.train(load_recipe("digits", words), tmp_path / "teacher")
+    assert teacher.weights["network.also.weight"].equal(teacher.weights["network.again.weight"])
+    pupil = st.train(load_recipe("digits", [*words, "--distill.teacher", str(tmp_path / "teacher")]), tmp_path / "run")
+    assert pupil.weights["network.also.weight"].equal(pupil.weights["network.again.weight"])
+    assert not pupil.weights["network.also.weight"].equal(teacher.weights["network.also.weight"])
 
 
 @pytest.mark.long

@@ -16,7 +16,7 @@ from ..config.loading import override_settings
 from ..config.recipe import Recipe, flatten
 from ..errors import UserError
 from ..models import ResNetSpec, require_resnet
-from ..plugins import recipe_trust
+from ..plugins import recipe_trust, trusted
 from ..runs.api import load_or_run, train
 from ..runs.derive import recipe_of, reject_settings, scheme_recipe
 from ..ticket import Ticket, load
@@ -95,7 +95,7 @@ def train_candidates(
     Raises:
         UserError: The run is no search for connections, it names code that is not trusted, or a setting cannot work.
     """
-    trust = tuple(trust)
+    trust = trusted(trust)
     searched = load(run, trust)
     connected = searched.about.get("connection_search")
     if connected is None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from ..errors import UserError, suggest
+from ..storage import check_writable
 from .command import Command, add_data, add_trust, recipe_words
 from .output import print_json, print_table, print_text, progress_console, repeatable
 
@@ -52,8 +52,9 @@ class LatencyTable(Command):
         settings = {"width": options.width, "head": options.head, "num_classes": options.classes}
         spec = create_mobile(options.space, image_size=tuple(options.size), **settings)
         out = Path(options.out or f"latency-{options.space}.json")
-        if out.is_dir() or not os.access(out.parent, os.W_OK):  # before minutes of measuring
+        if out.is_dir() or not out.parent.is_dir():
             raise UserError(f"{out} cannot be written; choose another --out")
+        check_writable(out)  # before minutes of measuring
         timing = {name: getattr(options, name) for name in ("runtime", "threads", "repeats", "networks")}
         with progress_console().status(f"measuring {options.space} on this device") as status:
             table = measure_latency_table(spec, TableSettings(**timing), status.update)
@@ -118,6 +119,7 @@ class Schemes(Command):
 
         run = Path(options.run_dir)
         search = read_scheme_search(run, options.trust)
+        check_writable(run / "schemes.png", "RUN, or make it writable")
         times = time_schemes(search, options.times, **timing) if options.times else {}
         summary = summarize_schemes(search, times)
         draw_scheme_figure(run / "schemes.png", search, summary, times)

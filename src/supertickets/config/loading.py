@@ -132,9 +132,22 @@ def _stretched(recipe: Recipe, pairs: Sequence[tuple[str, str]]) -> Recipe:
     return stretch_recipe(recipe, given[-1])
 
 
+def check_words(words: Iterable[str]) -> list[str]:
+    """Return command-line words as a list.
+
+    Raises:
+        UserError: They are one text, which would be read letter by letter, or something among them is no text.
+    """
+    listed = [words] if isinstance(words, str) else list(words)
+    if isinstance(words, str) or (wrong := [word for word in listed if not isinstance(word, str)]):
+        shown = repr(words if isinstance(words, str) else wrong[0])
+        raise UserError(f'settings are given as a list of texts, e.g. ["--epochs", "5"], not as {shown}')
+    return listed
+
+
 def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield names and values of ``--name VALUE`` and ``--name=VALUE``."""
-    queue = list(words)
+    queue = check_words(words)
     while queue:
         word = queue.pop(0)
         if not word.startswith("--"):

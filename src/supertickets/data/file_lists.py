@@ -68,14 +68,14 @@ def existing_folder(root: Path) -> Path:
     return root
 
 
-def list_images(words: Sequence[str | Path]) -> list[Path]:
-    """Return files as given, and of folders all images in and below them.
+def list_images(words: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Return files as given, one or several, and of folders all images in and below them.
 
     Raises:
         UserError: A folder holds no image.
     """
     images: list[Path] = []
-    for path in map(Path, words):
+    for path in map(Path, [words] if isinstance(words, str | Path) else words):
         if path.is_dir() and not list_folder_images(path):
             raise UserError(f"folder {path} holds no images; give one with {', '.join(ENDINGS[:4])} ... files")
         images += list_folder_images(path) if path.is_dir() else [path]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
+from ..plugins import trusted
 from ..storage import check_writable, write_text
 from .collect import collect
 from .page import list_figures, render_html, render_markdown
@@ -36,7 +37,7 @@ class WrittenReport:
 
 
 def write_report(
-    sources: Sequence[str | Path],
+    sources: str | Path | Sequence[str | Path],
     out: str | Path | None = None,
     *,
     latency: bool = False,
@@ -45,7 +46,7 @@ def write_report(
     """Write a report.
 
     Args:
-        sources: Directories of runs and of sweeps.
+        sources: Directories of runs and of sweeps, or one of them.
         out: Folder of the report; default ``report`` in the first of them.
         latency: Whether every ticket is timed on this device; times are kept in ``latency.json`` beside the report,
             and read from there the next time.
@@ -55,7 +56,8 @@ def write_report(
     Raises:
         UserError: A directory is neither run nor sweep, nothing is finished, or the report cannot be written.
     """
-    trust = tuple(trust)
+    trust = trusted(trust)
+    sources = [sources] if isinstance(sources, str | Path) else list(sources)
     folder = Path(out) if out is not None else Path(sources[0]) / "report"
     check_writable(folder)
     study = collect([Path(source) for source in sources], trust)

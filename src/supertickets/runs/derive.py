@@ -10,7 +10,7 @@ from typing import Any, cast, get_args
 
 from ..algorithms.transfer import head_settings
 from ..config.data_sources import check_source, published_source
-from ..config.loading import load_recipe, override_settings, recipe_from_json
+from ..config.loading import check_words, load_recipe, override_settings, recipe_from_json
 from ..config.recipe import PruneSettings, Recipe
 from ..config.search_settings import BudgetSettings, ConnectBy
 from ..config.stretch import stretch_schedule
@@ -142,7 +142,7 @@ def transfer_recipe(ticket: Ticket, source: str, overrides: Sequence[str] = (), 
     Raises:
         UserError: A setting is unknown, impossible or of no use.
     """
-    recipe = load_recipe(source, [*NO_SEARCH_NO_PRUNING, *overrides])
+    recipe = load_recipe(source, [*NO_SEARCH_NO_PRUNING, *check_words(overrides)])
     reject_settings(overrides, ("search.", "prune."), "transfer", "architecture and mask stay as they are")
     fresh = head is None and recipe_of(ticket).task != recipe.task
     settings = head_settings(ticket)
@@ -264,7 +264,7 @@ def reject_settings(
     Raises:
         UserError: Names the first such setting.
     """
-    for word in words:
+    for word in check_words(words):
         name = word[2:].split("=")[0]
         if word.startswith("--") and name.startswith(prefixes) and name not in allowed:
             raise UserError(f"{command} takes no {name}: {why}")
