@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import struct
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
+from generate_crowds import crowds
 from generate_objects import NAMES, market
-from odd_data import ade, cifar, class_tree, labels, noted, pairs, read, voc, write_image
-from supertickets import Ticket, load_recipe
+from generate_people import crowd
+from odd_data import ade, cifar, class_tree, labels, noted, pairs, read, refusal, total, voc, write_image
+from supertickets import Ticket, UserError, load_recipe
 from supertickets.data import Preprocessing
 from supertickets.data.detection import DetectionDataset
+from supertickets.data.person_boxes import read_boxes
 from supertickets.models.factory import create_spec
 
 # Names that YAML reads otherwise ------------------------------------------------------------------------------------
@@ -137,3 +143,108 @@ def test_numbered_folders_of_a_given_split_are_in_natural_order(tmp_path: Path) 
     for part in (splits.train, splits.test):
         named = {path.parent.name: TWELVE[int(label)] for path, label in zip(part.paths, part.labels, strict=True)}  # type: ignore[attr-defined]
         assert named == {str(number): f"name{number}" for number in range(12)}
+
+
+# Boxes for predictions -----------------------------------------------------------------------------------------------
+
+
+def boxes_of(folder: Path, names: list[str], **changes: Any) -> Path:
+    """Write annotations of a person in each of some images; all annotations are changed."""
+    person = {"category_id": 1, "bbox": [30, 5, 20, 20], "keypoints": [40, 9, 2]}
+    data = {
+        "images": [{"id": i, "file_name": name, "width": 60, "height": 40} for i, name in enumerate(names)],
+        "annotations": [{"id": i, "image_id": i, **person, **changes} for i in range(len(names))],
+        "categories": [{"id": 1, "name": "person", "keypoints": ["tip"]}],
+    }
+    path = folder / "boxes.json"
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_boxes_that_are_crowds_alone_are_refused_for_predictions(tmp_path: Path) -> None:
+    path = boxes_of(tmp_path, ["1.png", "2.png"], iscrowd=1)
+    with pytest.raises(UserError, match=r"all 2 boxes of .* are crowds \(iscrowd\); set iscrowd to 0"):
+        read_boxes(path, [tmp_path / "1.png"])
+
+
+def test_null_joints_are_no_obstacle_for_predictions(tmp_path: Path) -> None:
+    path = boxes_of(tmp_path, ["1.png"], keypoints=None, num_keypoints=None)
+    assert read_boxes(path, [tmp_path / "1.png"]) == [[(30, 5, 20, 20)]]
+
+
+@pytest.mark.parametrize(
+    ("listed", "stored"),
+    [
+        (unicodedata.normalize("NFC", "é.png"), unicodedata.normalize("NFD", "é.png")),
+        (unicodedata.normalize("NFD", "é.png"), unicodedata.normalize("NFC", "é.png")),
+        ("café.png", os.fsdecode(b"caf\xe9.png")),
+        ("images\\1.png", "1.png"),
+    ],
+)
+def test_images_for_predictions_are_known_in_any_spelling(listed: str, stored: str, tmp_path: Path) -> None:
+    path = boxes_of(tmp_path, [listed, "2.png"])
+    assert read_boxes(path, [tmp_path / stored, tmp_path / "2.png"]) == [[(30, 5, 20, 20)]] * 2
+
+
+def test_boxes_of_no_area_are_said_in_predictions(tmp_path: Path) -> None:
+    path = boxes_of(tmp_path, ["1.png", "2.png"])
+    data = json.loads(path.read_text())
+    data["annotations"][0]["bbox"] = [5, 5, -3, 4]
+    path.write_text(json.dumps(data))
+    with pytest.warns(UserWarning, match="1 of 2 boxes of .* have no area; they are left out"):
+        assert read_boxes(path, [tmp_path / "1.png", tmp_path / "2.png"]) == [[], [(30, 5, 20, 20)]]
+
+
+def test_equal_ids_are_refused_for_predictions(tmp_path: Path) -> None:
+    path = boxes_of(tmp_path, ["1.png", "2.png"])
+    path.write_text(path.read_text().replace('"id": 1, "file_name"', '"id": 0, "file_name"'))
+    with pytest.raises(UserError, match=r"several images the same id: 0 \(1.png and 2.png\)"):
+        read_boxes(path, [tmp_path / "1.png"])
+
+
+# Names instead of ids, nothing that counts, odd EXIF data, memory -----------------------------------------------------
+
+
+def yolo(root: Path, line: str = "0 0.5 0.5 0.25 0.25", **save: Any) -> Path:
+    """Write YOLO's layout without splits, an object per image."""
+    (root / "labels").mkdir(parents=True)
+    for i in range(8):
+        write_image(root / "images" / f"{i}.jpg", i, (40, 40), **save)
+        (root / "labels" / f"{i}.txt").write_text(f"{line}\n")
+    (root / "data.yaml").write_text("names: [leaf]\n")
+    return root
+
+
+def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
+    write_image(yolo(tmp_path / "yolo") / "images" / "0.png")
+    assert "differ in their endings or Unicode spelling only" in refusal("coco_boxes", tmp_path / "yolo", size=32)
+    write_image(crowds(tmp_path / "part", {"train": 6, "test": 2}) / "train_data" / "images" / "IMG_1.png")
+    assert "differ in their endings or Unicode" in refusal("shanghaitech", tmp_path / "part", size=(32, 32))
+
+
+@pytest.mark.parametrize("line", ["0 0.5 0.5 0 0.25", "0 0.5 0.5 0.25 0"])
+def test_boxes_of_yolo_that_have_no_area_alone_are_refused(line: str, tmp_path: Path) -> None:
+    text = refusal("coco_boxes", yolo(tmp_path / "yolo", line), size=32)
+    assert "has no box inside an image: 8 of 8 have no area" in text
+
+
+def test_odd_exif_data_of_points_joints_and_yolo_are_no_obstacle(tmp_path: Path) -> None:
+    width = struct.pack("<HHIi", 0x100, 9, 1, -1)
+    odd = b"Exif\0\0II" + struct.pack("<HIH", 42, 8, 1) + width + struct.pack("<I", 0)
+    assert total(read("coco_boxes", yolo(tmp_path / "yolo", exif=odd), size=32)) == 8
+    root = crowds(tmp_path / "part", {"train": 6, "test": 2})
+    for path in sorted(root.glob("*/images/*")):
+        Image.open(path).save(path, exif=odd)
+    assert total(read("shanghaitech", root, size=(32, 32))) == 8
+    root = crowd(tmp_path / "people", {"train2017": 6, "val2017": 4})
+    for path in sorted(root.glob("*2017/*")):
+        Image.open(path).save(path, exif=odd)
+    assert len(read("coco", root, size=(64, 48)).test)
+
+
+def test_keep_gb_counts_points_and_joints(tmp_path: Path) -> None:
+    root = crowds(tmp_path / "part", {"train": 6, "test": 2})
+    other = crowd(tmp_path / "people", {"train2017": 6, "val2017": 4})
+    for keep_gb, kept in ((1e-5, False), (1.0, True)):
+        for source, where, size in (("shanghaitech", root, (32, 32)), ("coco", other, (64, 48))):
+            assert bool(read(source, where, size=size, keep_gb=keep_gb).train.kept) == kept  # type: ignore[attr-defined]

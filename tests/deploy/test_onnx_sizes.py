@@ -33,6 +33,7 @@ def test_a_supernet_with_resized_maps_can_be_prepared_for_quantisation(ticket: s
 PLAIN = {"widths": (4, 4, 4), "strides": (2, 2, 2), "head_width": 8, "in_channels": 3, "image_size": (32, 32)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("task", "settings"),
     [

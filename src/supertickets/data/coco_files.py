@@ -123,13 +123,13 @@ def locate_images(
     paths = {name: folder / name for name in wanted}
     if lost := [name for name, path in paths.items() if not is_file(path)]:
         images = list_folder_images(folder)
-        by_place = {_spelling(path.relative_to(folder).as_posix()): path for path in images}
+        by_place = {unify_place(path.relative_to(folder).as_posix()): path for path in images}
         by_name: dict[str, list[Path]] = {}
         for path in images:
-            by_name.setdefault(_spelling(path.name), []).append(path)
+            by_name.setdefault(unify_place(path.name), []).append(path)
         moved = 0
         for name in lost:
-            spelling = _spelling(name)
+            spelling = unify_place(name)
             # The name as listed, then what of it is left below the folder.
             parts = [part for part in spelling.split("/") if part not in ("", ".")]
             ends = ["/".join(parts[start:]) for start in range(len(parts))]
@@ -181,6 +181,12 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):
         return False
+
+
+def unify_place(name: str) -> str:
+    """Return a file name in one Unicode form and with slashes; bytes that are no UTF-8 are read as Latin-1."""
+    text = _BYTES.sub(lambda match: chr(ord(match.group()) - 0xDC00), name)
+    return unify(text.replace("\\", "/"))
 
 
 def _published(root: Path, kind: str) -> list[tuple[str, AnnotationFile]]:
@@ -251,9 +257,3 @@ def _image_folder(file: AnnotationFile, names: Sequence[str]) -> Path:
             "give the folder of images and annotations"
         )
     return likely[0]
-
-
-def _spelling(name: str) -> str:
-    """Return a file name in one Unicode form and with slashes; bytes that are no UTF-8 are read as Latin-1."""
-    text = _BYTES.sub(lambda match: chr(ord(match.group()) - 0xDC00), name)
-    return unify(text.replace("\\", "/"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,7 @@ import numpy as np
 
 from ..errors import UserError
 from .box_forms import check_boxes
+from .coco_files import unify_place
 from .coco_json import (
     entry_name,
     is_crowd,
@@ -61,6 +63,8 @@ def read_boxes(path: Path, images: Sequence[Path], score_at_least: float = 0.5) 
     for (i, _), (x, y, width, height), score in zip(rows, values.tolist(), scores.tolist(), strict=True):
         if score >= score_at_least and min(width, height) > 0:
             boxes[i].append((x, y, width, height))
+    if no_area := int((values[:, 2:].min(1, initial=np.inf) <= 0).sum()):
+        warnings.warn(f"{no_area} of {len(rows)} boxes of {path} have no area; they are left out", stacklevel=2)
     if not any(boxes):
         raise UserError(
             f"{path} has a box of none of these {len(images)} images; name the files as it does, or give another"
@@ -73,7 +77,10 @@ def _annotated_boxes(data: dict[str, Any], path: Path, images: Sequence[Path]) -
     listed = read_image_entries(data, path)
     categories = read_entries(data, "categories", path) if "categories" in data else []
     people = {parse_id(c.get("id")) for c in categories if c.get("keypoints") or c.get("name") == "person"}
-    entries = [entry for entry in read_entries(data, "annotations", path) if not is_crowd(entry)]
+    every = read_entries(data, "annotations", path)
+    entries = [entry for entry in every if not is_crowd(entry)]
+    if every and not entries:
+        raise UserError(f"all {len(every)} boxes of {path} are crowds (iscrowd); set iscrowd to 0 for single people")
     position = _positions({number: image.name for number, image in listed.items()}, images, path)
     numbers = read_references(entries, "image_id", listed, path)
     boxes = [
@@ -83,7 +90,8 @@ def _annotated_boxes(data: dict[str, Any], path: Path, images: Sequence[Path]) -
     ]
     values = read_box_numbers([entry for _, entry in boxes], path)
     sizes = np.array([listed[number].size for number, _ in boxes], np.float64).reshape(-1, 2)
-    check_boxes(values, sizes, [entry_name(entry, i) for i, (_, entry) in enumerate(boxes, 1)], path)
+    for note in check_boxes(values, sizes, [entry_name(entry, i) for i, (_, entry) in enumerate(boxes, 1)], path):
+        warnings.warn(note, stacklevel=3)
     return [(position[number], entry) for number, entry in boxes if number in position]
 
 
@@ -94,17 +102,19 @@ def _positions(names: Mapping[int, str], images: Sequence[Path], path: Path) -> 
         UserError: Several may be meant.
     """
     by_name: dict[str, list[int]] = {}
-    for i, image in enumerate(images):
-        by_name.setdefault(image.name, []).append(i)
-    counts = Counter(PurePosixPath(name).name for name in names.values())
+    places = [unify_place(image.as_posix()) for image in images]
+    for i, place in enumerate(places):
+        by_name.setdefault(PurePosixPath(place).name, []).append(i)
+    listed = {number: unify_place(name) for number, name in names.items()}
+    counts = Counter(PurePosixPath(name).name for name in listed.values())
     positions: dict[int, int] = {}
-    for number, name in names.items():
+    for number, name in listed.items():
         same = by_name.get(PurePosixPath(name).name, [])
         if len(same) > 1 or (same and counts[PurePosixPath(name).name] > 1):
-            same = [i for i in same if images[i].as_posix().endswith(f"/{name}")]
+            same = [i for i in same if places[i].endswith(f"/{name}")]
         if len(same) > 1:
             raise UserError(
-                f"{path} lists {name}, which may be {images[same[0]]} or {images[same[1]]}; give one of them"
+                f"{path} lists {names[number]}, which may be {images[same[0]]} or {images[same[1]]}; give one of them"
             )
         if same:
             positions[number] = same[0]

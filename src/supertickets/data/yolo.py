@@ -257,7 +257,10 @@ def _boxed_images(
     if len(far) > _STRANGE * len(rows):
         remedy = "divide x and width by the image's width, y and height by its height"
         reject_file(far, labels, f"has {len(far)} of {len(rows)} boxes that are not in shares of the image", remedy)
-    for count, reason in ((len(far), "are outside their image"), (int((~has_area & is_inside).sum()), "have no area")):
+    flat = int((~has_area & is_inside).sum())
+    if rows and len(far) + flat == len(rows):
+        raise UserError(f"{labels} has no box inside an image: {flat} of {len(rows)} have no area; mend them")
+    for count, reason in ((len(far), "are outside their image"), (flat, "have no area")):
         if count:
             notes.append(f"{count} of {len(rows)} boxes of {labels} {reason}; they are left out")
     if outlines := sum(line.is_outline for _, line in rows):
