@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from check_figures import assert_figure
 from supertickets import Ticket
+from supertickets.visualization.curves import draw_size
 from supertickets.visualization.run_overview import draw_run_overview
 
 
@@ -34,3 +36,17 @@ def test_a_dense_run_at_a_glance(run_copy: Path, ticket: Ticket) -> None:
         )
     )
     assert_figure(draw_run_overview(run_copy, replace(ticket, mask={})), (800, 500), (4000, 3000))
+
+
+def test_the_budget_stands_beside_the_way_to_it() -> None:
+    epochs = [{"epoch": i, "units": 10 - i, "macs": 200, "masked_macs": 200 // i} for i in (1, 2, 3)]
+    axis = Figure().subplots()
+    draw_size(axis, epochs, 10, 200, {"macs": 80, "latency_ms": 0.5, "measured_ms": 0.4951, "runtime": "sparse"})
+    assert axis.get_title("left") == "What is left of the network; budget 0.5 ms, 80 MACs (measured 0.495 ms)"
+    lines = {str(line.get_label()): line.get_ydata() for line in axis.lines}
+    assert list(lines["budget of MACs"]) == [40, 40]
+    assert list(lines["MACs under the mask"]) == [100, 50, 33]
+    plain = Figure().subplots()
+    draw_size(plain, epochs, 10, 200)
+    assert plain.get_title("left") == "What is left of the network"
+    assert "budget of MACs" not in [line.get_label() for line in plain.lines]

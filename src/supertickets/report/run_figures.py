@@ -58,7 +58,7 @@ def _over_epochs(name: str, ticket: Ticket, epochs: Sequence[Mapping[str, Any]],
     units, macs = sum(map(len, full.unit_groups())), count(full).macs
     if any((record["units"], record["masked_macs"]) != (units, macs) for record in epochs):
         figure, plot = new_figure(3.1)
-        draw_size(plot, epochs, units, macs)
+        draw_size(plot, epochs, units, macs, ticket.about.get("budget", {}))
         drawings.append(Figure(f"{name}-size", "Search units and MACs that are left, over epochs", figure))
     return drawings
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from ..cost.budget import format_cost
 from ..tasks import Metric
-from .style import BLUE, GREEN, GRID, MUTED, ORANGE, PURPLE, style_axes
+from .style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PURPLE, style_axes
 
 
 def draw_score(axis: Axes, epochs: Sequence[Mapping[str, Any]], metric: Metric) -> None:
@@ -31,9 +33,23 @@ def draw_score(axis: Axes, epochs: Sequence[Mapping[str, Any]], metric: Metric) 
     style_axes(axis, other)
 
 
-def draw_size(axis: Axes, epochs: Sequence[Mapping[str, Any]], full_units: int, full_macs: int) -> None:
-    """Draw the search units and MACs that are left, in percent of those of the full network."""
-    axis.set_title("What is left of the network", loc="left")
+def draw_size(
+    axis: Axes,
+    epochs: Sequence[Mapping[str, Any]],
+    full_units: int,
+    full_macs: int,
+    budget: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Draw the search units and MACs that are left, in percent of those of the full network, and the budget.
+
+    Args:
+        axis: Where to draw.
+        epochs: Records of the epochs.
+        full_units: Search units of the full network.
+        full_macs: MACs of the full network.
+        budget: ``budget`` of the ticket's record; empty if there was none.
+    """
+    axis.set_title("What is left of the network" + _name_budget(budget), loc="left")
     x = [r["epoch"] for r in epochs]
     for key, full, color, label in (
         ("units", full_units, PURPLE, "search units (channels and tokens)"),
@@ -42,9 +58,18 @@ def draw_size(axis: Axes, epochs: Sequence[Mapping[str, Any]], full_units: int, 
     ):
         if full:
             axis.step(x, [100 * r[key] / full for r in epochs], where="mid", color=color, label=label)
+    if "macs" in budget:
+        axis.axhline(100 * budget["macs"] / full_macs, color=INK, linestyle=":", label="budget of MACs")
     axis.set(ylim=(0, 103), ylabel="% of the full network", xlabel="epoch")
     axis.legend(frameon=False, loc="upper right")
     style_axes(axis)
+
+
+def _name_budget(budget: Mapping[str, Any]) -> str:
+    """Return a budget as the end of a title, with the latency that was measured for it; empty without one."""
+    costs = [format_cost(name, budget[name]) for name in ("latency_ms", "macs", "params", "size_kb") if name in budget]
+    measured = f" (measured {budget['measured_ms']:.3g} ms)" if "measured_ms" in budget else ""
+    return f"; budget {', '.join(costs)}{measured}" if costs else ""
 
 
 def draw_density(axis: Axes, mask: Sequence[Tensor]) -> None:
