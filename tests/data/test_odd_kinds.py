@@ -17,7 +17,7 @@ from PIL import Image
 from generate_crowds import crowds
 from generate_objects import NAMES, market
 from generate_people import crowd
-from odd_data import ade, cifar, class_tree, labels, noted, pairs, read, refusal, total, voc, write_image
+from odd_data import ade, cifar, city, class_tree, labels, noted, pairs, read, refusal, total, voc, write_image
 from supertickets import Ticket, UserError, load_recipe
 from supertickets.data import Preprocessing
 from supertickets.data.detection import DetectionDataset
@@ -248,3 +248,68 @@ def test_keep_gb_counts_points_and_joints(tmp_path: Path) -> None:
     for keep_gb, kept in ((1e-5, False), (1.0, True)):
         for source, where, size in (("shanghaitech", root, (32, 32)), ("coco", other, (64, 48))):
             assert bool(read(source, where, size=size, keep_gb=keep_gb).train.kept) == kept  # type: ignore[attr-defined]
+
+
+# Splits with labels, names in another case, empty names, files beside images -----------------------------------------
+
+
+def test_a_test_split_in_the_layout_of_cityscapes_counts_where_classes_are_own(tmp_path: Path) -> None:
+    """Cityscapes keeps the labels of its own test images back, nobody else does."""
+    splits = read("cityscapes", city(tmp_path, (0, 1), splits=("train", "val", "test")), class_names=("a", "b"))
+    assert (total(splits), len(splits.test)) == (15, 5)
+    assert all("/test/" in str(path) for path in splits.test.images)  # type: ignore[attr-defined]
+    assert not noted(splits, "keeps its test labels back")
+    published = read("cityscapes", city(tmp_path / "b", splits=("train", "val", "test")))
+    assert total(published) == 10
+    assert noted(published, "keeps its test labels back")
+
+
+@pytest.mark.parametrize("name", ["DATA.YAML", "Data.Yml", "CLASSES.TXT", "Obj.Names"])
+def test_names_of_classes_are_read_from_files_in_any_case(name: str, tmp_path: Path) -> None:
+    root = yolo(tmp_path / "yolo")
+    (root / "data.yaml").unlink()
+    (root / name).write_text("names: [leaf]\n" if "names" not in name.lower() and "y" in name.lower() else "leaf\n")
+    assert read("coco_boxes", root, size=32).classes == ("leaf",)
+    pairs(tmp_path / "masks")
+    (tmp_path / "masks" / "Classes.TXT").write_text("floor\nwall\n")
+    assert read("masks", tmp_path / "masks").classes == ("floor", "wall")
+
+
+def test_boxes_of_a_detector_are_found_in_any_case(tmp_path: Path) -> None:
+    root = crowd(tmp_path / "people", {"train2017": 6, "val2017": 4})
+    truth = json.loads((root / "annotations" / "person_keypoints_val2017.json").read_text())["annotations"]
+    detected = [{**{key: entry[key] for key in ("image_id", "category_id", "bbox")}, "score": 0.9} for entry in truth]
+    (root / "Person_Detection_Results").mkdir()
+    (root / "Person_Detection_Results" / "COCO_val2017.JSON").write_text(json.dumps(detected[:3]))
+    assert len(read("coco", root, size=(64, 48), boxes="detected").test) == 3
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_empty_names_of_classes_are_refused(name: str, tmp_path: Path) -> None:
+    assert "is empty" in refusal("masks", pairs(tmp_path / "masks"), class_names=(name, "a"))
+    assert "is empty" in refusal("folders", class_tree(tmp_path / "folders", ["x", "y"]), class_names=(name, "a"))
+    root = yolo(tmp_path / "yolo")
+    (root / "data.yaml").write_text(f"names: ['{name}']\n")
+    assert "list of different names" in refusal("coco_boxes", root, size=32)
+    root = crowd(tmp_path / "people", {"train2017": 6, "val2017": 4})
+    for path in (root / "annotations").iterdir():
+        data = json.loads(path.read_text())
+        data["categories"][0]["keypoints"][0] = name
+        path.write_text(json.dumps(data))
+    assert "different names (texts)" in refusal("coco", root, size=(64, 48))
+    root = market(tmp_path / "boxes", {"train2017": 4, "val2017": 4})
+    for path in (root / "annotations").iterdir():
+        data = json.loads(path.read_text())
+        data["categories"][0]["name"] = name
+        path.write_text(json.dumps(data))
+    assert "different numbers and names (texts)" in refusal("coco_boxes", root, size=32)
+
+
+def test_other_endings_beside_listed_images_are_counted(tmp_path: Path) -> None:
+    root = market(tmp_path / "boxes", {"train2017": 4, "val2017": 4})
+    other = crowd(tmp_path / "people", {"train2017": 6, "val2017": 4})
+    for where in (root, other):
+        (where / "train2017" / "x.heic").write_bytes(b"x")
+        (where / "train2017" / "README.md").write_text("text")
+    assert noted(read("coco_boxes", root, size=32), "1 file with other endings", "1 .heic")
+    assert noted(read("coco", other, size=(64, 48)), "1 file with other endings", "1 .heic")

@@ -15,7 +15,7 @@ import torch
 
 from ..config.recipe import DataSettings
 from ..errors import UserError
-from .class_names import check_distinct, clean_name
+from .class_names import check_names, clean_name
 from .classification import InMemoryImages, make_splits
 from .file_lists import data_folder, describe_folder, find_entry, unwrap_folder
 from .samples import Splits
@@ -184,7 +184,7 @@ def _read_names(path: Path, key: str) -> list[str]:
     if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str | bytes) for name in names):
         raise UserError(f"{path} has no list '{key}' of names; unpack the archive again")
     clean = [clean_name(_to_text(name)) for name in names]
-    check_distinct(clean)
+    check_names(clean)
     return clean
 
 

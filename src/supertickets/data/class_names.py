@@ -30,7 +30,7 @@ def name_classes(own: Sequence[str], settings: DataSettings) -> tuple[str, ...]:
         return tuple(own)
     if len(given) != len(own):
         raise UserError(f"data.class_names has {len(given)} names, the data has {len(own)} classes")
-    check_distinct(given)
+    check_names(given)
     for index, name in enumerate(given):
         if name in own and own[index] != name:
             raise UserError(
@@ -61,6 +61,17 @@ def check_distinct(names: Sequence[str]) -> None:
     """
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"class name '{twice[0]}' is given twice; every class needs a name of its own")
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Check that names of classes differ and that none is empty.
+
+    Raises:
+        UserError: One is empty or given twice.
+    """
+    if not all(name.strip() for name in names):
+        raise UserError(f"one of {len(names)} class names is empty; every class needs a name of its own")
+    check_distinct(names)
 
 
 def note_missing(classes: Sequence[str], counts: Sequence[int], what: str, notes: list[str]) -> None:

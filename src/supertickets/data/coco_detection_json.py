@@ -91,7 +91,11 @@ def _read_classes(categories: Sequence[Mapping[str, Any]], file: AnnotationFile)
     """Return names by number, in the order of the numbers."""
     name_of = {read_id(entry, "id", file.path): entry.get("name") for entry in categories}
     names = list(name_of.values())
-    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(categories):
+    if (
+        not names
+        or not all(isinstance(name, str) and name.strip() for name in names)
+        or len(set(names)) < len(categories)
+    ):
         raise UserError(f"categories of {file.path} must have different numbers and names (texts); mend them")
     return {number: str(name_of[number]) for number in sorted(name_of)}
 

@@ -17,6 +17,7 @@ from .file_lists import (
     is_system,
     list_folder_images,
     list_folders,
+    note_other_files,
     relative_to_root,
     shorten_list,
     split_of,
@@ -28,6 +29,7 @@ ROBOFLOW = "_annotations.coco.json"  # in the folder of the images of a split
 _KINDS = ("instances", "person_keypoints", "captions", "stuff", "panoptic", "image_info", "labels")
 _IMAGE_FOLDERS = ("images", "data")  # of CVAT and Label Studio, and of FiftyOne
 _BYTES = re.compile("[\udc80-\udcff]")  # how Python spells bytes of names that are not UTF-8
+BESIDE_IMAGES = (".txt", ".yaml", ".yml", ".names", ".data", ".json", ".cache", ".npy", ".xml", ".md", ".csv", ".html")
 _TRIED = 20  # listed images by which a folder is chosen
 
 
@@ -169,10 +171,18 @@ def note_images(listed: Mapping[str, Sequence[Path]], notes: list[str]) -> None:
     """
     parts_of = note_shared(listed, notes)
     folders = sorted({path.parent for path in parts_of})
-    beside = [path for folder in folders if folder.is_dir() for path in list_folder_images(folder, below=False)]
-    if rest := [str(path) for path in beside if path not in parts_of]:
-        names = shorten_list(rest)
-        notes.append(f"{count_noun(len(rest), 'image')} that no annotations list, left out: {names}")
+    others: list[Path] = []
+    beside = [
+        path
+        for folder in folders
+        if folder.is_dir()
+        for path in list_folder_images(folder, below=False, others=others)
+        if path not in parts_of
+    ]
+    note_other_files([p for p in others if p.suffix.lower() not in BESIDE_IMAGES and p not in parts_of], notes)
+    if beside:
+        names = shorten_list([str(path) for path in beside])
+        notes.append(f"{count_noun(len(beside), 'image')} that no annotations list, left out: {names}")
 
 
 def is_file(path: Path) -> bool:

@@ -19,7 +19,7 @@ from .annotated_images import AnnotatedDataset, keep_splits, read_inputs
 from .broken_files import iterate_readable
 from .coco_files import find_annotations, has_annotations, note_images
 from .coco_keypoints_json import AnnotatedPeople, Person, read_people
-from .file_lists import data_folder, shorten_list, unwrap_until
+from .file_lists import data_folder, find_child, list_files, shorten_list, unwrap_until
 from .geometry import Floats, Values, box_region, mirror_joints, region_matrix, to_unit_square, transform, warp_image
 from .joints import Joints
 from .mirror_names import describe_mirror
@@ -231,14 +231,14 @@ def _detected_people(
     images = {number: image for number, image in people_of.images.items() if number in listed}
     boxes = Path(settings.boxes)
     if settings.boxes == "detected":
-        candidates = sorted((root / "person_detection_results").glob("*.json"))
+        folder = find_child(root, ("person_detection_results",)) or root / "person_detection_results"
+        candidates = list_files(folder, ".json")
         fitting = [
             path for path in candidates if annotations.stem.removeprefix(f"{_KIND[0]}_") in path.name
         ] or candidates
         if len(fitting) != 1:
             raise UserError(
-                f"{root / 'person_detection_results'} has {len(fitting)} JSON files with boxes for {annotations.name}; "
-                "name one as data.boxes"
+                f"{folder} has {len(fitting)} JSON files with boxes for {annotations.name}; name one as data.boxes"
             )
         boxes = fitting[0]
     kinds = {"joints": len(test.joints.names), "category_id": test.joints.category_id}

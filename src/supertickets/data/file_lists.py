@@ -122,6 +122,13 @@ def find_entry(root: Path, name: str) -> Path | None:
     return path
 
 
+def list_files(folder: Path, *endings: str) -> list[Path]:
+    """Return the files in a folder with some endings (given in lower case, found in any), sorted; none without it."""
+    if not folder.is_dir():
+        return []
+    return [path for path in _visible_paths(folder) if path.suffix.lower() in endings and not path.is_dir()]
+
+
 def split_of(name: str) -> str | None:
     """Return the split that a folder's name speaks of: "train", "val" or "test"; None if it is no such name.
 

@@ -63,7 +63,11 @@ def read_joints(data: Any, path: Path) -> Joints:
         raise UserError(f"{path} has several categories with keypoints ({several}); keep one")
     category = named[0]
     names = category["keypoints"]
-    if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or len(set(names)) < len(names):
+    if (
+        not isinstance(names, list)
+        or not all(isinstance(n, str) and n.strip() for n in names)
+        or len(set(names)) < len(names)
+    ):
         raise UserError(f"keypoints of the category in {path} must be a list of different names (texts)")
     sigma_of = dict(zip(COCO_NAMES, COCO_SIGMAS, strict=True))
     is_coco = set(names) == set(COCO_NAMES)

@@ -24,6 +24,7 @@ from .orientation import drawn_as_stored
 from .preprocessing import Preprocessing, to_tensor, with_normalisation
 from .randomness import sample_indices
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, height_and_width
+from .segmentation_classes import CITYSCAPES
 from .segmentation_layouts import read_ade20k, read_cityscapes, read_voc
 from .segmentation_masks import IGNORED, BadMask, Layout, Scene, check_palettes
 from .segmentation_pairs import read_pairs
@@ -118,8 +119,8 @@ def load_segmentation(settings: DataSettings) -> Splits:
     root = data_folder(settings, "the folder of the data set")
     layout = readers[settings.source](root, tuple(map(clean_name, settings.class_names)), settings.ignore)
     parts = dict(layout.parts)
-    if settings.source == "cityscapes":
-        parts.pop("test", None)  # its labels are kept back
+    if settings.source == "cityscapes" and layout.classes == tuple(name for _, name, _ in CITYSCAPES):
+        parts.pop("test", None)  # its labels are kept back, those of a set with its own classes are not
     scenes = [scene for part in parts.values() for scene in part]
     looked_at = scenes[:: -(-len(scenes) // _LOOKED_AT) or 1]
     check_depth([scene.image for scene in looked_at])

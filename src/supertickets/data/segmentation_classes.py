@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .class_names import check_distinct, clean_name
+from .class_names import check_distinct, check_names, clean_name
+from .file_lists import find_entry
 from .segmentation_masks import IGNORED, Layout, Scene
 
 Color = tuple[int, int, int]
@@ -111,7 +112,8 @@ def read_names(root: Path) -> list[str]:
     Raises:
         UserError: A line is empty, or the file is no text.
     """
-    path = next((path for name in _NAME_FILES if (path := root / name).is_file()), None)
+    entries = (find_entry(root, name) for name in _NAME_FILES)
+    path = next((path for path in entries if path is not None and path.is_file()), None)
     if path is None:
         return []
     lines = text_lines(path)
@@ -136,6 +138,7 @@ def numbered_names(names: Sequence[str], ignore: Sequence[int]) -> tuple[list[st
         raise UserError(f"label {strange[0]} cannot be ignored: stored labels are 0 to 255")
     check_distinct(names)
     labels = [label for label in range(len(names)) if label not in ignore]
+    check_names([names[label] for label in labels])
     if not 2 <= len(labels) <= IGNORED or len(names) > 256:
         raise UserError(f"{len(names)} class names leave {len(labels)} classes that are not ignored; give 2 to 255")
     stored = dict.fromkeys(ignore, IGNORED) | {label: index for index, label in enumerate(labels)}

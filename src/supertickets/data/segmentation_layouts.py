@@ -62,10 +62,10 @@ def read_cityscapes(root: Path, class_names: Sequence[str] = (), ignore: Sequenc
     }
     tail = next((tail for tail, masks in by_tail.items() if any(masks.values())), "_gtFine_labelIds")
     parts = match_scenes(root, images, by_tail[tail], f"gtFine/SPLIT/CITY/NAME{tail}.png", notes)
-    if "test" in parts:
-        notes.append("Cityscapes keeps its test labels back: its published masks of test are ignored everywhere")
     if own := class_names or read_names(root):
         return own_layout(own, (*ignore, IGNORED), parts, notes)
+    if "test" in parts:
+        notes.append("Cityscapes keeps its test labels back: its published masks of test are ignored everywhere")
     if tail.endswith("TrainIds"):
         stored = {index: index for index in range(len(CITYSCAPES))} | {255: IGNORED}
     else:

@@ -18,13 +18,15 @@ from ..errors import UserError
 from .box_forms import CENTRES, Flags, check_form
 from .boxed_image import BoxedImage
 from .broken_files import read_all
-from .coco_files import is_file, split_of_name
+from .coco_files import BESIDE_IMAGES, is_file, split_of_name
 from .coco_json import reject_file, show_value
 from .file_lists import (
     ENDINGS,
     count_noun,
     find_child,
+    find_entry,
     index_files,
+    list_files,
     list_folder_images,
     list_folders,
     note_other_files,
@@ -36,7 +38,6 @@ from .geometry import Floats
 from .preprocessing import stored_form
 
 _NAMES = ("classes.txt", "labels/classes.txt", "obj.names")  # files with a class per line
-_TEXTS = (".txt", ".yaml", ".yml", ".names", ".data", ".json", ".cache", ".npy")  # files beside images
 _NO_PLACE = ("~", "null", "Null", "NULL")  # words for no folder, as texts
 _LONGEST_TEXT = 1 << 20  # bytes of a file of names or labels
 _BOX, _OUTLINE = 5, 7  # numbers in a line: of a box; of the smallest outline
@@ -62,8 +63,8 @@ def is_yolo(root: Path) -> bool:
     folders = [folder for place in (root, *list_folders(root)) if (folder := find_child(place, ("labels",)))]
     if any(map(_has_texts, folders)):
         return True
-    is_named = _description(root) is not None or any(is_file(root / name) for name in _NAMES)
-    return is_named and any(path.name not in _NAMES for path in _texts(root))
+    is_named = _description(root) is not None or _names_file(root) is not None
+    return is_named and any(path.name.lower() not in _NAMES for path in _texts(root))
 
 
 def read_yolo(
@@ -106,7 +107,7 @@ def _texts(folder: Path) -> Iterator[Path]:
 
 def _description(root: Path) -> tuple[Path, Mapping[str, Any]] | None:
     """Return the YAML file that names the classes, all of its scalars as texts."""
-    for path in sorted((*root.glob("*.yaml"), *root.glob("*.yml")), key=lambda path: (path.stem != "data", path)):
+    for path in sorted(list_files(root, ".yaml", ".yml"), key=lambda path: (path.stem.lower() != "data", path)):
         try:
             # All scalars stay texts: a class may be called no, on or 010.
             content = yaml.load(_read_text(path), yaml.BaseLoader)
@@ -115,6 +116,12 @@ def _description(root: Path) -> tuple[Path, Mapping[str, Any]] | None:
         if isinstance(content, dict) and "names" in content:
             return path, content
     return None
+
+
+def _names_file(root: Path) -> Path | None:
+    """Return the file with a class per line."""
+    entries = (find_entry(root, name) for name in _NAMES)
+    return next((path for path in entries if path is not None and is_file(path)), None)
 
 
 def _class_names(root: Path, described: tuple[Path, Mapping[str, Any]] | None) -> tuple[str, ...]:
@@ -129,14 +136,14 @@ def _class_names(root: Path, described: tuple[Path, Mapping[str, Any]] | None) -
         if str(content.get("nc", len(listed))) != str(len(listed)):
             raise UserError(f"nc of {path} is {show_value(content['nc'])}, but it has {len(listed)} names; mend one")
     else:
-        path = next((root / name for name in _NAMES if is_file(root / name)), root / "data.yaml")
+        path = _names_file(root) or root / "data.yaml"
         if not is_file(path):
             raise UserError(f"the classes of {root} have no names; add data.yaml with a list of names, or classes.txt")
         listed = [line.strip() for line in _read_text(path).strip().splitlines()]
     if (
         not isinstance(listed, list)
         or not listed
-        or not all(isinstance(name, str) and name for name in listed)
+        or not all(isinstance(name, str) and name.strip() for name in listed)
         or len(set(listed)) < len(listed)
     ):
         raise UserError(f"{path} needs a list of different names, one per class; mend it")
@@ -226,8 +233,8 @@ def _read_part(folders: Folders, class_count: int, settings: DataSettings, notes
     """Return the images of a part with their boxes."""
     others: list[Path] = []
     images, labels = index_files(folders[0], ENDINGS, others=others), index_files(folders[1], (".txt",))
-    note_other_files([path for path in others if path.suffix.lower() not in _TEXTS], notes)
-    orphans = [path for key, path in labels.items() if key not in images and path.name not in _NAMES]
+    note_other_files([path for path in others if path.suffix.lower() not in BESIDE_IMAGES], notes)
+    orphans = [path for key, path in labels.items() if key not in images and path.name.lower() not in _NAMES]
     if orphans:
         names = shorten_list(relative_to_root(folders[1], orphans))
         notes.append(f"{folders[1]} has {count_noun(len(orphans), 'file')} without an image, left out: {names}")
