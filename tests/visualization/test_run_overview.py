@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -43,9 +44,9 @@ def test_the_budget_stands_beside_the_way_to_it() -> None:
     axis = Figure().subplots()
     draw_size(axis, epochs, 10, 200, {"macs": 80, "latency_ms": 0.5, "measured_ms": 0.4951, "runtime": "sparse"})
     assert axis.get_title("left") == "What is left of the network; budget 0.5 ms, 80 MACs (measured 0.495 ms)"
-    lines = {str(line.get_label()): line.get_ydata() for line in axis.lines}
-    assert list(lines["budget of MACs"]) == [40, 40]
-    assert list(lines["MACs under the mask"]) == [100, 50, 33]
+    lines = {str(line.get_label()): np.asarray(line.get_ydata()).tolist() for line in axis.lines}
+    assert lines["budget of MACs"] == [40, 40]
+    assert lines["MACs under the mask"] == [100, 50, 33]
     plain = Figure().subplots()
     draw_size(plain, epochs, 10, 200)
     assert plain.get_title("left") == "What is left of the network"

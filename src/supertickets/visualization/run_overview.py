@@ -66,8 +66,8 @@ def draw_run_overview(run: Path, ticket: Ticket) -> Path:
             if connected := ticket.about.get("connection_search"):
                 _connections_of_blocks(top_right, run / SCHEMES_FILE, connected["scheme"])
             elif epochs:
-                units = sum(map(len, supernet.unit_groups()))
-                draw_size(top_right, epochs, units, full.macs, ticket.about.get("budget", {}))
+                most = sum(map(len, supernet.unit_groups()))
+                draw_size(top_right, epochs, most, full.macs, ticket.about.get("budget", {}))
             else:
                 top_right.set_axis_off()
         if "connection_search" in ticket.about:
