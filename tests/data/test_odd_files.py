@@ -7,6 +7,7 @@ import resource
 import struct
 import sys
 import types
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -320,10 +321,16 @@ def test_a_pipe_is_no_image(tmp_path: Path) -> None:
     assert noted(read("folders", tmp_path), "pipe.png", "it is no file")
 
 
+def huge_png() -> bytes:
+    """Return a PNG that claims 60,000 x 60,000 pixels."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 16, 0, 0, 0, 0)
+    data = struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head)) + data
+
+
 def test_masks_and_images_that_claim_too_much_are_named(tmp_path: Path) -> None:
-    """A PNG of 60,000 x 60,000 pixels in 33 bytes, read within 50 MB."""
-    head = struct.pack(">IIBBBBB", 60_000, 60_000, 16, 0, 0, 0, 0)
-    bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + head + b"\0\0\0\0"
+    """A PNG of 60,000 x 60,000 pixels in 45 bytes, read within 50 MB."""
+    bomb = huge_png()
     root = pairs(tmp_path)
     (root / "masks" / "0.png").write_bytes(bomb)
     (root / "images" / "1.png").write_bytes(bomb)
@@ -331,8 +338,33 @@ def test_masks_and_images_that_claim_too_much_are_named(tmp_path: Path) -> None:
     splits = read("masks", root, class_names=TWO)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
     assert total(splits) == 8
-    assert noted(splits, "masks/0.png")
-    assert noted(splits, "images/1.png")
+    assert noted(splits, "masks/0.png", "exceeds limit")
+    assert noted(splits, "images/1.png", "exceeds limit")
+
+
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [
+        ("folders", "cat/0.png"),
+        ("tiny_imagenet", "train/n01/images/n01_0.JPEG"),
+        ("voc", "JPEGImages/0.jpg"),
+        ("coco_boxes", "train2017/000000000001.png"),
+        ("shanghaitech", "train_data/images/IMG_1.jpg"),
+    ],
+)
+def test_images_that_claim_too_much_are_named_in_every_source(source: str, place: str, tmp_path: Path) -> None:
+    write: dict[str, Any] = {
+        "folders": lambda root: class_tree(root, ["cat", "dog"]),
+        "tiny_imagenet": tiny_imagenet,
+        "voc": voc,
+        "coco_boxes": lambda root: market(root, {"train2017": 4, "val2017": 4}),
+        "shanghaitech": lambda root: crowds(root, {"train": 6, "test": 2}),
+    }
+    write[source](tmp_path)
+    assert (tmp_path / place).is_file()
+    (tmp_path / place).write_bytes(huge_png())
+    settings = {"coco_boxes": {"size": 32}, "shanghaitech": {"size": (32, 32)}}.get(source, {})
+    assert noted(read(source, tmp_path, **settings), "left out", place, "exceeds limit")
 
 
 def test_large_images_of_16_bits_are_converted_in_strips() -> None:
