@@ -17,7 +17,7 @@ class UserError(ValueError):
     """
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return printable(super().__str__()).replace("\n", "\\n")  # a name may hold anything
 
 
 class Fault(RuntimeError):

@@ -104,6 +104,10 @@ HOSTILE = {
         HEADER + matrix(6, (1 << 30, 1 << 30, 1 << 30, 0), element(9, b"")),
         "another size than it says",
     ),
+    "sizes that are no numbers": (
+        HEADER + element(14, element(6, struct.pack("<II", 6, 0)) + element(9, struct.pack("<dd", float("nan"), 2))),
+        "sizes that are no numbers",
+    ),
     "claimed cells": (HEADER + matrix(1, (1 << 30, 4), b""), "too many cells"),
     "claimed fields": (
         HEADER + matrix(2, (1 << 30, 4), element(5, struct.pack("<i", 2)) + element(1, b"a\0")),

@@ -96,7 +96,11 @@ def test_a_defect_keeps_its_traceback(error: Exception) -> None:
 )
 def test_names_that_steer_a_terminal_are_spelt_out(name: str, shown: str) -> None:
     assert printable(name) == shown
-    assert str(UserError(name)) == shown
+    assert str(UserError(name)) == shown.replace("\n", "\\n")
+
+
+def test_an_error_is_one_line_whatever_a_name_holds() -> None:
+    assert str(UserError("x\nerror: all is well")) == "x\\nerror: all is well"
 
 
 def test_no_line_of_the_command_line_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

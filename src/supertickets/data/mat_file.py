@@ -111,11 +111,11 @@ class _Reader:
         if not data:
             return "", Matrix((0, 0), np.empty((0, 0)))
         elements = self.elements(data)
-        flags = [int(value) for value in self.numbers(*self.next_of(elements))] or [0]
+        flags = self.whole_numbers(elements) or (0,)
         kind = flags[0] & 0xFF
         if kind not in _KNOWN:
             return "", Matrix((0, 0))
-        sides = tuple(int(value) for value in self.numbers(*self.next_of(elements)))
+        sides = self.whole_numbers(elements)
         name = bytes(self.next_of(elements)[1]).decode("latin-1")
         if len(sides) < 2 or min(sides) < 0:
             raise BadMatFile("a matrix without sizes")
@@ -131,6 +131,13 @@ class _Reader:
         if len(values) != count or math.prod(max(side, 1) for side in sides) > _MOST_BYTES:
             raise BadMatFile("a matrix has another size than it says")
         return name, Matrix(sides, values.reshape(sides, order="F"))
+
+    def whole_numbers(self, elements: Iterator[tuple[int, Bytes]]) -> tuple[int, ...]:
+        """Return the numbers of the next element, which are flags or sizes."""
+        values = self.numbers(*self.next_of(elements))
+        if not np.isfinite(values).all():
+            raise BadMatFile("flags or sizes that are no numbers")
+        return tuple(int(value) for value in values)
 
     def below(self, elements: Iterator[tuple[int, Bytes]], count: int, depth: int) -> Iterator[Matrix]:
         """Yield the next matrices."""
