@@ -103,7 +103,20 @@ def test_the_fastest_runtime_changes_no_scores() -> None:
     assert "--fixed" in scene.command  # as it was timed
 
 
-def test_the_nearest_width_follows_from_the_line_through_two() -> None:
+@pytest.mark.parametrize(
+    ("target_ms", "about_macs", "nearest", "timed"),
+    [
+        (0.1, 900, 8, [24, 8]),
+        (0.7, 900, 8, [24, 16]),  # by the line, which goes on to 0.6; by the proportion it would be 16
+        (0.72, 100, 8, [8]),  # which was timed, and is near enough
+        (1.3, 100, 24, [8, 16]),
+        (9.0, 1600, 32, [32]),
+        (9.0, 0, 32, [8, 32]),
+    ],
+)
+def test_the_nearest_width_follows_from_at_most_two(
+    target_ms: float, about_macs: int, nearest: int, timed: list[int]
+) -> None:
     macs = {8: 100, 16: 400, 24: 900, 32: 1600}
     asked = []
 
@@ -111,9 +124,8 @@ def test_the_nearest_width_follows_from_the_line_through_two() -> None:
         asked.append(width)
         return 0.5 + macs[int(width)] / 1000
 
-    nearest = [references._nearest(macs, time_ms, target) for target in (0.1, 0.7, 0.95, 1.3, 1.8, 9.0)]
-    assert nearest == [8, 8, 16, 24, 32, 32]
-    assert set(asked) == {16, 24}
+    assert references._nearest(macs, time_ms, target_ms, about_macs) == nearest
+    assert asked == timed
 
 
 @pytest.mark.long

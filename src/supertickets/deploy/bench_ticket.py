@@ -70,26 +70,25 @@ def bench_ticket(
         own = {TICKET: DeployForms(ticket, folder, calibration=calibration)}
         if count_removed(ticket, compact(ticket)):
             own = {AS_TRAINED: DeployForms(ticket, folder, compacted=False, calibration=calibration)} | own
-        former, ordinary = against, {}
-        if former is None:
-            former, ordinary = reference_twins(ticket), _ordinary_networks(ticket, own[TICKET], settings, notes)
         make = partial(DeployForms, folder=folder, calibration=calibration)
-        before, behind = ({title: make(other) for title, other in group.items()} for group in (former, ordinary))
+        ordinary: dict[str, DeployForms] = {}
+        if against is None:
+            quick = _fastest_ms(own[TICKET], settings)
+            ordinary = {} if quick is None else nearest_references(ticket, quick, make)
+        former = reference_twins(ticket) if against is None else against
+        if ordinary:
+            notes.append("untrained: ordinary networks of random weights, in the width nearest to the ticket's latency")
+        before = {title: make(other) for title, other in former.items()}
+        behind = {f"{title} untrained": forms for title, forms in ordinary.items()}
         return measure({**before, **own, **behind}, settings, notes)
 
 
-def _ordinary_networks(
-    ticket: Ticket, form: DeployForms, settings: BenchSettings, notes: list[str]
-) -> dict[str, Ticket]:
-    """Return ordinary networks about as fast as a ticket is in its fastest runtime."""
+def _fastest_ms(form: DeployForms, settings: BenchSettings) -> float | None:
+    """Return the latency of a ticket in its fastest runtime, in ms; None if none of them runs it."""
     exact = tuple(runtime.name for runtime in settings.chosen() if runtime.exact)
     quick = measure({TICKET: form}, BenchSettings(repeats=_QUICK_REPEATS, runtimes=exact)).runs[0]
     fastest = quick.fastest_runtime(TICKET) if exact else None
-    if fastest is None:
-        return {}
-    nearest = nearest_references(ticket, quick.latencies[f"{TICKET}/{fastest}"].low_ms)
-    notes.append("untrained: ordinary networks of random weights, in the width nearest to the ticket's latency")
-    return {f"{title} untrained": other for title, other in nearest.items()}
+    return None if fastest is None else quick.latencies[f"{TICKET}/{fastest}"].low_ms
 
 
 def advise(bench: Bench, ticket: Ticket, path: str) -> Advice | None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +17,7 @@ from ..models import Spec
 from ..models.factory import create_spec
 from ..runs.references import KINDS, Setting, plain_reference
 from ..ticket import Ticket
-from .exporter import onnx_runner, write_plain_onnx
+from .runtimes import RUNTIMES, DeployForms
 
 _REPEATS = 15
 _CHANNELS, _SHARES = (8, 16, 24, 32, 48, 64, 96), (0.25, 0.5, 0.75, 1.0, 1.4)
@@ -27,29 +25,53 @@ _PLAIN: Mapping[str, Sequence[float]] = {"resnet8": _CHANNELS, "resnet18": _CHAN
 _MOBILE: Mapping[str, Sequence[float]] = {"mobilenet_v2": _SHARES, "mobilenet_v3_large": _SHARES}
 
 
-def nearest_references(ticket: Ticket, target_ms: float) -> dict[str, Ticket]:
+def nearest_references(
+    ticket: Ticket, target_ms: float, make_forms: Callable[[Ticket], DeployForms]
+) -> dict[str, DeployForms]:
     """Return untrained networks for a ticket's task and input, of every kind the width nearest to a latency.
 
     A plain ResNet, a MobileNetV2 and a MobileNetV3. Latencies are those in onnxruntime, on one thread, of one image:
-    two widths of every kind are timed, the others follow from their MACs. Kinds that cannot take the input are left
-    out.
+    one or two widths of every kind are timed, the others follow from their MACs. Kinds that cannot take the input are
+    left out.
 
     Args:
         ticket: The ticket.
         target_ms: Latency to come near to, in ms.
+        make_forms: Function from a ticket to its forms; those of networks that were timed are returned as they are.
     """
     spec = ticket.spec
     plain = plain_reference(spec.head, spec.image_size)
     references = {}
     for network, widths in {plain: _PLAIN[plain], **_MOBILE}.items():
+        specs = {width: partial(_reference_spec, network, spec, width) for width in widths}
+        forms = _FormsOfWidths(lambda width, specs=specs: make_forms(untrained_ticket(ticket, specs[width]())))
         try:
-            macs = {width: count(_reference_spec(network, spec, width)).macs for width in widths}
-            width = _nearest(macs, partial(_time_width, network, spec), target_ms)
+            macs = {width: count(build()).macs for width, build in specs.items()}
+            width = _nearest(macs, forms.time_ms, target_ms, ticket.cost.masked_macs)
         except (UserError, RuntimeError):  # too small an image for its strides
             continue
-        title = f"{KINDS[network].title}{KINDS[network].unit}{width:g}"
-        references[title] = untrained_ticket(ticket, _reference_spec(network, spec, width))
+        references[f"{KINDS[network].title}{KINDS[network].unit}{width:g}"] = forms[width]
     return references
+
+
+class _FormsOfWidths(dict[float, DeployForms]):
+    """Forms of the networks of one kind by width, made when they are asked for, since an export takes seconds."""
+
+    def __init__(self, make: Callable[[float], DeployForms]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, width: float) -> DeployForms:
+        self[width] = self._make(width)
+        return self[width]
+
+    @preserve_random_state(torch.device("cpu"))
+    def time_ms(self, width: float) -> float:
+        """Return the milliseconds of a network in onnxruntime, on one thread."""
+        forms = self[width]
+        images = torch.randn(1, *forms.ticket.spec.input_shape)
+        run = partial(RUNTIMES["onnxruntime"].prepare(forms, 1), images.numpy())
+        return time_interleaved({"reference": run}, _REPEATS)["reference"].low_ms
 
 
 @preserve_random_state(torch.device("cpu"))
@@ -64,35 +86,36 @@ def reference_twins(ticket: Ticket) -> dict[str, Ticket]:
     return {name: untrained_ticket(ticket, other) for name, other in ticket.spec.reference_specs().items()}
 
 
-def _nearest(macs: Mapping[float, int], time_ms: Callable[[float], float], target_ms: float) -> float:
-    """Return the width whose time is nearest to a target as a ratio, by the line through the times of two widths.
+def _nearest(
+    macs: Mapping[float, int], time_ms: Callable[[float], float], target_ms: float, about_macs: float
+) -> float:
+    """Return the width whose time is nearest to a target as a ratio, by the times of at most two widths.
+
+    The second follows from the first, as if times were proportional to MACs. Where it is another, the line through both
+    decides.
 
     Args:
         macs: MACs by width, rising.
         time_ms: Function from a width to its time.
         target_ms: The target.
+        about_macs: MACs of the width to begin with, about.
     """
-    widths = list(macs)
-    low, high = widths[1], widths[-2]
-    start, end = time_ms(low), time_ms(high)
-    slope = max(0.0, (end - start) / (macs[high] - macs[low]))
-    expected = {width: max(1e-6, start + slope * (macs[width] - macs[low])) for width in widths}
-    return min(widths, key=lambda width: max(expected[width] / target_ms, target_ms / expected[width]))
+
+    def find(expected: Mapping[float, float], target: float) -> float:
+        return min(expected, key=lambda width: max(expected[width] / target, target / expected[width]))
+
+    first = find(macs, max(1.0, about_macs))
+    first_ms = time_ms(first)
+    second = find({width: first_ms * value / macs[first] for width, value in macs.items()}, target_ms)
+    if second == first:
+        return first
+    slope = max(0.0, (time_ms(second) - first_ms) / (macs[second] - macs[first]))
+    return find(
+        {width: max(1e-6, first_ms + slope * (value - macs[first])) for width, value in macs.items()}, target_ms
+    )
 
 
 def _reference_spec(network: str, spec: Spec, width: float) -> Spec:
     setting = Setting(head=spec.head, sides=spec.image_size, own=None, widths=None)
     shared: dict[str, Any] = {"in_channels": spec.in_channels, "image_size": spec.image_size, "head": spec.head}
     return create_spec(network, **shared, num_classes=spec.num_classes, **KINDS[network].settings(setting, width))
-
-
-@preserve_random_state(torch.device("cpu"))
-def _time_width(network: str, spec: Spec, width: float) -> float:
-    """Return the milliseconds of a network in onnxruntime, on one thread."""
-    module = _reference_spec(network, spec, width).build().eval().folded()
-    images = torch.randn(1, *spec.input_shape)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "reference.onnx"
-        write_plain_onnx(module, images, path)
-        run = partial(onnx_runner(path, 1), images.numpy())
-    return time_interleaved({"reference": run}, _REPEATS)["reference"].low_ms
