@@ -25,7 +25,7 @@ from supertickets.visualization.digits_page import draw_digits
 from supertickets.visualization.run_overview import draw_run_overview
 
 OUT = Path("runs/demo")
-SMALL = ["--supernet.settings.width", "8", "--supernet.init", "family"]  # as fast as the ticket, about
+SMALL = ["--supernet.settings.width", "8", "--supernet.init", "family"]  # as fast as the ticket
 NAMES = ("wide, dense", "ticket", "narrow, dense")
 
 
@@ -53,7 +53,7 @@ def main() -> None:
     measured = bench(tickets, BenchSettings(runtimes=installed_runtimes(exact=True)))
     console.print(comparison(tickets, measured))
     console.print(f"latency: one image, one thread, {measured.device}; training took {trained:.0f} s")
-    console.print("These digits are easy: a narrow network learns them as well, and is faster.")
+    console.print("These digits are easy: a narrow network that is as fast learns them about as well.")
     console.print("supertickets compare tells whether a ticket is worth it for images of yours.")
     show_digits(console, recipe, ticket)
 
