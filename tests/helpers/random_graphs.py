@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -146,10 +147,10 @@ class Builder:
 STEPS = ("conv", "conv", "conv", "pool", "resize", "combine", "concat", "split")
 
 
-def random_graph(data: st.DataObject) -> tuple[Graph, Array]:
-    """Return a graph, and two images for it."""
+def random_graph(data: st.DataObject, steps: Sequence[str] = STEPS) -> tuple[Graph, Array]:
+    """Return a graph of some kinds of operations, and two images for it."""
     builder = Builder(data)
-    for step in data.draw(st.lists(st.sampled_from(STEPS), min_size=1, max_size=7)):
+    for step in data.draw(st.lists(st.sampled_from(steps), min_size=1, max_size=7)):
         getattr(builder, step)()
     builder.finish(data.draw(st.sampled_from(["classes", "tokens", "maps"])))
     return builder.graph, builder.random.standard_normal((2, *builder.graph.example)).astype(np.float32)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernel_libraries import BACKENDS, NUMPY, run_on
+from kernel_libraries import BACKENDS, NUMPY, run_on, widest_vectors
 from random_graphs import random_graph
 
 
@@ -21,7 +21,7 @@ def check_kernels(data: st.DataObject, width: int) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_random_graphs(data: st.DataObject) -> None:
-    check_kernels(data, BACKENDS[1])
+    check_kernels(data, widest_vectors())
 
 
 @pytest.mark.long
