@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import onnx
 import pytest
 import torch
 from onnxruntime.quantization.shape_inference import quant_pre_process
+from torch.nn import functional as F
 
 import supertickets as st
 from supertickets.config.recipe import Recipe
 from supertickets.data import Preprocessing
 from supertickets.deploy import export
+from supertickets.models import Network
 from supertickets.models.factory import create_spec
 
 
@@ -52,14 +54,42 @@ def test_plain_networks_of_free_sizes_too(task: str, settings: dict[str, Any], t
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "head", "task"),
-    [("timm:resnet18", "density", "counting"), ("hrnet_tiny", "segmentation", "segmentation")],
+    ("name", "head", "task", "settings"),
+    [
+        ("timm:resnet18", "density", "counting", {}),
+        (
+            "resnet8",
+            "density",
+            "counting",
+            {"widths": [8, 12, 24], "strides": [2] * 3, "stem_stride": 2, "neck": "fpn"},
+        ),
+        ("hrnet_tiny", "segmentation", "segmentation", {}),
+    ],
 )
-def test_maps_of_free_sizes_too(name: str, head: Any, task: str, tmp_path: Path) -> None:
+def test_maps_of_free_sizes_too(name: str, head: Any, task: str, settings: dict[str, Any], tmp_path: Path) -> None:
     """A pyramid, whose maps are added up, and maps that are joined."""
     torch.manual_seed(0)
     outputs = 1 if task == "counting" else 3
-    spec = create_spec(name, num_classes=outputs, in_channels=3, image_size=(64, 64), head=head)
+    spec = create_spec(name, num_classes=outputs, in_channels=3, image_size=(64, 64), head=head, **settings)
     prepare = Preprocessing(3, (64, 64), (0.5,) * 3, (0.5,) * 3)
     about = {"recipe": Recipe(task=task).to_json()}
     check_prepares(st.Ticket(spec, spec.build().state_dict(), {}, tuple("abc")[:outputs], prepare, about), tmp_path)
+
+
+class HalfAndBack(torch.nn.Module):
+    """A network that adds a map to itself at half the size and back, which fits at even sizes alone."""
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return x_BCHW + F.interpolate(F.max_pool2d(x_BCHW, 2), scale_factor=2)
+
+
+def test_a_network_for_some_sizes_asks_for_fixed_ones(tmp_path: Path) -> None:
+    spec = create_spec(
+        "resnet8", num_classes=3, image_size=(64, 64), head="segmentation", widths=[4], strides=[2], blocks=[1]
+    )
+    about = {"recipe": Recipe(task="segmentation").to_json()}
+    ticket = st.Ticket(
+        spec, spec.build().state_dict(), {}, tuple("abc"), Preprocessing(3, (64, 64), (0,) * 3, (1,) * 3), about
+    )
+    with pytest.raises(st.UserError, match=r"any size \(The size of tensor a .* give --fixed for images of one size"):
+        export(ticket.with_module(cast(Network, HalfAndBack())), tmp_path / "model.onnx")

@@ -73,15 +73,29 @@ def export(
     small = compact(ticket) if compacted else ticket
     free = free_sizes(small.spec, any_size=ticket.task.any_size and not fixed and kind != "c")
     inputs = _inputs(ticket.spec, free)
-    with torch.no_grad():
-        outputs = [ticket.module(images) for images in inputs]
+    outputs = _run_ticket(ticket, inputs, any_size=2 in free)
     network = small.module if kind == "torch" else small.module.folded()  # PyTorch itself is faster without
     program = _trace(network, inputs[0], free)
     with (replace_folder if kind == "c" else replace_file)(path) as scratch:
-        with _quiet():
+        with quiet_libraries():
             run = _WRITERS[kind](program, inputs[0], free, _metadata(ticket, outputs[0]), scratch)
         parity = None if run is None else _parity(run, inputs, outputs)
     return Exported(path, parity, count_removed(ticket, small))
+
+
+@torch.no_grad()
+def _run_ticket(ticket: Ticket, inputs: Sequence[torch.Tensor], *, any_size: bool) -> list[torch.Tensor]:
+    """Return the ticket's own outputs.
+
+    Raises:
+        UserError: The network only works at some heights and widths, but is to take any.
+    """
+    try:
+        return [ticket.module(images) for images in inputs]
+    except RuntimeError as error:
+        if not any_size:
+            raise
+        raise _not_any_size(str(error).split("\n")[0]) from error
 
 
 def _parity(run: Runner, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> float:
@@ -127,15 +141,19 @@ def _trace(
         if 2 not in free:
             raise
         why = str(error).split("\n")[0].split("!")[0]
-        raise UserError(
-            f"the network cannot be exported for images of any size ({why}); give --fixed for images of one size"
-        ) from error
+        raise _not_any_size(why) from error
+
+
+def _not_any_size(why: str) -> UserError:
+    return UserError(
+        f"the network cannot be exported for images of any size ({why}); give --fixed for images of one size"
+    )
 
 
 def write_plain_onnx(module: torch.nn.Module, images: torch.Tensor, path: Path) -> None:
     """Write any module for inputs of this one shape, as it is and unchecked."""
     program = torch.export.export(module, (images,))
-    with _quiet():
+    with quiet_libraries():
         _onnx_program(program, images).save(str(path))
 
 
@@ -277,8 +295,8 @@ def _onnx_program(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress talk from the user."""
+def quiet_libraries() -> Iterator[None]:
+    """Keep what libraries of ONNX say of their progress from the user."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import require_libraries
+from .exporter import quiet_libraries
 
 
 def quantize(source: Path, target: Path, images: Iterable[npt.NDArray[np.float32]]) -> None:
@@ -27,18 +28,19 @@ def quantize(source: Path, target: Path, images: Iterable[npt.NDArray[np.float32
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared = source.with_name(f"prepared-{source.name}")
-    # Its symbolic shapes are for Transformers of free length, and fail at pyramids over scenes of any size.
-    quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-    quantization.quantize_static(
-        str(prepared),
-        str(target),
-        CalibrationReader(images),
-        quant_format=quantization.QuantFormat.QDQ,
-        per_channel=True,
-        reduce_range=True,
-        activation_type=quantization.QuantType.QUInt8,
-        weight_type=quantization.QuantType.QInt8,
-    )
+    with quiet_libraries():
+        # Symbolic shapes are for Transformers of free length; without them it is faster.
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantization.quantize_static(
+            str(prepared),
+            str(target),
+            CalibrationReader(images),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+        )
     prepared.unlink()
 
 

@@ -43,10 +43,9 @@ def nearest_references(
     plain = plain_reference(spec.head, spec.image_size)
     references = {}
     for network, widths in {plain: _PLAIN[plain], **_MOBILE}.items():
-        specs = {width: partial(_reference_spec, network, spec, width) for width in widths}
-        forms = _FormsOfWidths(lambda width, specs=specs: make_forms(untrained_ticket(ticket, specs[width]())))
+        forms = _FormsOfWidths(ticket, partial(_reference_spec, network, spec), make_forms)
         try:
-            macs = {width: count(build()).macs for width, build in specs.items()}
+            macs = {width: count(_reference_spec(network, spec, width)).macs for width in widths}
             width = _nearest(macs, forms.time_ms, target_ms, ticket.cost.masked_macs)
         except (UserError, RuntimeError):  # too small an image for its strides
             continue
@@ -57,12 +56,14 @@ def nearest_references(
 class _FormsOfWidths(dict[float, DeployForms]):
     """Forms of the networks of one kind by width, made when they are asked for, since an export takes seconds."""
 
-    def __init__(self, make: Callable[[float], DeployForms]) -> None:
+    def __init__(
+        self, ticket: Ticket, make_spec: Callable[[float], Spec], make_forms: Callable[[Ticket], DeployForms]
+    ) -> None:
         super().__init__()
-        self._make = make
+        self._ticket, self._make_spec, self._make_forms = ticket, make_spec, make_forms
 
     def __missing__(self, width: float) -> DeployForms:
-        self[width] = self._make(width)
+        self[width] = self._make_forms(untrained_ticket(self._ticket, self._make_spec(width)))
         return self[width]
 
     @preserve_random_state(torch.device("cpu"))
