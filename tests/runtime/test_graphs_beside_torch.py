@@ -22,7 +22,7 @@ def check_beside_torch(data: st.DataObject, width: int) -> Graph:
 
 def list_properties(graph: Graph) -> set[str]:
     """Return what of the hard cases the convolutions of a graph have."""
-    found = set()
+    covered = set()
     for node in graph.nodes:
         if node.operation == "conv":
             weight, take = graph.tensors[node.inputs[1]], node.attributes
@@ -38,20 +38,20 @@ def list_properties(graph: Graph) -> set[str]:
                 "some zeros": 0 < np.count_nonzero(weight) < weight.size,
                 "dense": bool(weight.all()),
             }
-            found |= {name for name, holds in cases.items() if holds}
-    return found
+            covered |= {name for name, holds in cases.items() if holds}
+    return covered
 
 
 def test_random_graphs_beside_torch() -> None:
-    found: set[str] = set()
+    covered: set[str] = set()
 
     @settings(max_examples=60, deadline=None, derandomize=True, database=None)
     @given(st.data())
     def check(data: st.DataObject) -> None:
-        found.update(list_properties(check_beside_torch(data, widest_vectors())))
+        covered.update(list_properties(check_beside_torch(data, widest_vectors())))
 
     check()
-    assert found == {
+    assert covered == {
         *("groups", "stride 2", "dilation", "odd width", "odd size", "empty rows", "no weight", "some zeros", "dense")
     }
 
