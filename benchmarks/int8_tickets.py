@@ -44,7 +44,7 @@ CASES = (
         "MBM cells 160 px, ResNet-8 with FPN",
         "mbm_cells_fpn",
         "mbm_cells",
-        f"--threads 1 --epochs 20 --evaluate_every 20 {_PRUNED}",
+        f"--threads 1 --evaluate_every 100 {_PRUNED}",
     ),
     Case(
         "Tiny-ImageNet-40 48 px, ResNet-8 width 32",
