@@ -318,3 +318,9 @@ def test_initial_weights() -> None:
     for layer in alike.modules():
         if isinstance(layer, nn.Conv2d) and layer.weight.numel() > 1000:
             assert layer.weight.std().item() == pytest.approx(0.001, rel=0.1)
+
+
+@pytest.mark.parametrize("setting", ["expansion", "tokens"])
+def test_units_without_bound_are_refused_before_they_are_listed(setting: str) -> None:
+    with pytest.raises(UserError, match="a block has .* channels or tokens"):
+        create_spec("hrnet_tiny", **{setting: 10**9})

@@ -320,3 +320,9 @@ def test_decisions_are_those_of_connected_blocks() -> None:
     assert isinstance(spec, ResNetSpec)
     assert [decision.name for decision in spec.decisions()] == ["s1.b0", "s3.b2", "s3.b3"]
     assert spec.select({"s1.b0": False, "s2.b0": True}).scheme == "0000|0000|0011"  # what is gone does not come back
+
+
+def test_a_file_with_other_flags_than_blocks_is_refused() -> None:
+    whole = create_spec("resnet38", attention="se").to_json()
+    with pytest.raises(UserError, match="11 flags say which of 12 blocks are connected"):
+        spec_from_json({**whole, "connected": whole["connected"][:-1]})

@@ -286,6 +286,16 @@ def test_a_folder_without_a_run_is_refused_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("seed", [[0], {}, "\ud800", None, 1.5])
+def test_a_seed_that_is_no_whole_number_is_refused(seed: object, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    about = json.loads((run / "run.json").read_text())
+    about["recipe"]["seed"] = seed
+    (run / "run.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match="seed is no whole number"):
+        collect([run])
+
+
 def test_the_way_to_a_single_ticket_is_read_off_its_lineage(tmp_path: Path) -> None:
     """100 image passes of search and 50 of retraining; nobody recorded how long the search took."""
     write_run(tmp_path / "run", "retrain", lineage=[SEARCH, PRUNED], settings={"prune.ratio": 0.0}, samples=50)

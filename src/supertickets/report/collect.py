@@ -207,6 +207,8 @@ def _run(folder: Path, point: Point, in_sweep: bool) -> Run:
         (row,) = result_rows([dataclasses.replace(point, key=folder.name)], folder.parent)
         if wrong := [name for name, value in row.items() if _is_figure(name) and not _is_number(value)]:
             raise ValueError(f"{wrong[0]} is no number")
+        if type(row["seed"]) is not int:
+            raise ValueError("seed is no whole number")
         seconds = [step.seconds for step in steps]
         row["samples"] = sum(step.samples for step in steps)
         row["seconds"] = None if None in seconds else round(sum(s for s in seconds if s is not None), 3)

@@ -70,8 +70,12 @@ class HRNetSpec(Spec):
     head_settings: ClassVar[tuple[str, ...]] = ("head_channels", "last_channels", "dropout", "init_std")
 
     def __post_init__(self) -> None:
+        full = self.full_units()
+        # Units are listed one by one, and a file may claim any number of them.
+        if (most := max((max(sum(units.hidden), units.tokens) for units in full.values()), default=0)) > _MOST_UNITS:
+            raise UserError(f"a block has {most:,} channels or tokens; {_MOST_UNITS:,} are possible")
         if not self.units:
-            object.__setattr__(self, "units", self.full_units())
+            object.__setattr__(self, "units", full)
 
     def __str__(self) -> str:
         channels = sum(sum(units.hidden) for units in self.units.values())
@@ -218,6 +222,7 @@ def _neighbours(branch: int, count: int) -> range:
     return range(max(branch - 1, 0), min(branch + 2, count))
 
 
+_MOST_UNITS = 1 << 16  # of a block
 _FEATURE_SETTINGS = ("stem_channels", "stem_strides", "channels", "blocks", "expansion", "tokens")
 
 

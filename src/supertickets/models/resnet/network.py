@@ -198,8 +198,15 @@ class ResNetSpec(HeadedSpec):
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> ResNetSpec:
-        """Reads what `to_json` wrote."""
-        return ResNetSpec(**{name: as_tuples(value) for name, value in data.items() if name != "family"})
+        """Reads what `to_json` wrote.
+
+        Raises:
+            UserError: There are not as many flags as blocks.
+        """
+        spec = ResNetSpec(**{name: as_tuples(value) for name, value in data.items() if name != "family"})
+        if len(spec.connected) != sum(spec.blocks):
+            raise UserError(f"{len(spec.connected)} flags say which of {sum(spec.blocks)} blocks are connected")
+        return spec
 
 
 def require_resnet(spec: Spec) -> ResNetSpec:
