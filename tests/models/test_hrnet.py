@@ -322,5 +322,5 @@ def test_initial_weights() -> None:
 
 @pytest.mark.parametrize("setting", ["expansion", "tokens"])
 def test_units_without_bound_are_refused_before_they_are_listed(setting: str) -> None:
-    with pytest.raises(UserError, match="a block has .* channels or tokens"):
+    with pytest.raises(UserError, match=r"a block has .* channels or tokens"):
         create_spec("hrnet_tiny", **{setting: 10**9})
