@@ -132,11 +132,8 @@ class ResNetSpec(HeadedSpec):
     def decisions(self) -> tuple[Decision, ...]:
         """List whether each connected block stays so, in the order of the blocks."""
         names = (name for stage in self.names() for name in stage)
-        return tuple(
-            Decision(name, (False, True))
-            for name, is_connected in zip(names, self.connected, strict=True)
-            if is_connected
-        )
+        blocks = zip(names, self.connected, strict=True)
+        return tuple(Decision(name, (False, True)) for name, is_connected in blocks if is_connected)
 
     def select(self, choices: Mapping[str, Choice]) -> ResNetSpec:
         """Returns the spec with fewer connections: blocks that ``choices`` names stay connected only if it says so."""
