@@ -56,8 +56,8 @@ def _write_outside(path: Path) -> None:
     (path.parents[1] / "outside").write_text("x")
 
 
-def _several_lines(_: Path) -> None:
-    raise UserError("one\ntwo")
+def _long_message(_: Path) -> None:
+    raise UserError("x" * 20_001)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def _several_lines(_: Path) -> None:
         (lambda path: os.kill(os.getpid(), signal.SIGKILL), "input 7: the process ended: SIGKILL"),
         (_hang, "input 7: the process ended: more than 0.2 s"),
         (_write_outside, "outside"),
-        (_several_lines, "input 7: a message of 2 lines"),
+        (_long_message, "input 7: a message of 1 lines, 20001 characters"),
         (lambda path: {}["x"], "input 7: .*KeyError"),
         (lambda path: bytes(3 * 10**9), "input 7: .*MemoryError"),
     ],

@@ -274,7 +274,7 @@ def test_a_failure_fails_what_begins_from_it_and_nothing_else(tmp_path: Path) ->
     plan = Plan((), (*plan.jobs, other))
     progress = run_jobs(plan, tmp_path, Fake(tmp_path, prune=[UserError("no\nsuch data")]).submit, lambda p: None, 1)
     assert progress.done == {search, other.key}
-    assert progress.failed == {prune: "no such data", retrain: "its prune failed"}
+    assert progress.failed == {prune: "no\\nsuch data", retrain: "its prune failed"}
 
 
 def test_a_worker_that_is_always_lost_is_given_up(tmp_path: Path) -> None:
