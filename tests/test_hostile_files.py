@@ -56,6 +56,16 @@ def _write_outside(path: Path) -> None:
     (path.parents[1] / "outside").write_text("x")
 
 
+class _OfTwoLines(UserError):
+    """An error that does not spell its line breaks out, as every other one does."""
+
+    __str__ = ValueError.__str__
+
+
+def _several_lines(_: Path) -> None:
+    raise _OfTwoLines("one\ntwo")
+
+
 def _long_message(_: Path) -> None:
     raise UserError("x" * 20_001)
 
@@ -66,6 +76,7 @@ def _long_message(_: Path) -> None:
         (lambda path: os.kill(os.getpid(), signal.SIGKILL), "input 7: the process ended: SIGKILL"),
         (_hang, "input 7: the process ended: more than 0.2 s"),
         (_write_outside, "outside"),
+        (_several_lines, "input 7: a message of 2 lines"),
         (_long_message, "input 7: a message of 1 lines, 20001 characters"),
         (lambda path: {}["x"], "input 7: .*KeyError"),
         (lambda path: bytes(3 * 10**9), "input 7: .*MemoryError"),

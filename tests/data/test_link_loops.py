@@ -16,12 +16,13 @@ from supertickets import UserError
 from supertickets.data.file_lists import list_images
 
 
-def yolo(root: Path) -> Path:
-    """Write YOLO's layout without splits."""
-    (root / "labels").mkdir(parents=True)
-    for i in range(6):
-        write_image(root / "images" / f"{i}.png", i, (40, 40))
-        (root / "labels" / f"{i}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+def yolo(root: Path, parts: tuple[str, ...] = ("",)) -> Path:
+    """Write six images of every part in YOLO's layout, by default without splits; names begin with their part."""
+    for part in parts:
+        (root / "labels" / part).mkdir(parents=True)
+        for i in range(6):
+            write_image(root / "images" / part / f"{part}{i}.png", i, (40, 40))
+            (root / "labels" / part / f"{part}{i}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     (root / "data.yaml").write_text("names: [a]\n")
     return root
 
@@ -122,12 +123,7 @@ def test_a_link_to_itself_beside_batches_is_no_obstacle(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["/", ".", "../..", "~", "[images/train]", "train.txt", "x" * 5000, '"a\\0b"'])
 def test_places_of_yolo_stay_inside_the_data(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = tmp_path / "set"
-    for part in ("train", "val"):
-        (root / "labels" / part).mkdir(parents=True)
-        for i in range(6):
-            write_image(root / "images" / part / f"{i}.png", i, (40, 40))
-            (root / "labels" / part / f"{i}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    root = yolo(tmp_path / "set", ("train", "val"))
     (root / "data.yaml").write_text(f"path: /\ntrain: {place}\nval: images/val\nnames: [a]\n")
     read("coco_boxes", root, size=32)  # loads what is needed, which looks around
     scan, folders = os.scandir, list[str]()
@@ -146,12 +142,7 @@ def test_places_of_yolo_stay_inside_the_data(place: str, tmp_path: Path, monkeyp
 
 def test_a_folder_of_yolo_around_another_takes_its_images(tmp_path: Path) -> None:
     """``train: images`` with images/val inside: they are training images, and no test split too."""
-    root = tmp_path / "set"
-    for part in ("train", "val"):
-        (root / "labels" / part).mkdir(parents=True)
-        for i in range(6):
-            write_image(root / "images" / part / f"{part}{i}.png", i, (40, 40))
-            (root / "labels" / part / f"{part}{i}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    root = yolo(tmp_path / "set", ("train", "val"))
     (root / "data.yaml").write_text("train: images\nval: images\nnames: [a]\n")
     splits = read("coco_boxes", root, size=32)
     names = [one.image.name for part in (splits.train, splits.validation, splits.test) for one in part.samples]  # type: ignore[attr-defined]
