@@ -189,8 +189,8 @@ def test_a_recipe_of_attention_runs_to_its_end(name: str, what: str, tmp_path: P
         **{"threads": 1, "epochs": 3, "evaluate_every": 3, "data.workers": 0, "data.batch": 16},
         "supernet.settings": {**written.supernet.settings, **RESNETS[name]},
     }
-    if name == "imagenet_resnet50":  # few images, cropped hard: 0.1 of learning rate learns nothing in so few steps
-        toy |= {"data.size": 32, "data.validation": 0.25, "epochs": 6, "evaluate_every": 6, "optimizer.lr": 0.02}
+    if name == "imagenet_resnet50":  # few images, cropped hard: six epochs, or 0.1 of learning rate, may learn nothing
+        toy |= {"data.size": 32, "data.validation": 0.25, "epochs": 18, "evaluate_every": 18, "optimizer.lr": 0.02}
     else:
         toy |= {"data.limit": 64}
     if what == "search":
@@ -209,7 +209,7 @@ def test_a_recipe_of_attention_runs_to_its_end(name: str, what: str, tmp_path: P
     assert all(ticket.spec.connected) == (what == "train")
     events = list(read_events(tmp_path / "run" / "events.jsonl"))
     losses = [event["train_loss"] for event in events if event["event"] == "epoch"]
-    assert min(losses[1:]) < losses[0]  # of few steps, whose losses vary
+    assert losses[-1] < losses[0]
     assert [event["steps"] for event in events if event["event"] == "connect"] == ([2] if what == "search" else [])
 
 
