@@ -66,6 +66,10 @@ _DISK = {
 }
 
 
+# What torch says when memory is refused: its allocator, and oneDNN, which writes its code into memory of its own.
+_NO_MEMORY = ("can't allocate memory", "could not create a primitive", "could not create a memory", "std::bad_alloc")
+
+
 def explain_fault(error: Exception) -> Exception | None:
     """Return what to tell of an error of the machine: of its disk, its memory or a process; None for any other.
 
@@ -75,7 +79,7 @@ def explain_fault(error: Exception) -> Exception | None:
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in _DISK:
         return UserError(f"{error.filename or 'a file'} cannot be written: {_DISK[error.errno]}")
-    is_torch_memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text
+    is_torch_memory = type(error).__name__ == "OutOfMemoryError" or any(words in text for words in _NO_MEMORY)
     if isinstance(error, MemoryError) or is_torch_memory or getattr(error, "errno", None) == errno.ENOMEM:
         return UserError("the memory is used up; lower data.batch, data.workers or data.keep_gb")
     if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):

@@ -52,7 +52,7 @@ def test_a_fault_of_the_machine_is_one_line(name: str, status: int, message: str
     if name not in faults:
         pytest.skip("this process may not mount file systems")
     ended = faults[name]["ended"]
-    assert (ended["status"], ended["traceback"]) == (status, False)
+    assert (ended["status"], ended["traceback"]) == (status, False), ended["last"]
     assert re.search(f"^error: .*{message}$", ended["last"])
     assert faults[name].get("checkpoint is the old one", True)
     assert faults[name]["resumed"]["status"] == 0
@@ -67,6 +67,7 @@ def test_a_fault_of_the_machine_is_one_line(name: str, status: int, message: str
         (MemoryError(), UserError),
         (torch.OutOfMemoryError("CUDA out of memory"), UserError),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. Its status"), Fault),
+        (RuntimeError("could not create a primitive"), UserError),  # what oneDNN says
     ],
 )
 def test_faults_of_the_machine_are_known(error: Exception, kind: type[Exception]) -> None:

@@ -86,13 +86,13 @@ def _annotated_boxes(data: dict[str, Any], path: Path, images: Sequence[Path]) -
     boxes = [
         (number, entry)
         for number, entry in zip(numbers, entries, strict=True)
-        if not people or parse_id(entry.get("category_id", 1)) in people
+        if number in position and (not people or parse_id(entry.get("category_id", 1)) in people)
     ]
     values = read_box_numbers([entry for _, entry in boxes], path)
     sizes = np.array([listed[number].size for number, _ in boxes], np.float64).reshape(-1, 2)
     for note in check_boxes(values, sizes, [entry_name(entry, i) for i, (_, entry) in enumerate(boxes, 1)], path):
         warnings.warn(note, stacklevel=3)
-    return [(position[number], entry) for number, entry in boxes if number in position]
+    return [(position[number], entry) for number, entry in boxes]
 
 
 def _positions(names: Mapping[int, str], images: Sequence[Path], path: Path) -> dict[int, int]:

@@ -70,6 +70,9 @@ class HRNetSpec(Spec):
     head_settings: ClassVar[tuple[str, ...]] = ("head_channels", "last_channels", "dropout", "init_std")
 
     def __post_init__(self) -> None:
+        for name in ("num_classes", "in_channels", "expansion", "last_channels", "tokens"):
+            if not isinstance(value := getattr(self, name), int):
+                raise UserError(f"{name} is {value!r}; give a whole number")
         full = self.full_units()
         # Units are listed one by one, and a file may claim any number of them.
         if (most := max((max(sum(units.hidden), units.tokens) for units in full.values()), default=0)) > _MOST_UNITS:
