@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from supertickets.config.recipe import AugmentSettings, DataSettings
@@ -44,6 +45,21 @@ def test_preprocessing_is_scaling_and_normalisation() -> None:
     expected = [[[[-1.0, 1.0]], [[(0.2 - 0.25) / 2, (0.4 - 0.25) / 2]]]]
     assert how(pixels).tolist() == pytest.approx(np.array(expected))
     assert how(pixels).dtype == torch.float32
+
+
+def test_the_middle_of_images_in_memory_is_evaluated_and_all_of_them_is_trained_on(splits: Splits) -> None:
+    how = replace(splits.preprocessing, fit="crop", share=0.5, resample="bicubic")
+    index = np.array([3, 0], dtype=np.int64)
+    images, labels = splits.test.batch(index, how, None)
+    middle = splits.test.images[3, :, 2:6, 2:6]  # 4 of 8 pixels, in the middle of each side
+    enlarged = Image.fromarray(middle[0].numpy()).resize((8, 8), Image.Resampling.BICUBIC)
+    inner = images[0, :, 2:-2, 2:-2]  # at its edge the filter sees what lies beside the middle
+    expected = how(torch.from_numpy(np.array(enlarged))[None, None])[0, :, 2:-2, 2:-2]
+    assert torch.allclose(inner, expected, atol=0.1)
+    assert labels.tolist() == [3, 0]
+    trained, labels = next(iter(Batches(replace(splits, preprocessing=how), SIXTEEN, PLAIN, seed=5).train(0)))
+    assert torch.equal(trained, how(splits.train.images)[labels])
+    assert len(splits.test.batch(index[:0], how, None)[0]) == 0
 
 
 def test_an_epoch_has_every_sample_once_but_for_the_rest(splits: Splits) -> None:

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+import odd_data
 import supertickets as st
 from cli_outcome import Cli
 from generate_streets import IMAGES
@@ -214,6 +215,21 @@ def test_fresh_weights_and_grey_images_are_normalised_by_themselves(images: Path
         == load_prepared_splits(st.load_recipe("digits"))[1].preprocessing.mean
     )
     assert any("is for images of 3 channels, these have 1: normalised anew" in note for note in splits.notes)
+
+
+def test_the_middle_of_photographs_in_memory_is_seen_behind_random_crops(tmp_path: Path) -> None:
+    """Nothing else changes it: glyphs, images that are not cropped, and shares that are given stay as they are."""
+    words = ("--data.dir", str(odd_data.tiny_imagenet(tmp_path)), "--data.validation", "0.34")
+    recipe = st.load_recipe("tiny_imagenet", list(words))
+    chosen, splits = load_prepared_splits(recipe)
+    assert (recipe.data.crop_share, chosen.data.crop_share, splits.preprocessing.share) == (None, 0.875, 0.875)
+    again, same = load_prepared_splits(chosen)  # as a resumed run does
+    assert (again, same.preprocessing) == (chosen, splits.preprocessing)
+    for more, share in ((("--augment.crop", "1"), 1.0), (("--data.crop_share", "0.6"), 0.6)):
+        _, splits = load_prepared_splits(st.load_recipe("tiny_imagenet", [*words, *more]))
+        assert splits.preprocessing.share == share
+    _, splits = load_prepared_splits(st.load_recipe("digits", ["--augment.crop", "0.5"]))
+    assert splits.preprocessing.share == 1
 
 
 def test_images_in_memory_are_seen_whole() -> None:

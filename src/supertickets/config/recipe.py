@@ -62,8 +62,8 @@ class DataSettings:
         std: Deviation of every channel, likewise.
         resample: Filter that images of classes in files are resized by, "bilinear" or "bicubic"; null takes that of
             published weights, else "bicubic".
-        crop_share: Share of the shorter side that is evaluated of images of classes in files; null takes that of
-            published weights, else 0.875.
+        crop_share: Share of the shorter side that is evaluated of photographs of classes: their middle, resized. Null
+            takes that of published weights, else 0.875; 1 for photographs in memory that are not cropped at random.
     """
 
     source: str = "digits"

@@ -19,7 +19,7 @@ from .augment import mix_samples, move_images, photo_transform
 from .broken_files import iterate_readable, read_or_substitute
 from .class_names import name_classes, note_missing
 from .file_lists import encode_names
-from .preprocessing import Preprocessing, open_image, to_channels, to_tensor, with_normalisation
+from .preprocessing import CROP_SHARE, Preprocessing, open_image, to_channels, to_tensor, with_normalisation
 from .randomness import sample_indices, uniform
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, square_side
 from .splits import hold_out
@@ -59,6 +59,9 @@ class InMemoryImages:
     def batch(self, index: Index, prepare: Preprocessing, context: AugmentContext | None) -> Batch:
         """Return inputs and labels (B,), or shares (B, classes) if samples are mixed."""
         change = None if context is None else photo_transform(context.settings, prepare.size)
+        if context is None and prepare.share < 1:
+            middles = [prepare.pixels(self.image(int(i)))[None] for i in index]
+            return _inputs(torch.cat([self.images[:0], *middles]), self.labels, index, prepare, None)
         if context is None or change is None:
             return _inputs(self.images[torch.from_numpy(index)], self.labels, index, prepare, context)
         return _inputs(_augmented(self.image, index, prepare, context), self.labels, index, prepare, context)
@@ -172,7 +175,7 @@ def memory_preprocessing(train: InMemoryImages, crop: bool) -> Preprocessing:
 
 def file_preprocessing(train: ImageFiles, size: int) -> Preprocessing:
     """Return the preprocessing of images in files, with mean and deviation over some training images."""
-    plain = Preprocessing(3, (size, size), (0.0,) * 3, (1.0,) * 3, "crop", 0.875, "bicubic")
+    plain = Preprocessing(3, (size, size), (0.0,) * 3, (1.0,) * 3, "crop", CROP_SHARE, "bicubic")
     positions = sample_indices(len(train), _MEASURED)
     return with_normalisation(plain, (plain.pixels(train.image_or_substitute(i)) for i in positions))
 

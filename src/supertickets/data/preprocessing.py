@@ -43,6 +43,7 @@ _UPRIGHT = {  # what undoes how a camera was held, by the orientation
 _STORED = _UPRIGHT | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}  # and the way back
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
+CROP_SHARE = 0.875  # of the shorter side, as has become common (224 of 256 pixels)
 _FITS = ("stretch", "crop", "shorter", "pad")
 _MOST_INPUTS, _LONGEST = 2**25, 2**13  # pixels of an input, and on its shorter side, that a file may ask for
 
@@ -154,8 +155,7 @@ def override_preprocessing(plain: Preprocessing, settings: DataSettings) -> Prep
         plain,
         mean=plain.mean if settings.mean is None else settings.mean,
         std=plain.std if settings.std is None else settings.std,
-        # Images in memory are evaluated whole, as they were read.
-        share=share if share is not None and plain.fit == "crop" and plain.share < 1 else plain.share,
+        share=share if share is not None and plain.fit == "crop" else plain.share,
         resample=resample if resample is not None and plain.share < 1 else plain.resample,
     )
 

@@ -23,7 +23,6 @@ from torch import Tensor
 from ..algorithms.policy_search import LATENCY_FILE, MeasureTable, check_budget_reachable, find_latency_table
 from ..config.recipe import Recipe
 from ..cost.budget import format_cost, make_budget
-from ..data import load_splits
 from ..errors import UserError
 from ..models import MobileSpec
 from ..nas import CostRange, Evolution, Space, evolve, random_networks
@@ -34,6 +33,7 @@ from ..training import RunDir
 from .api import load_or_run, train
 from .derive import check_budget_given, subnet_recipe
 from .model_init import space_for
+from .pretrained import load_prepared_splits
 
 By = Literal["random", "evolution"]
 _RECORD = "search.json"  # what a directory was begun with
@@ -86,7 +86,7 @@ def baseline_search(
         raise UserError("budget.measured finds another figure every time; leave it out, for a table")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(f"--by {by} trains one network after the other; start it without torchrun")
-    splits = load_splits(recipe.data, recipe.task)
+    recipe, splits = load_prepared_splits(recipe)
     spec = space_for(recipe, splits)
     about = {
         **dataclasses.asdict(settings),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..config.recipe import Recipe
 from ..data import Preprocessing, Splits, load_splits
-from ..data.preprocessing import override_preprocessing
+from ..data.preprocessing import CROP_SHARE, override_preprocessing
 from ..data.sources import find_source
 from ..errors import UserError
 from ..models import Spec
@@ -37,7 +37,7 @@ def load_prepared_splits(recipe: Recipe) -> tuple[Recipe, Splits]:
     """
     data = recipe.data
     if (known := _preprocessing_of_weights(recipe)) is None:
-        return recipe, load_splits(data, recipe.task)
+        return _show_middle(recipe, load_splits(data, recipe.task))
     wanted, origin = known
     if data.size is None and find_source(data.source).chooses_size:
         data = dataclasses.replace(data, size=min(wanted.size))
@@ -49,7 +49,9 @@ def load_prepared_splits(recipe: Recipe) -> tuple[Recipe, Splits]:
     else:
         used = plain
         notes = [f"{origin} is for images of {wanted.channels} channels, these have {plain.channels}: normalised anew"]
-    chosen = {"mean": used.mean, "std": used.std, "resample": used.resample, "crop_share": used.share}
+    chosen: dict[str, Any] = {"mean": used.mean, "std": used.std, "resample": used.resample}
+    if plain.share < 1:  # images in memory are whole, unless random crops are learned from
+        chosen["crop_share"] = used.share
     given = {name: value for name in chosen if (value := getattr(data, name)) is not None}
     data = dataclasses.replace(data, **{**chosen, **given})
     if plain.size != wanted.size:
@@ -57,7 +59,20 @@ def load_prepared_splits(recipe: Recipe) -> tuple[Recipe, Splits]:
         notes.append(sizes.format(*plain.size, origin, *wanted.size))
     prepared = override_preprocessing(plain, data)
     splits = dataclasses.replace(splits, preprocessing=prepared, notes=(*splits.notes, *notes))
-    return dataclasses.replace(recipe, data=data), splits
+    return _show_middle(dataclasses.replace(recipe, data=data), splits)
+
+
+def _show_middle(recipe: Recipe, splits: Splits) -> tuple[Recipe, Splits]:
+    """Evaluate the middle of photographs in memory if random crops are learned from, in which things look larger.
+
+    Images in files are shown so in any case (Touvron et al., 2019, Sec. 3, on the size that things seem to have).
+    """
+    plain = splits.preprocessing
+    if recipe.data.crop_share is not None or recipe.augment.crop == 1 or plain.fit != "crop" or plain.share < 1:
+        return recipe, splits
+    data = dataclasses.replace(recipe.data, crop_share=CROP_SHARE)
+    prepared = override_preprocessing(plain, data)
+    return dataclasses.replace(recipe, data=data), dataclasses.replace(splits, preprocessing=prepared)
 
 
 def load_pretrained(state: TrainState, session: Session) -> dict[str, Any]:
