@@ -30,6 +30,7 @@ import torch
 
 import supertickets as st
 from sparse_engine import draw_mask
+from supertickets.analysis.equal_latency import gain_at_equal_latency
 from supertickets.config.recipe import Recipe
 from supertickets.data import Preprocessing
 from supertickets.deploy import BenchSettings, bench
@@ -170,7 +171,7 @@ def time_rows(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def table(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return a line per row that has runs: accuracies by seed, their mean and deviation, costs, latency."""
+    """Return a line per row that has runs: accuracies by seed, their mean and deviation, costs, latency, gain."""
     lines = []
     for name, row in ROWS.items():
         runs = sorted((run for run in results["runs"] if run["row"] == name), key=lambda run: run["seed"])
@@ -189,7 +190,18 @@ def table(results: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "ms": results.get("latency", {}).get("ms", {}).get(name, {}).get(row.runtime),
             }
         )
-    return lines
+    return [line | {"gain": _gain(line, lines)} for line in lines]
+
+
+def _gain(line: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return how far a row with zeros is above the front of its family's dense ones at its latency."""
+    family = line["row"].partition("-")[0] if line["row"].startswith(("mobilenet", "hrnet")) else ""
+    dense = f"{family}-dense" if family else "dense-"
+    points = [(other["ms"], other["mean"]) for other in lines if other["row"].startswith(dense) and other["ms"]]
+    if line["row"].startswith(dense) or not line["ms"]:
+        return None
+    gain = gain_at_equal_latency((line["ms"], line["mean"]), points, 1)
+    return None if gain is None else round(gain, 1)
 
 
 def draw_figure(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
