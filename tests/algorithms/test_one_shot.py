@@ -183,6 +183,23 @@ def test_the_classifier_is_pruned_on_request_alone(searched: Path, tmp_path: Pat
         st.prune(after, st.prune_recipe(after, 0.7, overrides=["--prune.classifier", "false"]), tmp_path / "no")
 
 
+@pytest.mark.parametrize(("setting", "part"), [("stem", "first layer"), ("depthwise", "depthwise part")])
+def test_layers_stay_whole_on_request(searched: Path, tmp_path: Path, setting: str, part: str) -> None:
+    """The first layer sees one channel of a grey image, and yet is not depthwise."""
+    ticket = st.load(searched)
+    first, *rest = ticket.module.maskable_weights()
+    depthwise = {name for name in rest if ticket.weights[name].shape[1] == 1}
+    assert ticket.weights[first].shape[1] == 1
+    assert 0 < len(depthwise) < len(rest)
+    words = [f"--prune.{setting}", "false"]
+    after = st.prune(ticket, st.prune_recipe(ticket, 0.5, overrides=words), tmp_path / "without")
+    assert {first, *rest} - set(after.mask) == ({first} if setting == "stem" else depthwise)
+    assert zeros(dict(after.mask)) == round(0.5 * sum(flags.numel() for flags in after.mask.values()))
+    whole = st.prune(ticket, st.prune_recipe(ticket, 0.5), tmp_path / "with")
+    with pytest.raises(st.UserError, match=rf"{part} is pruned already; set prune\.{setting} to true"):
+        st.prune(whole, st.prune_recipe(whole, 0.7, overrides=words), tmp_path / "no")
+
+
 OWN = """
 import torch
 

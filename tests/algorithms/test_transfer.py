@@ -43,6 +43,7 @@ STAGES = [word for name, value in _STAGES.items() for word in (f"--supernet.sett
 HRNET = [
     *("--supernet.name", "hrnet_tiny", "--ema_decay", "0.99", "--search.penalty", "proximal", "--search.rho", "null"),
     *("--prune.schedule", "interval", "--prune.pattern", "unstructured", "--prune.stem", "true"),
+    *("--prune.depthwise", "true"),
     *("--budget.runtime", "torch", "--optimizer.clip_norm", "1", "--prune.exempt_below", "80"),
 ]
 NAMING = ["--supernet.settings.head_channels", "[8,12]", "--supernet.settings.last_channels", "24"]

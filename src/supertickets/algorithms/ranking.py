@@ -120,9 +120,17 @@ def pruning_ratios(now: float, target: float, rounds: int) -> list[float]:
 
 def maskable(state: TrainState, recipe: Recipe) -> Tensors:
     """Return the weights that pruning covers, by name."""
-    named = state.parameters()
-    names = state.module.maskable_weights(transformer=recipe.prune.transformer, classifier=recipe.prune.classifier)
-    return {name: named[name] for name in (names if recipe.prune.stem else names[1:])}
+    named, prune = state.parameters(), recipe.prune
+    names = state.module.maskable_weights(transformer=prune.transformer, classifier=prune.classifier)
+    covered = {name: named[name] for name in (names if prune.stem else names[1:])}
+    if prune.depthwise:
+        return covered
+    return {name: weight for name, weight in covered.items() if name == names[0] or not is_depthwise(weight)}
+
+
+def is_depthwise(weight: Tensor) -> bool:
+    """Return whether every filter of a convolution behind the first layer sees one channel alone."""
+    return weight.ndim > 2 and weight.shape[1] == 1
 
 
 def check_prune_ratio(state: TrainState, recipe: Recipe) -> None:
@@ -134,10 +142,21 @@ def check_prune_ratio(state: TrainState, recipe: Recipe) -> None:
     weights = maskable(state, recipe)
     for name in state.sparse.mask:
         if name not in weights:
-            is_transformers = name in state.module.maskable_weights(transformer=True)
-            part, setting = ("Transformer", "transformer") if is_transformers else ("classifier",) * 2
+            part, setting = _left_out(name, state)
             raise UserError(f"the ticket's {part} is pruned already; set prune.{setting} to true, so that it stays so")
     check_ratio(weights, recipe.prune, state.sparse.mask)
+
+
+def _left_out(name: str, state: TrainState) -> tuple[str, str]:
+    """Return what a weight belongs to that pruning may leave out, and the setting that covers it."""
+    always, module = state.module.maskable_weights(), state.module
+    if name == always[0]:
+        return "first layer", "stem"
+    if name in always and is_depthwise(state.parameters()[name]):
+        return "depthwise part", "depthwise"
+    if name in module.maskable_weights(transformer=True):
+        return "Transformer", "transformer"
+    return "classifier", "classifier"
 
 
 def _losses(session: Session, state: TrainState, epoch: int, criterion: Criterion) -> Iterator[Tensor]:

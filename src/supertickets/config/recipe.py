@@ -223,6 +223,7 @@ class PruneSettings:
         begin: Share of the training at which the cubic path begins.
         end: Share of the training at which it has reached the ratio.
         stem: Whether the first layer is pruned too.
+        depthwise: Whether depthwise convolutions are pruned too. They have few weights, and each counts for much.
     """
 
     criterion: str = "magnitude"
@@ -247,6 +248,7 @@ class PruneSettings:
     begin: UnitIntervalBelowOne = 0.1
     end: UnitIntervalAboveZero = 0.6
     stem: bool = True
+    depthwise: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

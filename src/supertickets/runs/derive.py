@@ -28,7 +28,7 @@ PRUNE_WORDS = ("prune.criterion", "prune.batches", "prune.rounds")  # those that
 PRUNE_USES = PRUNE_WORDS + tuple(
     f"prune.{name}"
     for name in (
-        *("layer_floor", "exempt_below", "normalise", "transformer", "classifier", "stem"),
+        *("layer_floor", "exempt_below", "normalise", "transformer", "classifier", "stem", "depthwise"),
         *("scope", "group", "pattern"),
     )
 )
