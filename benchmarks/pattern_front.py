@@ -215,23 +215,39 @@ def draw_figure(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw accuracy against latency, with the deviation over seeds."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     axes = figure.subplots()
     for kind, marker, wanted in (
-        ("dense ResNet-8, onnxruntime", "o-", lambda name: name.startswith("dense")),
-        ("ResNet-8 with zeros, sparse runtime", "s", lambda name: name.startswith(("zeros", "width"))),
-        ("MobileNetV2", "^", lambda name: name.startswith("mobilenet")),
-        ("HRNet", "D", lambda name: name.startswith("hrnet")),
+        ("ResNet-8, dense, onnxruntime", "o-", lambda row: row.supernet == "resnet8" and not row.zeros),
+        ("ResNet-8 with zeros, sparse runtime", "s", lambda row: row.supernet == "resnet8" and row.zeros),
+        ("MobileNetV2", "^", lambda row: row.supernet == "mobilenet_v2"),
+        ("HRNet", "D", lambda row: row.supernet == "hrnet_tiny"),
     ):
-        some = [line for line in lines if wanted(line["row"]) and line["ms"]]
+        some = [line for line in lines if wanted(ROWS[line["row"]]) and line["ms"] and ROWS[line["row"]].longer == 1]
         if some:
             xs, ys = [line["ms"] for line in some], [line["mean"] for line in some]
             axes.errorbar(xs, ys, [line["stdev"] or 0 for line in some], fmt=marker, capsize=2, label=kind)
-        for line in some:
-            axes.annotate(line["row"], (line["ms"], line["mean"]), xytext=(3, 3), textcoords="offset points", size=6)
-    axes.set(xlabel="latency of one image, one thread (ms)", ylabel="test accuracy (%)")
-    axes.legend(fontsize=8)
+        named = [line for line in some if line["stdev"] is not None or marker != "s"]  # the others would be too many
+        for number, line in enumerate(sorted(named, key=lambda line: line["mean"])):
+            left = number % 2 == 1  # neighbours get their words on different sides
+            place, side = ((-5, 2), "right") if left else ((5, -8), "left")
+            words = _short_name(ROWS[line["row"]])
+            where = (line["ms"], line["mean"])
+            axes.annotate(words, where, xytext=place, textcoords="offset points", ha=side, size=6.5)
+    axes.set(xscale="log", xlim=(0.068, 0.63), xlabel="latency of one image, one thread (ms)")
+    axes.set(ylabel="test accuracy (%)", title="ResNet-8 by width: zeros / channels per block")
+    ticks = [0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5]
+    axes.set_xticks(ticks, map(str, ticks))
+    axes.minorticks_off()
+    axes.legend(fontsize=8, loc="lower right")
     figure.savefig(path, dpi=150)
+
+
+def _short_name(row: Row) -> str:
+    """Return width, share of zeros and block, as 32: 85%/8."""
+    width = str(row.settings["width"]) if row.supernet == "resnet8" else ""
+    zeros = f"{row.zeros:.0%}/{row.block}" if row.zeros else "dense"
+    return ": ".join(filter(None, (width, zeros)))
 
 
 def main() -> None:
