@@ -48,6 +48,7 @@ TWINS = {
     "ade20k": {"data.size": [32, 32], "data.shorter": 40},
     "coco": {"data.size": [64, 48], "lr.milestones": [7, 8]},
 }
+_SLOW = pytest.mark.slow
 OUTPUTS = {"cityscapes": 19, "ade20k": 150, "coco": 17}
 
 
@@ -58,7 +59,7 @@ def generated(root: Path, name: str) -> Path:
     return published(root, name, {train: 18, val: 3}, height=48, width=96 if name == "cityscapes" else 64)
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=_SLOW) if name == "ade20k" else name for name in TWINS])
 def test_a_full_recipe_is_drawn_to_its_end(name: str, tmp_path: Path) -> None:
     toy = TOY | TWINS[name]
     words = [word for setting, value in toy.items() for word in (f"--{setting}", json.dumps(value))]
@@ -132,8 +133,8 @@ def colours(root: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("epochs", [90, pytest.param(360, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("what", ["search", "train"])
+@pytest.mark.parametrize("epochs", [90, pytest.param(360, marks=_SLOW)])
+@pytest.mark.parametrize("what", [pytest.param("search", marks=_SLOW), "train"])
 def test_a_recipe_of_imagenet_runs_to_its_end(what: str, epochs: int, tmp_path: Path) -> None:
     name = f"imagenet_{what}_{epochs}"
     written = st.load_recipe(name)

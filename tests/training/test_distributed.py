@@ -182,7 +182,7 @@ def test_a_killed_pair_goes_on(calm_pair: Path, calm_words: list[str], tmp_path:
     assert kills > 0
 
 
-@pytest.mark.parametrize("statistics", ["batch", "recalibrated"])
+@pytest.mark.parametrize("statistics", [pytest.param("batch", marks=pytest.mark.slow), "recalibrated"])
 def test_two_processes_search_as_one(statistics: str, tmp_path: Path) -> None:
     """Each samples networks of its own; what is learned is the same on both, which every epoch checks."""
     words = ["--threads", "1", "--epochs", "2", "--evaluate_every", "2", "--recalibrate_batches", "1"]
