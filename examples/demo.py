@@ -25,7 +25,7 @@ from supertickets.visualization.digits_page import draw_digits
 from supertickets.visualization.run_overview import draw_run_overview
 
 OUT = Path("runs/demo")
-SMALL = ["--supernet.settings.width", "8", "--supernet.init", "family"]  # as fast as the ticket
+SMALL = ["--supernet.settings.width", "12", "--supernet.init", "family"]  # as fast as the ticket
 NAMES = ("wide, dense", "ticket", "narrow, dense")
 
 
