@@ -122,10 +122,11 @@ def maskable(state: TrainState, recipe: Recipe) -> Tensors:
     """Return the weights that pruning covers, by name."""
     named, prune = state.parameters(), recipe.prune
     names = state.module.maskable_weights(transformer=prune.transformer, classifier=prune.classifier)
-    covered = {name: named[name] for name in (names if prune.stem else names[1:])}
-    if prune.depthwise:
-        return covered
-    return {name: weight for name, weight in covered.items() if name == names[0] or not is_depthwise(weight)}
+
+    def covers(name: str) -> bool:
+        return prune.stem if name == names[0] else prune.depthwise or not is_depthwise(named[name])
+
+    return {name: named[name] for name in names if covers(name)}
 
 
 def is_depthwise(weight: Tensor) -> bool:

@@ -148,15 +148,16 @@ def override_preprocessing(plain: Preprocessing, settings: DataSettings) -> Prep
     Raises:
         UserError: The settings have other channels than the images.
     """
-    share, resample = settings.crop_share, settings.resample
+    crops = plain.fit == "crop"  # the other ways show whole images
+    share, resample = (settings.crop_share, settings.resample) if crops else (None, None)
     if settings.mean is not None and len(settings.mean) != plain.channels:
         raise UserError(f"data.mean has {len(settings.mean)} values, the images have {plain.channels} channels")
     return replace(
         plain,
         mean=plain.mean if settings.mean is None else settings.mean,
         std=plain.std if settings.std is None else settings.std,
-        share=share if share is not None and plain.fit == "crop" else plain.share,
-        resample=resample if resample is not None and plain.share < 1 else plain.resample,
+        share=plain.share if share is None else share,
+        resample=plain.resample if resample is None else resample,
     )
 
 
