@@ -27,8 +27,8 @@ def test_every_source_has_its_loader(name: str) -> None:
     assert callable(getattr(importlib.import_module(f"supertickets.data.{module}"), function))
 
 
-@pytest.mark.parametrize("name", sorted(set(SOURCES) - {"digits"}))
-def test_every_source_but_the_digits_asks_for_its_folder(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(set(SOURCES) - {"digits", "numbers"}))
+def test_every_source_but_the_embedded_ones_asks_for_its_folder(name: str) -> None:
     assert "--data DIR" in refusal(DataSettings(source=name, size=64))
 
 
@@ -38,9 +38,10 @@ def test_an_unknown_source_is_named_with_the_nearest() -> None:
     assert "package.module:Class" in text
 
 
-def test_the_digits_take_no_folder() -> None:
-    with pytest.raises(UserError, match=r"data\.dir \(--data\) is not for the digits"):
-        load_recipe("digits", ["--data.dir", "photos"])
+@pytest.mark.parametrize("name", ["digits", "numbers"])
+def test_what_is_embedded_takes_no_folder(name: str) -> None:
+    with pytest.raises(UserError, match=rf"data\.dir \(--data\) is not for the {name}"):
+        load_recipe(name, ["--data.dir", "photos"])
 
 
 @pytest.mark.parametrize(("name", "task"), [("shanghaitech", "counting"), ("coco", "pose"), ("voc", "segmentation")])

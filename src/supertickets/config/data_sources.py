@@ -41,6 +41,7 @@ class Source:
 _SEGMENTATION = "segmentation:load_segmentation"
 SOURCES: Mapping[str, Source] = {
     "digits": Source(loader="digits:load_digits", shape=(1, (8, 8), 10), takes_dir=False),
+    "numbers": Source(loader="digits:load_numbers", shape=(1, (16, 16), 100), takes_dir=False),
     "idx": Source(loader="idx:load_idx", shape=(1, (28, 28), 10)),
     "cifar10": Source(loader="cifar:load_cifar", shape=(3, (32, 32), 10)),
     "cifar100": Source(loader="cifar:load_cifar", shape=(3, (32, 32), 100)),

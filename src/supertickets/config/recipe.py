@@ -29,12 +29,12 @@ class DataSettings:
     """The data set and its splits.
 
     Attributes:
-        source: Data set. For classification "digits" (embedded, offline), "idx" (the files of MNIST and Fashion-MNIST),
-            "cifar10" or "cifar100" (their Python version), "tiny_imagenet" (its published layout) or "folders" (images
-            in folders by class); for segmentation "cityscapes", "ade20k", "voc" (their published layouts) or "masks"
-            (folders of images and of masks); for pose "coco" (its layout for keypoints); for detection "coco_boxes"
-            (its layout for boxes); for counting "shanghaitech" (the layout of one of its parts). Or a dataset class of
-            your own, as package.module:Class.
+        source: Data set. For classification "digits" or "numbers" of two digits (embedded, offline), "idx" (the files
+            of MNIST and Fashion-MNIST), "cifar10" or "cifar100" (their Python version), "tiny_imagenet" (its published
+            layout) or "folders" (images in folders by class); for segmentation "cityscapes", "ade20k", "voc" (their
+            published layouts) or "masks" (folders of images and of masks); for pose "coco" (its layout for keypoints);
+            for detection "coco_boxes" (its layout for boxes); for counting "shanghaitech" (the layout of one of its
+            parts). Or a dataset class of your own, as package.module:Class.
         dir: Folder with the data set.
         size: Side that images are made to, in pixels, or height and width of the crops of scenes and crowds or of the
             regions around people; null keeps the size of the data set, and chooses one for "folders".

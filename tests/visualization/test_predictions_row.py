@@ -1,4 +1,4 @@
-"""The demo's row of digits."""
+"""The demo's row of numbers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from check_figures import assert_figure
-from supertickets.visualization.digits_page import draw_digits
+from supertickets.visualization.predictions_row import draw_predictions
 
 
 @pytest.mark.parametrize("count", [1, 10])
-def test_a_page_of_digits(tmp_path: Path, count: int) -> None:
+def test_a_row_of_images(tmp_path: Path, count: int) -> None:
     images = [Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)) for _ in range(count)]
-    draw_digits(images, ["3"] * count, [[("3", 0.8), ("5", 0.2)]] * count, tmp_path / "page.png")
+    draw_predictions(images, ["3"] * count, [[("3", 0.8), ("5", 0.2)]] * count, tmp_path / "page.png")
     assert_figure(tmp_path / "page.png", (100, 100), (3000, 500))

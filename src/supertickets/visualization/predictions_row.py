@@ -1,4 +1,4 @@
-"""A row of images with predicted classes, as the demo shows digits."""
+"""A row of images with predicted classes, as the demo shows numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 from .style import GREEN, RED
 
 
-def draw_digits(
+def draw_predictions(
     images: Sequence[Image.Image], labels: Sequence[str], predictions: Sequence[Sequence[tuple[str, float]]], path: Path
 ) -> None:
     """Draw held-out images with the predicted classes, right ones in green and wrong ones in red."""
