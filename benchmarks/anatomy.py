@@ -1,4 +1,4 @@
-"""Where the points of a ticket go: architecture, search and pruning, on embedded two-digit numbers.
+"""Measure where the points of a ticket go: architecture, search and pruning, on embedded two-digit numbers.
 
     python benchmarks/anatomy.py run [--seeds 0 1 2] [--rows ROW ...] [--epochs 20]
     python benchmarks/anatomy.py show [--figure FILE]

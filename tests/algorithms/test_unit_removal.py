@@ -117,7 +117,7 @@ def test_several_budgets_hold_together_and_the_tightest_is_met(tmp_path: Path) -
     words = ["--supernet.name", "resnet8", *TO_BUDGET, "--budget.macs", "3e5", "--budget.size_kb", "120"]
     ticket = st.draw(st.load_recipe("digits", [*words, "--search.importance", "gate"]), tmp_path / "run")
     shares = ticket.cost.macs / 3e5, 4 * ticket.cost.params / 1000 / 120
-    assert 0.95 < max(shares) <= 1  # a channel of the first stage has some percent of all MACs
+    assert 0.98 < max(shares) <= 1
 
 
 @pytest.mark.long

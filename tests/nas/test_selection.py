@@ -87,7 +87,19 @@ def test_before_the_last_removal_a_large_block_that_overshoots_stays() -> None:
 
     assert cost(select_to_cost(importance, {}, cost, 65, is_last=False)) == 75
     assert cost(select_to_cost(importance, {}, cost, 60, is_last=False)) == 50
-    assert cost(select_to_cost(importance, {}, cost, 65)) == 50
+
+
+def test_at_the_last_removal_smaller_blocks_go_in_place_of_one_that_overshoots() -> None:
+    """From 75 to 66: a unit of a would leave 50, two of b leave 65."""
+    importance = {"a": torch.tensor([9.0, 0.1]), "b": torch.tensor([9.0, 8.0, 7.0, 1.0, 0.9])}
+    costs = {"a": 25, "b": 5}
+
+    def cost(keep: Mapping[str, torch.Tensor]) -> float:
+        return float(sum(costs[name] * int(flags.sum()) for name, flags in keep.items()))
+
+    assert lists(select_to_cost(importance, {}, cost, 66)) == {"a": [True] * 2, "b": [True] * 3 + [False] * 2}
+    assert cost(select_to_cost(importance, {}, cost, 50)) == 50
+    assert cost(select_to_cost(importance, {}, cost, 64)) == 50  # units of 5 end at 60, which is no nearer than 2%
 
 
 def test_equally_important_blocks_go_one_by_one_from_all_groups() -> None:

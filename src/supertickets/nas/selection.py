@@ -14,6 +14,7 @@ from ..models.base import Spec
 from ..models.units import UnitGroup
 
 Tensors = dict[str, Tensor]
+_NEAR = 0.98  # of a target, at least, where the units allow it
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,9 @@ def select_to_cost(
 
     All blocks are ranked together, the least important ones first; of equally important ones first those that are last
     in their group. How many go is found by bisection. At the last removal the target is an upper limit: the fewest go
-    with which it is met, and those that still fit come back, the most important ones first. Before, it is a place to be
-    near: a large block that overshoots stays until the next removal, since what went cannot come back.
+    with which it is met, and those that still fit come back, the most important ones first. If the last one to go is so
+    large that the cost ends far below the target, it stays, and the next smaller ones go. Before the last removal the
+    target is a place to be near: a large block that overshoots stays until the next, since what went cannot come back.
 
     Args:
         importance: Group name -> importance of its units, at least 0.
@@ -108,7 +110,7 @@ def select_to_cost(
     for name, rule in every.items():
         free = means[name][rule.blocks_kept :]
         blocks += [(mean, -i / len(free), name) for i, mean in enumerate(free)]
-    blocks.sort()
+    order = [name for _, _, name in sorted(blocks)]
 
     def keep_without(gone: Mapping[str, int]) -> Tensors:
         return {
@@ -116,28 +118,64 @@ def select_to_cost(
             for name, values in importance.items()
         }
 
-    def cost_without_first(count: int) -> float:
-        return cost(keep_without(Counter(name for _, _, name in blocks[:count])))
+    def cost_without(gone: Mapping[str, int]) -> float:
+        return cost(keep_without(gone))
 
-    low, high = 0, len(blocks)
+    low, high = 0, len(order)
     while low < high:
         middle = (low + high) // 2
-        if cost_without_first(middle) <= target:
+        if cost_without(Counter(order[:middle])) <= target:
             high = middle
         else:
             low = middle + 1
-    if not is_last and low and cost_without_first(low - 1) - target < target - cost_without_first(low):
-        low -= 1
-    gone = Counter(name for _, _, name in blocks[:low])
-    too_large: set[str] = set()  # groups whose next block does not fit, now and later
-    for _, _, name in reversed(blocks[:low]):  # the last of a group that went is the first that may come back
+    reached, before = (cost_without(Counter(order[:count])) for count in (low, max(low - 1, 0)))
+    if not is_last and before - target < target - reached:
+        return keep_without(Counter(order[: max(low - 1, 0)]))
+    removed = order[:low]
+    if is_last and reached < _NEAR * target:
+        removed = _pass_over_large(order, low, cost_without, target) or removed
+    return keep_without(_refill(removed, cost_without, target))
+
+
+def _pass_over_large(
+    order: Sequence[str], low: int, cost_without: Callable[[Mapping[str, int]], float], target: float
+) -> list[str]:
+    """Return the groups whose blocks go where the block that meets the target would fall far below it.
+
+    Args:
+        order: The groups of all blocks, in the order in which those go.
+        low: Number of blocks of that order that meet the target.
+        cost_without: Function that returns the cost without so many blocks of every group.
+        target: The cost to reach.
+
+    Returns:
+        Nothing if no smaller blocks end near the target.
+    """
+    removed, too_large = list(order[: max(low - 1, 0)]), set[str]()
+    for name in order[low:]:
+        if name in too_large:
+            continue
+        reached = cost_without(Counter([*removed, name]))
+        if reached < _NEAR * target:
+            too_large.add(name)
+            continue
+        removed.append(name)
+        if reached <= target:
+            return removed
+    return []
+
+
+def _refill(removed: Sequence[str], cost_without: Callable[[Mapping[str, int]], float], target: float) -> Counter[str]:
+    """Return how many blocks of each group go when those that fit have come back, the last that went first."""
+    gone, too_large = Counter(removed), set[str]()  # groups whose next block does not fit, now and later
+    for name in reversed(removed):
         if name not in too_large:
             fuller = gone - Counter({name: 1})
-            if cost(keep_without(fuller)) <= target:
+            if cost_without(fuller) <= target:
                 gone = fuller
             else:
                 too_large.add(name)
-    return keep_without(gone)
+    return gone
 
 
 def width_rules(groups: Sequence[UnitGroup], supernet: Spec, multiple: int, floor: float) -> dict[str, WidthRule]:
