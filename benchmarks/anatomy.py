@@ -1,7 +1,7 @@
 """Measure where the points of a ticket go: architecture, search and pruning, on embedded two-digit numbers.
 
     python benchmarks/anatomy.py run [--seeds 0 1 2] [--rows ROW ...] [--epochs 20]
-    python benchmarks/anatomy.py show [--figure FILE]
+    python benchmarks/anatomy.py show
 
 The paper's kind of ticket (an HRNet that is searched and pruned) and that of the recipe `numbers` (a plain ResNet,
 pruned along one path), each built up step by step: dense, searched, pruned; and each way with both schedules of prunes.
@@ -107,24 +107,6 @@ def deepest_fall(values: Sequence[float]) -> float:
     return round(max((before - after for before, after in itertools.pairwise(values)), default=0.0), 1)
 
 
-def draw_figure(results: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw validation accuracy over the epochs, the mean of the seeds, for both kinds of tickets."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.5, 4.2), layout="constrained")
-    for axes, family in zip(figure.subplots(1, 2, sharey=True), ("HRNet", "ResNet-8"), strict=True):
-        for name in (name for name in ROWS if name.startswith(family)):
-            runs = [run["validations"] for run in results if run["row"] == name]
-            if runs:
-                means = [statistics.mean(values) for values in zip(*runs, strict=True)]
-                axes.plot(range(1, len(means) + 1), means, label=name.removeprefix(f"{family}").lstrip(", "))
-        axes.set(title=family, xlabel="epoch", ylabel="validation accuracy (%)")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, loc="lower right")
-        axes.label_outer()
-    figure.savefig(path, dpi=150)
-
-
 def main() -> None:
     """Run or show rows; results are kept in one file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -133,7 +115,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--out", type=Path, default=RESULTS, help="JSON file that is read and written")
-    parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
     results = json.loads(options.out.read_text()) if options.out.exists() else []
     if options.what == "run":
@@ -144,8 +125,6 @@ def main() -> None:
                 options.out.write_text(json.dumps(results, indent=1) + "\n")
                 print(name, seed, results[-1]["test_top1"], results[-1]["cpu_seconds"], "s", flush=True)
     print(*map(json.dumps, table(results)), sep="\n")
-    if options.figure:
-        draw_figure(results, options.figure)
 
 
 if __name__ == "__main__":
