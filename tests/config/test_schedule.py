@@ -20,6 +20,7 @@ from supertickets.config.schedule import (
     Shrink,
     check_schedule,
     events,
+    late_prune_warning,
     is_search_epoch,
     last_search_epoch,
     path_line,
@@ -179,6 +180,24 @@ RECIPES = st.builds(
         on_conflict=st.sampled_from(["search_then_prune", "search_only"]),
     ),
 )
+
+
+@pytest.mark.parametrize(
+    ("made", "jump"),
+    [
+        (recipe(20, {"interval": 0}, ratio=0.85, interval=25, progressive=False), "from 0% to 85%"),
+        (recipe(20, {"interval": 0}, ratio=0.85, interval=20, progressive=False), "from 0% to 85%"),
+        (recipe(20, {"interval": 0}, ratio=0.85, interval=5, progressive=False), None),
+        (recipe(4, {"interval": 0}, ratio=0.4, interval=1), None),  # 10% at a time, the last of them at the end
+        (recipe(6, {"interval": 0}, ratio=0.4, interval=2), "from 20% to 40%"),
+        (recipe(20, {"interval": 0}, ratio=0.85, interval=25, schedule="cubic"), None),
+        (recipe(20, {"interval": 0}, ratio=0.0), None),
+    ],
+)
+def test_a_prune_that_no_training_follows_is_warned_of(made: Recipe, jump: str | None) -> None:
+    warning = late_prune_warning(made)
+    assert (warning is None) == (jump is None)
+    assert (jump or "") in (warning or "")
 
 
 @settings(deadline=None)

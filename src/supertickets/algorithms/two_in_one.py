@@ -22,6 +22,7 @@ from ..config.schedule import (
     cubic_ratio,
     events,
     last_search_epoch,
+    late_prune_warning,
     mask_progress,
 )
 from ..data import Batch
@@ -75,14 +76,15 @@ class TwoInOne(Algorithm):
         return spec
 
     def init(self, session: Session, state: TrainState) -> TrainState:
-        """Check that ratio and budget can be met, and warn if the search cannot remove anything."""
+        """Check that ratio and budget can be met, and warn if the search cannot remove anything or a prune comes too late."""
         if session.recipe.prune.ratio:
             check_prune_ratio(state, session.recipe)
         if session.recipe.draws_to_budget:
             check_reachable(session, state)
             self.budget.begin(session, state)
-        if warning := search_warning(session):
-            session.reporter.say(warning)
+        for warning in (search_warning(session), late_prune_warning(session.recipe)):
+            if warning:
+                session.reporter.say(warning)
         return state
 
     def make_step(self, session: Session, state: TrainState, take: NetworkStep) -> Step:

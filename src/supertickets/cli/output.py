@@ -67,7 +67,7 @@ def repeatable() -> Iterator[None]:
 
 def print_plan(recipe: Recipe, as_json: bool) -> None:
     """Print the events of a recipe by epoch."""
-    from ..config.schedule import Prune, path_line, plan_lines
+    from ..config.schedule import Prune, late_prune_warning, path_line, plan_lines
 
     if recipe.epochs == 0 or recipe.minutes is not None or recipe.data.dir is not None:
         recipe = _resolved(recipe)
@@ -86,6 +86,8 @@ def print_plan(recipe: Recipe, as_json: bool) -> None:
         return
     if line := path_line(recipe):
         print(line)
+    if warning := late_prune_warning(recipe):
+        print_text(warning, file=sys.stderr)
     for epoch, names in plan:
         print_text(f"after epoch {epoch:4d}: {', '.join(names)}")
     print_text(f"after epoch {recipe.epochs:4d}: the ticket is saved and measured on the test split")

@@ -39,6 +39,7 @@ class Recalibrate:
 
 
 _BEHIND = 0.1  # of the training
+_STEP = 0.1  # of a progressive prune
 
 Event = Shrink | Reactivate | Prune | Recalibrate
 
@@ -197,6 +198,21 @@ def check_schedule(recipe: Recipe) -> None:
 def plan_lines(recipe: Recipe) -> list[tuple[int, list[Event]]]:
     """Return all epochs in which something happens, with what happens."""
     return [(t, due) for t in range(1, recipe.epochs + 1) if (due := events(t, recipe))]
+
+
+def late_prune_warning(recipe: Recipe) -> str | None:
+    """Return a warning if much is pruned after the last epoch, since no training follows that could mend it."""
+    prune = recipe.prune
+    if not prune.ratio or prune.schedule != "interval" or recipe.prunes_to_budget:
+        return None
+    *before, _ = (event.ratio or 0.0 for _, row in plan_lines(recipe) for event in row if isinstance(event, Prune))
+    reached = max(before, default=0.0)
+    if prune.ratio - reached <= _STEP + 1e-9:  # the paper's way may end with such a step
+        return None
+    return (
+        f"warning: the sparsity goes from {reached:.0%} to {prune.ratio:.0%} after the last epoch, and no training "
+        f"follows; set prune.schedule to cubic, or prune.interval ({prune.interval} of {recipe.epochs} epochs) lower"
+    )
 
 
 def path_line(recipe: Recipe) -> str | None:
