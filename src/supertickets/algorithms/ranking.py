@@ -26,7 +26,7 @@ from ..training import Session, TrainState
 
 Tensors = dict[str, Tensor]
 _GUESSES = 20  # masks that a cost is asked of
-_CLOSE = 0.999  # share of what is allowed that ends the search
+_CLOSE = 0.995  # share of what is allowed that ends the search
 
 
 def choose_mask(
@@ -74,13 +74,13 @@ def choose_mask(
             if not criterion.uses_magnitudes:
                 session.runtime.average_(list(scores.values()))  # one mask for all processes, whatever happens in each
             mask = keep_best(scores, share, settings, mask)
-        if cost is not None and cost(mask) < 1:
+        if cost is not None and (least := cost(mask)) < 1:
             keep = partial(keep_best, scores, settings=settings, alive=alive)
-            mask = keep(least_ratio(lambda share: cost(keep(share)), state.sparse.sparsity, ratio))
+            mask = keep(least_ratio(lambda share: cost(keep(share)), state.sparse.sparsity, ratio, least))
     return dict(mask)
 
 
-def least_ratio(cost: Callable[[float], float], low: float, high: float) -> float:
+def least_ratio(cost: Callable[[float], float], low: float, high: float, below: float) -> float:
     """Return the smallest ratio, nearly, at which a cost that falls with it is at most 1.
 
     Between bounds the cost is taken for a line, on which every other guess lies; the rest halve what is left.
@@ -88,10 +88,10 @@ def least_ratio(cost: Callable[[float], float], low: float, high: float) -> floa
     Args:
         cost: Function of the ratio.
         low: Smallest ratio.
-        high: Largest ratio; the cost there is at most 1.
+        high: Largest ratio.
+        below: Cost of the largest ratio, at most 1.
     """
-    above, below = cost(low), cost(high)
-    if above <= 1:
+    if (above := cost(low)) <= 1:
         return low
     for turn in range(_GUESSES):
         if below >= _CLOSE or high - low < 1e-7:

@@ -76,7 +76,7 @@ class TwoInOne(Algorithm):
         return spec
 
     def init(self, session: Session, state: TrainState) -> TrainState:
-        """Check that ratio and budget can be met, and warn if the search cannot remove anything or a prune comes too late."""
+        """Check that ratio and budget can be met, and warn of a search or a prune that cannot work."""
         if session.recipe.prune.ratio:
             check_prune_ratio(state, session.recipe)
         if session.recipe.draws_to_budget:

@@ -98,20 +98,19 @@ def keep_highest(scores: Named, protected: Named, living: Named, count: int) -> 
     """
     values = torch.cat([s.flatten() for s in scores.values()])
     alive, safe = (torch.cat([flags[name].flatten() for name in scores]) for flags in (living, protected))
-    stays = torch.ones(len(values), dtype=torch.bool, device=values.device)
+    stays = torch.ones_like(alive)
     for part in (~alive, alive & ~safe, alive & safe):
-        places = part.nonzero().squeeze(1)
-        gone = places[_lowest(values[places], count)]
-        stays[gone] = False
-        count -= len(gone)
+        number = int(part.sum())
+        stays &= ~(part if number <= count else _lowest(values.where(part, math.inf), count))
+        count = max(count - number, 0)
     parts = stays.split([s.numel() for s in scores.values()])
     return {name: part.view(s.shape).clone() for (name, s), part in zip(scores.items(), parts, strict=True)}
 
 
 def _lowest(values: Tensor, count: int) -> Tensor:
-    """Flag the ``count`` lowest values, of equal ones the first; a selection costs less than a sort."""
-    if not 0 < count < len(values):
-        return torch.full((len(values),), count > 0, dtype=torch.bool, device=values.device)
+    """Flag the ``count`` lowest values, fewer than all, of equal ones the first; this costs less than a sort."""
+    if not count:
+        return torch.zeros_like(values, dtype=torch.bool)
     bound = values.kthvalue(count).values
     flags = values < bound
     ties = (values == bound).nonzero().squeeze(1)
