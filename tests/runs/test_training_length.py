@@ -6,10 +6,13 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import supertickets as st
 from simulate_powercut import cut_at_evaluation
+from supertickets.training import Session
 
 WORDS = [
     *("--supernet.name", "resnet8", "--supernet.settings.width", "4", "--threads", "1", "--data.batch", "256"),
@@ -19,7 +22,7 @@ WORDS = [
 
 
 def pretend(patch: pytest.MonkeyPatch, seconds: float) -> None:
-    patch.setattr("supertickets.runs.training_length.time_step", lambda session, spec: seconds)
+    patch.setattr("supertickets.runs.session.time_step", lambda session: seconds)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,58 @@ def test_epochs_by_hand(
     assert ticket.about["recipe"]["minutes"] is None
     assert f"chosen: {epochs} epochs of 4 steps, about " in caplog.text
     assert ("fewer than 4 would teach little" in caplog.text) == (seconds == 10)
+
+
+def photos(folder: Path, side: int) -> Path:
+    """Two classes of 20 images."""
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for i in range(20):
+            pixels = np.random.default_rng(i).integers(0, 256, (side, side, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("minutes", "words", "side", "fewest"),
+    [
+        (0.6, [], 96, 10),
+        (0.12, [], 40, 10),  # 6.1 s of steps are 2.04 epochs: of 10 each has 0.204 of the pixels, sides of 43
+        (0.01, [], 32, 4),
+        (0.12, ["--data.size", "96"], 96, 4),
+    ],
+)
+def test_images_become_smaller_where_minutes_are_few(
+    minutes: float,
+    words: list[str],
+    side: int,
+    fewest: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An epoch takes as long as it has pixels: 3 s for images of 96 a side."""
+
+    def time_step(session: Session) -> float:
+        side = session.batches.splits.preprocessing.size[0]
+        return 3.0 * (side / 96) ** 2 / session.batches.steps_per_epoch
+
+    monkeypatch.setattr("supertickets.runs.session.time_step", time_step)
+    data = photos(tmp_path / "data", 96)
+    fixed = [
+        "--recalibrate_batches",
+        "1",
+        "--evaluate_every",
+        "100",
+        "--supernet.settings",
+        "{width: 4, blocks: [1, 1, 1], strides: [1, 2, 2], stem_stride: 2}",
+    ]
+    recipe = ["--data.dir", str(data), "--minutes", str(minutes), "--threads", "1", "--data.workers", "0", *fixed]
+    with caplog.at_level(logging.INFO, "supertickets"):
+        ticket = st.draw(st.load_recipe("images", [*recipe, *words]), tmp_path / "run")
+    assert ticket.preprocessing.size == (side, side)
+    assert ticket.about["recipe"]["epochs"] >= fewest
+    assert (f"chosen: images of {side} pixels, since" in caplog.text) == (side < 96)
 
 
 def test_a_resumed_run_keeps_its_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

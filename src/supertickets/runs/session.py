@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config.recipe import Recipe
 from ..config.validation import check_task_settings
+from ..cost import count
 from ..data import Batches, Splits
+from ..data.sources import find_source
 from ..errors import UserError
 from ..models import Spec
 from ..plugins import recipe_trust
@@ -22,7 +24,22 @@ from .auto_settings import resolve_auto_settings
 from .model_init import ModelInit, make_task
 from .pretrained import load_prepared_splits
 from .references import tell_counterpart
-from .training_length import fit_minutes
+from .training_length import affordable_side, fit_minutes, time_step
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """A recipe whose open settings are chosen by its data.
+
+    Attributes:
+        recipe: The settings.
+        splits: The data.
+        notes: Lines on what was chosen.
+    """
+
+    recipe: Recipe
+    splits: Splits
+    notes: Sequence[str]
 
 
 @contextlib.contextmanager
@@ -42,24 +59,64 @@ def open_session(recipe: Recipe, out: Path, init: ModelInit) -> Iterator[tuple[S
     """
     with open_runtime(recipe.device, recipe.threads, recipe.deterministic) as runtime:
         check_task_settings(recipe, find_task(recipe.task).rules)
-        recipe, splits = load_prepared_splits(recipe)
-        recipe, notes = resolve_auto_settings(recipe, len(splits.train), splits.preprocessing.size[0])
-        check_batches(recipe, splits, runtime)
+        inputs = _read_inputs(recipe, runtime)
         with RunDir(out, writes=runtime.is_main) as run:
-            first = init(recipe, splits)
-            supernet = first.spec if isinstance(first, Ticket) else first
-            batches = Batches(splits, recipe.data, recipe.augment, recipe.seed, runtime.rank, runtime.world)
-            metric = find_task(recipe.task).metric
-            steps, quiet, verbose = batches.steps_per_epoch, not runtime.is_main, is_progress_shown()
-            silent = Reporter(recipe.epochs, steps, quiet=True)
-            task = make_task(recipe, splits).fit(splits.train, splits.preprocessing)
-            teacher = teacher_for(recipe, splits, runtime)
-            session = Session(recipe, supernet, batches, task, runtime, run, silent, teacher)
-            recipe, length = fit_minutes(session, supernet)
-            with Reporter(recipe.epochs, steps, quiet=quiet, verbose=verbose, metric=metric) as reporter:
-                for line in (*splits.notes, *notes, *tell_counterpart(recipe, splits), *length):
+            session, first = _prepare(inputs, runtime, run, init)
+            settled, length = inputs.recipe, list[str]()
+            if recipe.minutes is not None:
+                seconds = runtime.from_main(time_step(session))
+                if smaller := _affordable_side(recipe, session, seconds, init):
+                    inputs = _read_inputs(_with_side(recipe, smaller[0]), runtime)
+                    session, first = _prepare(inputs, runtime, run, init)
+                    seconds = runtime.from_main(time_step(session))
+                    length.append(smaller[1])
+                settled, epochs = fit_minutes(session, seconds)
+                length.append(epochs)
+            steps, quiet, verbose = session.batches.steps_per_epoch, not runtime.is_main, is_progress_shown()
+            metric, instead = find_task(recipe.task).metric, tell_counterpart(inputs.recipe, inputs.splits)
+            with Reporter(settled.epochs, steps, quiet=quiet, verbose=verbose, metric=metric) as reporter:
+                for line in (*inputs.splits.notes, *inputs.notes, *instead, *length):
                     reporter.say(line)
-                yield dataclasses.replace(session, recipe=recipe, reporter=reporter), first
+                yield replace(session, recipe=settled, reporter=reporter), first
+
+
+def _read_inputs(recipe: Recipe, runtime: Runtime) -> _Inputs:
+    """Read the data, and choose by it what the recipe leaves open."""
+    recipe, splits = load_prepared_splits(recipe)
+    recipe, notes = resolve_auto_settings(recipe, len(splits.train), splits.preprocessing.size[0])
+    check_batches(recipe, splits, runtime)
+    return _Inputs(recipe, splits, notes)
+
+
+def _prepare(inputs: _Inputs, runtime: Runtime, run: RunDir, init: ModelInit) -> tuple[Session, Spec | Ticket]:
+    """Return a session that reports nothing yet, and the network before the first step."""
+    recipe, splits = inputs.recipe, inputs.splits
+    first = init(recipe, splits)
+    supernet = first.spec if isinstance(first, Ticket) else first
+    batches = Batches(splits, recipe.data, recipe.augment, recipe.seed, runtime.rank, runtime.world)
+    silent = Reporter(recipe.epochs, batches.steps_per_epoch, quiet=True)
+    task = make_task(recipe, splits).fit(splits.train, splits.preprocessing)
+    teacher = teacher_for(recipe, splits, runtime)
+    return Session(recipe, supernet, batches, task, runtime, run, silent, teacher), first
+
+
+def _affordable_side(recipe: Recipe, session: Session, seconds: float, init: ModelInit) -> tuple[int, str] | None:
+    """Return `affordable_side`, if the recipe leaves the size of images open."""
+    if recipe.data.size is not None or not find_source(recipe.data.source).chooses_size:
+        return None
+    splits = session.batches.splits
+
+    def macs(side: int) -> int:
+        smaller = replace(splits.preprocessing, size=(side, side))
+        fitted, _ = resolve_auto_settings(_with_side(recipe, side), len(splits.train), side)
+        network = init(fitted, replace(splits, preprocessing=smaller))
+        return count(network.spec if isinstance(network, Ticket) else network).macs
+
+    return affordable_side(session, seconds, macs)
+
+
+def _with_side(recipe: Recipe, side: int) -> Recipe:
+    return replace(recipe, data=replace(recipe.data, size=side))
 
 
 def teacher_for(recipe: Recipe, splits: Splits, runtime: Runtime) -> Teacher | None:

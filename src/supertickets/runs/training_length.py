@@ -1,55 +1,86 @@
-"""Choose the epochs of a training that shall take some minutes, by the time of its first steps."""
+"""Choose epochs, and smaller images, for a training that shall take some minutes, by the time of its first steps."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 from ..config.recipe import Recipe
 from ..config.schedule import check_schedule
 from ..config.stretch import stretch_recipe
 from ..data import Batch
-from ..models import Spec
 from ..training import Session, initial_state
 from ..training.remaining_time import format_duration
 from ..training.step import Stepper
 
 _EPOCHS = (4, 300)  # fewest and most
+_FEW = 10  # epochs, of less smaller images teach more
+_SMALLEST = 32  # pixels of a side that images are made to
 _WARMUP, _STEPS = 2, 8  # steps that do not count, and that do
 _TRAINING = 0.85  # share of the time that steps get; the rest is for prunes, evaluation, measurements
 
 
-def fit_minutes(session: Session, spec: Spec) -> tuple[Recipe, list[str]]:
-    """Return the recipe with as many epochs as fit into ``minutes``, and a line on them; without, as it is.
+def affordable_side(session: Session, seconds: float, macs: Callable[[int], int]) -> tuple[int, str] | None:
+    """Return the side of smaller images and a line on it, if ``minutes`` hold few epochs of these; else None.
+
+    It is the largest, a multiple of 8, of which they hold 10 by the MACs of the networks that fit; or the one of which
+    they hold the most.
 
     Args:
         session: The settings, the data and the task; nothing of it changes.
-        spec: The network before anything is removed, which is the slowest.
+        seconds: Time of a step.
+        macs: Function from a side to the MACs of the network for images of this side, in pixels.
+    """
+    epochs = _fitting(session, seconds)
+    if epochs >= _FEW:
+        return None
+    side = session.batches.splits.preprocessing.size[0]
+    costs = {one: macs(one) for one in range(side // 8 * 8, _SMALLEST - 1, -8)}
+    allowed = macs(side) * epochs / _FEW
+    best = next(
+        (one for one, cost in costs.items() if cost <= allowed), min(costs, key=costs.__getitem__, default=side)
+    )
+    if best == side:
+        return None
+    minutes = f"{session.recipe.minutes:g} minutes hold {epochs:.2g} epochs of"
+    return best, f"chosen: images of {best} pixels, since {minutes} {side} pixels (--data.size)"
+
+
+def fit_minutes(session: Session, seconds: float) -> tuple[Recipe, str]:
+    """Return the recipe with as many epochs as fit into ``minutes``, and a line on them.
+
+    Args:
+        session: The settings, the data and the task; nothing of it changes.
+        seconds: Time of a step.
 
     Raises:
         UserError: The schedule cannot work with so few epochs.
     """
-    recipe, minutes = session.recipe, session.recipe.minutes
-    if minutes is None:
-        return recipe, []
-    steps = session.batches.steps_per_epoch
-    seconds = session.runtime.from_main(time_step(session, spec))
-    fitting = int(_TRAINING * 60 * minutes / (seconds * steps))
+    fitting, steps = int(_fitting(session, seconds)), session.batches.steps_per_epoch
     epochs = min(max(fitting, _EPOCHS[0]), _EPOCHS[1])
-    stretched = dataclasses.replace(stretch_recipe(recipe, epochs), minutes=None)
+    stretched = dataclasses.replace(stretch_recipe(session.recipe, epochs), minutes=None)
     check_schedule(stretched)
     whole = format_duration(seconds * steps * epochs / _TRAINING)
     line = f"chosen: {epochs} epochs of {steps} steps, about {whole} at {seconds:.3g} s a step (--minutes, --epochs)"
     if fitting < epochs:
         line += f"; fewer than {_EPOCHS[0]} would teach little: take smaller images or a smaller network for less"
-    return stretched, [line]
+    return stretched, line
 
 
-def time_step(session: Session, spec: Spec) -> float:
-    """Return the seconds of a training step with its data, of a network that is thrown away."""
-    state = initial_state(spec, session.recipe, session.runtime.device)
+def _fitting(session: Session, seconds: float) -> float:
+    """Return the epochs that ``minutes`` hold."""
+    minutes = session.recipe.minutes or 0.0
+    return _TRAINING * 60 * minutes / (seconds * session.batches.steps_per_epoch)
+
+
+def time_step(session: Session) -> float:
+    """Return the seconds of a training step with its data, of a network that is thrown away.
+
+    It is the network before anything is removed, which is the slowest.
+    """
+    state = initial_state(session.supernet, session.recipe, session.runtime.device)
     step = Stepper(session, state)
     state.module.train()
     begun = time.perf_counter()
