@@ -63,6 +63,14 @@ def test_a_larger_budget_has_a_wider_network_of_which_little_is_left(name: str) 
     assert widths[0] < widths[-1]
 
 
+def test_minutes_take_a_narrower_network_for_a_budget() -> None:
+    """1.8 M MACs at 32 pixels: 15% of width 32, 57% of width 16."""
+    budget = ["--budget.macs", "1780608"]
+    wide, _ = fit_network(st.load_recipe("images", budget), 32)
+    narrow, _ = fit_network(st.load_recipe("images", [*budget, "--minutes", "5"]), 32)
+    assert (wide.supernet.settings["width"], narrow.supernet.settings["width"]) == (32, 16)
+
+
 def test_what_is_given_stays_and_other_networks_are_left_alone() -> None:
     given = st.load_recipe("images", ["--supernet.settings.width", "8", "--supernet.settings.stem_stride", "1"])
     settings = fit_network(given, 48)[0].supernet.settings

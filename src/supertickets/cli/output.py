@@ -120,7 +120,8 @@ def _resolved(recipe: Recipe) -> Recipe:
     notes.append(f"{spec}: {count(spec).macs / 1e6:.2f} M MACs; {steps:,} steps per epoch")
     notes += tell_counterpart(recipe, splits)
     if recipe.minutes is not None:
-        notes.append(f"the epochs that {recipe.minutes:g} minutes hold are chosen when the training begins (--minutes)")
+        minutes = f"the epochs that {recipe.minutes:g} minutes hold, and smaller images where these are few,"
+        notes.append(f"{minutes} are chosen when the training begins (--minutes)")
     for line in (*splits.notes, *notes):
         print_text(line, file=sys.stderr)
     return recipe

@@ -282,7 +282,7 @@ class Recipe:
         epochs: Passes over the training data; 0 chooses them by the number of samples, and scales the intervals of
             search and pruning, which are then those of 30 epochs.
         minutes: Minutes that the training may take on this machine, by which the epochs are chosen when it begins, from
-            4 to 300; null trains ``epochs``.
+            4 to 300, and smaller images where ``data.size`` is open and they hold few; null trains ``epochs``.
         seed: Seed of weights, data order, augmentation and dropout.
         label_smoothing: Share of the target that is spread over all classes, for classification.
         ema_decay: Decay of the averaged weights that are evaluated; 0 evaluates the weights themselves.

@@ -18,6 +18,7 @@ _USUAL_WIDTH = 32
 _COARSEST = 4  # cells of a side of the last map, at least
 _DENSITY = 0.15  # of a network that skips zeros, at its budget
 _DENSE_DENSITY = 0.25  # the same where a head makes maps, which cost time whatever is zero
+_SHORT_DENSITY = 0.6  # the same where minutes are given: in equal time a narrower network learns more
 _UNITS_DENSITY = 0.5  # where units go
 _FACTORS = (0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0)
 _WIDTHS_OF_STAGES = {"width", "widths"}
@@ -145,14 +146,15 @@ def width_for(recipe: Recipe, settings: dict[str, Any], side: int) -> int:
     """Return the width of the first stage: the least that a budget leaves little enough of, else the usual one.
 
     Args:
-        recipe: The settings; reads name, budget and runtime.
+        recipe: The settings; reads name, budget, runtime and minutes.
         settings: Those of the network, without a width.
         side: Shorter side of the images, in pixels.
     """
     budget = recipe.budget
     if not budget.given:
         return _USUAL_WIDTH
-    density = _DENSITY if recipe.prunes_to_budget else _UNITS_DENSITY
+    zeros_density = _DENSITY if recipe.minutes is None else _SHORT_DENSITY
+    density = zeros_density if recipe.prunes_to_budget else _UNITS_DENSITY
     for width in _WIDTHS:
         cost = count(create_spec(recipe.supernet.name, image_size=(side, side), width=width, **settings))
         if any(density * guess_cost(name, cost) >= value for name, value in budget.given.items()):
