@@ -1,8 +1,8 @@
 """Short trainings: sizes of images, and widths of supernets, in a given processor time.
 
-    python benchmarks/training_time.py sides DATA OUT.json [--seconds 90 240] [--seeds 10 11]
-    python benchmarks/training_time.py widths DATA OUT.json [--epochs 16] [--seeds 10 11]
-    python benchmarks/training_time.py time OUT.json
+    python benchmarks/short_trainings.py sides DATA OUT.json [--seconds 90 240] [--seeds 10 11]
+    python benchmarks/short_trainings.py widths DATA OUT.json [--epochs 16] [--seeds 10 11]
+    python benchmarks/short_trainings.py time OUT.json
 
 On 40 classes of Tiny-ImageNet (64 pixels), one thread. ``sides`` trains a plain ResNet-8 of width 16 on images of
 several sizes, for as many epochs as the seconds hold by the time of a step. ``widths`` draws tickets with the MACs of
@@ -118,6 +118,8 @@ def study_widths(study: Study, epochs: int, seeds: Sequence[int]) -> None:
     for seed in seeds:
         for way in ("time", "epochs"):
             for width, kind in [(one, "plain") for one in _PLAIN] + [(one, "drawn") for one in _DRAWN]:
+                if way == "epochs" and width == _TIME_WIDTH:
+                    continue  # it is that of equal time
                 longer = steps[_TIME_WIDTH] / steps[width] if way == "time" else 1
                 name, words = f"{kind} {width}, equal {way}", _DENSE if kind == "plain" else budget
                 study.add(name, seed, _SMALL, width, round(longer * epochs), words)
