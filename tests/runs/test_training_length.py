@@ -12,6 +12,7 @@ from PIL import Image
 
 import supertickets as st
 from simulate_powercut import cut_at_evaluation
+from supertickets.runs.training_length import enough_epochs
 from supertickets.training import Session
 
 WORDS = [
@@ -60,6 +61,12 @@ def photos(folder: Path, side: int) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(("steps", "epochs"), [(1000, 10), (100, 10), (50, 20), (2, 300)])
+def test_few_images_are_seen_more_often(steps: int, epochs: float) -> None:
+    """10 epochs or 1,000 steps, whatever is more, and 300 epochs at most."""
+    assert enough_epochs(steps) == epochs
+
+
 @pytest.mark.parametrize(
     ("minutes", "words", "side", "fewest"),
     [
@@ -85,6 +92,7 @@ def test_images_become_smaller_where_minutes_are_few(
         return 3.0 * (side / 96) ** 2 / session.batches.steps_per_epoch
 
     monkeypatch.setattr("supertickets.runs.session.time_step", time_step)
+    monkeypatch.setattr("supertickets.runs.training_length._FEW_STEPS", 10)  # an epoch has 3
     data = photos(tmp_path / "data", 96)
     fixed = [
         "--recalibrate_batches",

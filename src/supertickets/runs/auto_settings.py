@@ -47,7 +47,8 @@ def resolve_auto_settings(recipe: Recipe, samples: int, side: int) -> tuple[Reci
         recipe, steps = _with_epochs(recipe, samples, side)
         check_schedule(recipe)  # of given epochs the schedule has been checked with the recipe
         batch = recipe.data.batch
-        notes.append(f"chosen: {recipe.epochs} epochs of {steps} steps, batch {batch} (--epochs, --data.batch)")
+        length = f"{recipe.epochs} epochs of {steps} steps, batch {batch} (--epochs, --data.batch)"
+        notes.append(f"chosen: {length}" if recipe.minutes is None else f"chosen: batch {batch} (--data.batch)")
     for choose in (_choose_precision, _choose_search, _choose_multiple, _choose_penalty, _choose_policy_lr):
         recipe, chosen = choose(recipe, samples)
         notes += chosen

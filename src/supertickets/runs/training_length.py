@@ -16,7 +16,7 @@ from ..training.remaining_time import format_duration
 from ..training.step import Stepper
 
 _EPOCHS = (4, 300)  # fewest and most
-_FEW = 10  # epochs, of less smaller images teach more
+_FEW, _FEW_STEPS = 10, 1000  # epochs and steps that images of their own size are worth
 _SMALLEST = 32  # pixels of a side that images are made to
 _WARMUP, _STEPS = 2, 8  # steps that do not count, and that do
 _TRAINING = 0.85  # share of the time that steps get; the rest is for prunes, evaluation, measurements
@@ -25,8 +25,8 @@ _TRAINING = 0.85  # share of the time that steps get; the rest is for prunes, ev
 def affordable_side(session: Session, seconds: float, macs: Callable[[int], int]) -> tuple[int, str] | None:
     """Return the side of smaller images and a line on it, if ``minutes`` hold few epochs of these; else None.
 
-    It is the largest, a multiple of 8, of which they hold 10 by the MACs of the networks that fit; or the one of which
-    they hold the most.
+    It is the largest, a multiple of 8, of which they hold 10, and 1,000 steps, by the MACs of the networks that fit; or
+    the one of which they hold the most.
 
     Args:
         session: The settings, the data and the task; nothing of it changes.
@@ -34,11 +34,11 @@ def affordable_side(session: Session, seconds: float, macs: Callable[[int], int]
         macs: Function from a side to the MACs of the network for images of this side, in pixels.
     """
     epochs = _fitting(session, seconds)
-    if epochs >= _FEW:
+    if epochs >= (enough := enough_epochs(session.batches.steps_per_epoch)):
         return None
     side = session.batches.splits.preprocessing.size[0]
     costs = {one: macs(one) for one in range(side // 8 * 8, _SMALLEST - 1, -8)}
-    allowed = macs(side) * epochs / _FEW
+    allowed = macs(side) * epochs / enough
     best = next(
         (one for one, cost in costs.items() if cost <= allowed), min(costs, key=costs.__getitem__, default=side)
     )
@@ -46,6 +46,11 @@ def affordable_side(session: Session, seconds: float, macs: Callable[[int], int]
         return None
     minutes = f"{session.recipe.minutes:g} minutes hold {epochs:.2g} epochs of"
     return best, f"chosen: images of {best} pixels, since {minutes} {side} pixels (--data.size)"
+
+
+def enough_epochs(steps: int) -> float:
+    """Return the epochs of so many steps below which smaller images, of which more are seen, teach more."""
+    return min(max(_FEW, _FEW_STEPS / steps), _EPOCHS[1])
 
 
 def fit_minutes(session: Session, seconds: float) -> tuple[Recipe, str]:
