@@ -44,8 +44,8 @@ def affordable_side(session: Session, seconds: float, macs: Callable[[int], int]
     )
     if best == side:
         return None
-    minutes = f"{session.recipe.minutes:g} minutes hold {epochs:.2g} epochs of"
-    return best, f"chosen: images of {best} pixels, since {minutes} {side} pixels (--data.size)"
+    why = f"--minutes {session.recipe.minutes:g} holds {epochs:.2g} epochs of {side} pixels"
+    return best, f"chosen: images of {best} pixels, since {why} (--data.size)"
 
 
 def enough_epochs(steps: int) -> float:
