@@ -40,7 +40,7 @@ def test_the_least_ratio_is_found_of_a_cost_that_bends() -> None:
         return 5 * (1 - ratio) ** 1.5
 
     ratio = least_ratio(cost, 0.1, 0.99, cost(0.99))
-    assert 0.995 <= cost(ratio) <= 1
+    assert 0.999 <= cost(ratio) <= 1
     assert len(asked) < 12
     assert least_ratio(cost, 0.8, 0.99, cost(0.99)) == 0.8
 

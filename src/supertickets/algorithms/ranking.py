@@ -26,7 +26,7 @@ from ..training import Session, TrainState
 
 Tensors = dict[str, Tensor]
 _GUESSES = 20  # masks that a cost is asked of
-_CLOSE = 0.995  # share of what is allowed that ends the search
+_CLOSE = 0.999  # share of what is allowed that ends the search
 
 
 def choose_mask(
