@@ -71,6 +71,23 @@ def test_minutes_take_a_narrower_network_for_a_budget() -> None:
     assert (wide.supernet.settings["width"], narrow.supernet.settings["width"]) == (32, 16)
 
 
+def test_minutes_without_a_budget_take_that_of_the_usual_ticket() -> None:
+    """15% of width 32; nothing changes where channels go, where nothing does, or where the width is given."""
+    recipe, said = fit_network(st.load_recipe("images", ["--minutes", "5"]), 48)
+    usual = count(create_spec("resnet8", image_size=(48, 48), **(recipe.supernet.settings | {"width": 32}))).macs
+    assert recipe.supernet.settings["width"] == 16
+    assert recipe.budget.macs == round(0.15 * usual)
+    assert said[0].startswith(f"chosen: a budget of {usual * 15e-8:.3g} M MACs, what 85% zeros leave of width 32 (")
+    for words in (
+        ["--budget.runtime", "onnxruntime"],
+        ["--search.interval", "1"],
+        ["--prune.ratio", "0"],
+        ["--supernet.settings.width", "32"],
+    ):
+        recipe, _ = fit_network(st.load_recipe("images", ["--minutes", "5", *words]), 48)
+        assert (recipe.budget.given, recipe.supernet.settings["width"]) == ({}, 32)
+
+
 def test_what_is_given_stays_and_other_networks_are_left_alone() -> None:
     given = st.load_recipe("images", ["--supernet.settings.width", "8", "--supernet.settings.stem_stride", "1"])
     settings = fit_network(given, 48)[0].supernet.settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 import supertickets as st
 from simulate_powercut import cut_at_evaluation
-from supertickets.runs.training_length import enough_epochs
+from supertickets.runs.training_length import EpochTime, enough_epochs, time_epoch
 from supertickets.training import Session
 
 WORDS = [
@@ -22,33 +23,38 @@ WORDS = [
 ]
 
 
-def pretend(patch: pytest.MonkeyPatch, seconds: float) -> None:
-    patch.setattr("supertickets.runs.session.time_step", lambda session: seconds)
+def pretend(patch: pytest.MonkeyPatch, training: float, evaluation: float = 0.0) -> None:
+    patch.setattr("supertickets.runs.session.time_epoch", lambda session: EpochTime(training, evaluation))
 
 
 @pytest.mark.parametrize(
-    ("seconds", "minutes", "epochs"),
+    ("training", "evaluation", "epochs", "every"),
     [
-        (1.0, 0.5, 6),  # 4 steps an epoch: of 30 s 25.5 are for 6 epochs
-        (10.0, 0.5, 4),
+        (4.0, 0.0, 6, 2),  # of 30 s 25.5 are for 6 epochs
+        (4.0, 0.8, 5, 2),  # an evaluation behind every second epoch is a tenth of its training: 25.5 / 4.4
+        (4.0, 4.0, 5, 10),  # behind every tenth it is: 25.5 / 4.4
+        (40.0, 0.0, 4, 2),
     ],
 )
 def test_epochs_by_hand(
-    seconds: float,
-    minutes: float,
+    training: float,
+    evaluation: float,
     epochs: int,
+    every: int,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    pretend(monkeypatch, seconds)
-    recipe = st.load_recipe("digits", [*WORDS, "--minutes", str(minutes)])
+    pretend(monkeypatch, training, evaluation)
+    recipe = st.load_recipe("digits", [*WORDS, "--minutes", "0.5"])
     with caplog.at_level(logging.INFO, "supertickets"):
         ticket = st.draw(recipe, tmp_path)
     assert ticket.about["recipe"]["epochs"] == epochs
     assert ticket.about["recipe"]["minutes"] is None
+    assert ticket.about["recipe"]["evaluate_every"] == every
     assert f"chosen: {epochs} epochs of 4 steps, about " in caplog.text
-    assert ("fewer than 4 would teach little" in caplog.text) == (seconds == 10)
+    assert ("an evaluation every 10 epochs, since each takes 4 s" in caplog.text) == (every == 10)
+    assert ("fewer than 4 would teach little" in caplog.text) == (training == 40)
 
 
 def photos(folder: Path, side: int) -> Path:
@@ -87,11 +93,11 @@ def test_images_become_smaller_where_minutes_are_few(
 ) -> None:
     """An epoch takes as long as it has pixels: 3 s for images of 96 a side."""
 
-    def time_step(session: Session) -> float:
+    def time_epoch(session: Session) -> EpochTime:
         side = session.batches.splits.preprocessing.size[0]
-        return 3.0 * (side / 96) ** 2 / session.batches.steps_per_epoch
+        return EpochTime(3.0 * (side / 96) ** 2)
 
-    monkeypatch.setattr("supertickets.runs.session.time_step", time_step)
+    monkeypatch.setattr("supertickets.runs.session.time_epoch", time_epoch)
     monkeypatch.setattr("supertickets.runs.training_length._FEW_STEPS", 10)  # an epoch has 3
     data = photos(tmp_path / "data", 96)
     fixed = [
@@ -111,16 +117,38 @@ def test_images_become_smaller_where_minutes_are_few(
 
 
 def test_a_resumed_run_keeps_its_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, 1.0)
+    pretend(monkeypatch, 4.0)
     with cut_at_evaluation(2):
         st.draw(st.load_recipe("digits", [*WORDS, "--minutes", "0.5"]), tmp_path)
-    pretend(monkeypatch, 0.1)
+    pretend(monkeypatch, 0.4)
     assert st.resume(tmp_path).about["recipe"]["epochs"] == 6
 
 
 def test_steps_are_timed_on_the_network_itself_and_leave_no_trace(tmp_path: Path) -> None:
-    words = [*WORDS, "--epochs", "4"]
+    words = [*WORDS, "--epochs", "4", "--evaluate_every", "100"]
     plain = st.draw(st.load_recipe("digits", words), tmp_path / "plain")
     timed = st.draw(st.load_recipe("digits", [*words, "--minutes", "1e-6"]), tmp_path / "timed")
     assert json.dumps(timed.about["recipe"]) == json.dumps(plain.about["recipe"])
     assert timed == plain
+
+
+def test_all_parts_of_an_epoch_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 8 batches for the batch norms 4 are measured; steps and scores take some time, and no more than this test."""
+    measured = []
+
+    def slow_recalibrate(*arguments: object) -> int:
+        time.sleep(0.2)
+        return 4
+
+    def note(session: Session) -> EpochTime:
+        begun = time.perf_counter()
+        measured.append((time_epoch(session), time.perf_counter() - begun))
+        return EpochTime(100.0)
+
+    monkeypatch.setattr("supertickets.runs.training_length.recalibrate", slow_recalibrate)
+    monkeypatch.setattr("supertickets.runs.session.time_epoch", note)
+    words = [*WORDS, "--recalibrate_batches", "8", "--data.workers", "0", "--minutes", "1"]
+    st.draw(st.load_recipe("digits", words), tmp_path)
+    ((epoch, whole),) = measured
+    assert 0.4 < epoch.evaluation < whole + 0.2
+    assert 0 < epoch.training < whole

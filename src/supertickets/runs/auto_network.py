@@ -107,12 +107,13 @@ def fit_network(recipe: Recipe, side: int) -> tuple[Recipe, list[str]]:
     if not (recipe.supernet.fit and recipe.supernet.family.fits_images) or recipe.supernet.pretrained:
         return recipe, []
     given = recipe.supernet.settings
-    settings = {**strides_for(side), **given}
+    settings, notes = {**strides_for(side), **given}, list[str]()
     create_spec(
         recipe.supernet.name, image_size=(side, side), head=find_task(recipe.task).head, **settings
     )  # or refuse
     is_open = not {"width", "widths"} & set(given)
     if is_open:
+        recipe, notes = _with_short_budget(recipe, settings, side)
         settings["width"] = width_for(recipe, settings, side)
     supernet = dataclasses.replace(recipe.supernet, fit=False, settings=settings)
     if settings == given:
@@ -124,7 +125,20 @@ def fit_network(recipe: Recipe, side: int) -> tuple[Recipe, list[str]]:
         f"chosen: {recipe.supernet.name} of width {first}, {len(settings['blocks'])} stages, for images of {side} "
         f"pixels that become {math.ceil(side / halved)}, by {why} (--supernet.settings.width, ...)"
     )
-    return dataclasses.replace(recipe, supernet=supernet), [line]
+    return dataclasses.replace(recipe, supernet=supernet), [*notes, line]
+
+
+def _with_short_budget(recipe: Recipe, settings: Mapping[str, Any], side: int) -> tuple[Recipe, list[str]]:
+    """Give a short training without a budget that of the ticket of a long one: what zeros leave of the usual width."""
+    if recipe.minutes is None or recipe.budget.given or recipe.search.interval or not recipe.prune.ratio:
+        return recipe, []
+    usual = count(create_spec(recipe.supernet.name, image_size=(side, side), width=_USUAL_WIDTH, **settings))
+    macs = round((1 - recipe.prune.ratio) * usual.macs)
+    given = dataclasses.replace(recipe, budget=dataclasses.replace(recipe.budget, macs=macs))
+    if not given.prunes_to_budget:
+        return recipe, []
+    zeros = f"{recipe.prune.ratio:.0%} zeros leave of width {_USUAL_WIDTH}"
+    return given, [f"chosen: a budget of {macs / 1e6:.3g} M MACs, what {zeros} (--budget.macs)"]
 
 
 def strides_for(side: int) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from .auto_settings import resolve_auto_settings
 from .model_init import ModelInit, make_task
 from .pretrained import load_prepared_splits
 from .references import tell_counterpart
-from .training_length import affordable_side, fit_minutes, time_step
+from .training_length import EpochTime, affordable_side, fit_minutes, time_epoch
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ def open_session(recipe: Recipe, out: Path, init: ModelInit) -> Iterator[tuple[S
             session, first = _prepare(inputs, runtime, run, init)
             settled, length = inputs.recipe, list[str]()
             if recipe.minutes is not None:
-                seconds = runtime.from_main(time_step(session))
-                if smaller := _affordable_side(recipe, session, seconds, init):
+                epoch = runtime.from_main(time_epoch(session))
+                if smaller := _affordable_side(recipe, session, epoch, init):
                     inputs = _read_inputs(_with_side(recipe, smaller[0]), runtime)
                     session, first = _prepare(inputs, runtime, run, init)
-                    seconds = runtime.from_main(time_step(session))
+                    epoch = runtime.from_main(time_epoch(session))
                     length.append(smaller[1])
-                settled, epochs = fit_minutes(session, seconds)
-                length.append(epochs)
+                settled, line = fit_minutes(session.recipe, epoch, session.batches.steps_per_epoch)
+                length.append(line)
             steps, quiet, verbose = session.batches.steps_per_epoch, not runtime.is_main, is_progress_shown()
             metric, instead = find_task(recipe.task).metric, tell_counterpart(inputs.recipe, inputs.splits)
             with Reporter(settled.epochs, steps, quiet=quiet, verbose=verbose, metric=metric) as reporter:
@@ -100,7 +100,7 @@ def _prepare(inputs: _Inputs, runtime: Runtime, run: RunDir, init: ModelInit) ->
     return Session(recipe, supernet, batches, task, runtime, run, silent, teacher), first
 
 
-def _affordable_side(recipe: Recipe, session: Session, seconds: float, init: ModelInit) -> tuple[int, str] | None:
+def _affordable_side(recipe: Recipe, session: Session, epoch: EpochTime, init: ModelInit) -> tuple[int, str] | None:
     """Return `affordable_side`, if the recipe leaves the size of images open."""
     if recipe.data.size is not None or not find_source(recipe.data.source).chooses_size:
         return None
@@ -112,7 +112,7 @@ def _affordable_side(recipe: Recipe, session: Session, seconds: float, init: Mod
         network = init(fitted, replace(splits, preprocessing=smaller))
         return count(network.spec if isinstance(network, Ticket) else network).macs
 
-    return affordable_side(session, seconds, macs)
+    return affordable_side(session, epoch, macs)
 
 
 def _with_side(recipe: Recipe, side: int) -> Recipe:
