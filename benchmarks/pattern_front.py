@@ -1,6 +1,6 @@
 """Accuracy against latency: plain widths, and wide networks with zeros in several patterns, on Tiny-ImageNet.
 
-    python benchmarks/pattern_front.py train DATA [--rows ROW ...] [--seeds 0 1 2] [--epochs 16]
+    python benchmarks/pattern_front.py train DATA [--rows ROW ...] [--seeds 0 1 2] [--epochs 16] [--precision fp32]
     python benchmarks/pattern_front.py time
     python benchmarks/pattern_front.py show [--figure FILE]
 
@@ -122,15 +122,15 @@ def list_rows() -> dict[str, Row]:
 ROWS = list_rows()
 
 
-def train_row(name: str, data: str, seed: int, epochs: int) -> dict[str, Any]:
+def train_row(row: Row, data: str, seed: int, epochs: int) -> dict[str, Any]:
     """Train a network; return the figures of its run as JSON."""
-    recipe, begin = ROWS[name].recipe(data, seed, epochs), time.process_time()
+    recipe, begin = row.recipe(data, seed, epochs), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         ticket = (st.draw if recipe.prune.ratio else st.train)(recipe, Path(folder) / "run")
     return {
-        "row": name,
         "seed": seed,
         "epochs": recipe.epochs,
+        "precision": recipe.precision,
         "test_top1": round(ticket.about["test"]["top1"], 2),
         "validation_top1": round(ticket.about["validation"]["top1"], 2),
         "macs": ticket.cost.macs,
@@ -257,6 +257,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=tuple(ROWS), metavar="ROW")
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
     parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--precision", choices=("bf16", "fp32"), help="instead of the rows' own, to train")
     parser.add_argument("--out", type=Path, default=RESULTS, help="JSON file that is read and written")
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
@@ -266,7 +267,10 @@ def main() -> None:
         for seed in options.seeds:
             for name in options.rows:
                 if (name, seed) not in there:
-                    results["runs"].append(train_row(name, options.data, seed, options.epochs))
+                    row = ROWS[name]
+                    if options.precision:
+                        row = replace(row, words=(*row.words, "--precision", options.precision))
+                    results["runs"].append({"row": name} | train_row(row, options.data, seed, options.epochs))
                     options.out.write_text(json.dumps(results, indent=1) + "\n")
                     print({key: value for key, value in results["runs"][-1].items() if key != "kept"}, flush=True)
     if options.what == "time":

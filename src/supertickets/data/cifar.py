@@ -75,7 +75,8 @@ def read_pickle(path: Path) -> dict[str, Any]:
         content = _Restricted(raw).load()
         if not isinstance(content, dict):
             raise ValueError(f"a {type(content).__name__}, not a dictionary")
-        arrays = {id(value): value.read() for value in content.values() if isinstance(value, _Array)}
+        each = {id(value): value for value in content.values() if isinstance(value, _Array)}  # though under many names
+        arrays = {key: value.read() for key, value in each.items()}
         return {_to_text(key): arrays.get(id(value), value) for key, value in content.items()}
     except FileNotFoundError:
         raise UserError(f"{path} is missing; unpack the archive again") from None
