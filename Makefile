@@ -3,17 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-fast lint clean
+.PHONY: demo test test-long lint clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest -n 2
-
-# For a first answer while working: without whole trainings and other long tests.
-test-fast: $(VENV)/.ready
 	$(BIN)/python -m pytest -n 2 -m "not slow and not long"
+
+# Whole trainings and other tests that take longer.
+test-long: $(VENV)/.ready
+	$(BIN)/python -m pytest -n 2 -m "long and not slow"
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
