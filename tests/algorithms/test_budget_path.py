@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 import supertickets as st
 from simulate_powercut import cut_at_evaluation, cut_at_step
 from supertickets import UserError
-from supertickets.algorithms.ranking import least_ratio
+from supertickets.algorithms.budget_limits import tightest_share
+from supertickets.algorithms.ranking import choose_mask, least_ratio
 from supertickets.config.search_settings import BudgetSettings
-from supertickets.cost import MaskCosts
+from supertickets.cost import MaskCosts, count
+from supertickets.cost.budget import format_setting
+from supertickets.models.factory import create_spec
+from supertickets.training import initial_state
+from supertickets.training.runtime import Runtime
 from supertickets.training.state import DeployableModel
 
 FILES = ("model.safetensors", "config.json", "mask.safetensors", "README.md")
@@ -43,6 +51,26 @@ def test_the_least_ratio_is_found_of_a_cost_that_bends() -> None:
     assert 0.999 <= cost(ratio) <= 1
     assert len(asked) < 12
     assert least_ratio(cost, 0.8, 0.99, cost(0.99)) == 0.8
+
+
+@pytest.mark.parametrize(("criterion", "rounds"), [("magnitude", 1), ("magnitude", 5), ("synflow", 10)])
+def test_rounds_end_where_the_budget_is_met(criterion: str, rounds: int) -> None:
+    """Behind it, scores of what is gone already are all zero, and whole layers would go by their places."""
+    spec = create_spec("resnet8", image_size=(16, 16), width=8, stem_stride=1)
+    words = ["--prune.pattern", "unstructured", "--prune.normalise", "none", "--search.interval", "0"]
+    words += ["--budget.macs", str(round(0.3 * count(spec).macs)), "--prune.criterion", criterion]
+    masks = {}
+    for number in {1, rounds}:
+        recipe = st.load_recipe("numbers", [*words, "--prune.rounds", str(number)])
+        session = SimpleNamespace(recipe=recipe, runtime=Runtime(torch.device("cpu"), 0, 1), batches=None)
+        state = initial_state(spec, recipe, torch.device("cpu"))
+        share = partial(tightest_share, MaskCosts(spec).measure, recipe.budget.given)
+        masks[number] = choose_mask(session, state, 1, 0.99, {}, share)  # type: ignore[arg-type]
+        assert 0.99 < share(masks[number]) <= 1
+    if criterion == "magnitude":  # which is the same in every round
+        assert all(torch.equal(flags, masks[1][name]) for name, flags in masks[rounds].items())
+    densities = [float(flags.float().mean()) for flags in masks[rounds].values()]
+    assert max(densities) < 0.95
 
 
 @pytest.mark.long
@@ -106,6 +134,10 @@ def test_a_figure_is_measured_once_in_the_life_of_a_run(tmp_path: Path) -> None:
         ([*SPARSE, "--budget.macs", "10"], "cannot be met: the smallest network has"),
         ([*SPARSE, "--budget.macs", "1e5", "--prune.ratio", "0"], "met by zeros; set prune.ratio"),
         ([*SPARSE, "--budget.macs", "1e5", "--prune.schedule", "interval"], "set prune.schedule to cubic"),
+        (
+            [*SPARSE, "--budget.macs", "1e5", "--prune.scope", "group", "--prune.pattern", "unstructured"],
+            "set prune.scope to global, not group",
+        ),
         ([*SPARSE, "--budget.latency_ms", "0.001"], "latency_ms=0.001 cannot be met: the smallest network takes"),
         ([*SPARSE, "--budget.latency_ms", "1e3"], "latency_ms=1000 leaves nothing to remove"),
         ([*SPARSE, "--budget.latency_ms", "1", "--budget.table", "t.json"], "are for search"),
@@ -114,6 +146,13 @@ def test_a_figure_is_measured_once_in_the_life_of_a_run(tmp_path: Path) -> None:
 def test_a_budget_of_zeros_that_cannot_be_met_is_refused(words: list[str], line: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=line):
         st.draw(st.load_recipe("digits", words), tmp_path / "run", pretend)
+
+
+@pytest.mark.parametrize(
+    ("least", "typed"), [(96.15234, "96.16"), (96.15, "96.15"), (1234.2, "1235"), (0.012341, "0.01235"), (8, "8")]
+)
+def test_the_least_that_can_be_met_is_not_rounded_below_it(least: float, typed: str) -> None:
+    assert format_setting(least, up=True) == typed
 
 
 def test_a_latency_needs_a_function_that_measures(tmp_path: Path) -> None:

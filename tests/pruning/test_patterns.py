@@ -34,6 +34,13 @@ def test_a_block_is_worth_its_root_mean_square() -> None:
     assert pooled[:, 1].tolist() == [1, 1, 1, 1]
 
 
+def test_a_block_of_scores_below_zero_is_worth_less_than_any_other() -> None:
+    """-5, -5 -> -5 and 1, -3 -> -2: the root of the mean of 1 and -9."""
+    pooled = Pattern(2).pool_scores(torch.tensor([[-5.0, 1], [-5, 1], [1, 0], [-3, 0]]))
+    assert pooled[:, 0].tolist() == pytest.approx([-5, -5, -2, -2])
+    assert pooled[:, 1].tolist() == [1, 1, 0, 0]
+
+
 def test_the_last_block_may_be_smaller() -> None:
     pooled = Pattern(4).pool_scores(torch.tensor([[1.0, 0], [1, 0], [1, 0], [1, 0], [5, 2]]))
     assert pooled[4].tolist() == [5, 2]

@@ -82,6 +82,8 @@ def test_minutes_without_a_budget_take_that_of_the_usual_ticket() -> None:
         ["--budget.runtime", "onnxruntime"],
         ["--search.interval", "1"],
         ["--prune.ratio", "0"],
+        ["--prune.ratio", "0.1"],  # of which a wider network would be left
+        ["--prune.schedule", "interval"],
         ["--supernet.settings.width", "32"],
     ):
         recipe, _ = fit_network(st.load_recipe("images", ["--minutes", "5", *words]), 48)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +16,8 @@ from PIL import Image
 
 import supertickets as st
 from simulate_powercut import cut_at_evaluation
-from supertickets.runs.training_length import EpochTime, enough_epochs, time_epoch
+from supertickets import UserError
+from supertickets.runs.training_length import EpochTime, affordable_side, enough_epochs, fit_minutes, time_epoch
 from supertickets.training import Session
 
 WORDS = [
@@ -114,6 +118,42 @@ def test_images_become_smaller_where_minutes_are_few(
     assert ticket.preprocessing.size == (side, side)
     assert ticket.about["recipe"]["epochs"] >= fewest
     assert (f"chosen: images of {side} pixels, since" in caplog.text) == (side < 96)
+
+
+@pytest.mark.parametrize(("minutes", "epochs"), [("0.5", 6), ("inf", 300)])
+def test_a_length_has_an_end(minutes: str, epochs: int) -> None:
+    recipe = st.load_recipe("digits", [*WORDS, "--minutes", minutes])
+    assert fit_minutes(recipe, EpochTime(4.0), 4)[0].epochs == epochs
+
+
+def test_sides_that_a_network_does_not_take_are_passed_over() -> None:
+    """8 epochs of 96 pixels fit; 88 and 80 it does not take, and of 72 there are 10 and more."""
+    asked: list[int] = []
+
+    def macs(side: int) -> float:
+        asked.append(side)
+        return math.inf if side in (88, 80) else side**2
+
+    splits = SimpleNamespace(preprocessing=SimpleNamespace(size=(96, 96)))
+    batches = SimpleNamespace(steps_per_epoch=100, splits=splits)
+    session: Any = SimpleNamespace(recipe=st.load_recipe("digits", [*WORDS, "--minutes", "1"]), batches=batches)
+    assert affordable_side(session, EpochTime(0.85 * 60 / 8), macs) == (
+        72,
+        "chosen: images of 72 pixels, since --minutes 1 holds 8 epochs of 96 pixels (--data.size)",
+    )
+    assert asked == [96, 96, 88, 80, 72]
+    assert affordable_side(session, EpochTime(0.85 * 60 / 8), lambda side: 1.0 if side == 96 else math.inf) is None
+
+
+def test_a_directory_that_is_taken_is_refused_before_anything_is_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, 40.0)
+    recipe = st.load_recipe("digits", [*WORDS, "--minutes", "0.5"])
+    st.draw(recipe, tmp_path)
+    monkeypatch.setattr("supertickets.runs.session.time_epoch", lambda session: pytest.fail("timed"))
+    with pytest.raises(UserError, match="holds a finished run"):
+        st.draw(recipe, tmp_path)
 
 
 def test_a_resumed_run_keeps_its_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,14 @@ import pytest
 
 import supertickets as st
 from cli_outcome import Cli
+from supertickets.config.search_settings import BudgetSettings
+from supertickets.cost import count
 from supertickets.deploy import Bench, BenchSettings
 from supertickets.deploy.benchmark import BenchRun, Timing
 from supertickets.errors import UserError
 from supertickets.sweeps.compare import CompareSettings
 from supertickets.sweeps.compare_plan import plan_comparison
+from supertickets.training.state import DeployableModel
 
 _FAST = [
     *("--epochs", "2", "--threads", "1", "--prune.ratio", "0", "--search.interval", "1"),
@@ -97,6 +100,39 @@ def test_a_budget_is_compared_with_half_and_twice_of_it(quick_words: list[str]) 
     assert "the supernet has less than twice as much" in plan.notes[0]
 
 
+@pytest.mark.parametrize(("budget", "fitting"), [("0.4", 3), ("0.8", 2), ("1.2", 1)])
+def test_a_latency_is_compared_as_far_as_the_supernet_takes_longer(
+    budget: str, fitting: int, monkeypatch: pytest.MonkeyPatch, quick_words: list[str]
+) -> None:
+    """The supernet takes 1 ms; a budget that it meets is left out, but for the given one, which its draw refuses."""
+    monkeypatch.setattr("supertickets.sweeps.compare_plan.measure_network", lambda model, settings: 1.0)
+    recipe = st.load_recipe("digits", [*quick_words, *_FAST, "--budget.latency_ms", budget])
+    plan = plan_comparison(recipe, ("resnet8",))
+    limits = [member.recipe.budget.latency_ms for member in plan.tickets]
+    given = float(budget)
+    assert limits == ([given] if fitting == 1 else [given / 2, given, 2 * given][:fitting])
+
+
+def test_tickets_of_a_latency_are_drawn(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every member gets what measures networks, and so does a plan of the draw."""
+    monkeypatch.setattr("supertickets.sweeps.compare.bench", fake_bench)
+    for place in ("sweeps.compare_plan", "sweeps.compare", "deploy"):
+        monkeypatch.setattr(f"supertickets.{place}.measure_network", by_macs)
+    words = ["digits", *_FAST, *_LARGE, "--budget.latency_ms", "0.5", "--out", tmp_path / "cmp"]
+    ran = cli("compare", *words, "--references", "resnet8", "--json")
+    assert ran.status == 0, ran.err
+    tickets = [member for member in json.loads(ran.out)["members"] if member["group"] == "tickets"]
+    assert [ticket["title"] for ticket in tickets] == ["ticket 0.25 ms", "ticket 0.5 ms", "ticket 1 ms"]
+    for ticket, limit in zip(tickets, (0.25, 0.5, 1), strict=True):
+        assert 0.95 * limit < ticket["runs"][0]["costs"]["macs"] / 4e6 <= limit
+    planned = cli("draw", *words, "--plan")
+    assert planned.status == 0, planned.err
+
+
+def by_macs(model: DeployableModel, settings: BudgetSettings) -> float:
+    return count(model.spec).macs / 4e6
+
+
 def test_budgets_are_the_costs_of_the_plain_network_where_the_supernet_is_larger() -> None:
     plan = plan_comparison(st.load_recipe("digits", [*_FAST, *_LARGE]), ("resnet8", "mobilenet_v2"))
     assert [round(member.recipe.budget.macs / 1e5) for member in plan.tickets] == [8, 30, 68]
@@ -106,5 +142,7 @@ def test_budgets_are_the_costs_of_the_plain_network_where_the_supernet_is_larger
 def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(UserError, match="recipe digits draws no tickets to a budget"):
         plan_comparison(st.load_recipe("digits", [*_FAST, "--search.interval", "0"]))
+    with pytest.raises(UserError, match="give --epochs instead of --minutes"):
+        plan_comparison(st.load_recipe("digits", [*_FAST, "--minutes", "1"]))
     with pytest.raises(UserError, match="--seeds is 0"):
         CompareSettings(seeds=0)

@@ -75,6 +75,23 @@ def test_progressive_draws_share_a_tree_by_hand(file: Callable[..., Path]) -> No
     ]
 
 
+@pytest.mark.parametrize("setting", [{"minutes": 1}, {"budget": {"macs": 3e5}}])
+def test_draws_whose_way_is_chosen_when_they_begin_share_nothing(
+    file: Callable[..., Path], setting: dict[str, Any]
+) -> None:
+    plan = read_sweep(file(ratios=[0.2, 0.5], methods={"two-in-one": {"settings": setting}}))
+    assert [(command, parent) for command, _, _, parent in list_jobs(plan)] == [("draw", None)] * 2
+
+
+def test_recipes_of_one_name_in_two_folders_stay_apart(file: Callable[..., Path], tmp_path: Path) -> None:
+    for folder in ("v1", "v2"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.yaml").write_text("format_version: 2\ndata: {source: digits}\n")
+    names = [str(tmp_path / folder / "mine.yaml") for folder in ("v1", "v2")]
+    plan = read_sweep(file(ratios=[0.2], methods={"two-in-one": {}}, recipe=[*names, "digits"]))
+    assert [point.recipe for point in plan.points] == [*names, "digits"]
+
+
 def test_search_then_prune_searches_once(file: Callable[..., Path]) -> None:
     """Five ratios and two criteria, with and without retraining: one training per seed."""
     methods = {

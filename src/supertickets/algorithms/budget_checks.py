@@ -37,6 +37,8 @@ def check_budget(recipe: Recipe) -> None:
             raise UserError(f"budget.{name} for budget.runtime=sparse is met by zeros; set prune.ratio to 0.9")
         if recipe.prune.schedule != "cubic":
             raise UserError(f"budget.{name} for budget.runtime=sparse needs a path; set prune.schedule to cubic")
+        if recipe.prune.scope == "group":
+            raise UserError(f"budget.{name} needs as many zeros as it asks for; set prune.scope to global, not group")
     elif not recipe.search.interval:
         raise UserError(f"budget.{name} needs a search that removes units; set search.interval to 1")
 
@@ -66,7 +68,7 @@ def check_reachable(session: Session, state: TrainState) -> None:
         if budget < least:
             raise UserError(
                 f"budget.{name}={format_setting(budget)} cannot be met: the smallest network has "
-                f"{format_cost(name, least)}; set budget.{name} to {format_setting(least)}, or lower "
+                f"{format_cost(name, least)}; set budget.{name} to {format_setting(least, up=True)}, or lower "
                 "search.group_floor or search.multiple"
             )
 

@@ -73,11 +73,19 @@ def choose_mask(
             scores = check_scores(criterion.score(context), weights, criterion.name)
             if not criterion.uses_magnitudes:
                 session.runtime.average_(list(scores.values()))  # one mask for all processes, whatever happens in each
-            mask = keep_best(scores, share, settings, mask)
-        if cost is not None and (least := cost(mask)) < 1:
-            keep = partial(keep_best, scores, settings=settings, alive=alive)
-            mask = keep(least_ratio(lambda share: cost(keep(share)), state.sparse.sparsity, ratio, least))
+            keep = partial(keep_best, scores, settings=settings, alive=mask)
+            mask = keep(share)
+            if cost is not None and (least := cost(mask)) < 1:
+                before = rounds[number - 1] if number else state.sparse.sparsity
+                mask = keep(least_ratio(partial(_cost_of_ratio, cost, keep), before, share, least))
+                break  # further rounds would take more than the budget asks for
     return dict(mask)
+
+
+def _cost_of_ratio(
+    cost: Callable[[Mapping[str, Tensor]], float], keep: Callable[[float], Tensors], ratio: float
+) -> float:
+    return cost(keep(ratio))
 
 
 def least_ratio(cost: Callable[[float], float], low: float, high: float, below: float) -> float:

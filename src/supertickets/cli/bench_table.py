@@ -52,10 +52,14 @@ def comparison_lines(bench: Bench) -> Iterator[str]:
 
 def advice_lines(bench: Bench, advice: Advice | None) -> Iterator[str]:
     """Yield in which runtime to deploy the ticket, and how; and whether 8-bit integers would be faster still."""
-    if advice is None:
-        yield "No runtime ran the ticket."
-        return
     times = bench.runs[0].by_runtime(TICKET)
+    if advice is None:
+        yield (
+            "No runtime ran the ticket."
+            if not times
+            else "Only forms that change the scores were timed: export --int8 says by how much."
+        )
+        return
     others = [
         f"{timing.median_ms / advice.median_ms:.2f}x in {runtime}"
         for runtime, timing in times.items()

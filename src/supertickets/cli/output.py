@@ -102,15 +102,17 @@ def _resolved(recipe: Recipe) -> Recipe:
     from ..algorithms.two_in_one import TwoInOne
     from ..config.schedule import check_schedule
     from ..cost import count
+    from ..deploy import measure_network
     from ..device import find_device
     from ..runs.auto_settings import resolve_auto_settings
+    from ..runs.execution import with_measure
     from ..runs.model_init import supernet_for
     from ..runs.pretrained import load_prepared_splits
     from ..runs.references import tell_counterpart
     from ..runs.session import check_batches
     from ..training import Runtime
 
-    TwoInOne().check(recipe)
+    with_measure(TwoInOne(), measure_network).check(recipe)
     recipe, splits = load_prepared_splits(recipe)
     recipe, notes = resolve_auto_settings(recipe, len(splits.train), splits.preprocessing.size[0])
     check_schedule(recipe)

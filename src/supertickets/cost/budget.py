@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,8 +83,11 @@ def format_cost(name: str, cost: float) -> str:
     return formats[name].format(cost)
 
 
-def format_setting(cost: float) -> str:
-    """Format a cost as it is typed."""
+def format_setting(cost: float, *, up: bool = False) -> str:
+    """Format a cost as it is typed, in whole numbers or four digits; rounded up if it is the least that can be met."""
+    step = 1.0 if cost >= 1000 else 10.0 ** (math.floor(math.log10(cost)) - 3) if cost > 0 else 1.0
+    if up:
+        cost = math.ceil(cost / step) * step
     return f"{cost:.0f}" if cost >= 1000 else f"{cost:.4g}"
 
 

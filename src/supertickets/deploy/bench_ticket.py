@@ -86,8 +86,10 @@ def bench_ticket(
 def _fastest_ms(form: DeployForms, settings: BenchSettings) -> float | None:
     """Return the latency of a ticket in its fastest runtime, in ms; None if none of them runs it."""
     exact = tuple(runtime.name for runtime in settings.chosen() if runtime.exact)
+    if not exact:
+        return None
     quick = measure({TICKET: form}, BenchSettings(repeats=_QUICK_REPEATS, runtimes=exact)).runs[0]
-    fastest = quick.fastest_runtime(TICKET) if exact else None
+    fastest = quick.fastest_runtime(TICKET)
     return None if fastest is None else quick.latencies[f"{TICKET}/{fastest}"].low_ms
 
 

@@ -24,15 +24,17 @@ class Pattern:
     def pool_scores(self, scores: Tensor) -> Tensor:
         """Return the scores with every weight's replaced by the root mean square of its block's.
 
+        Squares keep their signs, so that a block of scores below zero is below every other.
+
         Args:
-            scores: Scores of a layer, at least 0, shaped like its weight.
+            scores: Scores of a layer, shaped like its weight.
         """
         if not self._has_blocks(scores):
             return scores
         blocks = _split(scores, self.block)
         sizes = _split(torch.ones_like(scores), self.block).sum(1, keepdim=True)
-        means = (blocks.square().sum(1, keepdim=True) / sizes).sqrt()
-        return _join(means.expand_as(blocks), scores)
+        means = (blocks * blocks.abs()).sum(1, keepdim=True) / sizes
+        return _join((means.sign() * means.abs().sqrt()).expand_as(blocks), scores)
 
     def complete(self, flags: Tensor) -> Tensor:
         """Return the flags of weights that stay, with the whole block of each.

@@ -130,14 +130,15 @@ def fit_network(recipe: Recipe, side: int) -> tuple[Recipe, list[str]]:
 
 def _with_short_budget(recipe: Recipe, settings: Mapping[str, Any], side: int) -> tuple[Recipe, list[str]]:
     """Give a short training without a budget that of the ticket of a long one: what zeros leave of the usual width."""
-    if recipe.minutes is None or recipe.budget.given or recipe.search.interval or not recipe.prune.ratio:
+    prune = recipe.prune
+    if recipe.minutes is None or recipe.budget.given or recipe.search.interval or prune.schedule != "cubic":
         return recipe, []
     usual = count(create_spec(recipe.supernet.name, image_size=(side, side), width=_USUAL_WIDTH, **settings))
-    macs = round((1 - recipe.prune.ratio) * usual.macs)
+    macs = round((1 - prune.ratio) * usual.macs)
     given = dataclasses.replace(recipe, budget=dataclasses.replace(recipe.budget, macs=macs))
-    if not given.prunes_to_budget:
+    if not given.prunes_to_budget or width_for(given, settings, side) >= _USUAL_WIDTH:
         return recipe, []
-    zeros = f"{recipe.prune.ratio:.0%} zeros leave of width {_USUAL_WIDTH}"
+    zeros = f"{prune.ratio:.0%} zeros leave of width {_USUAL_WIDTH}"
     return given, [f"chosen: a budget of {macs / 1e6:.3g} M MACs, what {zeros} (--budget.macs)"]
 
 
@@ -156,7 +157,7 @@ def strides_for(side: int) -> dict[str, Any]:
     return settings | ({"stem": "large"} if stem == 4 else {})
 
 
-def width_for(recipe: Recipe, settings: dict[str, Any], side: int) -> int:
+def width_for(recipe: Recipe, settings: Mapping[str, Any], side: int) -> int:
     """Return the width of the first stage: the least that a budget leaves little enough of, else the usual one.
 
     Args:

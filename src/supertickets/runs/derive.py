@@ -23,7 +23,17 @@ from ..ticket import Ticket
 # A schedule that only matters to search and pruning must not stop a training without them.
 NO_SEARCH_NO_PRUNING = ("--prune.ratio", "0", "--search.interval", "0", "--search.last_epoch", "null")
 # What pruning in one shot has no use for, since it trains nothing; and the settings of pruning that it has.
-PRUNE_PASSES_OVER = ("search.", "prune.", "supernet.", "optimizer.", "lr.", "distill.", "epochs", "ema_decay")
+PRUNE_PASSES_OVER = (
+    "search.",
+    "prune.",
+    "supernet.",
+    "optimizer.",
+    "lr.",
+    "distill.",
+    "epochs",
+    "minutes",
+    "ema_decay",
+)
 PRUNE_WORDS = ("prune.criterion", "prune.batches", "prune.rounds")  # those that have a word of the command's own
 PRUNE_USES = PRUNE_WORDS + tuple(
     f"prune.{name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,6 +65,7 @@ def open_session(recipe: Recipe, out: Path, init: ModelInit) -> Iterator[tuple[S
             session, first = _prepare(inputs, runtime, run, init)
             settled, length = inputs.recipe, list[str]()
             if recipe.minutes is not None:
+                run.check_free()  # before anything takes time
                 epoch = runtime.from_main(time_epoch(session))
                 if smaller := _affordable_side(recipe, session, epoch, init):
                     inputs = _read_inputs(_with_side(recipe, smaller[0]), runtime)
@@ -106,10 +108,13 @@ def _affordable_side(recipe: Recipe, session: Session, epoch: EpochTime, init: M
         return None
     splits = session.batches.splits
 
-    def macs(side: int) -> int:
+    def macs(side: int) -> float:
         smaller = replace(splits.preprocessing, size=(side, side))
-        fitted, _ = resolve_auto_settings(_with_side(recipe, side), len(splits.train), side)
-        network = init(fitted, replace(splits, preprocessing=smaller))
+        try:
+            fitted, _ = resolve_auto_settings(_with_side(recipe, side), len(splits.train), side)
+            network = init(fitted, replace(splits, preprocessing=smaller))
+        except UserError:  # the network does not take such images
+            return math.inf
         return count(network.spec if isinstance(network, Ticket) else network).macs
 
     return affordable_side(session, epoch, macs)

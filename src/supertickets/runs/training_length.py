@@ -52,7 +52,7 @@ class EpochTime:
         return self.training + self.evaluation / self.evaluate_every(evaluate_every)
 
 
-def affordable_side(session: Session, epoch: EpochTime, macs: Callable[[int], int]) -> tuple[int, str] | None:
+def affordable_side(session: Session, epoch: EpochTime, macs: Callable[[int], float]) -> tuple[int, str] | None:
     """Return the side of smaller images and a line on it, if ``minutes`` hold few epochs of these; else None.
 
     It is the largest, a multiple of 8, of which they hold 10, and 1,000 steps, by the MACs of the networks that fit; or
@@ -61,17 +61,19 @@ def affordable_side(session: Session, epoch: EpochTime, macs: Callable[[int], in
     Args:
         session: The settings, the data and the task; nothing of it changes.
         epoch: Time of an epoch.
-        macs: Function from a side to the MACs of the network for images of this side, in pixels.
+        macs: Function from a side in pixels to the MACs of the network for images of this side; inf if it takes none.
     """
     epochs = _fitting(session.recipe, epoch)
     if epochs >= (enough := enough_epochs(session.batches.steps_per_epoch)):
         return None
     side = session.batches.splits.preprocessing.size[0]
-    costs = {one: macs(one) for one in range(side // 8 * 8, _SMALLEST - 1, -8)}
-    allowed = macs(side) * epochs / enough
-    best = next(
-        (one for one, cost in costs.items() if cost <= allowed), min(costs, key=costs.__getitem__, default=side)
-    )
+    least = macs(side)
+    best, allowed = side, least * epochs / enough
+    for smaller in range(side // 8 * 8, _SMALLEST - 1, -8):
+        if (cost := macs(smaller)) < least:
+            best, least = smaller, cost
+        if least <= allowed:
+            break
     if best == side:
         return None
     why = f"--minutes {session.recipe.minutes:g} holds {epochs:.2g} epochs of {side} pixels"
@@ -94,8 +96,8 @@ def fit_minutes(recipe: Recipe, epoch: EpochTime, steps: int) -> tuple[Recipe, s
     Raises:
         UserError: The schedule cannot work with so few epochs.
     """
-    fitting = int(_fitting(recipe, epoch))
-    epochs = min(max(fitting, _EPOCHS[0]), _EPOCHS[1])
+    fitting = int(min(_fitting(recipe, epoch), _EPOCHS[1]))
+    epochs = max(fitting, _EPOCHS[0])
     rarer = dataclasses.replace(recipe, minutes=None, evaluate_every=epoch.evaluate_every(recipe.evaluate_every))
     stretched = stretch_recipe(rarer, epochs)
     check_schedule(stretched)

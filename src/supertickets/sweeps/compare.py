@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ..config.recipe import Recipe, flatten
-from ..deploy import Bench, BenchSettings, bench
+from ..deploy import Bench, BenchSettings, bench, measure_network
 from ..deploy.runtimes import installed_runtimes
 from ..errors import UserError
 from ..plugins import recipe_plugins
@@ -95,7 +95,7 @@ def _train_all(members: Sequence[Member], seeds: Sequence[int], out: Path, say: 
             if not (folder / "result.json").exists():
                 say(f"{i + 1} of {len(members)}: {member.title}, seed {seed}")
             trust = recipe_plugins(recipe.to_json())  # the caller's own words name that code
-            tickets[member.slug, seed] = load_or_run(folder, partial(member.begin, recipe), trust)
+            tickets[member.slug, seed] = load_or_run(folder, partial(member.begin, recipe), trust, measure_network)
     return tickets
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from ..cost import count
 from ..cost.budget import format_cost, format_setting
 from ..cost.width_costs import WidthCosts
 from ..data import Splits
+from ..deploy import measure_network
 from ..errors import UserError
 from ..models import Spec
 from ..runs.api import draw, train
@@ -28,6 +30,7 @@ from ..runs.references import (
     usual_references,
 )
 from ..ticket import Ticket
+from ..training.state import DeployableModel
 from .comparison import EQUAL_TIME, REFERENCES, TICKETS
 
 _AROUND = (0.5, 1.0, 2.0)  # budgets around one that was given
@@ -89,6 +92,8 @@ def plan_comparison(recipe: Recipe, networks: Sequence[str] = ()) -> Plan:
     Raises:
         UserError: The recipe's tickets cannot be drawn to a budget, or a network is unknown.
     """
+    if recipe.minutes is not None:
+        raise UserError("compare trains tickets and references for as many epochs; give --epochs instead of --minutes")
     resolved, splits = _resolve(recipe)
     sides = splits.preprocessing.size
     networks = networks or usual_references(resolved, sides)
@@ -147,18 +152,25 @@ def _choose_budgets(
     given = recipe.budget.given
     costs = WidthCosts(supernet)
     if given:
-        most = {name: costs.measure(name, {}) for name in given if name != "latency_ms"}
+        most = {name: _whole_cost(recipe, supernet, costs, name) for name in given}
         every = [{name: factor * value for name, value in given.items()} for factor in _AROUND]
-        # The largest is no budget if the supernet already meets it; the one that was given is for the draw to judge.
-        binding = [any(name not in most or value < most[name] for name, value in one.items()) for one in every]
-        chosen = every if binding[-1] else every[:-1]
+        binding = [any(value < most[name] for name, value in one.items()) for one in every]
+        if not binding[1]:
+            return [every[1]], "the budget alone, which the supernet meets"  # for the draw to refuse
         names = "half the budget, the budget" + (" and twice the budget" if binding[-1] else "")
-        return chosen, names + ("" if binding[-1] else " (the supernet has less than twice as much)")
+        return every[: sum(binding)], names + ("" if binding[-1] else " (the supernet has less than twice as much)")
     most_macs = costs.measure("macs", {})
     if len(reference_macs) == len(_BELOW) and max(reference_macs) < most_macs:
         return [{"macs": macs} for macs in sorted(reference_macs)], "budgets are the MACs of the plain networks"
     shares = [{"macs": float(round(share * most_macs))} for share in _BELOW]
     return shares, "budgets are an eighth, a quarter and half of the supernet's MACs"
+
+
+def _whole_cost(recipe: Recipe, supernet: Spec, costs: WidthCosts, name: str) -> float:
+    """Return a cost of the supernet; its latency is measured."""
+    if name == "latency_ms":
+        return measure_network(DeployableModel(supernet, supernet.build().state_dict(), {}), recipe.budget)
+    return costs.measure(name, {})
 
 
 def _widths_near(
@@ -184,7 +196,7 @@ def _plan_ticket(recipe: Recipe, budget: Mapping[str, float]) -> Member:
         group=TICKETS,
         kind="ticket",
         recipe=dataclasses.replace(recipe, budget=dataclasses.replace(recipe.budget, **cast(Any, budget))),
-        begin=draw,
+        begin=partial(draw, measure=measure_network),
     )
 
 

@@ -167,6 +167,8 @@ def read_sweep(source: str | Path, changes: Mapping[str, Any] | None = None, wor
     for some in (common, *(method.settings for method in methods)):
         reject_settings(some, ("seed",), str(path), "seeds (--seeds) set it")
         reject_settings(some, ("prune.ratio",), str(path), "ratios (--ratios) set it")
+    stems = [Path(name).stem for name in dict.fromkeys(recipes)]
+    titles = {name: name if stems.count(Path(name).stem) > 1 else Path(name).stem for name in recipes}
     points: list[Point] = []
     jobs: dict[str, Job] = {}
     for name in recipes:
@@ -175,7 +177,7 @@ def read_sweep(source: str | Path, changes: Mapping[str, Any] | None = None, wor
                 for ratio in ratios if method.has_ratio else [0.0]:
                     chain = _chain(method, name, (*common, "--seed", str(seed), *method.settings), ratio)
                     jobs |= {job.key: job for job in chain}
-                    points.append(Point(Path(name).stem, method.name, ratio, seed, chain[-1].key))
+                    points.append(Point(titles[name], method.name, ratio, seed, chain[-1].key))
     if not points:
         raise UserError(f"sweep {source} has no recipe; name one with --recipe, or in the file, e.g. recipe: digits")
     return Plan(tuple(points), tuple(_in_order({job.key: job for job in share_prefixes(list(jobs.values()))})))
@@ -217,10 +219,10 @@ def share_prefixes(jobs: Sequence[Job]) -> list[Job]:
     families: dict[str, dict[str, Recipe]] = {}
     planned = []
     for job in jobs:
-        if job.command != "draw":
+        # Epochs that minutes choose, and the way to a budget, are known when a draw begins, and not here.
+        if job.command != "draw" or job.recipe is None or job.recipe.minutes is not None or job.recipe.budget.given:
             planned.append(job)
             continue
-        assert job.recipe is not None
         rest = {k: v for k, v in job.recipe.to_json().items() if k not in ("name", "description", "prune")}
         families.setdefault(json.dumps(rest, sort_keys=True), {})[job.key] = job.recipe
     for draws in families.values():

@@ -18,6 +18,7 @@ from filelock import FileLock
 from rich.console import Console
 from rich.live import Live
 
+from ..deploy import measure_network
 from ..errors import UserError
 from ..plugins import plugin_names, recipe_trust
 from ..runs.api import draw, fork_run, prune, resume, retrain, train, train_shared_prefix
@@ -77,9 +78,9 @@ def run_job(job: Job, root: Path) -> None:
         if job.command == "trunk" and recipe is not None:
             train_shared_prefix(recipe, out, options["until"], trusted_modules(job, root))
         elif begun:
-            resume(out, trusted_modules(job, root))
+            resume(out, trusted_modules(job, root), measure_network)
         elif recipe is not None:
-            (train if job.command == "train" else draw)(recipe, out)
+            train(recipe, out) if job.command == "train" else draw(recipe, out, measure_network)
         elif job.command == "prune" and parent is not None:
             ticket, given = (
                 load(parent, trusted_modules(job, root)),
