@@ -249,6 +249,19 @@ def test_version(cli: Cli) -> None:
 
 # The words of a command, {places} filled in, and what its one line must name.
 WRONG = [
+    ("draw {tmp}", "{tmp} is a folder, not a recipe; give a recipe and the folder: images --data {tmp}"),
+    ("draw images {tmp}", "'{tmp}' is out of place; a folder of data as --data {tmp}"),
+    ("draw images --data {digit} --out {tmp}/x", "data folder {digit} is a file; give"),
+    ("draw images --data {tmp}/only --out {tmp}/x", "only has images of one class only (seven)"),
+    ("draw digits --lr 0.01", "the learning rate is optimizer.lr"),
+    ("draw digits --budget.macs 9e9 --plan", "leaves nothing to remove"),
+    ("draw digits --budget.macs 9 --plan", "cannot be met"),
+    ("draw digits --minutes 1 --plan --json", "give --epochs instead of --minutes"),
+    (
+        "draw images --budget.macs 1e6 --budget.runtime torch --out {tmp}/x",
+        "set search.interval to 1, and prune.ratio to 0",
+    ),
+    ("draw tunas_mobilenetv3 --budget.macs 1e6 --out {tmp}/x", "supertickets search meets budgets"),
     ("", "COMMAND"),
     ("paint", "'paint'"),
     ("drwa digits", "did you mean 'draw'"),
@@ -375,6 +388,9 @@ def places(toy_run: Path, unfinished: Path, idx_folder: Path, digit: Path, tmp_p
     (damaged / "ticket" / "model.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     broken = Path(shutil.copytree(unfinished, tmp_path / "broken"))
     (broken / "run.json").write_text((broken / "run.json").read_text()[:-20])
+    (tmp_path / "only" / "seven").mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        shutil.copyfile(digit, tmp_path / "only" / "seven" / f"{name}.png")
     return {
         "tmp": tmp_path,
         "toy": toy_run,

@@ -68,6 +68,24 @@ def test_batch_and_epochs_by_hand(samples: int, batch: int, epochs: int) -> None
     assert (resolved.data.batch, resolved.epochs) == (batch, epochs)
 
 
+@pytest.mark.parametrize(
+    ("words", "batch"),
+    [
+        ([], 8),
+        (["--epochs", "60"], 8),  # else two steps an epoch would be trained
+        (["--data.batch", "32"], 32),
+        (["--data.batch", "32", "--epochs", "60"], 32),
+        (["--data.batch", "32", "--data.fit_batch", "true"], 8),
+    ],
+)
+def test_a_batch_is_fitted_unless_it_is_given(words: list[str], batch: int) -> None:
+    resolved, said = resolve_auto_settings(st.load_recipe("images", words), 138, 32)
+    assert (resolved.data.batch, resolved.data.fit_batch or False) == (batch, False)
+    assert ("chosen: batch 8, 17 steps an epoch (--data.batch)" in said) == (
+        words[:1] == ["--epochs"] or len(words) > 4
+    )
+
+
 def test_small_images_are_trained_on_for_longer() -> None:
     """6,000 steps up to 64 pixels, 3,000 above: of 50 steps per epoch, and at most 120 epochs."""
     assert [settled(3200, side=side).epochs for side in (32, 64, 65, 224)] == [120, 120, 60, 60]

@@ -13,7 +13,7 @@ from ..cost.budget import format_cost, format_setting
 from ..errors import UserError
 from ..models import Spec
 from ..nas import IMPORTANCES, WidthRule, select_to_cost, width_rules
-from ..training import Session, TrainState
+from ..training import TrainState
 from .ranking import maskable
 
 MOST_ZEROS = 0.99  # share of the weights that a budget may take
@@ -32,6 +32,10 @@ def check_budget(recipe: Recipe) -> None:
     if not given:
         return
     name = next(iter(given))
+    if recipe.supernet.family.search == "policy":
+        raise UserError(
+            f"supernet.name {recipe.supernet.name} is a space of networks: supertickets search meets budgets"
+        )
     if recipe.budget.runtime == "sparse":
         if not recipe.prune.ratio:
             raise UserError(f"budget.{name} for budget.runtime=sparse is met by zeros; set prune.ratio to 0.9")
@@ -40,16 +44,24 @@ def check_budget(recipe: Recipe) -> None:
         if recipe.prune.scope == "group":
             raise UserError(f"budget.{name} needs as many zeros as it asks for; set prune.scope to global, not group")
     elif not recipe.search.interval:
-        raise UserError(f"budget.{name} needs a search that removes units; set search.interval to 1")
+        raise UserError(
+            f"budget.{name} for budget.runtime={recipe.budget.runtime} needs a search that removes units; set "
+            "search.interval to 1, and prune.ratio to 0, since zeros save no time there"
+        )
 
 
-def check_reachable(session: Session, state: TrainState) -> None:
+def check_reachable(recipe: Recipe, supernet: Spec, state: TrainState) -> None:
     """Check that the network can be brought to the budget; a latency is checked by `check_latency`.
+
+    Args:
+        recipe: The settings.
+        supernet: The network that the run begins with.
+        state: The network now.
 
     Raises:
         UserError: It has no units, costs no more than the budget, or cannot be made so small; names what can be met.
     """
-    recipe, spec = session.recipe, state.spec
+    spec = state.spec
     given = {name: value for name, value in recipe.budget.given.items() if name != "latency_ms"}
     if not recipe.prunes_to_budget and not spec.unit_groups():
         raise UserError(
@@ -61,10 +73,11 @@ def check_reachable(session: Session, state: TrainState) -> None:
         name, budget = next(iter(given.items()))
         raise UserError(
             f"budget.{name}={format_setting(budget)} leaves nothing to remove: {spec} has "
-            f"{format_cost(name, most[name])}; take a larger network, or a smaller budget"
+            f"{format_cost(name, most[name])}; set budget.{name} below {format_setting(most[name])}, or take a larger "
+            "network, e.g. by supernet.settings.width"
         )
     for name, budget in given.items():
-        least = smallest_cost(session, state, name)
+        least = smallest_cost(recipe, supernet, state, name)
         if budget < least:
             raise UserError(
                 f"budget.{name}={format_setting(budget)} cannot be met: the smallest network has "
@@ -92,11 +105,11 @@ def check_latency(spec: Spec, budget_ms: float, fastest: float, slowest: float) 
         )
 
 
-def smallest_cost(session: Session, state: TrainState, name: str) -> float:
+def smallest_cost(recipe: Recipe, supernet: Spec, state: TrainState, name: str) -> float:
     """Return the least cost that can be reached by removing units and, where the runtime skips zeros, weights."""
-    recipe, spec = session.recipe, state.spec
+    spec = state.spec
     measure = partial(WidthCosts(spec).measure, name)
-    keep = narrowest(spec, session.supernet, recipe, measure, 0)
+    keep = narrowest(spec, supernet, recipe, measure, 0)
     if not recipe.prunes_to_budget:
         return measure(keep)
     with torch.device("meta"):

@@ -80,7 +80,7 @@ class TwoInOne(Algorithm):
         if session.recipe.prune.ratio:
             check_prune_ratio(state, session.recipe)
         if session.recipe.draws_to_budget:
-            check_reachable(session, state)
+            check_reachable(session.recipe, session.supernet, state)
             self.budget.begin(session, state)
         for warning in (search_warning(session), late_prune_warning(session.recipe)):
             if warning:

@@ -66,11 +66,20 @@ def repeatable() -> Iterator[None]:
 
 
 def print_plan(recipe: Recipe, as_json: bool) -> None:
-    """Print the events of a recipe by epoch."""
+    """Print the events of a recipe by epoch.
+
+    Raises:
+        UserError: The draw would be refused, or its epochs are asked for in JSON and not known yet.
+    """
     from ..config.schedule import Prune, late_prune_warning, path_line, plan_lines
 
-    if recipe.epochs == 0 or recipe.minutes is not None or recipe.data.dir is not None:
+    if recipe.minutes is not None and as_json:
+        raise UserError("a plan in JSON lists epochs, which minutes choose later; give --epochs instead of --minutes")
+    if recipe.epochs == 0 or recipe.minutes is not None or recipe.data.dir is not None or _has_budget_and_data(recipe):
         recipe = _resolved(recipe)
+    if recipe.minutes is not None:  # all that is counted in epochs is stretched to those that fit
+        print(path_line(recipe, is_share=True) or "search and prunes are spread over the epochs that fit")
+        return
 
     def word(event: object) -> str:
         match event:
@@ -93,12 +102,20 @@ def print_plan(recipe: Recipe, as_json: bool) -> None:
     print_text(f"after epoch {recipe.epochs:4d}: the ticket is saved and measured on the test split")
 
 
+def _has_budget_and_data(recipe: Recipe) -> bool:
+    """Return whether it can be told if a budget is met; all other plans of embedded data start without PyTorch."""
+    from ..config.data_sources import SOURCES
+
+    return bool(recipe.budget.given) and recipe.data.source in SOURCES and not SOURCES[recipe.data.source].takes_dir
+
+
 def _resolved(recipe: Recipe) -> Recipe:
     """Return a recipe with the settings that its data chooses, and tell them and the network.
 
     Raises:
         UserError: A run would be refused: its data, its batches or its network.
     """
+    from ..algorithms.budget_checks import check_reachable
     from ..algorithms.two_in_one import TwoInOne
     from ..config.schedule import check_schedule
     from ..cost import count
@@ -110,7 +127,7 @@ def _resolved(recipe: Recipe) -> Recipe:
     from ..runs.pretrained import load_prepared_splits
     from ..runs.references import tell_counterpart
     from ..runs.session import check_batches
-    from ..training import Runtime
+    from ..training import Runtime, initial_state
 
     with_measure(TwoInOne(), measure_network).check(recipe)
     recipe, splits = load_prepared_splits(recipe)
@@ -118,6 +135,8 @@ def _resolved(recipe: Recipe) -> Recipe:
     check_schedule(recipe)
     check_batches(recipe, splits, Runtime(find_device("cpu"), 0, int(os.environ.get("WORLD_SIZE", "1"))))
     spec = supernet_for(recipe, splits)
+    if recipe.draws_to_budget and (spec.unit_groups() or not recipe.search.interval):  # units are traced in a draw
+        check_reachable(recipe, spec, initial_state(spec, recipe, find_device("cpu")))
     steps = len(splits.train) // recipe.data.batch
     notes.append(f"{spec}: {count(spec).macs / 1e6:.2f} M MACs; {steps:,} steps per epoch")
     notes += tell_counterpart(recipe, splits)

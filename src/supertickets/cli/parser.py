@@ -89,7 +89,7 @@ def _make_parsers(commands: Iterable[Command]) -> tuple[argparse.ArgumentParser,
         command.add_arguments(own)
         if command.takes_settings:
             group = own.add_argument_group(
-                "settings of the recipe", "Every setting is an option too, e.g. --epochs 10 --optimizer.lr 0.01"
+                "settings of the recipe", "Every setting is an option too, e.g. --budget.macs 4e6 --minutes 10 --seed 3"
             )
             group.add_argument("--help-settings", action=_ShowSettings, nargs=0, help="Show all settings and exit")
     return parser, every

@@ -25,6 +25,7 @@ _NETWORK, _OF_NETWORK = "supernet.name", "supernet.settings"
 _FACTOR = "supernet.width_factor"
 _WIDTHS = {_OF_NETWORK, *(f"{_OF_NETWORK}.{name}" for name in ("width", "widths", "head_width"))}
 _INSTEAD = {f"{_OF_NETWORK}.width": "widths", f"{_OF_NETWORK}.widths": "width"}  # that says the same otherwise
+_BATCH, _FIT_BATCH = "data.batch", "data.fit_batch"
 _SCHEDULE = "prune.schedule"
 # Settings that one schedule of prunes alone reads, with its name.
 _SCHEDULE_OF = {
@@ -43,8 +44,8 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
         overrides: Command-line words such as ``["--prune.ratio", "0.8"]``; they win over the file. With another number
             of epochs, its intervals, warm-ups and milestones are stretched or shortened along. With a network of
             another family, or another one of timm or torchvision, the file's ``supernet.settings`` go. A setting that
-            one schedule of prunes alone reads chooses that schedule. Widths that are given are taken as they are, and
-            one for all stages takes the place of one for each, or the other way round.
+            one schedule of prunes alone reads chooses that schedule. A batch and widths that are given are taken as
+            they are, and one width for all stages takes the place of one for each, or the other way round.
 
     Raises:
         UserError: The recipe or a setting is unknown, or a value has the wrong type or is out of range.
@@ -93,8 +94,10 @@ def _override(values: Mapping[str, Any], words: Sequence[str]) -> Recipe:
     """Return the recipe of settings by dotted name, some of them replaced by command-line words."""
     pairs = list(_pairs(words))
     _check_names([name for name, _ in pairs], "")
-    pairs += _implied_schedule([name for name, _ in pairs]) + _implied_factor([name for name, _ in pairs])
+    names = [name for name, _ in pairs]
+    pairs += _implied_schedule(names) + _implied_factor(names)
     base = _stretched(_build(Recipe, values), pairs)
+    pairs += _implied_batch(names, base)
     network, replaced = base.supernet.name, flatten(base.to_json())
     chosen = next((text for name, text in reversed(pairs) if name == _NETWORK), network)
     if not _keeps_settings(network, chosen):
@@ -124,6 +127,12 @@ def _implied_factor(names: Sequence[str]) -> list[tuple[str, str]]:
     return [(_FACTOR, "1")] if _FACTOR not in names and _WIDTHS & set(names) else []
 
 
+def _implied_batch(names: Sequence[str], recipe: Recipe) -> list[tuple[str, str]]:
+    """Return that a batch which is given is taken as it is, if a recipe fits it and nothing is said of that."""
+    fits = recipe.data.fit_batch or recipe.epochs == 0
+    return [(_FIT_BATCH, "false")] if fits and _BATCH in names and _FIT_BATCH not in names else []
+
+
 def _stretched(recipe: Recipe, pairs: Sequence[tuple[str, str]]) -> Recipe:
     """Return the recipe over the number of epochs that words give, if any, as its intervals are for its own number."""
     given = [read_word(text, _type_of(name), name) for name, text in pairs if name == "epochs"]
@@ -151,7 +160,8 @@ def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     while queue:
         word = queue.pop(0)
         if not word.startswith("--"):
-            raise UserError(f"'{word}' is out of place; settings are given as --NAME VALUE")
+            how = f"a folder of data as --data {word}" if Path(word).is_dir() else "settings are given as --NAME VALUE"
+            raise UserError(f"'{word}' is out of place; {how}")
         name, equals, text = word[2:].partition("=")
         if not equals:
             _check_names([name], "")
@@ -220,6 +230,8 @@ def _read_recipe(source: str) -> dict[str, Any]:
             raise UserError(f"recipe file {path} cannot be read or is not YAML ({_one_line(error)})") from None
     else:
         shipped = shipped_names()
+        if source not in shipped and path.is_dir():
+            raise UserError(f"{source} is a folder, not a recipe; give a recipe and the folder: images --data {source}")
         if source not in shipped:
             raise UserError(f"unknown recipe '{source}'{suggest(source, shipped)}; or give the path of a .yaml file")
         text = read_shipped(source)
@@ -246,7 +258,8 @@ def _check_names(names: Iterable[str], where: str) -> None:
         if name in _RENAMED:
             raise UserError(f"{where}setting '{name}' is called '{_RENAMED[name]}' since format 2; rename it")
         if inside := [one for one in known if one.startswith(f"{name}.")]:
-            raise UserError(f"{where}'{name}' is a group of settings: {', '.join(inside)}; set one of them")
+            rate = "; the learning rate is optimizer.lr" if name == "lr" else ""
+            raise UserError(f"{where}'{name}' is a group of settings: {', '.join(inside)}; set one of them{rate}")
         raise UserError(f"{where}unknown setting '{name}'{suggest(name, known)}")
 
 

@@ -52,6 +52,8 @@ class DataSettings:
             end the run ("refuse").
         keep_gb: Memory for decoded images, in GB; a larger set is decoded again in every epoch.
         batch: Samples per step, over all processes.
+        fit_batch: Whether few samples have smaller batches, of which an epoch has ten if there are samples enough; null
+            does so where ``epochs`` is 0.
         workers: Loader processes per training process; 0 loads in the training process.
         validation: Share of the training split that is held out to choose by.
         test: Share of "folders" without a test split that becomes one.
@@ -78,6 +80,7 @@ class DataSettings:
     broken: Literal["skip", "refuse"] = "skip"
     keep_gb: NonNegativeFloat = 2.0
     batch: Annotated[int, Range(least=2)] = 64
+    fit_batch: bool | None = None
     workers: NonNegativeInt = 0
     validation: float = 0.1
     test: float = 0.15
@@ -216,7 +219,7 @@ class PruneSettings:
             ``group`` neighbours along the input channels ("group": N:M sparsity).
         group: M of N:M sparsity; N is (1 - ratio) * M.
         pattern: Weights that go together: single ones ("unstructured", the paper), or "block:N", N neighbouring output
-            channels at one input channel and kernel position, which fast sparse kernels want (N = 4, 8 or 16).
+            channels at one input channel and kernel position, which fast sparse kernels want (best 4, 8 or 16).
         schedule: Time of the prunes: every ``interval`` epochs ("interval", the paper), or every ``steps`` steps along
             a cubic path ("cubic"), which disturbs a short training least; nothing is reactivated then.
         steps: Number of steps between two prunes of the cubic path.

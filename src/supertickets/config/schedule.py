@@ -215,15 +215,22 @@ def late_prune_warning(recipe: Recipe) -> str | None:
     )
 
 
-def path_line(recipe: Recipe) -> str | None:
-    """Return what happens between epochs on the cubic path, for people to read; None without one."""
+def path_line(recipe: Recipe, is_share: bool = False) -> str | None:
+    """Return what happens between epochs on the cubic path, for people to read; None without one.
+
+    Args:
+        recipe: The settings.
+        is_share: Whether the path has shares of the training, since the number of epochs is not known.
+    """
     prune = recipe.prune
     if not prune.ratio or prune.schedule != "cubic":
         return None
     end = _mask_end(recipe) if recipe.prunes_to_budget else prune.end
-    first, last = prune.begin * recipe.epochs, end * recipe.epochs
+    first, last = f"epoch {prune.begin * recipe.epochs:.3g}", f"{end * recipe.epochs:.3g}"
+    if is_share:
+        first, last = f"{prune.begin:.0%}", f"{end:.0%} of the training"
     aim = "the budget" if recipe.prunes_to_budget else f"{prune.ratio:.0%}"
-    return f"from epoch {first:.3g} to {last:.3g}: prune along a cubic path to {aim}, every {prune.steps} steps"
+    return f"from {first} to {last}: prune along a cubic path to {aim}, every {prune.steps} steps"
 
 
 def _search_goes_on(epoch: int, recipe: Recipe) -> bool:

@@ -105,7 +105,7 @@ class PolicySettings:
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetSettings:
-    """The largest cost of the network that a search finds.
+    """The largest cost of a draw's ticket, or of the network that a search finds.
 
     A policy search takes one of the first three. In ``draw`` one or several hold together (docs/budgets.md).
 

@@ -49,7 +49,7 @@ def data_folder(settings: DataSettings, what: str) -> Path:
         raise UserError(f"this recipe reads {what}: say where it is with --data DIR")
     folder = Path(settings.dir)
     if not folder.is_dir():
-        raise UserError(f"data folder {folder} does not exist; give {what}")
+        raise UserError(f"data folder {folder} {_why_no_folder(folder)}; give {what}")
     if os.path.realpath(folder) == folder.anchor:
         raise UserError(f"data folder {folder} is the whole file system; give {what}")
     if not _visible_entries(folder):
@@ -64,8 +64,12 @@ def existing_folder(root: Path) -> Path:
         UserError: It does not exist.
     """
     if not root.is_dir():
-        raise UserError(f"data folder {root} does not exist; give the folder of the data set")
+        raise UserError(f"data folder {root} {_why_no_folder(root)}; give the folder of the data set")
     return root
+
+
+def _why_no_folder(path: Path) -> str:
+    return "is a file" if path.exists() else "does not exist"
 
 
 def list_images(words: str | Path | Sequence[str | Path]) -> list[Path]:

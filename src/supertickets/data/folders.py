@@ -207,8 +207,10 @@ def _decode(files: _Files, settings: DataSettings, shorter: int, notes: list[str
 
 
 def _unwrap_folder(root: Path) -> Path:
-    """Go down through folders that hold one folder and no image, as unpacked archives do."""
+    """Go down through folders that hold one folder of folders and no image, as unpacked archives do."""
     while len(inside := list_folders(root)) == 1 and not list_folder_images(root, below=False):
+        if list_folder_images(inside[0], below=False):
+            break  # a class, though it is the only one
         root = inside[0]
     return root
 

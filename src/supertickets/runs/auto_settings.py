@@ -24,7 +24,7 @@ Choice = tuple[Recipe, list[str]]  # the recipe, and a line on each choice
 
 
 def resolve_auto_settings(recipe: Recipe, samples: int, side: int) -> tuple[Recipe, list[str]]:
-    """Choose ``epochs`` 0, ``search.rho`` null and ``data.size`` null of folders; without them nothing changes.
+    """Choose ``epochs`` 0, ``search.rho`` null, ``data.size`` null of folders and what shall fit; else nothing changes.
 
     Args:
         recipe: The settings.
@@ -43,16 +43,28 @@ def resolve_auto_settings(recipe: Recipe, samples: int, side: int) -> tuple[Reci
     for fit in (fit_network, scale_widths):
         recipe, chosen = fit(recipe, side)
         notes += chosen
+    recipe, fitted = _fit_batch(recipe, samples)
     if recipe.epochs == 0:
         recipe, steps = _with_epochs(recipe, samples, side)
         check_schedule(recipe)  # of given epochs the schedule has been checked with the recipe
         batch = recipe.data.batch
         length = f"{recipe.epochs} epochs of {steps} steps, batch {batch} (--epochs, --data.batch)"
-        notes.append(f"chosen: {length}" if recipe.minutes is None else f"chosen: batch {batch} (--data.batch)")
+        notes += [f"chosen: {length}"] if recipe.minutes is None else fitted
+    else:
+        notes += fitted
     for choose in (_choose_precision, _choose_search, _choose_multiple, _choose_penalty, _choose_policy_lr):
         recipe, chosen = choose(recipe, samples)
         notes += chosen
     return recipe, notes
+
+
+def _fit_batch(recipe: Recipe, samples: int) -> Choice:
+    """Take a smaller batch where there are few samples, if the recipe wants that."""
+    if not (recipe.epochs == 0 if recipe.data.fit_batch is None else recipe.data.fit_batch):
+        return recipe, []
+    batch = _batch(recipe.data.batch, samples)
+    fitted = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, batch=batch, fit_batch=False))
+    return fitted, [f"chosen: batch {batch}, {max(1, samples // batch)} steps an epoch (--data.batch)"]
 
 
 def _choose_precision(recipe: Recipe, samples: int) -> Choice:
@@ -116,11 +128,9 @@ def _with_search(recipe: Recipe, **changes: Any) -> Recipe:
 
 def _with_epochs(recipe: Recipe, samples: int, side: int) -> tuple[Recipe, int]:
     """Return the recipe with a length, and intervals stretched to it; and the steps per epoch."""
-    batch = _batch(recipe.data.batch, samples)
-    steps = max(1, samples // batch)
+    steps = max(1, samples // recipe.data.batch)
     wanted = _SMALL_IMAGE_STEPS if side <= _SMALL_IMAGE else _STEPS
     epochs = min(max(round(wanted / steps), _EPOCHS[0]), _EPOCHS[1])
-    recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, batch=batch))
     return stretch_recipe(recipe, epochs, _MEANT_FOR), steps
 
 

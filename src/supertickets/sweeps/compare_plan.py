@@ -15,6 +15,7 @@ from ..cost.budget import format_cost, format_setting
 from ..cost.width_costs import WidthCosts
 from ..data import Splits
 from ..deploy import measure_network
+from ..deploy.runtimes import find_runtime
 from ..errors import UserError
 from ..models import Spec
 from ..runs.api import draw, train
@@ -94,6 +95,7 @@ def plan_comparison(recipe: Recipe, networks: Sequence[str] = ()) -> Plan:
     """
     if recipe.minutes is not None:
         raise UserError("compare trains tickets and references for as many epochs; give --epochs instead of --minutes")
+    find_runtime(recipe.budget.runtime)  # in which the tickets are fast
     resolved, splits = _resolve(recipe)
     sides = splits.preprocessing.size
     networks = networks or usual_references(resolved, sides)
