@@ -76,6 +76,40 @@ def test_maps_of_free_sizes_too(name: str, head: Any, task: str, settings: dict[
     check_prepares(st.Ticket(spec, spec.build().state_dict(), {}, tuple("abc")[:outputs], prepare, about), tmp_path)
 
 
+class Beside(torch.nn.Module):
+    """A resized map that meets another one; how, is given."""
+
+    def __init__(self, num_classes: int, in_channels: int, image_size: tuple[int, int], join: str) -> None:
+        super().__init__()
+        self.join, self.first = join, torch.nn.Conv2d(in_channels, num_classes, 1)
+        self.gate = torch.nn.Conv2d(in_channels, num_classes, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x).relu()
+        if self.join == "point":  # which is repeated
+            y = F.interpolate(y, scale_factor=2) + self.gate(x.mean((2, 3), keepdim=True))
+        elif self.join == "rows":
+            rows = self.gate(x)[:, :, :3]
+            y = torch.cat([rows, F.interpolate(y, scale_factor=(2, 1))], 2)
+        else:  # a factor that makes no whole size, so that pixels lie elsewhere than the size says
+            larger = F.pad(self.gate(x), (1, 1, 1, 1))
+            y = F.interpolate(y, scale_factor=1.3, mode="bilinear") + larger
+        return y.relu().mean((2, 3))
+
+
+@pytest.mark.parametrize("join", ["point", "rows", "fraction"])
+def test_a_neighbour_of_another_size_says_nothing(join: str, tmp_path: Path) -> None:
+    """The export itself compares scores, and writes nothing that differs."""
+    torch.manual_seed(0)
+    spec = create_spec(f"{__name__}:Beside", in_channels=3, image_size=(8, 8), num_classes=4, join=join)
+    how = Preprocessing(3, (8, 8), (0.5,) * 3, (0.5,) * 3)
+    ticket = st.Ticket(spec, spec.build().state_dict(), {}, tuple("abcd"), how, {"recipe": Recipe().to_json()})
+    assert export(ticket, tmp_path / "model.onnx").path.exists()
+    if join == "fraction":
+        with pytest.raises(st.UserError, match="factor that makes no whole size"):
+            export(ticket, tmp_path / "model.sparse", "sparse")
+
+
 class HalfAndBack(torch.nn.Module):
     """A network that adds a map to itself at half the size and back, which fits at even sizes alone."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from supertickets.models.factory import create_spec
 from supertickets.models.tracing import TracedUnits, trace_units
@@ -251,6 +252,37 @@ def test_tied_tensors_are_cut_under_both_names() -> None:
     (group,) = units.groups
     assert {"a.weight:0", "b.weight:0"} < set(axes(group))
     check_removal(make, units)
+
+
+def test_norms_of_two_names_and_fixed_filters_stay() -> None:
+    """Neither has one trained scale by which a unit could be ranked."""
+
+    def twice() -> nn.Module:
+        part = nn.Sequential(conv(4, 6), nn.BatchNorm2d(6), nn.ReLU(), conv(6, 4))
+        both = lambda net, x: net.out(net.second(net.first(net.stem(x)))).mean((2, 3))  # noqa: E731
+        return Net(both, stem=conv(3, 4), first=part, second=part, out=conv(4, 2))
+
+    units = trace_units(twice, SHAPE)
+    assert "what silences it is not trained, or a norm of two names" in left_out(units).values()
+    assert all(gate.tensor.startswith(("stem", "out")) for group in units.groups for gate in group.gates)
+
+    def fixed() -> nn.Module:
+        net = Net(
+            lambda net, x: net.out(F.conv2d(x.mean(1, keepdim=True), net.kernel, padding=1)).mean((2, 3)),
+            out=conv(5, 2),
+        )
+        net.register_buffer("kernel", torch.randn(5, 1, 3, 3))
+        return net
+
+    assert trace_units(fixed, SHAPE).groups == ()
+
+
+def test_old_weight_norm_can_be_traced() -> None:
+    def make() -> nn.Module:
+        first = torch.nn.utils.weight_norm(conv(3, 4))
+        return nn.Sequential(first, nn.ReLU(), conv(4, 2))
+
+    assert isinstance(trace_units(make, SHAPE).groups, tuple)
 
 
 def test_random_numbers_stay_and_groups_are_equal_twice() -> None:

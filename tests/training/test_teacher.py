@@ -142,6 +142,20 @@ def test_the_average_teaches_what_would_be_evaluated(quick_words: list[str], mas
         assert max(map(float, hidden)) > 0
 
 
+def test_the_average_takes_over_a_mask_within_an_epoch(quick_words: list[str]) -> None:
+    recipe, state = make(quick_words, "--ema_decay", "0.9", "--distill.teacher", "ema")
+    step = stepper(recipe, state)
+    assert isinstance(step.teacher, EmaTeacher)
+    name = state.module.maskable_weights()[1]
+    for share in (0.5, 0.25):
+        flags = torch.rand(state.parameters()[name].shape) < share
+        state.sparse = SparseState({name: flags}, {}, 1 - share)
+        step.remask()
+        step(batch(1), 0, 0)
+        taught = dict(step.teacher.module.named_parameters())[name]
+        assert torch.equal(taught != 0, flags)
+
+
 def test_the_average_is_read_and_not_touched(quick_words: list[str]) -> None:
     recipe, state = make(quick_words, "--distill.teacher", "ema")
     assert state.ema is not None

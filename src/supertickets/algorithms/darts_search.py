@@ -30,11 +30,11 @@ def darts_search(session: Session, module: ResNet, judge: Judge) -> list[SearchS
     module.requires_grad_(False)
     logits_M = torch.zeros(len(names), device=device, requires_grad=True)
     optimizer = Adam([logits_M], lr=settings.lr)
-    size = session.recipe.data.batch
+    size, share = session.recipe.data.batch, session.recipe.data.batch // session.runtime.world
     passes = []
     for epoch in range(settings.epochs):
         steps = math.ceil(len(batches.splits.validation) / size)
-        for images, target in islice(batches.search_eval_batches(epoch, size), steps):
+        for images, target in islice(batches.search_eval_batches(epoch, share), steps):
             scores = module(images.to(device), dict(zip(names, torch.sigmoid(logits_M), strict=True)))
             optimizer.zero_grad()
             session.task.loss(scores, target.to(device)).backward()

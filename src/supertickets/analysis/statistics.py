@@ -87,6 +87,8 @@ def cost_at(points: Curve, score: float) -> float | None:
     """
     if not points or points[0][1] > score:
         return None
+    if points[0][1] == score:  # what follows may be lower, and reach it again
+        return points[0][0]
     for (low, before), (high, after) in itertools.pairwise(points):
         if before <= score <= after:
             return low if after == before else low * (high / low) ** ((score - before) / (after - before))

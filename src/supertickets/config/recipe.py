@@ -71,7 +71,7 @@ class DataSettings:
     source: str = "digits"
     dir: str | None = None
     size: int | tuple[int, int] | None = None
-    shorter: int | None = None
+    shorter: PositiveInt | None = None
     sigma: PositiveFloat | None = 4.0
     boxes: str = "truth"
     ignore: tuple[int, ...] = (255,)
@@ -118,8 +118,8 @@ class AugmentSettings:
     """
 
     crop: UnitIntervalAboveZero = 1.0
-    resize: tuple[float, float] = (1.0, 1.0)
-    class_share: float = 1.0
+    resize: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    class_share: UnitIntervalAboveZero = 1.0
     photometric: bool = False
     flip: bool = False
     turn: bool = False

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from .ranges import NonNegativeFloat, PositiveFloat
+from .ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class SegmentationSettings:
     """
 
     average: Literal["valid", "all"] = "valid"
-    window: tuple[int, int] | None = None
+    window: tuple[PositiveInt, PositiveInt] | None = None
     balance: NonNegativeFloat = 0.0
 
 

@@ -25,6 +25,8 @@ def check_recipe(recipe: Recipe) -> Recipe:
     """
     check_ranges(recipe)
     check_schedule(recipe)
+    if recipe.augment.resize[0] > recipe.augment.resize[1]:
+        raise UserError(f"augment.resize is {list(recipe.augment.resize)}; give the smaller factor first")
     _check_lr(recipe.lr)
     _check_optimizer(recipe.optimizer)
     _check_task(recipe)

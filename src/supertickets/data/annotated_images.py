@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -70,7 +71,7 @@ class AnnotatedDataset(Generic[Known]):
 
     def image_or_substitute(self, position: int) -> tuple[Known, Image.Image]:
         """Return a sample; one in a broken image gives its place to the next that can be read."""
-        order = [position, *range(position + 1, len(self)), *range(position)]
+        order = itertools.chain(range(position, len(self)), range(position))
         return read_or_substitute(self.image, order, self.skip, "image")
 
     def files(self) -> bytes:

@@ -89,6 +89,9 @@ def move_images(images_BCHW: Tensor, random_B4: npt.NDArray[np.float32], setting
     cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
     move_x = signed[:, 2] * settings.shift * 2 / width
     move_y = signed[:, 3] * settings.shift * 2 / height
-    theta = torch.stack((torch.stack((cos, -sin, move_x), 1), torch.stack((sin, cos, move_y), 1)), 1)
+    # Places are shares of height and width, so that a turn of an oblong image has to go between them.
+    row_x = torch.stack((cos, -sin * (height / width), move_x), 1)
+    row_y = torch.stack((sin * (width / height), cos, move_y), 1)
+    theta = torch.stack((row_x, row_y), 1)
     grid = F.affine_grid(theta, list(images_BCHW.shape), align_corners=False)
     return F.grid_sample(images_BCHW, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, TypeVar
@@ -127,9 +127,14 @@ class ImageFiles:
 
     def image_or_substitute(self, position: int) -> Image.Image:
         """Return an image; a broken one gives its place to the next of its class that can be read."""
+        return read_or_substitute(self.image, self._order(position), self.skip, "image")
+
+    def _order(self, position: int) -> Iterator[int]:
+        """Yield a position, and then the others of its class; few ever ask for those."""
+        yield position
         same = torch.nonzero(self.labels == self.labels[position]).flatten().tolist()
-        order = [position, *(i for i in same if i > position), *(i for i in same if i < position)]
-        return read_or_substitute(self.image, order, self.skip, "image")
+        yield from (i for i in same if i > position)
+        yield from (i for i in same if i < position)
 
     def digest(self) -> str:
         """Return a hash of file names and labels, wherever the folder is; what is in the files is not looked at."""

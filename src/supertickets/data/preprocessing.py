@@ -138,7 +138,9 @@ class Preprocessing:
             return (0, 0, *image.size)
         height, width = self.size
         scale = max(height / image.height, width / image.width) / self.share
-        low_y, low_x = (image.height - height / scale) / 2, (image.width - width / scale) / 2
+        # Rounding may make the part that is seen larger than the image, by less than any pixel.
+        low_y = max(0.0, (image.height - height / scale) / 2)
+        low_x = max(0.0, (image.width - width / scale) / 2)
         return (low_x, low_y, image.width - low_x, image.height - low_y)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -100,7 +101,7 @@ class SegmentationDataset:
 
     def scene_or_substitute(self, position: int) -> Pair:
         """Return a scene; a broken one gives its place to the next that can be read."""
-        order = [position, *range(position + 1, len(self)), *range(position)]
+        order = itertools.chain(range(position, len(self)), range(position))
         return read_or_substitute(self.scene, order, self.skip, "scene")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -47,6 +47,13 @@ _FAR = 1e9  # shares: no box is so far away, and products of such numbers are fi
 _STRANGE = 0.1  # share of the boxes that may be left out
 
 Folders = tuple[Path, Path]  # of images, and of labels
+
+
+class _Numbers(NamedTuple):
+    """Numbers of a line: of classes, of which the first is one, and how many joints have behind a box."""
+
+    classes: int
+    joints: int
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,24 @@ def read_yolo(
         raise UserError(f"{root} has labels of YOLO, but no folder images beside them; add the images")
     if not folders.keys() & {"train", "all"}:
         raise UserError(f"{root} has no images for training, only for {', '.join(folders)}; add a folder train")
-    return classes, {part: _read_part(pair, len(classes), settings, notes) for part, pair in folders.items()}
+    numbers = _Numbers(len(classes), _joint_numbers(described))
+    return classes, {part: _read_part(pair, numbers, settings, notes) for part, pair in folders.items()}
+
+
+def _joint_numbers(described: tuple[Path, Mapping[str, Any]] | None) -> int:
+    """Return how many numbers the joints of an object have behind its box; 0 if the description names none.
+
+    Raises:
+        UserError: Its ``kpt_shape`` is not two whole numbers.
+    """
+    shape = described[1].get("kpt_shape") if described else None
+    if described is None or shape is None:
+        return 0
+    try:
+        joints, each = (int(number) for number in shape)
+    except (TypeError, ValueError):
+        raise UserError(f"{described[0]} has kpt_shape {shape!r}; write the joints and the numbers of each") from None
+    return joints * each
 
 
 def _has_texts(folder: Path) -> bool:
@@ -229,7 +253,7 @@ def _label_folder(folder: Path) -> Folders:
     return folder, folder
 
 
-def _read_part(folders: Folders, class_count: int, settings: DataSettings, notes: list[str]) -> tuple[BoxedImage, ...]:
+def _read_part(folders: Folders, numbers: _Numbers, settings: DataSettings, notes: list[str]) -> tuple[BoxedImage, ...]:
     """Return the images of a part with their boxes."""
     others: list[Path] = []
     images, labels = index_files(folders[0], ENDINGS, others=others), index_files(folders[1], (".txt",))
@@ -241,7 +265,7 @@ def _read_part(folders: Folders, class_count: int, settings: DataSettings, notes
     if bare := [path for key, path in images.items() if key not in labels]:
         names = shorten_list(relative_to_root(folders[0], bare))
         notes.append(f"{folders[0]} has {count_noun(len(bare), 'image')} without labels, taken for empty: {names}")
-    lines = {path: _read_lines(labels[key], class_count) if key in labels else [] for key, path in images.items()}
+    lines = {path: _read_lines(labels[key], numbers) if key in labels else [] for key, path in images.items()}
     sizes = read_all(list(lines), _upright_size, settings, notes)
     return _boxed_images({path: lines[path] for path in sizes}, sizes, folders[1], notes)
 
@@ -288,20 +312,20 @@ def _boxed_images(
     )
 
 
-def _read_lines(path: Path, class_count: int) -> list[_Line]:
+def _read_lines(path: Path, numbers: _Numbers) -> list[_Line]:
     """Return the objects of a file.
 
     Raises:
         UserError: A line is no object.
     """
     return [
-        _parse_line(words, class_count, f"line {number} of {path}")
+        _parse_line(words, numbers, f"line {number} of {path}")
         for number, line in enumerate(_read_text(path).splitlines(), 1)
         if (words := line.split())
     ]
 
 
-def _parse_line(words: list[str], class_count: int, where: str) -> _Line:
+def _parse_line(words: list[str], numbers: _Numbers, where: str) -> _Line:
     try:
         values = np.array([float(word) for word in words])
     except ValueError:
@@ -309,9 +333,12 @@ def _parse_line(words: list[str], class_count: int, where: str) -> _Line:
     if not np.isfinite(values).all():
         raise UserError(f"{where} has something other than finite numbers; write class, x, y, width, height")
     label = values[0]
-    if label != int(label) or not 0 <= label < class_count:
-        raise UserError(f"{where} has class {label:g}; there are {class_count} names, numbered from 0")
-    if len(values) == _BOX:
+    if label != int(label) or not 0 <= label < numbers.classes:
+        raise UserError(f"{where} has class {label:g}; there are {numbers.classes} names, numbered from 0")
+    if numbers.joints and len(values) not in (_BOX, _BOX + numbers.joints):
+        raise UserError(f"{where} has {len(values)} numbers; with its joints an object has {_BOX + numbers.joints}")
+    if len(values) == _BOX or numbers.joints:
+        values = values[:_BOX]
         x, y, width, height = values[1:].tolist()
         return _Line(int(label), (x, y, width, height), False)
     if len(values) < _OUTLINE or len(values) % 2 == 0:

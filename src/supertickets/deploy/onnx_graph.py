@@ -222,6 +222,11 @@ def _read_resize(call: _Call) -> list[Node]:
         centres = "half_pixel"
     if centres not in ("half_pixel", "asymmetric", "align_corners"):
         raise _Unsupported(centres)
+    if not call.has(3) and centres != "align_corners":
+        known = zip(call.shapes[call.inputs[0]], call.constant(2).reshape(-1).tolist(), strict=True)
+        sizes = [side * factor for side, factor in known if isinstance(side, int)]
+        if any(abs(size - round(size)) > 1e-3 for size in sizes):  # pixels lie where the factor says, not the size
+            raise _Unsupported("a factor that makes no whole size")
     return [call.node("resize", (call.inputs[0], call.inputs[3 if call.has(3) else 2]), mode=mode, centres=centres)]
 
 

@@ -55,11 +55,29 @@ def _neighbour(node: Any, places: dict[Any, int]) -> Any:
     users = list(node.outputs[0].uses())
     if len(users) != 1 or users[0].node.op_type not in ("Add", "Concat"):
         return None
+    if users[0].node.op_type == "Concat" and users[0].node.attributes["axis"].as_int() not in (1, -3):
+        return None
+    if _has_factors(node) and _whole_factors(node) is None:  # pixels lie where the factors say
+        return None
     for value in users[0].node.inputs:
         producer = value.producer() if value is not None else None
-        if producer is not None and producer.op_type != "Resize" and places.get(producer, len(places)) < places[node]:
+        if producer is None or producer.op_type == "Resize" or places.get(producer, len(places)) >= places[node]:
+            continue
+        if _may_be_as_large(value.shape, node.outputs[0].shape):
             return value
     return None
+
+
+def _may_be_as_large(shape: Any, other: Any) -> bool:
+    """Return whether two maps may have one height and width, and neither is a row, column or point to be repeated."""
+    if shape is None or other is None or len(shape) != 4 or len(other) != 4:
+        return False
+    sides = zip(shape[2:], other[2:], strict=True)
+    return all(a == b if isinstance(a, int) and isinstance(b, int) else 1 not in (a, b) for a, b in sides)
+
+
+def _has_factors(node: Any) -> bool:
+    return len(node.inputs) > 2 and node.inputs[2] is not None
 
 
 def _whole_factors(node: Any) -> list[int] | None:

@@ -83,7 +83,7 @@ class ExternalSpec(HeadedSpec):
         """Make a module on the default device, without data if that is meta."""
         try:
             return make()
-        except RuntimeError:
+        except (RuntimeError, TypeError, ValueError):
             if torch.get_default_device().type != "meta":
                 raise
             with torch.device("cpu"):  # some constructors read numbers from tensors

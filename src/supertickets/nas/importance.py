@@ -69,6 +69,8 @@ def gate_gradients(groups: Sequence[UnitGroup], named: Mapping[str, Tensor]) -> 
         gradient = None
         for gate in group.gates:
             at = (gate.tensor, gate.dim)
+            if gate.tensor not in named:  # another name of a tied weight
+                continue
             if at not in sums:
                 sums[at] = _sum_of_products(named[gate.tensor], gate.dim)
             part = gate.sum_by_unit(sums[at], len(group))

@@ -53,10 +53,23 @@ class Penalty:
     settings: SearchSettings
 
     @staticmethod
-    def of(named: Mapping[str, Tensor], weights: Mapping[str, Tensor], settings: SearchSettings) -> Penalty:
-        """Bind the penalty to a network's parameters."""
+    def of(
+        named: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor],
+        settings: SearchSettings,
+        factors: Mapping[str, float] | None = None,
+    ) -> Penalty:
+        """Bind the penalty to a network's parameters.
+
+        Args:
+            named: Parameters by name.
+            weights: p of the units of scales by name.
+            settings: The search.
+            factors: Factors of the learning rate by name, which the optimizer gives a subgradient by itself.
+        """
         scales = [named[name] for name in weights]
-        return Penalty(scales, [weights[name].to(named[name]) for name in weights], settings)
+        own = factors if factors is not None and settings.penalty == "proximal" else {}
+        return Penalty(scales, [weights[name].to(named[name]) * own.get(name, 1.0) for name in weights], settings)
 
     @torch.no_grad()
     def add_to_gradients(self, epochs_done: float) -> None:

@@ -31,6 +31,7 @@ _NOT_TAKEN = {
     "transfer": (("search.", "prune.", "supernet."), ("supernet.settings.",)),
     "prune": (PRUNE_PASSES_OVER, PRUNE_USES),
 }
+_BY_RECIPE = ("draw", "shared_prefix", "train", "search")  # commands that are given a recipe, not a ticket
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ def method_name(about: Record) -> str:
             name = "dense"
         elif command == "draw" and not step["sparse"]:
             name = "search only"
+        elif command == "search":
+            name = "search"
         elif command == "draw":
             name = "two-in-one" + (" + PP" if prune["progressive"] else "") + _REACTIVATIONS[prune["reactivate"]]
         elif command == "prune":
@@ -166,10 +169,12 @@ def command_of(about: Record, out: str, ticket: str = "TICKET", alone: bool = Tr
     made, recipe, command = about.get("metadata") or {}, about["recipe"], str(about["command"])
     name = recipe_name(about)
     words = ["supertickets", "draw" if command == "shared_prefix" else command]
-    if command in ("draw", "shared_prefix", "train"):
+    if command in _BY_RECIPE:
         words.append(_recipe_word(name))
     else:
         words.append(ticket)
+    if command == "search" and made.get("lineage"):
+        words += ["--shared", "SHARED"]
     if command == "transfer":
         words.append(_recipe_word(name))
         if made.get("head", {}).get("kind") == "inherited":
@@ -179,7 +184,7 @@ def command_of(about: Record, out: str, ticket: str = "TICKET", alone: bool = Tr
     if command == "prune":
         words += ["--ratio", f"{recipe['prune']['ratio']:g}", "--criterion", str(made["criterion"])]
         words += [word for key in ("batches", "rounds") if key in made for word in (f"--{key}", str(made[key]))]
-    if alone or command in ("draw", "shared_prefix", "train"):
+    if alone or command in _BY_RECIPE:
         words += _setting_words(recipe, name, command)
     return shlex.join([*words, "--out", out])
 

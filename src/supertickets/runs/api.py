@@ -88,6 +88,8 @@ def search(
     if searches_connections(recipe):
         with show_progress(verbose):
             return _search_connections(recipe, out, shared)
+    if shared is not None:
+        raise UserError(f"--shared is for searches for attention connections, and {recipe.supernet.name} is a space")
     check_budget_given(recipe)
     recipe = dataclasses.replace(fixed_network(recipe), budget=recipe.budget)
     with show_progress(verbose):
@@ -127,6 +129,7 @@ def retrain(ticket: Ticket, recipe: Recipe, out: str | Path, *, verbose: bool = 
         out: Run directory.
         verbose: Whether to show progress on standard error; the logger "supertickets" has it anyway.
     """
+    reject_budget(recipe, "retrain")
     metadata = {"lineage": lineage(ticket)}
     with show_progress(verbose):
         return make_ticket("retrain", recipe, out, PlainTraining(), init_from_ticket(ticket), metadata)
@@ -151,6 +154,7 @@ def transfer(
     Raises:
         UserError: The features cannot serve the target, or the head does not fit them.
     """
+    reject_budget(recipe, "transfer")
     check_transfer(ticket, head, recipe)
     if head is not None:
         origin: dict[str, Any] = {"kind": "inherited", "lineage": lineage(head)}
@@ -181,6 +185,7 @@ def prune(ticket: Ticket, recipe: Recipe, out: str | Path, *, verbose: bool = Fa
         out: Run directory.
         verbose: Whether to show progress on standard error; the logger "supertickets" has it anyway.
     """
+    reject_budget(recipe, "prune")
     with show_progress(verbose):
         return make_ticket(
             "prune", recipe, out, OneShotPruning(), init_from_ticket(ticket), {"lineage": lineage(ticket)}

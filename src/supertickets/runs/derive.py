@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 from ..algorithms.transfer import head_settings
 from ..config.data_sources import check_source, published_source
 from ..config.loading import check_words, load_recipe, override_settings, recipe_from_json
-from ..config.recipe import PruneSettings, Recipe
+from ..config.recipe import DistillSettings, PruneSettings, Recipe
 from ..config.search_settings import BudgetSettings, ConnectBy
 from ..config.stretch import stretch_schedule
 from ..errors import UserError
@@ -125,7 +125,8 @@ def retrain_recipe(ticket: Ticket, epochs: int, overrides: Sequence[str] = ()) -
     """
     if epochs < 1:
         raise UserError(f"--epochs is {epochs}; the nearest possible is 1")
-    reject_settings(overrides, ("search.", "prune.", "supernet."), "retrain", "architecture and mask stay as they are")
+    nothing = "architecture and mask stay as they are"
+    reject_settings(overrides, ("search.", "prune.", "supernet.", "policy.", "connect."), "retrain", nothing)
     made_by = fixed_network(recipe_of(ticket))
     fixed = dataclasses.replace(
         made_by,
@@ -202,7 +203,8 @@ def prune_recipe(ticket: Ticket, ratio: float, criterion: str = "magnitude", ove
         interval=1,
         normalise=made_by.prune.normalise if find_criterion(criterion).uses_magnitudes else "none",
     )
-    return override_settings(dataclasses.replace(made_by, name=f"{made_by.name}-pruned", prune=once), overrides)
+    alone = dataclasses.replace(made_by, name=f"{made_by.name}-pruned", prune=once, distill=DistillSettings())
+    return override_settings(alone, overrides)
 
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:

@@ -68,7 +68,7 @@ def load_library(width: int = 0) -> Library | None:
     try:
         width = width or ctypes.CDLL(str(_library_path(0))).supertickets_widest()
         return Library(_library_path(width))
-    except (build.NoCompiler, OSError) as error:
+    except (build.NoCompiler, OSError, RuntimeError) as error:  # the last: there is no home for a cache
         warnings.warn(
             f"{error}: the sparse runtime computes with numpy, which is slow. Install a C++ compiler, e.g. g++.",
             stacklevel=3,

@@ -19,6 +19,7 @@ from .windows import avg_pool, conv, infer_conv, infer_pool, max_pool, resize
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 Check = Callable[[Any], Any]
+_MOST_NUMBERS = 1024  # of an attribute that is a list, as the parts of a split
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,11 @@ def integers(low: int, high: int, count: int | None = None) -> Check:
     one = integer(low, high)
 
     def check(value: Any) -> tuple[int, ...]:
-        if not isinstance(value, list | tuple) or len(value) > 64 or (count is not None and len(value) != count):
+        if (
+            not isinstance(value, list | tuple)
+            or len(value) > _MOST_NUMBERS
+            or (count is not None and len(value) != count)
+        ):
             raise ValueError(f"{value!r} is no list of whole numbers of its length")
         return tuple(one(v) for v in value)
 

@@ -49,6 +49,7 @@ class Plan:
         steps = planner.plan(LOWERINGS)
         self._outputs = planner.outputs()
         self._images, self._lock = planner.images, PerProcess(threading.Lock)
+        planner.finish()
         self._planner = planner  # holds all memory that the steps point to
         self.planned = [step for step in steps if isinstance(step, PlannedStep)]
         self._segments = _segments(steps, library, self._pool)

@@ -110,6 +110,11 @@ class Planner:
         self._geometries = self._make_geometries()
         self._buffers = Buffers(graph.nodes, graph.outputs, self.values, self.geometry, self.arena)
 
+    def finish(self) -> None:
+        """Let go what points back to the planner, so that its memory is freed with it and waits for no collector."""
+        self.steps = []
+        del self._geometries, self._buffers
+
     def shape(self, name: str) -> Shape:
         """Return the shape of a value."""
         return self.values.shapes[name]

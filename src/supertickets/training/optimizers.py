@@ -120,12 +120,15 @@ def optimizer_tensors(optimizer: Optimizer, module: nn.Module) -> dict[str, Tens
 def load_optimizer_tensors(optimizer: Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Set what `optimizer_tensors` read, in the memory format of the parameters."""
     named = dict(module.named_parameters())
+    fused = any(group.get("fused") for group in optimizer.param_groups)  # whose step counts are where parameters are
     for key_name, value in tensors.items():
         key, name = key_name.split("/", 1)
         parameter = named[name]
         if value.shape == parameter.shape:
             value = torch.empty_like(parameter).copy_(value)
-        optimizer.state[parameter][key] = value.clone() if value.ndim == 0 else value
+        elif value.ndim == 0:
+            value = value.to(parameter.device if fused else "cpu", copy=True)
+        optimizer.state[parameter][key] = value
 
 
 def set_step(optimizer: Optimizer, lr: float, momentum: float | None) -> None:

@@ -174,7 +174,7 @@ def restore_state(
         kind, _, key = group.partition(":")
         for name, value in values.items():
             if kind == "optimizer":
-                moments[f"{key}/{name}"] = value.to(device) if value.ndim else value  # step counts stay on the CPU
+                moments[f"{key}/{name}"] = value.to(device) if value.ndim else value  # step counts find their place
             elif kind == "stored":
                 stored[f"{key}/{name}" if key else name] = value.to(device)
     load_optimizer_tensors(state.optimizer, state.module, moments)

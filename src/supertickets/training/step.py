@@ -15,7 +15,7 @@ from ..models.hrnet.matrix_products import mark_constants
 from ..nas import Penalty, unit_weights
 from ..pruning import Enforcer
 from .algorithm import Session
-from .optimizers import set_step
+from .optimizers import LR_FACTOR, set_step
 from .state import TrainState
 from .teacher import EmaTeacher, distillation_loss
 
@@ -41,10 +41,13 @@ class Stepper:
             self.forward = torch.compile(state.module, dynamic=False)
         self.named = state.parameters()
         self.params = list(self.named.values())
+        self.averaged = EmaTeacher(state, recipe) if recipe.distill.teacher == "ema" else None
+        self.teacher = self.averaged or session.teacher
         self.remask()
         weights = unit_weights(state.spec, session.supernet, recipe.search.penalty_exponent)
-        self.penalty = Penalty.of(self.named, weights, recipe.search)
-        self.teacher = EmaTeacher(state, recipe) if recipe.distill.teacher == "ema" else session.teacher
+        rates = {id(p): group.get(LR_FACTOR, 1.0) for group in state.optimizer.param_groups for p in group["params"]}
+        factors = {name: rates[id(p)] for name, p in self.named.items() if id(p) in rates}
+        self.penalty = Penalty.of(self.named, weights, recipe.search, factors)
         self.images_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
 
     def __call__(
@@ -88,6 +91,8 @@ class Stepper:
         mask = self.state.sparse.mask
         self.enforcer = Enforcer(self.named, mask)
         self.masks = dict(zip(mask, self.enforcer.masks, strict=True))
+        if self.averaged is not None:
+            self.averaged.remask(mask)
 
     def gradients(self, batch: tuple[Tensor, Tensor], choices: Sequence[Choices] | None = None) -> Tensor:
         """Forward and backward; every parameter ends up with a gradient, zero where the graph does not reach it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -42,20 +42,26 @@ class EmaTeacher:
         assert state.ema is not None
         device = next(state.module.parameters()).device
         self.module = build_module(state.spec, recipe, device).eval().requires_grad_(False)
+        self.every = state.ema.tensors
+        live = dict(state.module.named_buffers())
+        for name, buffer in self.module.named_buffers():
+            buffer.data = live[name]
+        self.remask(state.sparse.mask)
+
+    def remask(self, mask: Mapping[str, Tensor]) -> None:
+        """Take over a mask, which may have changed between two steps."""
         self.averages: list[Tensor] = []
         self.masks: list[Tensor] = []
         self.masked: list[Tensor] = []  # parameters of the module, in the order of the averages
-        live = dict(state.module.named_buffers())
         for name, parameter in self.module.named_parameters():
-            average = state.ema.tensors[name]
-            if name in state.sparse.mask:
+            average = self.every[name]
+            if name in mask:
                 self.averages.append(average)
-                self.masks.append(torch.empty_like(average).copy_(state.sparse.mask[name]))
+                self.masks.append(torch.empty_like(average).copy_(mask[name]))
+                parameter.data = torch.empty_like(average)
                 self.masked.append(parameter)
             else:
                 parameter.data = average
-        for name, buffer in self.module.named_buffers():
-            buffer.data = live[name]
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..units import STAYS, Axis, UnitGroup
@@ -24,7 +24,9 @@ class LeftOut:
     reason: str
 
 
-def make_groups(record: UnitRecord, aliases: Mapping[str, list[str]]) -> tuple[list[UnitGroup], list[LeftOut]]:
+def make_groups(
+    record: UnitRecord, aliases: Mapping[str, list[str]], rankable: Collection[str]
+) -> tuple[list[UnitGroup], list[LeftOut]]:
     """Return the groups of a trace, in the order in which their units came forth.
 
     Units that one operation brought forth are of one group, and so are those that were united with any of them.
@@ -32,6 +34,7 @@ def make_groups(record: UnitRecord, aliases: Mapping[str, list[str]]) -> tuple[l
     Args:
         record: Record of a trace.
         aliases: Further names of tied tensors by the first.
+        rankable: Names of the tensors by which units may be ranked.
 
     Returns:
         The groups, and those that cannot be removed.
@@ -55,6 +58,8 @@ def make_groups(record: UnitRecord, aliases: Mapping[str, list[str]]) -> tuple[l
         silencing = _choose_axes(axes[first], gates[first], aliases)
         reading = _choose_axes(axes[first], set() if None in reads[first] else reads[first], aliases)
         obstacle = reasons.get(first) or _find_obstacle(len(units), gates[first], axes[first])
+        if obstacle is None and any(gate.tensor not in rankable for gate in silencing):
+            obstacle = "what silences it is not trained, or a norm of two names"
         if obstacle:
             left_out.append(LeftOut(name, len(units), obstacle))
         else:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...device import preserve_random_state
 from ..units import UnitGroup
@@ -55,7 +55,7 @@ def trace_units(make: Callable[[], nn.Module], input_shape: tuple[int, int, int]
         follow_forward(_copy_state(module), images, record)
         with contextlib.suppress(Exception):  # some modules need targets in training: eval mode says all there is
             follow_forward(_copy_state(module).train(), images, record)
-        groups, left_out = make_groups(record, _aliases(module))
+        groups, left_out = make_groups(record, _aliases(module), _rankable(module))
         with torch.no_grad():
             enliven(module, generator)
         accepted, faults = SelfCheck(module, images, generator).split(groups)
@@ -66,7 +66,21 @@ def trace_units(make: Callable[[], nn.Module], input_shape: tuple[int, int, int]
 
 def _copy_state(module: nn.Module) -> nn.Module:
     """Return a copy that shares the parameters alone: a forward changes statistics, and what modules remember."""
-    return copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
+    shared: dict[int, object] = {id(parameter): parameter for parameter in module.parameters()}
+    for layer in module.modules():  # what a module has computed of its parameters, as old forms of weight norm do
+        for value in vars(layer).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                shared[id(value)] = value.detach().clone()
+    return copy.deepcopy(module, shared)
+
+
+def _rankable(module: nn.Module) -> set[str]:
+    """Return the names of parameters, but for scales and shifts of norms that have two: they would count twice."""
+    tied = {name for first, others in _aliases(module).items() for name in (first, *others)}
+    every = module.state_dict(keep_vars=True).items()
+    return {
+        name for name, tensor in every if isinstance(tensor, nn.Parameter) and (tensor.ndim > 1 or name not in tied)
+    }
 
 
 def _aliases(module: nn.Module) -> dict[str, list[str]]:
