@@ -66,6 +66,7 @@ def test_curves_are_read_between_points_by_hand() -> None:
 def test_the_least_cost_of_a_curve_that_falls_again() -> None:
     assert cost_at([(1, 10), (2, 30), (4, 20), (8, 40)], 25) == pytest.approx(2**0.75)
     assert cost_at([(1, 10), (2, 10)], 10) == 1
+    assert cost_at([(1, 10), (2, 9), (4, 12)], 10) == 1  # where it is reached first
     assert cost_at([], 10) is None
 
 

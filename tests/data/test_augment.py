@@ -365,3 +365,20 @@ def test_the_largest_random_number_stays_inside() -> None:
     random = np.full((1, 4), np.nextafter(np.float32(1), np.float32(0)))
     moved = move_images(images, random, AugmentSettings(shift=1))
     assert moved[0, 0].tolist() == [[5, 6, 7, 7], [9, 10, 11, 11], [13, 14, 15, 15], [13, 14, 15, 15]]
+
+
+def test_an_oblong_image_is_turned_and_not_sheared() -> None:
+    """A disc stays one: by 45 degrees it is as high as it is wide."""
+    rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(128.0), indexing="ij")
+    disc = ((rows - 15.5) ** 2 + (columns - 63.5) ** 2 < 144).float()[None, None]
+    turned = move_images(disc, np.full((1, 4), [1, 0.5, 0.5, 0.5], np.float32), AugmentSettings(rotate=45))[0, 0] > 0.5
+    assert [int(turned.any(i).sum()) for i in (1, 0)] == [24, 24]
+
+
+def test_only_a_broken_file_is_a_reason_to_look_for_others(in_files: ImageFiles) -> None:
+    """To list all images of a class for every sample takes minutes of an epoch of 50,000."""
+    order = in_files._order(3)
+    assert next(order) == 3
+    rest = list(order)
+    same = torch.nonzero(in_files.labels == in_files.labels[3]).flatten().tolist()
+    assert rest == [i for i in same if i > 3] + [i for i in same if i < 3]

@@ -220,6 +220,19 @@ def test_outlines_become_their_surrounding_boxes(coco: Path, tmp_path: Path) -> 
     assert any("2 of " in note and "are outlines; their surrounding boxes are taken" in note for note in splits.notes)
 
 
+@pytest.mark.parametrize(("each", "joints"), [(2, "0.1 0.1 0.9 0.9"), (3, "0.1 0.1 2 0.9 0.9 1")])
+def test_poses_have_boxes_in_front_of_their_joints(coco: Path, tmp_path: Path, each: int, joints: str) -> None:
+    """Two joints of two numbers make as many as an outline has."""
+    root = labels(yolo(tmp_path, coco), f"0 0.5 0.4 0.2 0.3 {joints}\n", "*")
+    with (root / "data.yaml").open("a") as file:
+        file.write(f"\nkpt_shape: [2, {each}]\n")
+    splits = read(root)
+    assert boxes(splits)["000000000001.png"] == [[0, 0.4, 0.25, 0.6, 0.55]]
+    assert not any("outlines" in note for note in splits.notes)
+    labels(root, f"0 0.5 0.4 0.2 0.3 {joints} 0.5\n")
+    assert f"with its joints an object has {5 + 2 * each}" in refusal(root)
+
+
 def test_nothing_of_yolo_is_left_out_in_silence(coco: Path, tmp_path: Path) -> None:
     root = labels(yolo(tmp_path, coco), "0 0.5 0.5 0 0.2\n0 0.5 0.5 0.2 0.2\n")
     (root / "labels" / "train" / "000000000002.txt").unlink()

@@ -349,3 +349,13 @@ def test_pixels_are_in_the_order_of_the_network() -> None:
 def test_a_network_of_other_channels_takes_no_images() -> None:
     with pytest.raises(UserError, match="an image has 1 or 3 channels, the network takes 2"):
         to_channels(Image.new("RGB", (4, 4)), 2)
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_images_of_any_size_are_cut_to_shape(size: int) -> None:
+    """Where all of the shorter side is seen, rounding must not lead out of the image."""
+    prepare = Preprocessing(3, (size, size), (0.0,) * 3, (1.0,) * 3, "crop", 1.0, "bicubic")
+    for shorter in range(1, 300):
+        left, top, right, bottom = prepare.shown_region(Image.new("RGB", (shorter, shorter + 7)))
+        assert 0 <= left < right <= shorter
+        assert 0 <= top < bottom <= shorter + 7

@@ -49,6 +49,19 @@ def test_subgradient_adds_rho_times_p_times_sign() -> None:
     assert torch.equal(scale, torch.tensor([1.0, -2.0, 0.0, 0.05]))
 
 
+def test_the_proximal_step_has_the_rate_of_each_scale() -> None:
+    """A quarter of the rate: 0.1 * 0.5 / 4 goes. The optimizer itself gives a subgradient its rate."""
+    for kind, left in (("proximal", 1 - 0.0125), ("subgradient", 1.0)):
+        settings = SearchSettings(interval=1, rho=0.1, penalty=kind)  # type: ignore[arg-type]
+        scale = torch.ones(1)
+        scale.grad = torch.zeros(1)
+        penalty = Penalty.of({"scale": scale}, {"scale": torch.ones(1)}, settings, {"scale": 0.25})
+        penalty.add_to_gradients(3.0)
+        penalty.shrink_scales(3.0, lr=0.5)
+        assert scale.item() == pytest.approx(left)
+        assert scale.grad.item() == pytest.approx(0.1 if kind == "subgradient" else 0)
+
+
 def test_proximal_is_a_soft_threshold() -> None:
     """lr * rho * p = 0.05, 0.025, 0.15, 0.1: the last scale, 0.05, becomes exactly zero."""
     scale, penalty = make("proximal")

@@ -180,6 +180,9 @@ def test_commands_by_hand(tmp_path: Path) -> None:
     assert command_of(moved, "out") == "supertickets transfer TICKET digits --head HEAD --seed 0 --out out"
     again = record(tmp_path / "f", "retrain", lineage=[DRAWN], settings={"epochs": 7, "optimizer.lr": 0.01})
     assert command_of(again, "out") == "supertickets retrain TICKET --epochs 7 --optimizer.lr 0.01 --out out"
+    searched = record(tmp_path / "g", "search", settings={"epochs": 3})
+    assert command_of(searched, "out") == "supertickets search digits --epochs 3 --seed 0 --out out"
+    assert method_name(searched) == "search"
 
 
 def test_every_step_of_a_sweep_has_its_command(compared: Comparison, tmp_path: Path) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 
+import supertickets as st
+from supertickets import UserError
 from supertickets.config.lr_schedule import lr_factor
 from supertickets.config.optimizer_settings import LrSettings
 from supertickets.config.stretch import stretch_schedule
+from supertickets.runs.derive import prune_recipe, retrain_recipe
 
 
 @pytest.mark.parametrize(
@@ -32,3 +38,24 @@ def test_a_schedule_has_the_same_course_over_other_epochs(lr: LrSettings, epochs
 def test_milestones_of_a_short_run_by_hand() -> None:
     assert stretch_schedule(LrSettings(milestones=(170, 200)), 50 / 210).milestones == (40, 48)
     assert stretch_schedule(LrSettings(milestones=(170, 200)), 1 / 210).milestones == (1, 1)
+
+
+def test_what_searches_nothing_takes_no_budget(toy_run: Path, tmp_path: Path) -> None:
+    ticket = st.load(toy_run)
+    recipe = retrain_recipe(ticket, 1, ["--budget.macs", "1000"])
+    with pytest.raises(UserError, match=r"retrain takes no budget.macs; leave it out"):
+        st.retrain(ticket, recipe, tmp_path / "run")
+    for words in (["--policy.beta", "0.1"], ["--connect.by", "ea"]):
+        with pytest.raises(UserError, match="retrain takes no"):
+            retrain_recipe(ticket, 1, words)
+
+
+def test_pruning_needs_no_teacher(toy_run: Path) -> None:
+    ticket = st.load(toy_run)
+    made = {**ticket.about, "recipe": {**ticket.about["recipe"], "distill": {"teacher": "gone"}}}
+    assert prune_recipe(dataclasses.replace(ticket, about=made), 0.5).distill.teacher is None
+
+
+def test_only_searches_for_connections_share_a_network() -> None:
+    with pytest.raises(UserError, match="--shared is for searches for attention connections"):
+        st.search(st.load_recipe("tunas_proxyless", ["--budget.macs", "1e6"]), shared="nowhere")

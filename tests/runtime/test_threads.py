@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -137,3 +139,14 @@ def test_cores_that_a_process_may_use(tmp_path: Path, monkeypatch: pytest.Monkey
     assert threads.usable_cores() == 2
     (tmp_path / "quota").write_text("max 100000\n")
     assert threads.usable_cores() == 3
+
+
+def test_the_memory_of_sizes_that_were_left_is_freed_at_once() -> None:
+    """Without waiting for the collector, which few objects wake."""
+    engine, _ = make_engine(1)
+    gc.disable()
+    try:
+        plans = [weakref.ref(engine.plan((3, 40, 40 + 8 * i))) for i in range(8)]
+        assert sum(plan() is not None for plan in plans) == 4
+    finally:
+        gc.enable()

@@ -176,6 +176,17 @@ def test_settings_reach_the_optimizer() -> None:
     assert make_optimizer(net, OptimizerSettings(name="adam")).param_groups[0]["eps"] == 1e-8
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_step_counts_are_where_the_kernels_want_them(fused: bool) -> None:
+    """On a GPU fused kernels read them there, others on the CPU; "meta" stands for the GPU."""
+    net = nn.Linear(2, 2, device="meta")
+    optimizer = torch.optim.Adam(net.parameters(), fused=False)
+    for group in optimizer.param_groups:
+        group["fused"] = fused
+    load_optimizer_tensors(optimizer, net, {"step/weight": torch.tensor(3.0), "exp_avg/weight": torch.zeros(2, 2)})
+    assert optimizer.state[net.weight]["step"].device.type == ("meta" if fused else "cpu")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_state_carried_to_a_twin_goes_on_alike(name: Literal["sgd", "rmsprop", "adam", "adamw"]) -> None:
     """Named tensors are all there is to an optimizer; strides are those of the parameters."""
