@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from supertickets.algorithms.ranking import maskable
 from supertickets.algorithms.two_in_one import (
     TwoInOne,
+    _decay,
     prune_weights,
     reactivate_weights,
     search_warning,
@@ -550,3 +551,9 @@ def test_a_penalty_that_cannot_work_is_reported(tmp_path: Path) -> None:
         tried = float(message.split("try search.rho ")[1].split()[0])
         recipe = make_recipe("sgd", epochs=10, search=SearchSettings(interval=1, rho=tried))
         assert search_warning(make_session(recipe, tmp_path, steps=2)) is None
+
+
+def test_means_of_gates_that_a_checkpoint_had_follow_the_network_to_its_device() -> None:
+    """A checkpoint is read on the CPU; "meta" stands for a GPU."""
+    assert _decay(torch.ones(3), torch.ones(3, device="meta")).device.type == "meta"
+    assert _decay(torch.ones(1), torch.zeros(1)).item() == pytest.approx(0.98)

@@ -215,7 +215,9 @@ def reactivate_weights(session: Session, state: TrainState, epoch: int) -> None:
 
 
 def _decay(mean: Tensor | None, value: Tensor) -> Tensor:
-    return value * (1 - _GATE_MOMENTUM) if mean is None else mean.lerp(value, 1 - _GATE_MOMENTUM)
+    if mean is None:
+        return value * (1 - _GATE_MOMENTUM)
+    return mean.to(value.device).lerp(value, 1 - _GATE_MOMENTUM)  # a resumed one comes from the CPU
 
 
 def search_warning(session: Session) -> str | None:
