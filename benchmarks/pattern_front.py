@@ -81,9 +81,19 @@ class Row:
         return st.load_recipe("tiny_imagenet", [*words, *self.words])
 
     @property
+    def precision(self) -> str:
+        """Number format that it is trained in."""
+        return self.words[self.words.index("--precision") + 1]
+
+    @property
     def runtime(self) -> str:
         """Name of the runtime that it is for."""
         return "sparse" if self.zeros else "onnxruntime"
+
+
+def _precision(run: Mapping[str, Any]) -> str:
+    """Return the number format of a run; early ones had their row's, and do not say it."""
+    return str(run.get("precision", ROWS[run["row"]].precision))
 
 
 def _plain(width: int, zeros: float = 0.0, block: int = 1) -> Row:
@@ -183,8 +193,7 @@ def table(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a line per row and number format that has runs: accuracies by seed, costs, latency, gain."""
     lines = []
     for (name, row), precision in itertools.product(ROWS.items(), ("bf16", "fp32")):
-        own = "bf16" if "bf16" in row.words else "fp32"
-        runs = [run for run in results["runs"] if run["row"] == name and run.get("precision", own) == precision]
+        runs = [run for run in results["runs"] if run["row"] == name and _precision(run) == precision]
         if not runs:
             continue
         runs.sort(key=lambda run: run["seed"])
@@ -232,7 +241,7 @@ def draw_figure(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
         ("MobileNetV2", "^", lambda row: row.supernet == "mobilenet_v2"),
         ("HRNet", "D", lambda row: row.supernet == "hrnet_tiny"),
     ):
-        lines = [line for line in lines if line["precision"] in ROWS[line["row"]].words]
+        lines = [line for line in lines if line["precision"] == ROWS[line["row"]].precision]
         some = [line for line in lines if wanted(ROWS[line["row"]]) and line["ms"] and ROWS[line["row"]].longer == 1]
         if some:
             xs, ys = [line["ms"] for line in some], [line["mean"] for line in some]
@@ -273,11 +282,11 @@ def main() -> None:
     options = parser.parse_args()
     results = json.loads(options.out.read_text()) if options.out.exists() else {"runs": []}
     if options.what == "train":
-        there = {(run["row"], run["seed"]) for run in results["runs"]}
+        there = {(run["row"], run["seed"], _precision(run)) for run in results["runs"]}
         for seed in options.seeds:
             for name in options.rows:
-                if (name, seed) not in there:
-                    row = ROWS[name]
+                row = ROWS[name]
+                if (name, seed, options.precision or row.precision) not in there:
                     if options.precision:
                         row = replace(row, words=(*row.words, "--precision", options.precision))
                     results["runs"].append({"row": name} | train_row(row, options.data, seed, options.epochs))
