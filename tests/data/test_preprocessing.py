@@ -353,7 +353,7 @@ def test_a_network_of_other_channels_takes_no_images() -> None:
 
 @pytest.mark.parametrize("size", [32, 224])
 def test_images_of_any_size_are_cut_to_shape(size: int) -> None:
-    """Where all of the shorter side is seen, rounding must not lead out of the image."""
+    """Rounding must not lead out of the image, of which all of the shorter side is seen."""
     prepare = Preprocessing(3, (size, size), (0.0,) * 3, (1.0,) * 3, "crop", 1.0, "bicubic")
     for shorter in range(1, 300):
         left, top, right, bottom = prepare.shown_region(Image.new("RGB", (shorter, shorter + 7)))
