@@ -217,9 +217,8 @@ def table(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _gain(line: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> float | None:
     """Return how far a row is above the front of its family's others at its latency: with zeros above without."""
     family, zeros = _family(line["row"]), ROWS[line["row"]].zeros > 0
-    kind = line["precision"]
-    others = [one for one in lines if _family(one["row"]) == family and (ROWS[one["row"]].zeros > 0) != zeros]
-    others = [one for one in others if one["precision"] == kind]
+    alike = [one for one in lines if _family(one["row"]) == family and one["precision"] == line["precision"]]
+    others = [one for one in alike if (ROWS[one["row"]].zeros > 0) != zeros]
     points = [(one["ms"], one["mean"]) for one in others if one["ms"] and ROWS[one["row"]].longer == 1]
     gain = gain_at_equal_latency((line["ms"], line["mean"]), points, 1) if line["ms"] else None
     return None if gain is None else round(gain, 1)
@@ -235,13 +234,13 @@ def draw_figure(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     axes = figure.subplots()
+    lines = [line for line in lines if line["precision"] == ROWS[line["row"]].precision]
     for kind, marker, wanted in (
         ("ResNet-8, dense, onnxruntime", "o-", lambda row: row.supernet == "resnet8" and not row.zeros),
         ("ResNet-8 with zeros, sparse runtime", "s", lambda row: row.supernet == "resnet8" and row.zeros),
         ("MobileNetV2", "^", lambda row: row.supernet == "mobilenet_v2"),
         ("HRNet", "D", lambda row: row.supernet == "hrnet_tiny"),
     ):
-        lines = [line for line in lines if line["precision"] == ROWS[line["row"]].precision]
         some = [line for line in lines if wanted(ROWS[line["row"]]) and line["ms"] and ROWS[line["row"]].longer == 1]
         if some:
             xs, ys = [line["ms"] for line in some], [line["mean"] for line in some]

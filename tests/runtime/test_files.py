@@ -24,6 +24,7 @@ from supertickets import UserError
 from supertickets.runtime import load
 from supertickets.runtime.arena import Arena
 from supertickets.runtime.graph import FORMAT, load_graph, save_graph
+from supertickets.runtime.operations import OPERATIONS
 from supertickets.runtime.tensor_file import read_tensors, write_tensors
 from supertickets.runtime.zeros import pack_zeros, unpack_zeros
 
@@ -312,3 +313,12 @@ def test_damaged_bytes_never_crash(tmp_path_factory: pytest.TempPathFactory, dat
 
 def test_the_format_is_named() -> None:
     assert FORMAT == "supertickets-graph-1"
+
+
+def test_a_split_may_have_many_parts_and_other_lists_few_numbers() -> None:
+    """A shuffle of 96 channels splits them one by one."""
+    check = OPERATIONS["split"].attributes["sizes"]
+    assert check([1] * 96) == (1,) * 96
+    for name, attribute, most in (("split", "sizes", 1024), ("mean", "axes", 64)):
+        with pytest.raises(ValueError, match="no list of whole numbers of its length"):
+            OPERATIONS[name].attributes[attribute]([0] * (most + 1))

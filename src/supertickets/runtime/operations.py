@@ -19,7 +19,7 @@ from .windows import avg_pool, conv, infer_conv, infer_pool, max_pool, resize
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 Check = Callable[[Any], Any]
-_MOST_NUMBERS = 1024  # of an attribute that is a list, as the parts of a split
+_MOST_NUMBERS, _MOST_PARTS = 64, 1024  # of an attribute that is a list; parts of a split
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,12 @@ def integer(low: int, high: int) -> Check:
     return check
 
 
-def integers(low: int, high: int, count: int | None = None) -> Check:
-    """Return a check of lists of whole numbers in a range."""
+def integers(low: int, high: int, count: int | None = None, most: int = _MOST_NUMBERS) -> Check:
+    """Return a check of lists of whole numbers in a range: so many, or at most so many."""
     one = integer(low, high)
 
     def check(value: Any) -> tuple[int, ...]:
-        if (
-            not isinstance(value, list | tuple)
-            or len(value) > _MOST_NUMBERS
-            or (count is not None and len(value) != count)
-        ):
+        if not isinstance(value, list | tuple) or len(value) > most or (count is not None and len(value) != count):
             raise ValueError(f"{value!r} is no list of whole numbers of its length")
         return tuple(one(v) for v in value)
 
@@ -214,7 +210,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "div": _binary(divide),
     "activation": Operation(lambda x, *, activation: activate(x, activation), (1, 1), {"activation": check_activation}),
     "concat": Operation(concat, (1, 1024), {"axis": _AXIS}),
-    "split": Operation(split, (1, 1), {"axis": _AXIS, "sizes": integers(0, LARGEST)}),
+    "split": Operation(split, (1, 1), {"axis": _AXIS, "sizes": integers(0, LARGEST, most=_MOST_PARTS)}),
     "slice": Operation(cut, (1, 1), {"axes": _AXES, "starts": _LIMITS, "ends": _LIMITS, "steps": integers(1, LARGEST)}),
     "max_pool": Operation(max_pool, (1, 1), {**_POOL, "dilations": integers(1, 256, 2)}, infer_pool),
     "avg_pool": Operation(avg_pool, (1, 1), {**_POOL, "count_pads": one_of(True, False)}, infer_pool),

@@ -79,8 +79,10 @@ def run_job(job: Job, root: Path) -> None:
             train_shared_prefix(recipe, out, options["until"], trusted_modules(job, root))
         elif begun:
             resume(out, trusted_modules(job, root), measure_network)
+        elif recipe is not None and job.command == "train":
+            train(recipe, out)
         elif recipe is not None:
-            train(recipe, out) if job.command == "train" else draw(recipe, out, measure_network)
+            draw(recipe, out, measure_network)
         elif job.command == "prune" and parent is not None:
             ticket, given = (
                 load(parent, trusted_modules(job, root)),
