@@ -287,7 +287,7 @@ def test_a_limit_leaves_what_is_true_of_the_rest(tmp_path: Path) -> None:
 def test_boxes_for_predictions(tmp_path: Path) -> None:
     root = crowd(tmp_path, {"train": 3})
     images = [root / "train" / f"{i:012}.png" for i in (3, 1)]
-    boxes_by_image = read_boxes(root / "annotations" / "person_keypoints_train.json", images)
+    boxes_by_image = read_boxes(root / "annotations" / "person_keypoints_train.json", images).boxes
     assert [len(boxes) for boxes in boxes_by_image] == [1, 1]
     assert boxes_by_image[0][0] == pytest.approx(person(3)[2])
     entries = [
@@ -295,7 +295,7 @@ def test_boxes_for_predictions(tmp_path: Path) -> None:
         for category, score in ((1, 0.9), (2, 0.9), (1, 0.4))
     ]
     (tmp_path / "boxes.json").write_text(json.dumps(entries))
-    assert read_boxes(tmp_path / "boxes.json", images) == [[(1, 2, 3, 4)], []]
+    assert read_boxes(tmp_path / "boxes.json", images).boxes == [[(1, 2, 3, 4)], []]
     for content, named in (
         ("{}", "no list of images"),
         ("3", "no boxes"),

@@ -406,6 +406,38 @@ def test_images_that_are_not_kept_are_the_same(tmp_path: Path) -> None:
     assert kept.preprocessing.mean == pytest.approx(fresh.preprocessing.mean, abs=0.01)
 
 
+def test_all_splits_together_fit_into_memory_or_none_is_kept(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        tree(tmp_path / split, ["cat", "dog"])
+    each = 16 * 4 * 12 * 10 / 1e9  # GB of a split: four bytes a pixel
+    for splits, kept in ((2.5, False), (3.5, True)):
+        sets = load(tmp_path, keep_gb=splits * each)
+        for part in (sets.train, sets.validation, sets.test):
+            assert isinstance(part, ImageFiles)
+            assert all((image is not None) == kept for image in part.kept)
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("val/val_annotations.txt", "tiny_imagenet"),
+        ("unpacked/tiny-imagenet-200/val/val_annotations.txt", "tiny_imagenet"),
+        ("train-labels-idx1-ubyte.gz", "idx"),
+        ("cifar-10-batches-py/data_batch_1", "cifar10"),
+        ("meta", "cifar100"),
+    ],
+)
+def test_a_published_form_is_told_with_its_source(tmp_path: Path, file: str, source: str) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    assert f"--data.source {source}" in refusal(tmp_path)
+
+
+def test_classes_called_like_files_of_published_forms_are_read(tmp_path: Path) -> None:
+    assert load(tree(tmp_path, ["meta", "data_batch_1"])).classes == ("data_batch_1", "meta")
+
+
 def test_images_that_are_not_kept_are_read_every_time(tmp_path: Path) -> None:
     splits = load(tree(tmp_path, ["cat", "dog"]), keep_gb=0, broken="refuse")
     path = paths(splits.train)[0]

@@ -335,7 +335,7 @@ def test_equal_names_in_different_folders_stay_apart(tmp_path: Path) -> None:
     data["annotations"][1]["bbox"] = [1, 5, 20, 20]
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps(data))
-    assert read_boxes(path, images) == [[(1, 5, 20, 20)], [(30, 5, 20, 20)]]
+    assert read_boxes(path, images).boxes == [[(1, 5, 20, 20)], [(30, 5, 20, 20)]]
     data["images"] = [{**data["images"][0], "file_name": "1.png"}]
     data["annotations"] = data["annotations"][:1]
     path.write_text(json.dumps(data))

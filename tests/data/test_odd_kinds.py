@@ -169,7 +169,7 @@ def test_boxes_that_are_crowds_alone_are_refused_for_predictions(tmp_path: Path)
 
 def test_null_joints_are_no_obstacle_for_predictions(tmp_path: Path) -> None:
     path = boxes_of(tmp_path, ["1.png"], keypoints=None, num_keypoints=None)
-    assert read_boxes(path, [tmp_path / "1.png"]) == [[(30, 5, 20, 20)]]
+    assert read_boxes(path, [tmp_path / "1.png"]).boxes == [[(30, 5, 20, 20)]]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_null_joints_are_no_obstacle_for_predictions(tmp_path: Path) -> None:
 )
 def test_images_for_predictions_are_known_in_any_spelling(listed: str, stored: str, tmp_path: Path) -> None:
     path = boxes_of(tmp_path, [listed, "2.png"])
-    assert read_boxes(path, [tmp_path / stored, tmp_path / "2.png"]) == [[(30, 5, 20, 20)]] * 2
+    assert read_boxes(path, [tmp_path / stored, tmp_path / "2.png"]).boxes == [[(30, 5, 20, 20)]] * 2
 
 
 def test_boxes_of_no_area_are_said_in_predictions(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_boxes_of_no_area_are_said_in_predictions(tmp_path: Path) -> None:
     data["annotations"][0]["bbox"] = [5, 5, -3, 4]
     path.write_text(json.dumps(data))
     with pytest.warns(UserWarning, match="1 of 2 boxes of .* have no area; they are left out"):
-        assert read_boxes(path, [tmp_path / "1.png", tmp_path / "2.png"]) == [[], [(30, 5, 20, 20)]]
+        assert read_boxes(path, [tmp_path / "1.png", tmp_path / "2.png"]).boxes == [[], [(30, 5, 20, 20)]]
 
 
 def test_equal_ids_are_refused_for_predictions(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from odd_data import BACK, labels, noted, read, total, voc
 from supertickets.data.orientation import drawn_as_stored
+from supertickets.data.person_boxes import read_boxes
 from supertickets.data.preprocessing import open_image, stored_form
 
 SIZE = (40, 30)
@@ -110,6 +111,24 @@ def test_boxes_follow_too(tmp_path: Path, as_stored: bool, keep_gb: float) -> No
         for sample, image in (part.image(i) for i in range(len(part))):  # type: ignore[attr-defined]
             left, top, wide, tall = sample.objects[0, 1:5]
             assert image.getbbox() == (left, top, left + wide, top + tall)
+
+
+@pytest.mark.filterwarnings("ignore:EXIF data:UserWarning")
+@pytest.mark.parametrize("as_stored", [True, False])
+def test_boxes_for_predictions_follow_too(tmp_path: Path, as_stored: bool) -> None:
+    images, entries, paths = [], [], []
+    for i in range(4):
+        paths.append(tmp_path / f"{i}.png")
+        stored = write(paths[i], 3 if i % 2 else 6)
+        drawn = stored if as_stored else upright()
+        left, top, right, low = drawn.getbbox() or (0, 0, 0, 0)
+        images.append({"id": i, "file_name": f"{i}.png", "width": drawn.width, "height": drawn.height})
+        entries.append({"id": i, "image_id": i, "category_id": 1, "bbox": [left, top, right - left, low - top]})
+    file = tmp_path / "people.json"
+    file.write_text(json.dumps({"images": images, "annotations": entries}))
+    given = read_boxes(file, paths)
+    for i, ((left, top, wide, tall),) in enumerate(given.boxes):
+        assert given.open_image(i).getbbox() == (left, top, left + wide, top + tall)
 
 
 def test_images_that_differ_are_told(tmp_path: Path) -> None:

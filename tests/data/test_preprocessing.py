@@ -14,7 +14,7 @@ from PIL import Image
 from supertickets import UserError
 from supertickets.data import Preprocessing, open_image
 from supertickets.data import preprocessing as images
-from supertickets.data.preprocessing import BrokenImage, shrink, to_channels, to_tensor
+from supertickets.data.preprocessing import BrokenImage, shrink, to_channels, to_tensor, with_normalisation
 
 Array = npt.NDArray[np.uint8]
 PLAIN = ((0.0,) * 3, (1.0,) * 3)
@@ -359,3 +359,17 @@ def test_images_of_any_size_are_cut_to_shape(size: int) -> None:
         left, top, right, bottom = prepare.shown_region(Image.new("RGB", (shorter, shorter + 7)))
         assert 0 <= left < right <= shorter
         assert 0 <= top < bottom <= shorter + 7
+
+
+def test_normalisation_is_mean_and_deviation_over_all_pixels() -> None:
+    """Of images of several sizes and of a batch, as numpy has them over all of their pixels together."""
+    odd, batch = [noise(3, 5, 7, seed=1), noise(3, 1, 2, seed=2)], noise(4, 3, 6, 6, seed=3)
+    got = with_normalisation(Preprocessing(3, (8, 8), *PLAIN), map(torch.from_numpy, [*odd, batch]))
+    pixels = np.concatenate([*(image.reshape(3, -1) for image in odd), *(image.reshape(3, -1) for image in batch)], 1)
+    assert got.mean == pytest.approx(tuple(pixels.mean(1) / 255))
+    assert got.std == pytest.approx(tuple(pixels.std(1) / 255))
+
+
+def test_images_of_one_colour_have_a_deviation_that_can_be_divided_by() -> None:
+    got = with_normalisation(Preprocessing(1, (4, 4), (0.0,), (1.0,)), [torch.full((1, 4, 4), 51, dtype=torch.uint8)])
+    assert (got.mean, got.std) == (pytest.approx((0.2,)), (1e-3,))

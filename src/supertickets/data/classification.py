@@ -170,11 +170,9 @@ def memory_preprocessing(train: InMemoryImages, crop: bool) -> Preprocessing:
         train: Training images alone.
         crop: Whether new images are cut to shape (photographs) or stretched (glyphs).
     """
-    values = train.images.to(torch.float32) / 255
-    dims = (0, 2, 3)
-    mean, std = values.mean(dims), values.std(dims, correction=0).clamp_min(1e-3)
     channels, height, width = train.images.shape[1:]
-    preprocessing = Preprocessing(channels, (height, width), tuple(mean.tolist()), tuple(std.tolist()))
+    plain = Preprocessing(channels, (height, width), (0.0,) * channels, (1.0,) * channels)
+    preprocessing = with_normalisation(plain, train.images.split(_MEASURED))
     return replace(preprocessing, fit="crop", resample="bicubic") if crop else preprocessing
 
 

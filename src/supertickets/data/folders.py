@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from .file_lists import (
     shorten_list,
     split_of,
 )
+from .foreign_formats import describe_published
 from .preprocessing import BrokenImage, open_image, shrink, stored_size, to_channels
 from .samples import Splits, square_side
 from .splits import split_classes
@@ -53,7 +55,10 @@ def load_folders(settings: DataSettings) -> Splits:
     Raises:
         UserError: No classes or images are found, or the splits do not fit together.
     """
-    root = _unwrap_folder(data_folder(settings, "a folder with one folder of images per class"))
+    given = data_folder(settings, "a folder with one folder of images per class")
+    if published := describe_published(given):
+        raise UserError(published)
+    root = _unwrap_folder(given)
     notes: list[str] = []
     listed = _list_parts(root, settings.class_level, notes)
     main = next(iter(listed.values()))
@@ -68,7 +73,11 @@ def load_folders(settings: DataSettings) -> Splits:
     check_depth(main.paths)
     size = square_side(settings) or choose_size(_shorter_sides(main.paths))
     # Random crops take a part of the image, so more is kept than the size that the network sees.
-    sets = {split: _image_set(files, classes, settings, round(size * 1.5), notes) for split, files in listed.items()}
+    shorter = round(size * 1.5)
+    keep = _fit_in_memory([path for files in listed.values() for path in files.paths], shorter, settings)
+    decode = functools.partial(_decode, settings=settings, shorter=shorter, notes=notes) if keep else _keep_none
+    read = {split: decode(files) for split, files in listed.items()}
+    sets = {split: _image_set(kept, files, classes, settings, shorter) for split, (kept, files) in read.items()}
     train, validation, test = split_classes(sets, classes, settings, notes)
     notes.append(f"images are made to {size} x {size} pixels")
     return Splits(train, validation, test, names, file_preprocessing(train, size), tuple(notes))
@@ -169,17 +178,16 @@ def _order_classes(
 
 
 def _image_set(
-    files: _Files, classes: tuple[str, ...], settings: DataSettings, shorter: int, notes: list[str]
+    kept: Sequence[Image.Image | None], files: _Files, classes: tuple[str, ...], settings: DataSettings, shorter: int
 ) -> ImageFiles:
-    """Decode what fits into memory; of a larger set only as many files as needed are looked at later."""
-    kept: Sequence[Image.Image | None]
-    if _fit_in_memory(files.paths, shorter, settings):
-        kept, files = _decode(files, settings, shorter, notes)
-    else:
-        kept = [None] * len(files.paths)
     index = {name: label for label, name in enumerate(classes)}
     labels = torch.tensor([index[name] for name in files.names], dtype=torch.int64)
     return ImageFiles(files.paths, labels, tuple(kept), shorter, settings.broken == "skip")
+
+
+def _keep_none(files: _Files) -> tuple[list[None], _Files]:
+    """Keep nothing of files: only as many as needed are looked at later."""
+    return [None] * len(files.paths), files
 
 
 def _fit_in_memory(paths: Sequence[Path], shorter: int, settings: DataSettings) -> bool:

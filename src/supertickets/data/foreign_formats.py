@@ -1,4 +1,4 @@
-"""Formats of annotations that are not read, told by their files, with the command that converts them."""
+"""Formats that a reader does not read, told by their files, with the setting or the command that helps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from .file_lists import walk_files
+from .file_lists import find_entry, unwrap_folder, walk_files
 
 _HEAD = 4096  # bytes of a file that tell its format
 _LOOKED_AT = 200  # files
@@ -21,6 +21,24 @@ _COMMANDS = {
     "labelme": "labelme2coco {folder} --export_dir {folder} (pip install labelme2coco)",
     "Pascal VOC": "datum convert -i {root} -if voc -f coco -o OUT -- --save-media (pip install datumaro), and give OUT",
 }
+
+# Data sets of classes that have a source of their own: their names, and files of their published forms.
+_PUBLISHED = {
+    "tiny_imagenet": ("Tiny-ImageNet", ("val/val_annotations.txt", "tiny-imagenet-200/val/val_annotations.txt")),
+    "idx": ("MNIST and its kin", ("train-labels-idx1-ubyte.gz", "train-labels-idx1-ubyte")),
+    "cifar10": ("CIFAR-10", ("data_batch_1", "cifar-10-batches-py/data_batch_1")),
+    "cifar100": ("CIFAR-100", ("meta", "cifar-100-python/meta")),
+}
+
+
+def describe_published(root: Path) -> str | None:
+    """Return which data set of classes a folder holds in its published form, and the source for it; None if none."""
+    for source, (name, marks) in _PUBLISHED.items():
+        folder = unwrap_folder(root, *marks)
+        for mark in marks:
+            if (path := find_entry(folder, mark)) and path.is_file():
+                return f"{path} belongs to {name} as published, which is read by: --data.source {source}"
+    return None
 
 
 def describe_foreign(root: Path, *, boxes: bool) -> str | None:

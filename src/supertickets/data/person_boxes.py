@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ..errors import UserError
 from .box_forms import check_boxes
@@ -27,9 +29,39 @@ from .coco_json import (
 from .coco_keypoints_json import Person
 from .geometry import Box
 from .joints import COCO_NAMES
+from .orientation import Size, drawn_as_stored
+from .preprocessing import open_fitting, open_image
 
 
-def read_boxes(path: Path, images: Sequence[Path], score_at_least: float = 0.5) -> list[list[Box]]:
+@dataclass(frozen=True)
+class ImageBoxes:
+    """Boxes of people in some images.
+
+    Attributes:
+        images: Files.
+        boxes: Per image its boxes, perhaps none.
+        sizes: Width and height that annotations give of images; detections give none.
+        upright: Whether boxes are those of the images turned upright by their EXIF data, where sizes do not tell.
+    """
+
+    images: Sequence[Path]
+    boxes: Sequence[Sequence[Box]]
+    sizes: Mapping[Path, Size]
+    upright: bool = True
+
+    def open_image(self, position: int) -> Image.Image:
+        """Return an image as its boxes are drawn on it.
+
+        Raises:
+            BrokenImage: It cannot be read.
+        """
+        path = self.images[position]
+        if path not in self.sizes:
+            return open_image(path)
+        return open_fitting(path, self.sizes[path], upright=self.upright)
+
+
+def read_boxes(path: Path, images: Sequence[Path], score_at_least: float = 0.5) -> ImageBoxes:
     """Return the boxes of people in some images, of a detector or of annotations.
 
     Args:
@@ -38,15 +70,13 @@ def read_boxes(path: Path, images: Sequence[Path], score_at_least: float = 0.5) 
         images: Files.
         score_at_least: Detections that score lower are left out.
 
-    Returns:
-        Per image its boxes, perhaps none.
-
     Raises:
         UserError: The file is no such JSON, or has a box of none of the images.
     """
     data = load_annotations(path)
+    sizes: dict[Path, Size] = {}
     if isinstance(data, dict):
-        rows = _annotated_boxes(data, path, images)
+        rows, sizes = _annotated_boxes(data, path, images)
     elif isinstance(data, list) and all(isinstance(entry, dict) for entry in data):
         numbers = {int(image.stem): i for i, image in enumerate(images) if image.stem.isdecimal()}
         listed = [(parse_id(entry.get("image_id")), {**entry, "id": i}) for i, entry in enumerate(data, 1)]
@@ -69,11 +99,17 @@ def read_boxes(path: Path, images: Sequence[Path], score_at_least: float = 0.5) 
         raise UserError(
             f"{path} has a box of none of these {len(images)} images; name the files as it does, or give another"
         )
-    return boxes
+    notes: list[str] = []
+    upright = not drawn_as_stored(sizes, "boxes", notes)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return ImageBoxes(images, boxes, sizes, upright)
 
 
-def _annotated_boxes(data: dict[str, Any], path: Path, images: Sequence[Path]) -> list[tuple[int, dict[str, Any]]]:
-    """Return single people of some images, as positions of images and annotations."""
+def _annotated_boxes(
+    data: dict[str, Any], path: Path, images: Sequence[Path]
+) -> tuple[list[tuple[int, dict[str, Any]]], dict[Path, Size]]:
+    """Return single people of some images, as positions of images and annotations; and the sizes that images have."""
     listed = read_image_entries(data, path)
     categories = read_entries(data, "categories", path) if "categories" in data else []
     people = {parse_id(c.get("id")) for c in categories if c.get("keypoints") or c.get("name") == "person"}
@@ -92,7 +128,8 @@ def _annotated_boxes(data: dict[str, Any], path: Path, images: Sequence[Path]) -
     sizes = np.array([listed[number].size for number, _ in boxes], np.float64).reshape(-1, 2)
     for note in check_boxes(values, sizes, [entry_name(entry, i) for i, (_, entry) in enumerate(boxes, 1)], path):
         warnings.warn(note, stacklevel=3)
-    return [(position[number], entry) for number, entry in boxes]
+    given = {images[place]: listed[number].size for number, place in position.items()}
+    return [(position[number], entry) for number, entry in boxes], given
 
 
 def _positions(names: Mapping[int, str], images: Sequence[Path], path: Path) -> dict[int, int]:

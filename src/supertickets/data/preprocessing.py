@@ -164,9 +164,22 @@ def override_preprocessing(plain: Preprocessing, settings: DataSettings) -> Prep
 
 
 def with_normalisation(plain: Preprocessing, images_CHW: Iterable[Tensor]) -> Preprocessing:
-    """Return the preprocessing with mean and deviation over the pixels of some images, uint8 of any sizes."""
-    values = torch.cat([plain(image[None]).flatten(2) for image in images_CHW], 2)
-    mean, std = values.mean((0, 2)), values.std((0, 2), correction=0).clamp_min(1e-3)
+    """Return the preprocessing with mean and deviation over the pixels of some images.
+
+    The pixels are counted by value, so that none is kept.
+
+    Args:
+        plain: The preprocessing.
+        images_CHW: uint8 of any sizes; batches of images, (B, C, H, W), are taken as well.
+    """
+    counts = torch.zeros(plain.channels, 256, dtype=torch.int64)
+    for images in images_CHW:
+        for channel in range(plain.channels):
+            counts[channel] += images[..., channel, :, :].flatten().bincount(minlength=256)
+    shares = counts / counts.sum(1, keepdim=True, dtype=torch.float64)
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean = shares @ values
+    std = (shares * (values - mean[:, None]) ** 2).sum(1).sqrt().clamp_min(1e-3)
     return replace(plain, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data import Box, open_image
+from ..data import open_image
+from ..data.person_boxes import ImageBoxes
 from ..data.preprocessing import BrokenImage, to_channels
 from ..errors import UserError
 from ..storage import check_writable
@@ -16,7 +17,7 @@ from ..ticket import Ticket
 def predictions(
     ticket: Ticket,
     images: Sequence[Path],
-    boxes: Sequence[Sequence[Box]] | None = None,
+    boxes: ImageBoxes | None = None,
     save: Path | None = None,
     device: str = "auto",
 ) -> Iterator[tuple[Path, dict[str, Any] | BrokenImage]]:
@@ -25,7 +26,7 @@ def predictions(
     Args:
         ticket: The network.
         images: Files.
-        boxes: See `Ticket.predict`.
+        boxes: Boxes of people in these images, for joints.
         save: Folder for each image with its prediction drawn, under its own name.
         device: See `Ticket.predict`.
 
@@ -41,11 +42,11 @@ def predictions(
     used: set[str] = set()
     for i, path in enumerate(images):
         try:
-            image = open_image(path)
+            image = open_image(path) if boxes is None else boxes.open_image(i)
         except BrokenImage as error:
             yield path, error
             continue
-        prediction = predict(image, None if boxes is None else boxes[i])
+        prediction = predict(image, None if boxes is None else boxes.boxes[i])
         if save is not None:
             task.draw(to_channels(image, 3), prediction).save(save / f"{unique_name(path, used)}.png")
         yield path, task.describe(prediction)
