@@ -93,11 +93,20 @@ def test_a_budget_is_compared_with_half_and_twice_of_it(quick_words: list[str]) 
     plan = plan_comparison(recipe, ("resnet8",))
     assert [member.recipe.budget.macs for member in plan.tickets] == [20000, 40000, 80000]
     assert [member.slug for member in plan.references] == ["resnet8-4", "resnet8-8", "resnet8-12", "resnet8-16"]
-    assert "half the budget, the budget and twice the budget" in plan.notes[0]
+    assert "0.5, 1, 2 times the budget" in plan.notes[0]
     recipe = st.load_recipe("digits", [*quick_words, *_FAST, "--budget.macs", "100000"])
     plan = plan_comparison(recipe, ("resnet8",))
     assert [member.recipe.budget.macs for member in plan.tickets] == [50000, 100000]
-    assert "the supernet has less than twice as much" in plan.notes[0]
+    assert "the supernet has less than 2 times as much" in plan.notes[0]
+
+
+def test_budgets_may_be_other_multiples(quick_words: list[str]) -> None:
+    recipe = st.load_recipe("digits", [*quick_words, *_FAST, "--budget.macs", "40000"])
+    plan = plan_comparison(recipe, ("resnet8",), (1,))
+    assert [member.recipe.budget.macs for member in plan.tickets] == [40000]
+    assert [member.slug for member in plan.references] == ["resnet8-4", "resnet8-8"]  # of its cost, and of twice that
+    plan = plan_comparison(recipe, ("resnet8",), (1.5, 0.75, 1.5))
+    assert [member.recipe.budget.macs for member in plan.tickets] == [30000, 60000]
 
 
 @pytest.mark.parametrize(("budget", "fitting"), [("0.4", 3), ("0.8", 2), ("1.2", 1)])
@@ -144,5 +153,9 @@ def test_what_cannot_be_compared_is_refused() -> None:
         plan_comparison(st.load_recipe("digits", [*_FAST, "--search.interval", "0"]))
     with pytest.raises(UserError, match="give --epochs instead of --minutes"):
         plan_comparison(st.load_recipe("digits", [*_FAST, "--minutes", "1"]))
+    with pytest.raises(UserError, match="--factors are multiples of a budget"):
+        plan_comparison(st.load_recipe("digits", _FAST), factors=(1,))
+    with pytest.raises(UserError, match="--factors has -1"):
+        CompareSettings(factors=(1, -1))
     with pytest.raises(UserError, match="--seeds is 0"):
         CompareSettings(seeds=0)

@@ -98,6 +98,14 @@ class Compare(Command):
             help="Networks to train beside the tickets, known ones at three widths "
             "(default: a plain ResNet, for classes also mobilenet_v2 and mobilenet_v3_large)",
         )
+        parser.add_argument(
+            "--factors",
+            nargs="+",
+            type=float,
+            default=(),
+            metavar="FACTOR",
+            help="Budgets of the tickets as multiples of the given one (default: 0.5 1 2)",
+        )
         parser.add_argument("--seeds", type=int, default=1, help="Number of seeds (default: 1)")
         parser.add_argument(
             "--equal-time", action="store_true", help="Train the references again for as long as the tickets took"
@@ -113,6 +121,7 @@ class Compare(Command):
         out = Path(options.out or f"{recipe.run_dir}-compare")
         settings = CompareSettings(
             networks=tuple(options.references),
+            factors=tuple(options.factors),
             seeds=options.seeds,
             equal_time=options.equal_time,
             repeats=options.repeats,

@@ -33,6 +33,7 @@ class CompareSettings:
 
     Attributes:
         networks: Networks of the references; empty for the usual ones.
+        factors: Budgets of the tickets as multiples of the given one; empty for half, once and twice.
         seeds: Number of seeds, from the recipe's on.
         equal_time: Whether references are trained again for as long as the tickets were.
         repeats: Timing repetitions.
@@ -42,6 +43,7 @@ class CompareSettings:
     """
 
     networks: tuple[str, ...] = ()
+    factors: tuple[float, ...] = ()
     seeds: int = 1
     equal_time: bool = False
     repeats: int = 200
@@ -50,6 +52,8 @@ class CompareSettings:
         for name in ("seeds", "repeats"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} is {getattr(self, name)}; the nearest possible is 1")
+        if bad := [factor for factor in self.factors if not 0 < factor < float("inf")]:
+            raise UserError(f"--factors has {bad[0]:g}; give numbers above 0")
 
 
 def compare(recipe: Recipe, out: Path, settings: CompareSettings, say: Say) -> Comparison:
@@ -65,7 +69,7 @@ def compare(recipe: Recipe, out: Path, settings: CompareSettings, say: Say) -> C
         UserError: The recipe cannot work, or the directory holds runs with other settings, or is in use.
         Interrupted: Ctrl-C; the same call goes on.
     """
-    plan = plan_comparison(recipe, settings.networks)
+    plan = plan_comparison(recipe, settings.networks, settings.factors)
     for line in plan.notes:
         say(line)
     seeds = [recipe.seed + i for i in range(settings.seeds)]

@@ -34,7 +34,7 @@ from ..ticket import Ticket
 from ..training.state import DeployableModel
 from .comparison import EQUAL_TIME, REFERENCES, TICKETS
 
-_AROUND = (0.5, 1.0, 2.0)  # budgets around one that was given
+_AROUND = (0.5, 1.0, 2.0)  # budgets around one that was given, as its multiples
 _BELOW = (0.125, 0.25, 0.5)  # shares of the supernet's cost, where the references cost more than it
 
 
@@ -80,7 +80,7 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def plan_comparison(recipe: Recipe, networks: Sequence[str] = ()) -> Plan:
+def plan_comparison(recipe: Recipe, networks: Sequence[str] = (), factors: Sequence[float] = ()) -> Plan:
     """Plan a comparison.
 
     Tickets have three budgets: half, once and twice the one that is given; without one, the MACs of the first kind of
@@ -89,19 +89,26 @@ def plan_comparison(recipe: Recipe, networks: Sequence[str] = ()) -> Plan:
     Args:
         recipe: Recipe of the tickets, with a budget or without.
         networks: Networks of the references; empty for the usual ones.
+        factors: Budgets as multiples of the one that is given, instead of those.
 
     Raises:
         UserError: The recipe's tickets cannot be drawn to a budget, or a network is unknown.
     """
     if recipe.minutes is not None:
         raise UserError("compare trains tickets and references for as many epochs; give --epochs instead of --minutes")
+    if factors and not recipe.budget.given:
+        raise UserError("--factors are multiples of a budget; give one, e.g. --budget.macs 7e6")
     find_runtime(recipe.budget.runtime)  # in which the tickets are fast
     resolved, splits = _resolve(recipe)
     sides = splits.preprocessing.size
     networks = networks or usual_references(resolved, sides)
     made = make_references(resolved, sides, networks)
     specs = [supernet_for(reference.recipe, splits) for reference in made]
-    budgets, note = _choose_budgets(recipe, supernet_for(resolved, splits), _first_kind(made, specs))
+    supernet = supernet_for(resolved, splits)
+    if recipe.budget.given:
+        budgets, note = _scale_budget(recipe, supernet, sorted(set(factors or _AROUND)))
+    else:
+        budgets, note = _choose_budgets(supernet, _first_kind(made, specs))
     tickets = [_plan_ticket(recipe, budget) for budget in budgets]
     if recipe.budget.given:
         made = make_references(resolved, sides, networks, _widths_near(resolved, splits, networks, budgets))
@@ -147,21 +154,23 @@ def _first_kind(references: Sequence[Reference], specs: Sequence[Spec]) -> list[
     return [count(spec).macs for one, spec in zip(references, specs, strict=True) if one.kind == kind]
 
 
-def _choose_budgets(
-    recipe: Recipe, supernet: Spec, reference_macs: Sequence[float]
-) -> tuple[list[dict[str, float]], str]:
-    """Return budgets, the smallest first, and where they come from."""
-    given = recipe.budget.given
-    costs = WidthCosts(supernet)
-    if given:
-        most = {name: _whole_cost(recipe, supernet, costs, name) for name in given}
-        every = [{name: factor * value for name, value in given.items()} for factor in _AROUND]
-        binding = [any(value < most[name] for name, value in one.items()) for one in every]
-        if not binding[1]:
-            return [every[1]], "the budget alone, which the supernet meets"  # for the draw to refuse
-        names = "half the budget, the budget" + (" and twice the budget" if binding[-1] else "")
-        return every[: sum(binding)], names + ("" if binding[-1] else " (the supernet has less than twice as much)")
-    most_macs = costs.measure("macs", {})
+def _scale_budget(recipe: Recipe, supernet: Spec, factors: Sequence[float]) -> tuple[list[dict[str, float]], str]:
+    """Return multiples of the given budget, the smallest first, but for those that the supernet meets; and a note."""
+    given, costs = recipe.budget.given, WidthCosts(supernet)
+    most = {name: _whole_cost(recipe, supernet, costs, name) for name in given}
+    every = {factor: {name: factor * value for name, value in given.items()} for factor in factors}
+    binding = [factor for factor, one in every.items() if any(value < most[name] for name, value in one.items())]
+    if not binding or (1 in factors and 1 not in binding):
+        return [dict(given)], "the budget alone, which the supernet meets"  # for the draw to refuse
+    note = f"{', '.join(f'{factor:g}' for factor in binding)} times the budget"
+    if met := [factor for factor in factors if factor not in binding]:
+        note += f" (the supernet has less than {met[0]:g} times as much)"
+    return [every[factor] for factor in binding], note
+
+
+def _choose_budgets(supernet: Spec, reference_macs: Sequence[float]) -> tuple[list[dict[str, float]], str]:
+    """Return budgets where none is given, the smallest first, and where they come from."""
+    most_macs = WidthCosts(supernet).measure("macs", {})
     if len(reference_macs) == len(_BELOW) and max(reference_macs) < most_macs:
         return [{"macs": macs} for macs in sorted(reference_macs)], "budgets are the MACs of the plain networks"
     shares = [{"macs": float(round(share * most_macs))} for share in _BELOW]
