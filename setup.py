@@ -22,7 +22,7 @@ class BuildWithKernels(build_py):
         try:
             build.compile_all(Path(self.build_lib, *KERNELS.parts[1:]))
         except build.NoCompiler as error:
-            self.warn(f"{error}: the sparse runtime will compile its kernels at first use, or compute with numpy")
+            self.warn(f"the sparse runtime will compile its kernels at first use, or compute with numpy: {error}")
 
 
 class PlatformDistribution(Distribution):

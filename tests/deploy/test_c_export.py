@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,13 @@ def scores_of(
     write_program(graph, folder, ABOUT)
     compile_program(folder, folder / "network", command)
     return run_program(folder / "network", images)
+
+
+def small_graph(factor: float = 1.0) -> Graph:
+    """Return the graph that multiplies images of 3 x 2 x 2."""
+    weight = factor * np.eye(3, dtype=np.float32)[:, :, None, None]
+    attributes = {"strides": (1, 1), "pads": (0,) * 4, "dilations": (1, 1), "groups": 1, "activation": ("none",)}
+    return one_operation("conv", (3, 2, 2), [weight], attributes)
 
 
 @needs_compiler
@@ -130,9 +138,7 @@ def test_what_has_no_c_is_named(tmp_path: Path) -> None:
 @needs_compiler
 def test_images_and_files_that_are_none(tmp_path: Path) -> None:
     """A PNM image is preprocessed as the ticket does it; wrong files are refused in one line."""
-    weight = np.eye(3, dtype=np.float32)[:, :, None, None]
-    attributes = {"strides": (1, 1), "pads": (0,) * 4, "dilations": (1, 1), "groups": 1, "activation": ("none",)}
-    write_program(one_operation("conv", (3, 2, 2), [weight], attributes), tmp_path, ABOUT)
+    write_program(small_graph(), tmp_path, ABOUT)
     compile_program(tmp_path, tmp_path / "network", QUICK)
     pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     (tmp_path / "a.ppm").write_bytes(b"P6\n# a comment\n2 2\n255\n" + pixels.tobytes())
@@ -151,6 +157,51 @@ def test_images_and_files_that_are_none(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert why in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+@needs_compiler
+def test_an_image_may_end_in_a_new_line_and_a_number_of_calls_is_one_or_more(tmp_path: Path) -> None:
+    write_program(small_graph(), tmp_path, ABOUT)
+    compile_program(tmp_path, tmp_path / "network", QUICK)
+    image = b"P6\n2 2\n255\n" + bytes(range(12))
+    (tmp_path / "a.ppm").write_bytes(image + b"\n")
+    done = subprocess.run([tmp_path / "network", tmp_path / "a.ppm"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.split()) == 12
+    (tmp_path / "b.ppm").write_bytes(image + image)
+    for words, why in ((("b.ppm",), "goes on behind its image"), (("--time", "0", "a.ppm"), "a number of calls")):
+        done = subprocess.run([tmp_path / "network", *words], capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 2
+        assert why in done.stderr
+
+
+@needs_compiler
+def test_two_networks_in_one_program_of_cpp(tmp_path: Path) -> None:
+    for name, factor in (("one", 1.0), ("two", 2.0)):
+        (tmp_path / name).mkdir()
+        about = {"preprocessing": {"mean": [0.5] * 3, "std": [0.25] * 3}}
+        write_program(small_graph(factor), tmp_path / name, about, name)
+        compile_program(tmp_path / name, tmp_path / f"{name}.o", "cc -O1 -c -o network network.c")
+    (tmp_path / "both.cpp").write_text(
+        '#include "one/network.h"\n#include "two/network.h"\n#include <cstdio>\n'
+        "int main() {\n"
+        "  float image[ONE_CHANNELS * TWO_HEIGHT * ONE_WIDTH], a[ONE_SCORES], b[TWO_SCORES];\n"
+        "  for (int i = 0; i < 12; i++) image[i] = i;\n"
+        "  one_run(image, a), two_run(image, b);\n"
+        '  std::printf("%g %g", a[5], b[5]);\n'
+        "}\n"
+    )
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("there is no C++ compiler")
+    subprocess.run([compiler, "both.cpp", "one.o", "two.o", "-o", "both", "-lm"], cwd=tmp_path, check=True)
+    assert subprocess.run([tmp_path / "both"], capture_output=True, text=True, check=True).stdout == "5 10"
+
+
+def test_names_that_c_does_not_know_are_refused(tmp_path: Path) -> None:
+    for name in ("2nd", "a-b", "", "a b", "größe"):
+        with pytest.raises(UserError, match="begins no name in C"):
+            export(ticket_of(FAMILIES["plain"](), 0.9), tmp_path / "net", "c", name=name)
 
 
 def test_the_command_without_a_compiler(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

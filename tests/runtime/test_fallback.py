@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,6 +135,32 @@ def test_what_another_engine_cannot_run_stays(engine: Callable[..., Engine], mon
         warnings.simplefilter("ignore")
         with pytest.raises(UserError, match=r"fallback='always': onnxruntime cannot run .* use fallback='auto'"):
             Engine(make_graph(), {}, None, threads=1, fallback="always")(IMAGES)
+
+
+def test_an_engine_is_freed_at_once(engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock(monkeypatch, ours=1, other=9)
+    gc.disable()
+    try:
+        one = engine()
+        one(IMAGES)
+        gone = weakref.ref(one)
+        del one
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_without_kernels_another_engine_runs_if_its_scores_are_right(
+    engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Engine(make_graph(0.05), {}, None, threads=1, fallback="auto")
+    with pytest.warns(UserWarning, match="onnxruntime is faster here"):
+        scores = slow(IMAGES)
+    np.testing.assert_allclose(scores, run_on(NUMPY, make_graph(0.05), IMAGES)[0], atol=1e-5)
+    monkeypatch.setattr(OnnxRuntime, "build", lambda *_: lambda images: [np.ones((len(images), 8, 6, 5), np.float32)])
+    wrong = Engine(make_graph(0.06), {}, None, threads=1, fallback="auto")
+    with pytest.warns(UserWarning, match="computes other scores"):
+        np.testing.assert_array_equal(wrong(IMAGES), run_on(NUMPY, make_graph(0.06), IMAGES)[0])
 
 
 def test_a_folder_of_that_name_is_no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

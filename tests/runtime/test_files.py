@@ -295,8 +295,10 @@ def test_images_that_do_not_fit(path: Path) -> None:
     engine = load(path)
     assert engine(np.ones((1, 3, 6, 9))).shape == (1, 8, 6, 9)
     for shape in ((1, 3, 5, 5), (3, 6, 5), (1, 4, 6, 5), (0, 3, 6, 5)):
-        with pytest.raises(UserError, match="give an array of any x 3 x 6 x any"):
+        with pytest.raises(UserError, match="give an array of any x 3 x 6 x any, one image at least"):
             engine(np.ones(shape))
+    with pytest.raises(UserError, match="images are uint8, not preprocessed; give float32"):
+        engine(np.ones((1, 3, 6, 9), np.uint8))
 
 
 @given(st.data())

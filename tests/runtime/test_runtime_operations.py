@@ -56,6 +56,18 @@ def test_activations(check: Check, activation: tuple[Any, ...]) -> None:
     check("activation", x, [], {"activation": activation}, ACTIVATIONS[activation](x))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("activation", [("none",), *ACTIVATIONS])
+def test_what_is_no_number_stays_visible(backend: int, activation: tuple[Any, ...]) -> None:
+    """As with numpy, an activation behind a convolution makes no number of it."""
+    x = values(1, 2, 5, 7)
+    x[0, 1, 2, 3] = float("nan")
+    weight = np.eye(2, dtype=np.float32)[:, :, None, None]
+    attributes = WINDOW | {"pads": (0,) * 4, "activation": activation}
+    [out] = run_on(backend, one_operation("conv", (2, 5, 7), [weight], attributes), x.numpy())
+    assert np.isnan(out[0, 1, 2, 3])
+
+
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (5, 3), (7, 7)])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("groups", [1, 2, 6])

@@ -141,12 +141,16 @@ def test_cores_that_a_process_may_use(tmp_path: Path, monkeypatch: pytest.Monkey
     assert threads.usable_cores() == 3
 
 
-def test_the_memory_of_sizes_that_were_left_is_freed_at_once() -> None:
+def test_the_memory_of_sizes_that_were_left_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without waiting for the collector, which few objects wake."""
     engine, _ = make_engine(1)
     gc.disable()
     try:
-        plans = [weakref.ref(engine.plan((3, 40, 40 + 8 * i))) for i in range(8)]
-        assert sum(plan() is not None for plan in plans) == 4
+        plans = [weakref.ref(engine.plan((3, 40, 40 + 8 * i))) for i in range(20)]
+        assert [plan() is not None for plan in plans] == [False] * 4 + [True] * 16
+        monkeypatch.setattr("supertickets.runtime.engine._PLAN_BYTES", 0)
+        last = engine.plan((3, 48, 48))
+        assert not any(plan() for plan in plans)
+        assert last.memory > 4 * 3 * 48 * 48
     finally:
         gc.enable()

@@ -235,6 +235,7 @@ class Export(Command):
             "--most-loss", type=float, default=1.0, help="Points that --int8 may lose on validation (default: 1)"
         )
         parser.add_argument("--force", action="store_true", help="Write what --int8 makes, whatever it loses")
+        parser.add_argument("--name", help="Word that names in C begin with, for --format c (default: network)")
         parser.add_argument(
             "--out",
             metavar="FILE",
@@ -246,12 +247,14 @@ class Export(Command):
         from ..deploy.exporter import export
 
         ticket = load_ticket(options.ticket, options)
+        if options.name and options.format != "c":
+            raise UserError("--name is for --format c; leave it out")
         if options.int8:
             self._quantize(ticket, options)
             return
         name = {"onnx": "model.onnx", "torch": "model.pt2", "sparse": "model.sparse", "c": "model_c"}[options.format]
         out = options.out or Path(options.ticket) / name
-        result = export(ticket, out, options.format, fixed=options.fixed)
+        result = export(ticket, out, options.format, fixed=options.fixed, name=options.name or "network")
         path, parity, removed = result.path, result.parity, result.channels_removed
         if options.json:
             print_json({"path": str(path), "parity": parity, "channels_removed": removed})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -108,7 +109,8 @@ def advise(bench: Bench, ticket: Ticket, path: str) -> Advice | None:
     runtime = RUNTIMES[name]
     file = Path(path) / f"model{runtime.suffix}"
     fixed = " --fixed" if ticket.task.any_size and runtime.export_words else ""
-    command = f"supertickets export {path} {runtime.export_words}{fixed} --out {file}" if runtime.export_words else ""
+    words = f"supertickets export {shlex.quote(path)} {runtime.export_words}{fixed} --out {shlex.quote(str(file))}"
+    command = words if runtime.export_words else ""
     python = runtime.snippet.format(file=file, ticket=path)
     return Advice(name, run.latencies[f"{TICKET}/{name}"].median_ms, command, python)
 

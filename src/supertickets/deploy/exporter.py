@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import logging
@@ -24,7 +25,7 @@ from ..runtime.graph import infer_values, save_graph
 from ..storage import check_writable, make_folder, replace_file, replace_folder
 from ..ticket import Ticket
 from .compaction import compact, count_removed
-from .embedded import SOURCE, compile_program, find_compiler, run_program, write_program
+from .embedded import SOURCE, check_name, compile_program, find_compiler, run_program, write_program
 from .onnx_graph import read_onnx
 from .onnx_sizes import name_resized_sizes
 
@@ -51,7 +52,13 @@ class Exported:
 
 
 def export(
-    ticket: Ticket, path: str | Path, kind: Format = "onnx", *, fixed: bool = False, compacted: bool = True
+    ticket: Ticket,
+    path: str | Path,
+    kind: Format = "onnx",
+    *,
+    fixed: bool = False,
+    compacted: bool = True,
+    name: str = "network",
 ) -> Exported:
     """Write a ticket as an ONNX file, a PyTorch program, a file of `runtime` or a folder of C sources.
 
@@ -64,12 +71,16 @@ def export(
         kind: "onnx", "torch" for `torch.export`, "sparse" for `supertickets.runtime`, or "c".
         fixed: Whether the network of scenes takes images of ``spec.image_size`` alone.
         compacted: Whether search units without effect are removed.
+        name: Word that names in C begin with.
 
     Raises:
+        UserError: The folder or the name cannot be.
         RuntimeError: Outputs differ from the ticket's by `TOLERANCE` or more.
     """
     path = Path(path)
+    check_name(name)
     _check_path(path, folder=kind == "c")
+    writers: dict[str, Callable[..., Runner | None]] = {**_WRITERS, "c": functools.partial(_write_c, name=name)}
     small = compact(ticket) if compacted else ticket
     free = free_sizes(small.spec, any_size=ticket.task.any_size and not fixed and kind != "c")
     inputs = _inputs(ticket.spec, free)
@@ -78,7 +89,7 @@ def export(
     program = _trace(network, inputs[0], free)
     with (replace_folder if kind == "c" else replace_file)(path) as scratch:
         with quiet_libraries():
-            run = _WRITERS[kind](program, inputs[0], free, _metadata(ticket, outputs[0]), scratch)
+            run = writers[kind](program, inputs[0], free, _metadata(ticket, outputs[0]), scratch)
         parity = None if run is None else _parity(run, inputs, outputs)
     return Exported(path, parity, count_removed(ticket, small))
 
@@ -258,10 +269,11 @@ def _write_c(
     free: Mapping[int, torch.export.Dim],
     metadata: Mapping[str, str],
     path: Path,
+    name: str,
 ) -> Runner | None:
     _, channels, height, width = images.shape
     graph = read_onnx(_onnx_program(program, images, free).model_proto, (channels, height, width))
-    write_program(graph, path, {name: json.loads(text) for name, text in metadata.items()})
+    write_program(graph, path, {key: json.loads(text) for key, text in metadata.items()}, name)
     shapes = infer_values(graph, (1, *graph.example)).shapes
 
     def run(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -273,7 +285,7 @@ def _write_c(
 
 
 _WRITERS: Mapping[str, Callable[..., Runner | None]] = {
-    **{"onnx": _write_onnx, "torch": _write_torch, "sparse": _write_sparse, "c": _write_c}
+    **{"onnx": _write_onnx, "torch": _write_torch, "sparse": _write_sparse}
 }
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..errors import UserError
 from .choices import load_choices
 from .fallback import Fallback
-from .graph import Graph, load_graph, run_node
+from .graph import Graph, infer_values, load_graph, run_node
 from .library import Library, load_library
 from .plan import Plan
 from .threads import PerProcess, Pool, usable_cores
@@ -23,7 +23,8 @@ from .tuning import Tuner
 Array = npt.NDArray[Any]
 FallbackMode = Literal["auto", "never", "always"]
 _FLOAT = np.dtype(np.float32)
-_PLANS, _SHAPES = 4, 64  # that are kept
+_PLANS, _SHAPES = 16, 64  # that are kept
+_PLAN_BYTES = 1 << 28  # of the memory of all plans that are kept, but for the last one
 
 
 class Engine:
@@ -59,9 +60,9 @@ class Engine:
         self._choices = load_choices(0 if library is None else library.width)
         if fallback not in get_args(FallbackMode):
             raise UserError(f"fallback={fallback!r} is unknown; use one of {', '.join(get_args(FallbackMode))}")
-        wanted = fallback == "always" or (fallback == "auto" and tune and library is not None)
-        always = fallback == "always"
-        self._fallback = Fallback(graph, self.threads, self._choices, always=always) if wanted else None
+        modes = {"always": fallback == "always", "slow": library is None}
+        wanted = fallback == "always" or (fallback == "auto" and tune)
+        self._fallback = Fallback(graph, self.threads, self._choices, **modes) if wanted else None
         self.about = {name: _plain(text) for name, text in about.items()}
         self._plans: dict[tuple[int, ...], Plan] = {}
         self._checked: set[tuple[int, ...]] = set()  # shapes of images that fit
@@ -89,6 +90,7 @@ class Engine:
     def _check(self, images: Any) -> Array:
         """Return images as an array that fits; see `__call__`."""
         images = self.graph.check_images(images)
+        infer_values(self.graph, (1, *images.shape[1:]))  # says what is too small for the network
         if len(self._checked) < _SHAPES:
             self._checked.add(images.shape)
         return images
@@ -104,7 +106,9 @@ class Engine:
         assert self.library is not None
         with self._lock.value:
             if size not in self._plans:
-                while len(self._plans) >= _PLANS:
+                while self._plans and (
+                    len(self._plans) >= _PLANS or sum(plan.memory for plan in self._plans.values()) > _PLAN_BYTES
+                ):
                     del self._plans[next(iter(self._plans))]
                 tuner = Tuner(self.library, self._choices) if self._tune else None
                 self._plans[size] = Plan(self.graph, self.library, size, self._pool, tuner)
@@ -125,21 +129,24 @@ def load(
 
     Args:
         path: The file.
-        kernels: Whether to use the kernels, if they are installed or can be compiled, or numpy alone.
+        kernels: Whether to use the kernels, if they are installed or can be compiled, or numpy alone, which no other
+            engine replaces unless ``fallback`` is "always".
         threads: Threads of a call; None for one per physical core that the process may use. Threads that call one
             network at the same time wait for each other; to serve many, load it once for each with ``threads=1``.
         tune: Whether to check by timing which form of a layer is the fastest here, at the first images of a size and
             for 0.3 s at most; a model alone chooses otherwise, which makes scores the same to the bit every time.
         fallback: "auto" to time the network in onnxruntime and OpenVINO as well, at the first images of a size, and to
-            run it in the fastest, which a warning says if it is another; only for networks with few zeros, in those of
-            them that are installed (with onnx), and if ``tune``. "never" for this runtime alone, "always" for the
-            faster of the others.
+            run it in the fastest, which a warning says if it is another; only for networks with few zeros, or where
+            there are no kernels, in those of them that are installed (with onnx), and if ``tune``. "never" for this
+            runtime alone, "always" for the faster of the others.
 
     Raises:
         UserError: The file cannot be read, is damaged, or holds what cannot run.
     """
     graph, about = load_graph(path)
     library = load_library() if kernels else None
+    if not kernels and fallback == "auto":
+        fallback = "never"
     return Engine(graph, about, library, threads=threads, tune=tune, fallback=fallback)
 
 

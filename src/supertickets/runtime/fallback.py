@@ -22,7 +22,7 @@ Size = tuple[int, ...]
 OURS = "sparse"
 _SURE = 0.2  # share of products that are not with zeros below which nothing is timed
 _TURNS, _SECONDS = 9, 0.8
-_SIZES = 8  # that are kept
+_SIZES = 16  # that are kept
 _TOLERANCE = 1e-4
 
 
@@ -34,14 +34,19 @@ class Fallback:
         threads: Threads of a call.
         choices: What was measured before.
         always: Whether another engine runs all.
+        slow: Whether this runtime has no kernels: then any other engine is faster.
     """
 
-    def __init__(self, graph: Graph, threads: int, choices: Choices, *, always: bool = False) -> None:
-        self._graph, self._threads, self._choices, self._always = graph, threads, choices, always
+    def __init__(
+        self, graph: Graph, threads: int, choices: Choices, *, always: bool = False, slow: bool = False
+    ) -> None:
+        self._graph, self._threads, self._choices = graph, threads, choices
+        self._always, self._slow = always, slow
         if always and not installed_rivals():
             names = [rival.name for rival in RIVALS]
             raise UserError(f"fallback='always' needs onnx and {' or '.join(names)}; pip install onnx {names[0]}")
-        self._runs: PerProcess[dict[Size, Run]] = PerProcess(dict)  # engines have threads, which no fork takes along
+        # None is this runtime, which nothing here may hold. Engines have threads, which no fork takes along.
+        self._runs: PerProcess[dict[Size, Run | None]] = PerProcess(dict)
         self._lock = PerProcess(threading.Lock)
 
     def run(self, images: Array, ours: Run) -> list[Array]:
@@ -52,11 +57,12 @@ class Fallback:
             ours: Function that runs them without another engine.
         """
         # Nothing else here: small networks take some ten microseconds.
-        run = self._runs.value.get(images.shape[1:]) or self._prepare(images, ours)
-        return run(images)
+        size, runs = images.shape[1:], self._runs.value
+        run = runs[size] if size in runs else self._prepare(images, ours)
+        return (run or ours)(images)
 
-    def _prepare(self, images: Array, ours: Run) -> Run:
-        """Return the function that runs images of a size, and keep it."""
+    def _prepare(self, images: Array, ours: Run) -> Run | None:
+        """Return the function that runs images of a size, None for this runtime, and keep it."""
         size, runs = images.shape[1:], self._runs.value
         with self._lock.value:
             if size not in runs:
@@ -65,15 +71,16 @@ class Fallback:
                 runs[size] = self._choose(images[:1], ours)
             return runs[size]
 
-    def _choose(self, images: Array, ours: Run) -> Run:
-        """Return the function of the engine that is the fastest."""
+    def _choose(self, images: Array, ours: Run) -> Run | None:
+        """Return the function of the engine that is the fastest; None if it is this runtime."""
         size, rivals = images.shape[1:], installed_rivals()
-        if not rivals or (not self._always and share_of_products(self._graph, size) < _SURE):
-            return ours
+        sure = not (self._always or self._slow) and share_of_products(self._graph, size) < _SURE
+        if not rivals or sure:
+            return None
         key = self._key(size, rivals)
         known = self._choices.get(key, (OURS, *rivals))
         if known == OURS:
-            return ours
+            return None
         others = self._build({known: rivals[known]}, images) if known else {}
         if known in others:
             choice = known
@@ -86,7 +93,7 @@ class Fallback:
                 "load it with fallback='never' to keep the sparse runtime",
                 stacklevel=4,
             )
-        return others.get(choice, ours)
+        return others.get(choice)
 
     def _build(self, rivals: Mapping[str, Rival], images: Array) -> dict[str, Run]:
         """Return the functions of those engines that can run the network on images like these."""
@@ -108,7 +115,8 @@ class Fallback:
         Raises:
             UserError: None may.
         """
-        candidates = others if self._always else {OURS: ours, **_drop_wrong(others, ours, images)}
+        right = dict(others) if self._always else _drop_wrong(others, ours, images)
+        candidates = right if self._always or (self._slow and right) else {OURS: ours, **right}
         if not candidates:
             names = " and ".join(installed_rivals())
             raise UserError(f"fallback='always': {names} cannot run this network; use fallback='auto'")

@@ -88,12 +88,17 @@ class Graph:
         Raises:
             UserError: They are of another shape.
         """
-        array = np.ascontiguousarray(images, np.float32)
+        array = np.asarray(images)
+        if array.dtype.kind in "biu":
+            raise UserError(
+                f"images are {array.dtype}, not preprocessed; give float32, normalised as `about['preprocessing']` says"
+            )
+        array = np.ascontiguousarray(array, np.float32)
         if array.ndim != len(self.shape) or not all(
             want in (None, have) and have > 0 for want, have in zip(self.shape, array.shape, strict=True)
         ):
             want = " x ".join("any" if size is None else str(size) for size in self.shape)
-            raise UserError(f"images of shape {array.shape} do not fit; give an array of {want}")
+            raise UserError(f"images of shape {array.shape} do not fit; give an array of {want}, one image at least")
         return array
 
 

@@ -68,12 +68,12 @@ def load_library(width: int = 0) -> Library | None:
     try:
         width = width or ctypes.CDLL(str(_library_path(0))).supertickets_widest()
         return Library(_library_path(width))
-    except (build.NoCompiler, OSError, RuntimeError) as error:  # the last: there is no home for a cache
-        warnings.warn(
-            f"{error}: the sparse runtime computes with numpy, which is slow. Install a C++ compiler, e.g. g++.",
-            stacklevel=3,
-        )
-        return None
+    except build.NoCompiler as error:
+        why = str(error)
+    except (OSError, RuntimeError) as error:  # the last: there is no home for a cache
+        why = f"{error}; set XDG_CACHE_HOME to a folder that can be written and holds programs"
+    warnings.warn(f"the sparse runtime computes with numpy, which is slow: {why}", stacklevel=3)
+    return None
 
 
 def _library_path(width: int) -> Path:

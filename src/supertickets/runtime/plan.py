@@ -34,6 +34,10 @@ class Plan:
         size: Sizes (C, H, W) of an image.
         pool: Threads that share the steps; the results do not depend on their number.
         tuner: Chooses the form of every layer by timing; None for a model of the time alone.
+
+    Attributes:
+        planned: Steps that the kernels run.
+        memory: Bytes that it holds.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Plan:
         self._images, self._lock = planner.images, PerProcess(threading.Lock)
         planner.finish()
         self._planner = planner  # holds all memory that the steps point to
+        self.memory = sum(array.nbytes for array in planner.arena.arrays)
         self.planned = [step for step in steps if isinstance(step, PlannedStep)]
         self._segments = _segments(steps, library, self._pool)
 

@@ -50,11 +50,20 @@ static void print_scores(int repeats) {
   for (int i = 0; i < NETWORK_SCORES; i++) printf("%.9g%c", scores[i], i + 1 < NETWORK_SCORES ? ' ' : '\n');
 }
 
+/* Whether nothing but white space is left, as text tools leave it behind an image. */
+static int is_at_end(FILE *file) {
+  int c = getc(file);
+  while (isspace(c)) c = getc(file);
+  return c == EOF;
+}
+
 static int run_file(FILE *file, const char *name, int repeats) {
   int images = 0;
   for (size_t have; (have = fread(bytes, 1, 3, file)) != 0; images++) {
     if (!images && have == 3 && bytes[0] == 'P' && (bytes[1] == '5' || bytes[1] == '6') && isspace(bytes[2])) {
       if (!read_pnm(file, bytes[1])) return fail(name, "is no PNM image of 8 bits and of the size that network.h says");
+      print_scores(repeats);
+      return is_at_end(file) ? 0 : fail(name, "goes on behind its image; give one image per file");
     } else {
       have += fread(bytes + have, 1, sizeof image - have, file);
       if (have != sizeof image) return fail(name, "does not hold whole images of float32");
@@ -69,6 +78,7 @@ int main(int count, char **words) {
   int first = 1, status = 0;
   const int timed = count > 2 && strcmp(words[1], "--time") == 0;
   const int repeats = timed ? atoi(words[2]) : 0;
+  if (timed && repeats < 1) return fail("--time", "needs a number of calls, 1 or more");
   if (timed) first = 3;
   if (first == count) return run_file(stdin, "standard input", repeats);
   for (; first < count && !status; first++) {

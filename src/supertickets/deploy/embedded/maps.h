@@ -138,12 +138,14 @@ static void run_mean(const void *arguments, int first, int last) {
   (void)first, (void)last;
   for (int channel = 0; channel < m->channels; channel++) {
     const float *in = m->input + channel * m->stride;
-    Floats total = fill(0.f);
-    float sum = 0;
+    double sum = 0; /* of parts, since a float loses digits over a large map */
     int64_t i = 0;
-    for (; i + VW <= m->count; i += VW) total += load(in + i);
-    for (int k = 0; k < VW; k++) sum += total[k];
+    while (i + VW <= m->count) {
+      Floats part = fill(0.f);
+      for (int n = 0; n < 512 && i + VW <= m->count; n++, i += VW) part += load(in + i);
+      for (int k = 0; k < VW; k++) sum += part[k];
+    }
     for (; i < m->count; i++) sum += in[i];
-    m->output[channel] = sum / m->pixels;
+    m->output[channel] = (float)(sum / m->pixels);
   }
 }

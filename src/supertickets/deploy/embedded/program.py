@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -19,7 +21,7 @@ from ...runtime.planner import PlannedStep, Planner
 from ...runtime.schedule import schedule
 from .calls import make_call
 from .layout import Layout
-from .text import COMMAND, PROGRAM, makefile, network_header, network_readme, network_source
+from .text import COMMAND, PROGRAM, makefile, network_header, network_readme, network_source, rename
 
 Array = npt.NDArray[Any]
 SOURCE = "network.c"
@@ -32,13 +34,24 @@ class _AnyVectors:
     width = 16
 
 
-def write_program(graph: Graph, folder: Path, about: Mapping[str, Any]) -> None:
+def check_name(name: str) -> None:
+    """Check that names in C may begin with a word.
+
+    Raises:
+        UserError: They may not.
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,40}", name):
+        raise UserError(f"--name {name} begins no name in C; use letters, digits and _, a letter first")
+
+
+def write_program(graph: Graph, folder: Path, about: Mapping[str, Any], name: str = PROGRAM) -> None:
     """Write the sources of a network for images of the graph's example size.
 
     Args:
         graph: The network.
         folder: Folder to write into.
         about: Entries of the ticket beside the network; "preprocessing" is needed.
+        name: Word that all names begin with which other sources see, so that one program may hold several networks.
 
     Raises:
         UserError: The network has operations that the C kernels lack; all of them are named.
@@ -73,16 +86,18 @@ def write_program(graph: Graph, folder: Path, about: Mapping[str, Any]) -> None:
         "README.md": network_readme(numbers),
         "Makefile": makefile(),
     }
-    for name, text in texts.items():
-        (folder / name).write_text(text)
-    for name in _OTHER_SOURCES:
-        shutil.copyfile(Path(__file__).parent / name, folder / name)
+    texts |= {file: (Path(__file__).parent / file).read_text() for file in _OTHER_SOURCES}
+    for file, text in texts.items():
+        (folder / file).write_text(rename(text, name))
 
 
-def find_compiler() -> str | None:
-    """Return the C compiler of this machine (``CC``, or cc, gcc, clang), if it has one."""
-    names = (os.environ.get("CC") or "cc", "gcc", "clang")
-    return next(filter(None, map(shutil.which, names)), None)
+def find_compiler() -> list[str]:
+    """Return the command of this machine's C compiler: ``CC``, which may be several words, or cc, gcc, clang.
+
+    It is empty if there is none.
+    """
+    commands = (shlex.split(os.environ.get("CC", "")), ["cc"], ["gcc"], ["clang"])
+    return next((command for command in commands if command and shutil.which(command[0])), [])
 
 
 def compile_program(folder: Path, out: Path, command: str = COMMAND) -> None:
@@ -97,7 +112,8 @@ def compile_program(folder: Path, out: Path, command: str = COMMAND) -> None:
         RuntimeError: There is no compiler, or it refuses them.
     """
     words = [str(out.absolute()) if word == PROGRAM else word for word in command.split()[1:]]
-    done = subprocess.run([find_compiler() or "cc", *words], cwd=folder, capture_output=True, text=True, check=False)
+    compiler = find_compiler() or ["cc"]
+    done = subprocess.run([*compiler, *words], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"the C compiler refuses the network: {done.stderr.strip()[:2000]}")
 

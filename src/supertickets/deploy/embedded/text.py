@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -77,6 +78,9 @@ static const float network_mean[NETWORK_CHANNELS] = {{{mean}}};
 static const float network_std[NETWORK_CHANNELS] = {{{std}}};
 {classes}
 /* Scores of one preprocessed image. Memory is static: one call at a time. */
+#ifdef __cplusplus
+extern "C"
+#endif
 void network_run(const float *images, float *scores);
 
 #endif
@@ -94,6 +98,7 @@ One line of {scores} scores is printed per image. `--time 100` in front of the f
 - GCC or Clang with C11 and vector extensions; no library but those of C. `-march` chooses the vectors: AVX-512, AVX,
   else four floats (NEON, SSE). With other flags scores differ by rounding.
 - {memory:,} bytes of static memory are written, {constants:,} bytes of constants read. Nothing is allocated.
+- It may be included from C++. Several networks in one program: export each with its own `--name` into its own folder.
 - Zeros of the weights are neither stored nor multiplied.
 """
 
@@ -141,6 +146,12 @@ def network_readme(numbers: Mapping[str, Any]) -> str:
     """Return the instructions."""
     kind = {1: "P5, grey", 3: "P6, RGB"}.get(numbers["channels"], "none for so many channels")
     return _README.format(command=COMMAND, kind=kind, **numbers)
+
+
+def rename(text: str, name: str) -> str:
+    """Return a source with another word at the beginning of all names that other sources see."""
+    text = re.sub(r"\bnetwork_(?=(run|mean|std|classes)\b)", f"{name}_", text)
+    return re.sub(r"\bNETWORK_(?=[A-Z])", f"{name.upper()}_", text)
 
 
 def makefile() -> str:

@@ -47,8 +47,9 @@ INLINE Floats load(const float *p) { return (Floats)*(const LooseFloats *)p; }
 INLINE void store(float *p, Floats v) { *(LooseFloats *)p = (LooseFloats)v; }
 INLINE Floats fill(float v) { return v - (Floats){0}; } /* v + 0 would differ from v if that is -0, and cost an addition */
 INLINE Floats choose(Ints mask, Floats a, Floats b) { return (Floats)(((Ints)a & mask) | ((Ints)b & ~mask)); }
-INLINE Floats larger(Floats a, Floats b) { return choose((Ints)(a > b), a, b); }
-INLINE Floats smaller(Floats a, Floats b) { return choose((Ints)(a < b), a, b); }
+/* The first, where it is no number: so it stays visible behind activations. */
+INLINE Floats larger(Floats a, Floats b) { return choose((Ints)(a < b), b, a); }
+INLINE Floats smaller(Floats a, Floats b) { return choose((Ints)(a > b), b, a); }
 /* Zero wherever the mask is 0; elsewhere it is -1. */
 INLINE Floats keep_inside(Floats v, const int32_t *mask) { return (Floats)((Ints)v & (Ints)*(const LooseInts *)mask); }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,7 @@ _WIDTHS = {
 
 
 class NoCompiler(Exception):
-    """There is no C++ compiler, or it cannot compile the kernels."""
+    """There is no C++ compiler, or it cannot compile the kernels; says what helps."""
 
 
 def library_name(width: int) -> str:
@@ -50,6 +51,22 @@ def source_hash() -> str:
     return digest.hexdigest()[:16]
 
 
+def find_compiler() -> list[str]:
+    """Return the command of this machine's C++ compiler: ``CXX``, which may be several words, or the usual ones.
+
+    Raises:
+        NoCompiler: There is none.
+    """
+    wanted = shlex.split(os.environ.get("CXX", ""))
+    if wanted and shutil.which(wanted[0]) is None:
+        raise NoCompiler(f"CXX names {wanted[0]}, which is not there; set it to a C++ compiler, or unset it")
+    usual = (name for name in ("c++", "g++", "clang++") if shutil.which(name))
+    command = wanted or [*usual][:1]
+    if not command:
+        raise NoCompiler("there is no C++ compiler; install one, e.g. g++")
+    return command
+
+
 def compile_library(folder: Path, width: int, more: Iterable[str] = ()) -> Path:
     """Compile one library into a folder, where it appears whole or not at all.
 
@@ -61,22 +78,18 @@ def compile_library(folder: Path, width: int, more: Iterable[str] = ()) -> Path:
     Raises:
         NoCompiler: It cannot be compiled.
     """
-    wanted = os.environ.get("CXX")
-    compiler = (
-        shutil.which(wanted) if wanted else next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
-    )
-    if compiler is None:
-        raise NoCompiler("there is no C++ compiler")
+    compiler = find_compiler()
     path = folder / library_name(width)
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
     source = SOURCES / ("kernels.cpp" if width else "processor.cpp")
     flags = [*_FLAGS, *(_WIDTHS[width] if width else ()), *([f"-DVW={width}"] if width else ()), *more]
     done = subprocess.run(
-        [compiler, *flags, "-o", str(partial), str(source)], capture_output=True, text=True, check=False
+        [*compiler, *flags, "-o", str(partial), str(source)], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        reason = next(iter(done.stderr.strip().splitlines()), "it says nothing")
-        raise NoCompiler(f"{compiler} cannot compile the kernels ({reason})")
+        lines = done.stderr.strip().splitlines() or ["it says nothing"]
+        reason = next((line for line in lines if "error" in line), lines[0]).strip()
+        raise NoCompiler(f"{' '.join(compiler)} cannot compile the kernels ({reason}); set CXX to another C++ compiler")
     os.replace(partial, path)
     return path
 

@@ -190,12 +190,15 @@ static void run_resize(const Resize& r, Share share = WHOLE) {
 struct Mean { const float* in; float* out; int64_t stride, count; int32_t channels; float pixels; };
 static void run_mean(const Mean& m, Share share = WHOLE) {
   for (int64_t channel = share.begin(m.channels); channel < share.end(m.channels); channel++) {
-    Floats total = {};
     const float* in = m.in + channel * m.stride;
+    double sum = 0;  // of parts, since a float loses digits over a large map
     int64_t i = 0;
-    for (; i + VW <= m.count; i += VW) total += load(in + i);
-    float sum = sum_lanes(total);
+    while (i + VW <= m.count) {
+      Floats part = {};
+      for (int k = 0; k < 512 && i + VW <= m.count; k++, i += VW) part += load(in + i);
+      sum += sum_lanes(part);
+    }
     for (; i < m.count; i++) sum += in[i];
-    m.out[channel] = sum / m.pixels;
+    m.out[channel] = (float)(sum / m.pixels);
   }
 }

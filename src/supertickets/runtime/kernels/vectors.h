@@ -44,8 +44,9 @@ INLINE void end_stores_past() {
 #endif
 }
 INLINE Floats fill(float v) { return v - (Floats){}; }  // + would have to turn -0 into 0
-INLINE Floats larger(Floats a, Floats b) { return a > b ? a : b; }
-INLINE Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
+// The first, where it is no number: so it stays visible behind activations.
+INLINE Floats larger(Floats a, Floats b) { return a < b ? b : a; }
+INLINE Floats smaller(Floats a, Floats b) { return a > b ? b : a; }
 // Zero wherever the mask is 0; elsewhere it is -1.
 INLINE Floats keep_inside(Floats v, const int32_t* mask) { return (Floats)((Ints)v & (Ints)*(const LooseInts*)mask); }
 
@@ -62,18 +63,24 @@ template <int N> struct VectorOf {
 template <int N> using Vector = typename VectorOf<N>::Type;
 template <int N> using LooseVector = typename VectorOf<N>::Loose;
 
+// Elements of two vectors by their numbers, those of the second behind those of the first. GCC has Clang's builtin since 12.
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+template <int N> struct NumbersOf { typedef int32_t Type __attribute__((vector_size(N * 4))); };
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (typename NumbersOf<sizeof(a) / 4>::Type){__VA_ARGS__})
+#endif
+
 // Elements 0, 2, 4, ... (first = 0) or 1, 3, 5, ... (first = 1) of two vectors.
-template <int f> INLINE Vector<4> every_second(Vector<4> a, Vector<4> b) {
-  return __builtin_shufflevector(a, b, f, f + 2, f + 4, f + 6);
-}
+template <int f> INLINE Vector<4> every_second(Vector<4> a, Vector<4> b) { return SHUFFLE(a, b, f, f + 2, f + 4, f + 6); }
 #if VW == 16
 template <int f> INLINE Floats every_second(Floats a, Floats b) {
-  return __builtin_shufflevector(a, b, f, f + 2, f + 4, f + 6, f + 8, f + 10, f + 12, f + 14, f + 16, f + 18, f + 20,
-                                 f + 22, f + 24, f + 26, f + 28, f + 30);
+  return SHUFFLE(a, b, f, f + 2, f + 4, f + 6, f + 8, f + 10, f + 12, f + 14, f + 16, f + 18, f + 20, f + 22, f + 24, f + 26,
+                 f + 28, f + 30);
 }
 #elif VW == 8
 template <int f> INLINE Floats every_second(Floats a, Floats b) {
-  return __builtin_shufflevector(a, b, f, f + 2, f + 4, f + 6, f + 8, f + 10, f + 12, f + 14);
+  return SHUFFLE(a, b, f, f + 2, f + 4, f + 6, f + 8, f + 10, f + 12, f + 14);
 }
 #endif
 
