@@ -16,6 +16,7 @@ import supertickets as st
 from supertickets.cli.main import COMMANDS
 from supertickets.cli.parser import parse_words
 from supertickets.config.recipe import setting_names
+from supertickets.runs.derive import search_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "benchmarks/README.md"))
@@ -95,7 +96,8 @@ def test_every_command_parses(page: Path) -> None:
         if not {"--help", "--help-settings", "--version"}.intersection(words):
             options = parse_words(words, COMMANDS)
             recipe = str(getattr(options, "recipe", ""))
-            st.load_recipe(recipe if recipe in st.list_recipes() else "digits", options.settings)
+            load = search_recipe if words[0] == "search" else st.load_recipe
+            load(recipe if recipe in st.list_recipes() else "digits", options.settings)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=name_of)

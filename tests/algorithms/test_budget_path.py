@@ -149,6 +149,37 @@ def test_a_budget_of_zeros_that_cannot_be_met_is_refused(words: list[str], line:
 
 
 @pytest.mark.parametrize(
+    ("latency_ms", "macs"),
+    [("0.1", "1e12"), ("1e3", "1e5")],
+)
+def test_a_budget_that_is_met_already_does_not_stand_in_the_way_of_another(
+    latency_ms: str, macs: str, tmp_path: Path
+) -> None:
+    words = [*SPARSE, "--budget.latency_ms", latency_ms, "--budget.macs", macs]
+    ticket = st.draw(st.load_recipe("digits", words), tmp_path / "run", pretend)
+    model = DeployableModel(ticket.spec, ticket.module.state_dict(), ticket.mask)
+    assert pretend(model, BudgetSettings(runtime="sparse")) <= float(latency_ms)
+    assert ticket.cost.masked_macs <= float(macs)
+    both = ["--budget.latency_ms", "1e3", "--budget.macs", "1e12"]
+    with pytest.raises(UserError, match="leaves nothing to remove"):
+        st.draw(st.load_recipe("digits", [*SPARSE, *both]), tmp_path / "other", pretend)
+
+
+def test_protected_weights_are_counted_before_anything_trains(tmp_path: Path) -> None:
+    words = [*SPARSE, "--budget.params", "6000", "--search.interval", "0", "--prune.ratio", "0.4"]
+    with pytest.raises(UserError, match=r"cannot be met: .*or lower prune.layer_floor or prune.exempt_below"):
+        st.draw(st.load_recipe("digits", [*words, "--prune.layer_floor", "0.5"]), tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large"])
+def test_mobile_networks_are_drawn_to_a_budget(name: str, tmp_path: Path) -> None:
+    words = [*SPARSE, "--supernet.name", name, "--supernet.settings.width", "0.1", "--epochs", "2"]
+    words += ["--budget.params", "24000", "--prune.pattern", "unstructured", "--search.interval", "0"]
+    ticket = st.draw(st.load_recipe("digits", words), tmp_path / "run")
+    assert 0.97 * 24000 <= ticket.cost.nonzero_params <= 24000
+
+
+@pytest.mark.parametrize(
     ("least", "typed"), [(96.15234, "96.16"), (96.15, "96.15"), (1234.2, "1235"), (0.012341, "0.01235"), (8, "8")]
 )
 def test_the_least_that_can_be_met_is_not_rounded_below_it(least: float, typed: str) -> None:

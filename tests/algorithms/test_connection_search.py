@@ -16,6 +16,7 @@ from torch import nn
 
 import supertickets as st
 from cli_outcome import Cli, onnx_file
+from generate_people import crowd
 from simulate_powercut import cut_at_step, cut_before_ticket
 from supertickets import UserError
 from supertickets.algorithms.connection_search import rank_schemes
@@ -167,6 +168,38 @@ def test_statistics_of_the_batch() -> None:
         assert module(x).mean().item() == pytest.approx(0, abs=1e-5)
     assert module(x).mean().item() > 2
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_batches_that_are_normalised_by_themselves_are_mixed() -> None:
+    splits = load_splits(recipe().data)
+    batches = Batches(splits, recipe().data, recipe().augment, 0)
+    plain, mixed, again = (
+        torch.cat([labels for _, labels in batches.evaluation(splits.validation, seed)]) for seed in (None, 5, 5)
+    )
+    assert torch.equal(plain, splits.validation.labels)
+    assert torch.equal(mixed, again)
+    assert not torch.equal(mixed, plain)
+    assert torch.equal(mixed.sort().values, plain.sort().values)
+
+
+def test_joints_are_searched_and_their_batches_kept(tmp_path: Path) -> None:
+    crowd(tmp_path / "people", {"train": 12, "val": 4})
+    words = [*NO_SEARCH_NO_PRUNING, "--data.dir", str(tmp_path / "people"), "--epochs", "1", "--threads", "1"]
+    words += ["--supernet.name", "resnet38", "--supernet.settings.attention", "se", "--connect.steps", "2"]
+    words += [
+        "--supernet.settings.widths",
+        "[4,4,8]",
+        "--data.size",
+        "[32,32]",
+        "--data.batch",
+        "4",
+        "--data.workers",
+        "0",
+    ]
+    ticket = search(st.load_recipe("joints", words), tmp_path / "run")
+    assert "connection_search" in ticket.about
+    with pytest.raises(UserError, match="--by all judges images that go through the network once"):
+        search(st.load_recipe("joints", [*words, "--connect.by", "all"]), tmp_path / "all")
 
 
 def test_equals_are_ranked_by_sparsity() -> None:

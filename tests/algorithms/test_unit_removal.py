@@ -120,6 +120,23 @@ def test_several_budgets_hold_together_and_the_tightest_is_met(tmp_path: Path) -
     assert 0.98 < max(shares) <= 1
 
 
+def test_the_architecture_of_a_ticket_is_drawn_to_a_budget(tmp_path: Path) -> None:
+    words = ["--supernet.name", "resnet8", "--supernet.settings.width", "8", *TO_BUDGET, "--epochs", "2"]
+    whole = st.train(st.load_recipe("digits", words), tmp_path / "whole")
+    target = whole.cost.macs / 2
+    words = [
+        "--supernet.name",
+        f"ticket:{tmp_path / 'whole'}",
+        *TO_BUDGET,
+        "--epochs",
+        "2",
+        "--budget.macs",
+        f"{target:.0f}",
+    ]
+    ticket = st.draw(st.load_recipe("digits", words), tmp_path / "half")
+    assert 0.9 * target < ticket.cost.macs <= target
+
+
 @pytest.mark.long
 def test_units_of_a_pose_network_go_through_its_head(tmp_path: Path) -> None:
     people = crowd(tmp_path / "people", {"train2017": 40, "val2017": 8})

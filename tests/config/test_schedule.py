@@ -200,6 +200,28 @@ def test_a_prune_that_no_training_follows_is_warned_of(made: Recipe, jump: str |
     assert (jump or "") in (warning or "")
 
 
+@pytest.mark.parametrize(
+    ("steps", "total", "jump"),
+    [
+        (20, 1000, None),
+        (20, 21, None),  # the last prune is behind the end of the path, at 60%
+        (350, 1000, None),  # the last at 700
+        (500, 1000, None),  # at 500: u = 0.8, so 0.85 (1 - 0.2^3) = 84%
+        (26, 50, None),  # at 26 of 50: u = 0.84
+        (700, 2000, None),  # at 1400
+        (20, 20, "from 0% to 85%"),  # the only one is at the first step
+        (5000, 3000, "from 0% to 85%"),
+        (300, 599, None),  # at 300 of 599: u = 0.80
+        (300, 1501, None),
+    ],
+)
+def test_a_cubic_path_that_a_training_hardly_begins_is_warned_of(steps: int, total: int, jump: str | None) -> None:
+    made = recipe(20, {"interval": 0}, ratio=0.85, schedule="cubic", steps=steps)
+    warning = late_prune_warning(made, total)
+    assert (warning is None) == (jump is None)
+    assert (jump or "") in (warning or "")
+
+
 @settings(deadline=None)
 @given(RECIPES)
 def test_every_plan_ends_at_exactly_p(made: Recipe) -> None:

@@ -7,12 +7,13 @@ from functools import partial
 
 import torch
 
-from ..config.recipe import Recipe
+from ..config.recipe import PruneSettings, Recipe
 from ..cost import MaskCosts, WidthCosts
 from ..cost.budget import format_cost, format_setting
 from ..errors import UserError
-from ..models import Spec
+from ..models import Spec, list_spaces
 from ..nas import IMPORTANCES, WidthRule, select_to_cost, width_rules
+from ..pruning import protected_weights
 from ..training import TrainState
 from .ranking import maskable
 
@@ -32,7 +33,7 @@ def check_budget(recipe: Recipe) -> None:
     if not given:
         return
     name = next(iter(given))
-    if recipe.supernet.family.search == "policy":
+    if recipe.supernet.name in list_spaces() and not recipe.supernet.settings.get("choices"):
         raise UserError(
             f"supernet.name {recipe.supernet.name} is a space of networks: supertickets search meets budgets"
         )
@@ -69,7 +70,8 @@ def check_reachable(recipe: Recipe, supernet: Spec, state: TrainState) -> None:
         )
     whole = WidthCosts(spec)
     most = {name: whole.measure(name, {}) for name in given}
-    if given and all(budget >= most[name] for name, budget in given.items()):
+    is_alone = recipe.budget.latency_ms is None
+    if given and is_alone and slack_budgets(recipe, spec) == set(given):
         name, budget = next(iter(given.items()))
         raise UserError(
             f"budget.{name}={format_setting(budget)} leaves nothing to remove: {spec} has "
@@ -82,27 +84,50 @@ def check_reachable(recipe: Recipe, supernet: Spec, state: TrainState) -> None:
             raise UserError(
                 f"budget.{name}={format_setting(budget)} cannot be met: the smallest network has "
                 f"{format_cost(name, least)}; set budget.{name} to {format_setting(least, up=True)}, or lower "
-                "search.group_floor or search.multiple"
+                f"{_floors(recipe)}"
             )
 
 
-def check_latency(spec: Spec, budget_ms: float, fastest: float, slowest: float) -> None:
+def slack_budgets(recipe: Recipe, spec: Spec) -> set[str]:
+    """Return the budgets, but for latency, that a network meets as it is."""
+    whole = WidthCosts(spec)
+    given = {name: value for name, value in recipe.budget.given.items() if name != "latency_ms"}
+    return {name for name, value in given.items() if value >= whole.measure(name, {})}
+
+
+def check_latency(recipe: Recipe, spec: Spec, fastest: float, slowest: float) -> None:
     """Check that a latency lies between those of the smallest and the largest network that can be made.
+
+    It may be longer where another budget is the tighter one.
+
+    Args:
+        recipe: The settings, with a budget of latency.
+        spec: The largest network.
+        fastest: Latency of the smallest network, in ms.
+        slowest: That of the largest.
 
     Raises:
         UserError: It does not; names the nearest that can be met.
     """
+    budget_ms = recipe.budget.given["latency_ms"]
     if budget_ms < fastest:
         raise UserError(
             f"budget.latency_ms={format_setting(budget_ms)} cannot be met: the smallest network takes "
             f"{format_cost('latency_ms', fastest)} on this device; set budget.latency_ms to "
             f"{format_setting(1.05 * fastest)}, or take a smaller network or smaller images"
         )
-    if budget_ms >= slowest:
+    if budget_ms >= slowest and slack_budgets(recipe, spec) == recipe.budget.given.keys() - {"latency_ms"}:
         raise UserError(
             f"budget.latency_ms={format_setting(budget_ms)} leaves nothing to remove: {spec} takes "
             f"{format_cost('latency_ms', slowest)}; take a larger network, or a smaller budget"
         )
+
+
+def _floors(recipe: Recipe) -> str:
+    """Return the settings that keep the smallest network from being smaller."""
+    if recipe.prunes_to_budget and (recipe.prune.layer_floor or recipe.prune.exempt_below):
+        return "prune.layer_floor or prune.exempt_below"
+    return "search.group_floor or search.multiple"
 
 
 def smallest_cost(recipe: Recipe, supernet: Spec, state: TrainState, name: str) -> float:
@@ -115,7 +140,7 @@ def smallest_cost(recipe: Recipe, supernet: Spec, state: TrainState, name: str) 
     with torch.device("meta"):
         small = spec.keep(keep).build()
     names = set(maskable(state, recipe))
-    mask = {key: _mostly_zero(p.shape) for key, p in small.named_parameters() if key in names}
+    mask = {key: _mostly_zero(p.shape, recipe.prune) for key, p in small.named_parameters() if key in names}
     return MaskCosts(small.spec).measure(name, mask)
 
 
@@ -140,7 +165,9 @@ def narrowest(
     return select_to_cost(equal, rules, cost, target)  # type: ignore[arg-type]
 
 
-def _mostly_zero(shape: torch.Size) -> torch.Tensor:
-    flags = torch.zeros(shape.numel(), dtype=torch.bool, device="cpu")
+def _mostly_zero(shape: torch.Size, settings: PruneSettings) -> torch.Tensor:
+    """Flag as few weights of a layer as a budget may leave, and all that floors and exemptions protect."""
+    size = torch.zeros(shape, device="cpu")
+    flags = protected_weights(size, settings, torch.ones(shape, dtype=torch.bool, device="cpu")).flatten()
     flags[: max(1, round((1 - MOST_ZEROS) * shape.numel()))] = True
     return flags.view(shape)

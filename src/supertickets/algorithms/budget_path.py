@@ -66,7 +66,7 @@ class BudgetPath:
         shares = _FIRST_ZEROS if session.recipe.prunes_to_budget else _FIRST_MACS
         points = dict(self.latency.time(session, make(session, state, share)) for share in shares)
         self.latency.line = LatencyLine(tuple(points.items()))
-        check_latency(state.spec, budget_ms, min(points.values()), max(points.values()))
+        check_latency(session.recipe, state.spec, min(points.values()), max(points.values()))
 
     def choose_units(self, session: Session, state: TrainState, gates: Tensors, progress: float | None) -> Tensors:
         """Flag the units that stay.

@@ -130,7 +130,7 @@ class PolicySearch(Algorithm):
             session.reporter.say(
                 f"warning: the budget was missed: {format_cost(self.budget.name, cost)} where "
                 f"{format_cost(self.budget.name, target)} were asked for, {cost / target - 1:.0%} more; "
-                "train longer, or raise policy.beta"
+                f"train longer, or make policy.beta steeper, e.g. {3 * session.recipe.policy.beta:g}"
             )
         search = {
             "budget": self.budget.name,

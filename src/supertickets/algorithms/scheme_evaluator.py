@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,8 +73,7 @@ class SchemeEvaluator:
         return self.known[flags]
 
     def _batches(self) -> Sequence[Batch] | Iterator[Batch]:
-        session = self.session
-        return session.batches.evaluation(session.batches.splits.validation) if self.kept is None else self.kept
+        return _read_batches(self.session) if self.kept is None else self.kept
 
     def _statistics(self) -> contextlib.AbstractContextManager[None]:
         own = self.session.recipe.connect.statistics == "batch"
@@ -83,13 +83,25 @@ class SchemeEvaluator:
 def _prepare_module(session: Session) -> list[Batch] | None:
     """Return the validation batches, made once; None if they take too much memory."""
     kept, size = [], 0
-    for images, target in session.batches.evaluation(session.batches.splits.validation):
-        parts = [images, *(target if isinstance(target, list) else [target])]
-        size += sum(part.numel() * part.element_size() for part in parts)
+    for images, target in _read_batches(session):
+        size += _count_bytes((images, target))
         if size > 1e9 * session.recipe.data.keep_gb:
             return None
         kept.append((images, target))
     return kept
+
+
+def _read_batches(session: Session) -> Iterator[Batch]:
+    """Yield the validation batches, mixed where they are normalised by themselves: splits are in order of classes."""
+    mixed = session.recipe.seed if session.recipe.connect.statistics == "batch" else None
+    return session.batches.evaluation(session.batches.splits.validation, mixed)
+
+
+def _count_bytes(value: Any) -> int:
+    """Return the memory of tensors and arrays, also in lists and tuples of them."""
+    if isinstance(value, list | tuple):
+        return sum(map(_count_bytes, value))
+    return int(getattr(value, "nbytes", 0))
 
 
 @contextlib.contextmanager

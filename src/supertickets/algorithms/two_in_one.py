@@ -82,7 +82,7 @@ class TwoInOne(Algorithm):
         if session.recipe.draws_to_budget:
             check_reachable(session.recipe, session.supernet, state)
             self.budget.begin(session, state)
-        for warning in (search_warning(session), late_prune_warning(session.recipe)):
+        for warning in (search_warning(session), late_prune_warning(session.recipe, session.total_steps)):
             if warning:
                 session.reporter.say(warning)
         return state

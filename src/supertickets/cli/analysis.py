@@ -32,6 +32,11 @@ class LatencyTable(Command):
             help="Size of images in pixels (default: 224 224)",
         )
         network.add_argument("--classes", type=int, default=1000, help="Outputs of the network (default: 1000)")
+        network.add_argument("--channels", type=int, default=3, help="Channels of images (default: 3)")
+        network.add_argument("--strides", type=int, nargs="+", metavar="STRIDE", help="Strides of the blocks, 1 or 2")
+        network.add_argument(
+            "--padding", choices=("same_tf", "symmetric"), default="same_tf", help="Padding (default: same_tf)"
+        )
         network.add_argument(
             "--head", default="classification", help="Head: classification or detection (default: classification)"
         )
@@ -50,6 +55,8 @@ class LatencyTable(Command):
         if options.space not in list_spaces():
             raise UserError(f"unknown space '{options.space}'{suggest(options.space, list_spaces())}")
         settings = {"width": options.width, "head": options.head, "num_classes": options.classes}
+        settings |= {"in_channels": options.channels, "padding": options.padding}
+        settings |= {"strides": options.strides} if options.strides else {}
         spec = create_mobile(options.space, image_size=tuple(options.size), **settings)
         out = Path(options.out or f"latency-{options.space}.json")
         if out.is_dir() or not out.parent.is_dir():

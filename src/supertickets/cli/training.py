@@ -68,15 +68,14 @@ class Search(Command):
         baselines.add_argument("--tolerance", type=float, help="Relative distance from the target (default: 0.02)")
 
     def run(self, options: argparse.Namespace) -> None:
-        from ..config.loading import load_recipe
         from ..deploy import measure_latency_table
         from ..runs.api import search
-        from ..runs.derive import NO_SEARCH_NO_PRUNING, reject_settings, with_search_method
+        from ..runs.derive import reject_settings, search_recipe, with_search_method
         from ..runs.model_init import searches_connections
 
         why = "a policy decides, and nothing is pruned; draw what it finds"
         reject_settings(options.settings, ("prune.", "search."), "search", why)
-        recipe = load_recipe(options.recipe, [*NO_SEARCH_NO_PRUNING, *recipe_words(options)])
+        recipe = search_recipe(options.recipe, recipe_words(options))
         by: Any = options.by or "policy"
         if connections := searches_connections(recipe):
             recipe = with_search_method(recipe, options.by)

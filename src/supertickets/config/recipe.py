@@ -183,11 +183,6 @@ class SupernetSettings:
         """Folder of the ticket whose architecture is taken; None if the network has a name of its own."""
         return self.name.partition(":")[2] if self.family.name == "ticket" else None
 
-    @property
-    def has_units(self) -> bool:
-        """Return whether the network has units that a search may remove."""
-        return self.family.has_units
-
 
 @dataclass(frozen=True, kw_only=True)
 class PruneSettings:

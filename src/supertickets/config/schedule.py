@@ -62,8 +62,7 @@ def events(epoch: int, recipe: Recipe) -> list[Event]:
         prune_due = False
     due: list[Event] = []
     if search_due:
-        if recipe.supernet.has_units:
-            due.append(Shrink(path_progress(epoch, recipe) if recipe.removes_to_budget else None))
+        due.append(Shrink(path_progress(epoch, recipe) if recipe.removes_to_budget else None))
         if prune.ratio > 0 and prune.schedule == "interval" and prune.reactivate == "search" and not last:
             due.append(Reactivate())
     if last and prune.ratio > 0:
@@ -128,7 +127,7 @@ def mask_progress(done: float, recipe: Recipe) -> float:
 
 def _mask_end(recipe: Recipe) -> float:
     """Return the share of the training at which the cubic path ends."""
-    if not (recipe.prunes_to_budget and recipe.removes_to_budget and recipe.supernet.has_units):
+    if not (recipe.prunes_to_budget and recipe.removes_to_budget):
         return recipe.prune.end
     return max(recipe.prune.end, last_search_epoch(recipe) / recipe.epochs + _BEHIND)
 
@@ -200,18 +199,31 @@ def plan_lines(recipe: Recipe) -> list[tuple[int, list[Event]]]:
     return [(t, due) for t in range(1, recipe.epochs + 1) if (due := events(t, recipe))]
 
 
-def late_prune_warning(recipe: Recipe) -> str | None:
-    """Return a warning if much is pruned after the last epoch, since no training follows that could mend it."""
+def late_prune_warning(recipe: Recipe, total_steps: int | None = None) -> str | None:
+    """Return a warning if much is pruned after the last epoch, since no training follows that could mend it.
+
+    Args:
+        recipe: The settings.
+        total_steps: Steps of the training; None where they are not known, as before the data are read.
+    """
     prune = recipe.prune
-    if not prune.ratio or prune.schedule != "interval" or recipe.prunes_to_budget:
+    if not prune.ratio or (prune.schedule == "cubic" and total_steps is None):
         return None
-    *before, _ = (event.ratio or 0.0 for _, row in plan_lines(recipe) for event in row if isinstance(event, Prune))
-    reached = max(before, default=0.0)
+    if prune.schedule == "cubic":
+        assert total_steps is not None
+        last = (total_steps - 1) // prune.steps * prune.steps / total_steps  # the share that is done at the last prune
+        way = mask_progress(last, recipe) if recipe.prunes_to_budget else _share(last, prune.begin, prune.end)
+        reached = prune.ratio * (1 - (1 - way) ** 3)  # to a budget about so
+        lower = f"prune.steps ({prune.steps} of {total_steps} steps) lower"
+    else:
+        *before, _ = (event.ratio or 0.0 for _, row in plan_lines(recipe) for event in row if isinstance(event, Prune))
+        reached = max(before, default=0.0)
+        lower = f"prune.schedule to cubic, or prune.interval ({prune.interval} of {recipe.epochs} epochs) lower"
     if prune.ratio - reached <= _STEP + 1e-9:  # the paper's way may end with such a step
         return None
     return (
         f"warning: the sparsity goes from {reached:.0%} to {prune.ratio:.0%} after the last epoch, and no training "
-        f"follows; set prune.schedule to cubic, or prune.interval ({prune.interval} of {recipe.epochs} epochs) lower"
+        f"follows; set {lower}"
     )
 
 

@@ -110,14 +110,14 @@ class LatencyTable:
         """
         same = all(
             getattr(self.spec, field) == getattr(spec, field)
-            for field in ("head", "num_classes", "in_channels", "extra_filters")
+            for field in ("head", "num_classes", "in_channels", "extra_filters", "padding", "gate")
         )
         height, width = spec.image_size
         if not same or any(str(operation) not in self.ms for operation in list_operations(spec)):
             raise UserError(
-                f"{name} was measured for another space, size of images ({height} x {width} are wanted) or number of "
-                f"channels or classes ({spec.in_channels}, {spec.num_classes}), or another head ({spec.head}); "
-                "leave out budget.table, then the search measures one"
+                f"{name} was measured for another space, size of images ({height} x {width} are wanted), number of "
+                f"channels or classes ({spec.in_channels}, {spec.num_classes}), head ({spec.head}) or padding "
+                f"({spec.padding}); leave out budget.table, then the search measures one"
             )
 
     def save(self, path: Path) -> None:

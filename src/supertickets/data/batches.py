@@ -92,9 +92,15 @@ class Batches:
         workers = self.settings.workers if data.io_bound else 0
         return _load(_Fetch(data, self.splits.preprocessing, None), list(mine), workers)
 
-    def evaluation(self, data: Samples) -> Iterator[Batch]:
-        """Return every sample once over all processes, as it is; broken images are left out, or refused."""
-        mine = np.arange(self.rank, len(data), self.world)
+    def evaluation(self, data: Samples, mixed: int | None = None) -> Iterator[Batch]:
+        """Return every sample once over all processes, as it is; broken images are left out, or refused.
+
+        Args:
+            data: The samples.
+            mixed: Seed of the order of the samples; None for their own.
+        """
+        order = np.arange(len(data)) if mixed is None else np.random.default_rng(mixed).permutation(len(data))
+        mine = order[self.rank :: self.world]
         size = self._evaluated_at_once
         plan = [mine[i : i + size] for i in range(0, len(mine), size)]
         workers = self.settings.workers if data.io_bound else 0

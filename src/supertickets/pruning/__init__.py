@@ -1,7 +1,7 @@
 """Weight pruning: criteria, masks, and the sparsity of a run as one value."""
 
 from .criteria import CRITERIA, Criterion, CriterionContext, check_criterion, check_scores, find_criterion
-from .masks import NORMALISERS, empty_layers, magnitudes, sensitivities
+from .masks import NORMALISERS, empty_layers, magnitudes, protected_weights, sensitivities
 from .patterns import Pattern
 from .scopes import SCOPES, Scope, check_ratio, keep_best, magnitude_mask
 from .sparse_state import Enforcer, SparseState, mask_sparsity, restore, store_pruned
@@ -25,6 +25,7 @@ __all__ = [
     "magnitude_mask",
     "magnitudes",
     "mask_sparsity",
+    "protected_weights",
     "restore",
     "sensitivities",
     "store_pruned",

@@ -44,6 +44,19 @@ PRUNE_USES = PRUNE_WORDS + tuple(
 )
 
 
+def search_recipe(source: str, words: Sequence[str]) -> Recipe:
+    """Return the recipe of a search: nothing is removed or pruned, so no runtime that skips zeros is searched for.
+
+    Args:
+        source: A shipped name or the path of a YAML file; for a runtime that skips zeros PyTorch takes its place.
+        words: Command-line words, which win.
+    """
+    fixed = list(NO_SEARCH_NO_PRUNING)
+    if load_recipe(source, fixed).budget.runtime == "sparse":
+        fixed += ["--budget.runtime", "torch"]
+    return load_recipe(source, [*fixed, *words])
+
+
 def recipe_of(ticket: Ticket) -> Recipe:
     """Return the recipe a ticket was made by.
 

@@ -83,7 +83,10 @@ def check_search_method(spec: ResNetSpec, recipe: Recipe, task: Task) -> None:
     if by == "all" and blocks > MOST_BLOCKS:
         raise UserError(f"--by all judges 2^{blocks} schemes; with more than {MOST_BLOCKS} blocks take another --by")
     if by == "all" and not task.sees_whole_images:
-        raise UserError("--by all judges whole images; set segmentation.window to null")
+        raise UserError(
+            "--by all judges images that go through the network once, as they are, which joints do not: take another "
+            "--by; for masks set segmentation.window to null"
+        )
     if by in ("all", "darts") and settings.statistics == "recalibrated":
         raise UserError(f"--by {by} cannot measure batch norms for every scheme; set connect.statistics to running")
     if by == "darts" and settings.statistics == "batch":

@@ -52,7 +52,7 @@ class Task(ABC):
 
     @property
     def sees_whole_images(self) -> bool:
-        """Return whether an evaluated image goes through the network at once, not in windows."""
+        """Return whether an evaluated image goes through the network once and as it is: not in windows, or mirrored."""
         return True
 
     @classmethod

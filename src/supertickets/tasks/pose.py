@@ -55,6 +55,11 @@ class Pose(Task):
         """
         return self._losses(scores, target)[0].mean()
 
+    @property
+    def sees_whole_images(self) -> bool:
+        """A mirrored image goes through the network as well."""
+        return False
+
     @torch.no_grad()
     def totals(
         self, module: nn.Module, batches: Iterable[tuple[Tensor, Any]], data: Samples, device: torch.device
