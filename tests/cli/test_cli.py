@@ -255,6 +255,7 @@ WRONG = [
     ("draw images --data {tmp}/only --out {tmp}/x", "only has images of one class only (seven)"),
     ("draw digits --lr 0.01", "the learning rate is optimizer.lr"),
     ("draw digits --budget.macs 9e9 --plan", "leaves nothing to remove"),
+    ("draw --prune.raito 0.8", "unknown setting 'prune.raito'; did you mean 'prune.ratio'?"),
     ("draw digits --budget.macs 9 --plan", "cannot be met"),
     ("draw digits --minutes 1 --plan --json", "give --epochs instead of --minutes"),
     (

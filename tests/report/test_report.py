@@ -231,6 +231,27 @@ def test_a_run_given_twice_counts_once(tmp_path: Path) -> None:
     assert study.left_out == (f"{second} has method, ratio and seed of {first}, which counts",)
 
 
+def test_runs_of_one_folder_name_are_told_apart_by_more_of_their_path(tmp_path: Path) -> None:
+    write_run(tmp_path / "a" / "mine")
+    write_run(tmp_path / "b" / "mine", settings={"optimizer.lr": 0.0123})
+    (comparison,) = collect([tmp_path / "a" / "mine", tmp_path / "b" / "mine"]).comparisons
+    assert [name.rpartition(" (")[2] for name in comparison.methods] == ["a/mine)", "b/mine)"]
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_run_without_its_metric_is_left_out_and_named(split: str, tmp_path: Path) -> None:
+    for name in ("with", "without"):
+        write_run(tmp_path / name)
+    path = tmp_path / "without" / "result.json"
+    result = json.loads(path.read_text())
+    del result[split]["top1"]
+    path.write_text(json.dumps(result))
+    study = collect([tmp_path / "with", tmp_path / "without"])
+    (comparison,) = study.comparisons
+    assert [run.folder.name for run in comparison.runs] == ["with"]
+    assert f"without has no accuracy: nothing in its {split} split counts; add data" in study.left_out[0]
+
+
 def test_other_metrics_and_other_data_are_compared_apart(tmp_path: Path) -> None:
     write_run(tmp_path / "a")
     write_run(tmp_path / "b", data="e" * 64, settings={"seed": 1})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import shutil
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 import supertickets as tickets
 from cli_outcome import Cli
@@ -21,11 +24,33 @@ from supertickets.config.recipe import PruneSettings, SearchSettings
 from supertickets.config.schedule import pruning_timeline
 from supertickets.config.shipped import list_sweeps
 from supertickets.sweeps.progress import Progress, count_epochs, format_progress, progress_table
-from supertickets.sweeps.results import format_ratio
+from supertickets.sweeps.results import format_ratio, results_table
 from supertickets.sweeps.sweep import Job, Plan, read_sweep, share_prefixes
-from supertickets.sweeps.work import WorkerLost, check_end, run_job, run_jobs
+from supertickets.sweeps.work import WorkerLost, check_end, run_job, run_jobs, run_sweep
+from sweep_fixtures import AtOnce
 
 SMALL = {"epochs": 10, "search": {"interval": 4, "last_epoch": 8}, "prune": {"interval": 1, "progressive": True}}
+
+
+def row(recipe: str, method: str, ratio: float, seed: int, **scores: float) -> dict[str, Any]:
+    return {"recipe": recipe, "method": method, "ratio": ratio, "seed": seed} | scores
+
+
+def test_a_table_has_names_as_they_are_and_no_score_where_there_is_none() -> None:
+    rows = [
+        row("digits", "mine [fast]", 0.5, 0, test_loss=0.1, test_top1=97.0),
+        row("digits", "mine [/b]", 0.5, 0, test_loss=0.1, test_top1=96.0),
+        row("boxes", "mine", 0.5, 0, test_loss=0.1, test_ap=40.0, test_ap50=60.0),
+        row("boxes", "mine", 0.5, 1, test_loss=0.1),
+    ]
+    out = io.StringIO()
+    Console(file=out, width=200, markup=False).print(results_table(rows))
+    text = out.getvalue()
+    assert "mine [fast]" in text
+    assert "mine [/b]" in text
+    assert "0.00" not in text
+    assert [line.split()[:2] for line in text.splitlines() if "40.00" in line] == [["boxes", "(AP)"]]
+    assert "digits (accuracy)" in text
 
 
 @pytest.fixture
@@ -422,3 +447,25 @@ def test_the_command_line_names_a_shipped_sweep(cli: Cli) -> None:
     assert "7 results by 10 jobs" in cli("sweep", "ablation", *words, "--plan").out
     assert cli("sweep", "ablation", *words, "--prune.intervall", "2", "--plan").status == 2
     assert "takes no seed: seeds (--seeds) set it" in cli("sweep", "ablation", *words, "--seed=3", "--plan").err
+
+
+@pytest.mark.parametrize(("ratio", "text"), [(0, "unpruned"), (0.995, "99.5%"), (0.9995, "99.95%"), (0.7, "70%")])
+def test_ratios_are_read_with_all_their_digits(ratio: float, text: str) -> None:
+    assert format_ratio(ratio) == text
+
+
+def test_another_sweep_in_the_same_directory_leaves_the_first_in_its_files(
+    sweep_file: Path, finished_sweep: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "sweep"
+    shutil.copytree(finished_sweep, root)
+    settings = yaml.safe_load(sweep_file.read_text())
+    other = tmp_path / "other.yaml"
+    other.write_text(
+        yaml.safe_dump(settings | {"methods": {"mine": settings["methods"]["two-in-one"]}}, sort_keys=False)
+    )
+    rows = run_sweep(read_sweep(other), root, AtOnce(root), None, Console(file=io.StringIO()))
+    assert [row["method"] for row in rows] == ["mine"]
+    with (root / "results.csv").open() as file:
+        assert {row["method"] for row in csv.DictReader(file)} == {"mine", *settings["methods"]}
+    assert len(json.loads((root / "points.json").read_text())) == 1 + len(settings["methods"])

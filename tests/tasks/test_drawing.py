@@ -25,6 +25,16 @@ def test_a_painted_scene_has_the_colours_of_its_classes_and_a_legend() -> None:
     assert drawing.mask_shares(mask, ("sky", "tree", "road")) == [("sky", 0.5), ("road", 0.5)]
 
 
+def test_a_caption_is_as_wide_as_its_text_and_has_all_letters() -> None:
+    short = drawing.add_caption(Image.new("RGB", (64, 64)), "cat")
+    long = drawing.add_caption(Image.new("RGB", (64, 64)), "Madagascar hissing cockroach (female)  98.3%")
+    assert short.width == 192  # the image, three times as large
+    assert long.width > short.width
+    assert (np.asarray(long)[:, -6:] == 255).all()
+    one, other = (np.asarray(drawing.add_caption(Image.new("RGB", (64, 64)), text)) for text in ("é", "л"))
+    assert not np.array_equal(one, other)  # else both would be the box of what is missing
+
+
 def test_heat_covers_the_places_that_are_counted() -> None:
     density = np.zeros((2, 2), np.float32)
     density[0, 0] = 1

@@ -39,7 +39,7 @@ def print_table(table: Any) -> None:
     from rich.segment import Segment, Segments
 
     width = None if sys.stdout.isatty() else _FILE_WIDTH
-    console = Console(highlight=False, soft_wrap=True, width=width)
+    console = Console(highlight=False, soft_wrap=True, width=width, markup=False)
     options = console.options.update(no_wrap=True, overflow="ignore")
     drawn = [Segment(printable(one.text), one.style, one.control) for one in console.render(table, options)]
     console.print(Segments(drawn), end="")
@@ -49,7 +49,7 @@ def progress_console() -> Console:
     """Return the console that shows progress: standard error, so that what is printed stays clean."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def print_plan(recipe: Recipe, as_json: bool) -> None:
     Raises:
         UserError: The draw would be refused, or its epochs are asked for in JSON and not known yet.
     """
-    from ..config.schedule import Prune, late_prune_warning, path_line, plan_lines
+    from ..config.schedule import Prune, format_percent, late_prune_warning, path_line, plan_lines
 
     if recipe.minutes is not None and as_json:
         raise UserError("a plan in JSON lists epochs, which minutes choose later; give --epochs instead of --minutes")
@@ -86,7 +86,7 @@ def print_plan(recipe: Recipe, as_json: bool) -> None:
             case Prune(None):
                 return "prune to the budget"
             case Prune(float(ratio)):
-                return f"prune to {ratio:.0%}"
+                return f"prune to {format_percent(ratio)}"
         return type(event).__name__.lower()
 
     plan = [(epoch, [word(event) for event in events]) for epoch, events in plan_lines(recipe)]

@@ -55,7 +55,8 @@ def take_settings(words: Sequence[str], parser: argparse.ArgumentParser) -> tupl
     while queue:
         word = queue.pop(0)
         name, equals, _ = word.partition("=")
-        if name not in names and not name.startswith("--supernet.settings."):
+        # One with a dot is a setting, though none that there is: reading the recipe names it.
+        if name not in names and not (name.startswith("--") and "." in name):
             own.append(word)
         elif equals:
             settings.append(word)

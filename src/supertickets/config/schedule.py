@@ -221,10 +221,8 @@ def late_prune_warning(recipe: Recipe, total_steps: int | None = None) -> str | 
         lower = f"prune.schedule to cubic, or prune.interval ({prune.interval} of {recipe.epochs} epochs) lower"
     if prune.ratio - reached <= _STEP + 1e-9:  # the paper's way may end with such a step
         return None
-    return (
-        f"warning: the sparsity goes from {reached:.0%} to {prune.ratio:.0%} after the last epoch, and no training "
-        f"follows; set {lower}"
-    )
+    jump = f"from {reached:.0%} to {format_percent(prune.ratio)}"
+    return f"warning: the sparsity goes {jump} after the last epoch, and no training follows; set {lower}"
 
 
 def path_line(recipe: Recipe, is_share: bool = False) -> str | None:
@@ -241,8 +239,13 @@ def path_line(recipe: Recipe, is_share: bool = False) -> str | None:
     first, last = f"epoch {prune.begin * recipe.epochs:.3g}", f"{end * recipe.epochs:.3g}"
     if is_share:
         first, last = f"{prune.begin:.0%}", f"{end:.0%} of the training"
-    aim = "the budget" if recipe.prunes_to_budget else f"{prune.ratio:.0%}"
+    aim = "the budget" if recipe.prunes_to_budget else format_percent(prune.ratio)
     return f"from {first} to {last}: prune along a cubic path to {aim}, every {prune.steps} steps"
+
+
+def format_percent(share: float) -> str:
+    """Return a share as people read it, with all of its digits: "97.5%"."""
+    return f"{100 * share:.6g}%"
 
 
 def _search_goes_on(epoch: int, recipe: Recipe) -> bool:

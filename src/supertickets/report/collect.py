@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -259,17 +259,22 @@ def _parent(folder: Path) -> Path | None:
 def _with_metrics(
     entries: Sequence[tuple[Path, Run]], trust: Sequence[str], left_out: list[str]
 ) -> list[tuple[Path, Run]]:
-    """Give runs of a user's own task its metric; without trust, or the code, they are left out."""
+    """Give runs of a user's own task its metric; without trust, or the code, or a score, they are left out."""
     known = []
     for source, run in entries:
         task = run.about["recipe"].get("task")
-        if is_plugin(task):
-            try:
+        try:
+            if is_plugin(task):
                 check_trust([task], trust, f"run {run.folder}")
-                run = dataclasses.replace(run, metric=find_task(task).metric)
-            except UserError as error:
-                left_out.append(str(error))
-                continue
+            if is_plugin(task) or not run.metric.name:
+                run = dataclasses.replace(run, metric=find_task(task or "classification").metric)
+            for split in ("validation", "test"):
+                if f"{split}_{run.metric.name}" not in run.row:
+                    name = run.metric.display_name
+                    raise UserError(f"{run.folder} has no {name}: nothing in its {split} split counts; add data")
+        except UserError as error:
+            left_out.append(str(error))
+            continue
         known.append((source, run))
     return known
 
@@ -291,10 +296,20 @@ def _with_unique_names(entries: Sequence[tuple[Path, Run]]) -> list[Run]:
     for _, run in named:
         origins = first[run.row["recipe"], run.method]
         if len(set(origins.values())) > 1:
-            method = f"{run.method} ({origins[identity(run.about)].name})"
+            method = f"{run.method} ({_tell_apart(origins.values())[origins[identity(run.about)]]})"
             run = dataclasses.replace(run, row={**run.row, "method": method})
         clear.append(run)
     return clear
+
+
+def _tell_apart(folders: Iterable[Path]) -> dict[Path, str]:
+    """Return the shortest ends of some paths that are all different."""
+    parts = {folder: folder.resolve().parts for folder in folders}
+    for count in range(1, 1 + max(map(len, parts.values()))):
+        ends = {folder: "/".join(words[-count:]) for folder, words in parts.items()}
+        if len(set(ends.values())) == len(set(parts.values())):
+            break
+    return ends
 
 
 def _drop_duplicates(runs: Sequence[Run], left_out: list[str]) -> list[Run]:
@@ -302,7 +317,8 @@ def _drop_duplicates(runs: Sequence[Run], left_out: list[str]) -> list[Run]:
     kept: dict[tuple[str, ...], Run] = {}
     for run in runs:
         # As texts: strangers' files may have a list where a name belongs.
-        at = tuple(map(repr, (run.row["recipe"], run.method, run.ratio, run.seed, run.about.get("data"))))
+        names = run.row["recipe"], run.method, run.ratio, run.seed, run.about.get("data"), identity(run.about)
+        at = tuple(map(repr, names))
         first = kept.setdefault(at, run)
         if first.folder.resolve() != run.folder.resolve():
             left_out.append(f"{run.folder} has method, ratio and seed of {first.folder}, which counts")

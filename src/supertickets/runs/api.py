@@ -22,7 +22,7 @@ from ..config.recipe import Recipe
 from ..data import Splits
 from ..errors import UserError
 from ..plugins import recipe_trust
-from ..storage import replace_file
+from ..storage import read_json, replace_file
 from ..ticket import Ticket, check_data, load
 from ..training import RunDir, show_progress
 from ..training.algorithm import MeasureNetwork
@@ -104,7 +104,10 @@ def _search_connections(recipe: Recipe, out: str | Path, shared: str | Path | No
     if shared is None:
         return make_ticket("search", recipe, out, ConnectionSearch(), connection_supernet)
     source = Path(shared) / SHARED_DIR
-    metadata = {"lineage": lineage(load(source, recipe_trust(recipe.to_json())))} if source.is_dir() else {}
+    metadata = {}
+    if source.is_dir():
+        before = (read_json(Path(shared) / "run.json").get("metadata") or {}).get("lineage", ())
+        metadata = {"lineage": [*before, *lineage(load(source, recipe_trust(recipe.to_json())))]}
     return make_ticket("search", recipe, out, ConnectionSearch(is_trained=True), init_from_search(source), metadata)
 
 

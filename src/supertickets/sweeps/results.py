@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from ..analysis.statistics import summarize
+from ..config.schedule import format_percent
 from ..storage import read_json, replace_file
 from ..tasks import Metric, primary_metric
 from .sweep import Point
@@ -59,7 +60,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def format_ratio(ratio: float) -> str:
     """Return a ratio as tables and texts have it, e.g. "97.5%"."""
-    return f"{100 * ratio:.3g}%" if ratio else "unpruned"
+    return format_percent(ratio) if ratio else "unpruned"
 
 
 def results_table(rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, Metric] | None = None) -> Table:
@@ -70,19 +71,22 @@ def results_table(rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, Metri
         metrics: Metrics by recipe, where the names of scores do not tell them.
     """
     table = Table(box=box.SIMPLE_HEAD)
-    figures: dict[tuple[str, str], dict[float, list[float]]] = {}
-    metric = Metric("", "")
+    figures: dict[tuple[str, str, str], dict[float, list[float]]] = {}
     for row in rows:
         scores = {name.removeprefix("test_"): value for name, value in row.items() if name.startswith("test_")}
-        metric = (metrics or {}).get(row["recipe"]) or primary_metric(scores) or metric
-        figures.setdefault((row["recipe"], row["method"]), {}).setdefault(row["ratio"], []).append(
-            scores.get(metric.name, 0.0)
-        )
+        metric = (metrics or {}).get(row["recipe"]) or primary_metric(scores)
+        if metric is None or metric.name not in scores:
+            continue  # where nothing in a split counts, there is no score
+        key = row["recipe"], row["method"], metric.display_name
+        figures.setdefault(key, {}).setdefault(row["ratio"], []).append(scores[metric.name])
     ratios = sorted({ratio for cells in figures.values() for ratio in cells})
+    names = {name for _, _, name in figures}
+    one = f"{next(iter(names))}, test" if len(names) == 1 else "test"
     table.add_column("recipe")
-    table.add_column(f"method ({metric.display_name}, test)")
+    table.add_column(f"method ({one})")
     for ratio in ratios:
         table.add_column(format_ratio(ratio), justify="right")
-    for (recipe, method), cells in figures.items():
-        table.add_row(recipe, method, *(str(summarize(cells.get(ratio, [])) or "") for ratio in ratios))
+    for (recipe, method, name), cells in figures.items():
+        label = recipe if len(names) == 1 else f"{recipe} ({name})"
+        table.add_row(label, method, *(str(summarize(cells.get(ratio, [])) or "") for ratio in ratios))
     return table

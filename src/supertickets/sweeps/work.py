@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,12 +24,12 @@ from ..plugins import plugin_names, recipe_trust
 from ..runs.api import draw, fork_run, prune, resume, retrain, train, train_shared_prefix
 from ..runs.derive import prune_recipe, retrain_recipe
 from ..runs.finalize import is_finished
-from ..storage import make_folder, refuse_links, write_json, write_text
+from ..storage import make_folder, read_json, refuse_links, write_json, write_text
 from ..ticket import load
 from ..training import RunDir
 from .progress import Progress, format_progress, progress_table
 from .results import result_rows, write_csv
-from .sweep import Job, Plan
+from .sweep import Job, Plan, Point
 
 ATTEMPTS = 5  # that a job gets whose worker is lost
 PATIENCE = 90  # seconds until every machine sees what another one has written, at the latest
@@ -249,7 +249,8 @@ def run_sweep(plan: Plan, root: Path, engine: Engine, most: int | None, console:
         UserError: A job failed, and all others are done first; or the directory cannot be written.
     """
     mark_directory(root)
-    write_json(root / "points.json", [vars(point) for point in plan.points])
+    points = [*plan.points, *_earlier_points(plan.points, root)]
+    write_json(root / "points.json", [vars(point) for point in points])
     try:
         with (
             (root / "log.txt").open("a", buffering=1) as log,
@@ -260,11 +261,23 @@ def run_sweep(plan: Plan, root: Path, engine: Engine, most: int | None, console:
     finally:
         engine.close()
     results = result_rows(plan.points, root)
-    write_csv(root / "results.csv", results)
+    write_csv(root / "results.csv", result_rows(points, root))
     if lines := progress.failures():
         more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
         raise UserError(f"{len(lines)} of {len(plan.jobs)} jobs failed: {lines[0]}{more}; see log.txt in {root}/KEY")
     return results
+
+
+def _earlier_points(points: Sequence[Point], root: Path) -> list[Point]:
+    """Return the results of other sweeps of this directory, which stay in its files."""
+    path = root / "points.json"
+    known = {(point.recipe, point.method, point.ratio, point.seed) for point in points}
+    try:
+        earlier = [Point(**entry) for entry in read_json(path)] if path.exists() else []
+    except (TypeError, ValueError, OSError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read ({why}); delete it, or choose another --out") from None
+    return [point for point in earlier if (point.recipe, point.method, point.ratio, point.seed) not in known]
 
 
 def _progress_printer(console: Console, live: Live) -> Callable[[Progress], None]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +25,24 @@ _SEEN = 0.002  # share of the pixels from which on a class is in the legend
 _LEFT, _RIGHT, _MIDDLE, _EDGE = (255, 140, 20), (40, 150, 255), (60, 200, 90), (20, 20, 20)
 
 
+@functools.cache
+def label_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the font of texts on images: that of matplotlib, with most letters, or Pillow's own, with English ones."""
+    with contextlib.suppress(ImportError, OSError):
+        import matplotlib
+
+        return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+    return ImageFont.load_default(size)
+
+
 def add_caption(image: Image.Image, text: str) -> Image.Image:
     """Return the image, enlarged if it is small, with a line of text below."""
+    font = label_font(16)
     factor = max(1, 240 // max(image.size))
     image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-    page = Image.new("RGB", (max(image.width, 160), image.height + 26), "white")
+    page = Image.new("RGB", (max(image.width, 160, math.ceil(font.getlength(text)) + 12), image.height + 26), "white")
     page.paste(image, (0, 0))
-    ImageDraw.Draw(page).text((6, image.height + 3), text, fill=INK, font=ImageFont.load_default(16))
+    ImageDraw.Draw(page).text((6, image.height + 3), text, fill=INK, font=font)
     return page
 
 
@@ -60,7 +75,7 @@ def draw_classes(image: Image.Image, mask: npt.NDArray[np.uint8], classes: Seque
     row, width = 20, 190
     page = Image.new("RGB", (size[0] + width, max(size[1], row * len(shares) + 12)), "white")
     page.paste(tint_mask(image.resize(size), mask, colors), (0, 0))
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(13)
+    draw, font = ImageDraw.Draw(page), label_font(12)
     for i, (name, share) in enumerate(shares):
         top, color = 8 + i * row, tuple(colors[list(classes).index(name)].tolist())
         draw.rectangle((size[0] + 10, top, size[0] + 24, top + 14), fill=color)
@@ -101,7 +116,7 @@ def draw_boxes(
     drawn = image.convert("RGB")
     pen = ImageDraw.Draw(drawn)
     width = max(1, round(min(image.size) / 200))
-    font = ImageFont.load_default(max(9, round(min(image.size) / 30)))
+    font = label_font(max(9, round(min(image.size) / 32)))
     for name, score, (x, y, wide, high) in reversed(objects):
         color, text = colors[name], f"{name} {score:.0%}"
         pen.rectangle((x, y, x + wide, y + high), outline=color, width=width)

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..data import open_image
 from ..data.preprocessing import BrokenImage, to_channels
 from ..device import find_device
 from ..errors import UserError, suggest
 from ..models import Network
+from ..tasks.drawing import label_font
 from ..ticket import Ticket
 from .grad_cam import grad_cam
 from .overlays import make_folder, unique_name
@@ -25,7 +26,7 @@ from .style import INK
 _SIDE = 280  # longer side of an image on the page, in pixels
 _COVER = 0.5  # of the heat map's colours over the image
 _RAMP = colormaps["turbo"](np.linspace(0.08, 0.9, 256), bytes=True)[:, :3]  # without its darkest ends
-_FONT = ImageFont.load_default(13)
+_FONT = label_font(12)
 _GAP, _LINE = 14, 19
 
 

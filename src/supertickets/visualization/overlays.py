@@ -62,7 +62,8 @@ def make_folder(save: Path, images: Sequence[Path]) -> None:
     Raises:
         UserError: It cannot be made, or holds one of the images.
     """
-    if inside := [path for path in images if path.suffix == ".png" and path.resolve().parent == save.resolve()]:
+    place = save.resolve()  # images may be links, or lie behind some
+    if inside := [p for p in images if p.suffix == ".png" and place in (p.resolve().parent, p.parent.resolve())]:
         raise UserError(f"--save {save} holds {inside[0].name}, which would be written over; choose another folder")
     try:
         save.mkdir(parents=True, exist_ok=True)
