@@ -24,6 +24,7 @@ def test_declarations_hold(name: str) -> None:
     spec, family = create_spec(name), find_family(name)
     assert isinstance(spec, Spec)
     assert spec.family == family.name
+    assert family.has_units
     assert bool(spec.unit_groups()) == (spec.unit_table() is not None) == (family.name == "hrnet")  # others are traced
     assert spec.search == family.search
     assert spec.head in spec.heads

@@ -162,7 +162,7 @@ def test_the_architecture_of_a_ticket_is_not_searched_again() -> None:
     """Weights come back when a supernet's units would go: after epochs 3, 6 and 9."""
     words = ("--supernet.name", "ticket:somewhere", "--epochs", "30", "--prune.schedule", "interval")
     resolved, said = resolve_auto_settings(st.load_recipe("tiny_imagenet", words), 6400, 64)
-    assert said == ["ticket:somewhere has no search units: only weights are pruned"]
+    assert said == ["ticket:somewhere was searched before: only weights are pruned; a budget removes units again"]
     assert resolved.search.rho == 0
     assert events(3, resolved) == [Reactivate(), Prune(0.9), Recalibrate()]
     assert not any(isinstance(event, Shrink) for epoch in pruning_timeline(resolved) for event in epoch)

@@ -22,6 +22,8 @@ class NetworkFamily:
         networks: Names of its networks; empty for families whose networks are called ``family:NAME``, or by the user.
         spec: Class of its specs as ``module:Class``, below ``supertickets.models``; None if it has no specs of its own.
         create: Function that makes the spec of a network by name, written likewise.
+        has_units: Whether a search removes units of its networks, declared or traced, also without a budget that asks
+            for it: the architecture of a ticket was searched before.
         has_transformer: Whether its networks have Transformer paths that can be left out.
         search: Method by which ``supertickets search`` searches its networks; None if it does not.
         head_by_task: Whether the task of a recipe chooses the head of its networks, unless the settings do.
@@ -38,6 +40,7 @@ class NetworkFamily:
     networks: tuple[str, ...] = ()
     spec: str | None = None
     create: str | None = None
+    has_units: bool = True
     has_transformer: bool = False
     search: Literal["policy", "connections"] | None = None
     head_by_task: bool = False
@@ -108,7 +111,7 @@ _EVERY = (
     NetworkFamily(
         name="module", spec="own_network:ModuleSpec", create="own_network:create_module_spec", head_by_task=True
     ),
-    NetworkFamily(name="ticket"),
+    NetworkFamily(name="ticket", has_units=False),
 )
 FAMILIES: Mapping[str, NetworkFamily] = {family.name: family for family in _EVERY}
 

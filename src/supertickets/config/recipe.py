@@ -183,6 +183,11 @@ class SupernetSettings:
         """Folder of the ticket whose architecture is taken; None if the network has a name of its own."""
         return self.name.partition(":")[2] if self.family.name == "ticket" else None
 
+    @property
+    def has_units(self) -> bool:
+        """Return whether a search removes units of the network, also without a budget."""
+        return self.family.has_units
+
 
 @dataclass(frozen=True, kw_only=True)
 class PruneSettings:

@@ -62,7 +62,10 @@ def events(epoch: int, recipe: Recipe) -> list[Event]:
         prune_due = False
     due: list[Event] = []
     if search_due:
-        due.append(Shrink(path_progress(epoch, recipe) if recipe.removes_to_budget else None))
+        if recipe.removes_to_budget:
+            due.append(Shrink(path_progress(epoch, recipe)))
+        elif recipe.supernet.has_units:
+            due.append(Shrink())
         if prune.ratio > 0 and prune.schedule == "interval" and prune.reactivate == "search" and not last:
             due.append(Reactivate())
     if last and prune.ratio > 0:

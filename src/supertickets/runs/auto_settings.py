@@ -52,7 +52,7 @@ def resolve_auto_settings(recipe: Recipe, samples: int, side: int) -> tuple[Reci
         notes += [f"chosen: {length}"] if recipe.minutes is None else fitted
     else:
         notes += fitted
-    for choose in (_choose_precision, _choose_multiple, _choose_penalty, _choose_policy_lr):
+    for choose in (_choose_precision, _choose_search, _choose_multiple, _choose_penalty, _choose_policy_lr):
         recipe, chosen = choose(recipe, samples)
         notes += chosen
     return recipe, notes
@@ -74,6 +74,14 @@ def _choose_precision(recipe: Recipe, samples: int) -> Choice:
     is_faster = recipe.supernet.family.gains_by_bf16 and computes_in_bf16(find_device(recipe.device))
     chosen = dataclasses.replace(recipe, precision="bf16" if is_faster else "fp32")
     return chosen, ["chosen: training in bfloat16, which this device computes in (--precision)"] if is_faster else []
+
+
+def _choose_search(recipe: Recipe, samples: int) -> Choice:
+    """Switch the penalty off where no units are removed."""
+    if recipe.supernet.has_units or recipe.removes_to_budget:
+        return recipe, []
+    note = f"{recipe.supernet.name} was searched before: only weights are pruned; a budget removes units again"
+    return _with_search(recipe, rho=0.0), [note] if last_search_epoch(recipe) else []
 
 
 def _choose_multiple(recipe: Recipe, samples: int) -> Choice:
