@@ -115,9 +115,9 @@ class LatencyTable:
         height, width = spec.image_size
         if not same or any(str(operation) not in self.ms for operation in list_operations(spec)):
             raise UserError(
-                f"{name} was measured for another space, size of images ({height} x {width} are wanted), number of "
-                f"channels or classes ({spec.in_channels}, {spec.num_classes}), head ({spec.head}) or padding "
-                f"({spec.padding}); leave out budget.table, then the search measures one"
+                f"{name} was measured for another space, size of images ({height} x {width} are wanted) or number of "
+                f"channels or classes ({spec.in_channels}, {spec.num_classes}), or another head ({spec.head}) or "
+                f"padding ({spec.padding}); leave out budget.table, then the search measures one"
             )
 
     def save(self, path: Path) -> None:
