@@ -91,14 +91,9 @@ class Row:
         return "sparse" if self.zeros else "onnxruntime"
 
 
-def _precision(run: Mapping[str, Any]) -> str:
-    """Return the number format of a run; early ones had their row's, and do not say it."""
-    return str(run.get("precision", ROWS[run["row"]].precision))
-
-
 def _plain(width: int, zeros: float = 0.0, block: int = 1) -> Row:
     init = "small" if zeros else "family"  # what each does better with
-    words = ("--supernet.init", init, "--precision", "bf16")
+    words = ("--supernet.init", init, "--precision", "fp32")
     return Row("resnet8", {"width": width, "stem_stride": 2}, zeros, block, words)
 
 
@@ -193,7 +188,7 @@ def table(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a line per row and number format that has runs: accuracies by seed, costs, latency, gain."""
     lines = []
     for (name, row), precision in itertools.product(ROWS.items(), ("bf16", "fp32")):
-        runs = [run for run in results["runs"] if run["row"] == name and _precision(run) == precision]
+        runs = [run for run in results["runs"] if run["row"] == name and run["precision"] == precision]
         if not runs:
             continue
         runs.sort(key=lambda run: run["seed"])
@@ -281,7 +276,7 @@ def main() -> None:
     options = parser.parse_args()
     results = json.loads(options.out.read_text()) if options.out.exists() else {"runs": []}
     if options.what == "train":
-        there = {(run["row"], run["seed"], _precision(run)) for run in results["runs"]}
+        there = {(run["row"], run["seed"], run["precision"]) for run in results["runs"]}
         for seed in options.seeds:
             for name in options.rows:
                 row = ROWS[name]
