@@ -243,10 +243,12 @@ def draw_figure(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
         named = [line for line in some if line["stdev"] is not None or marker != "s"]  # the others would be too many
         for number, line in enumerate(sorted(named, key=lambda line: line["ms"])):
             place, side = ((5, 3), "left") if number else ((-5, 3), "right")  # the fastest two are close together
+            if marker == "s":  # some of these have the same latency
+                place, side = ((0, (14, -18, 22)[number % 3]), "center")
             words = _short_name(ROWS[line["row"]])
             where = (line["ms"], line["mean"])
             axes.annotate(words, where, xytext=place, textcoords="offset points", ha=side, size=6.5)
-    axes.set(xscale="log", xlim=(0.068, 0.63), xlabel="latency of one image, one thread (ms)")
+    axes.set(xscale="log", xlim=(0.068, 0.63), ylim=(15, 43), xlabel="latency of one image, one thread (ms)")
     axes.set(ylabel="test accuracy (%)", title="ResNet-8 by width: zeros / channels per block")
     ticks = [0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5]
     axes.set_xticks(ticks, map(str, ticks))
