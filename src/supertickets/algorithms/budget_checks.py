@@ -70,8 +70,8 @@ def check_reachable(recipe: Recipe, supernet: Spec, state: TrainState) -> None:
         )
     whole = WidthCosts(spec)
     most = {name: whole.measure(name, {}) for name in given}
-    is_alone = recipe.budget.latency_ms is None
-    if given and is_alone and slack_budgets(recipe, spec) == set(given):
+    # A latency, which is measured later, may be the tighter one.
+    if given and recipe.budget.latency_ms is None and slack_budgets(recipe, spec) == set(given):
         name, budget = next(iter(given.items()))
         raise UserError(
             f"budget.{name}={format_setting(budget)} leaves nothing to remove: {spec} has "
@@ -84,7 +84,7 @@ def check_reachable(recipe: Recipe, supernet: Spec, state: TrainState) -> None:
             raise UserError(
                 f"budget.{name}={format_setting(budget)} cannot be met: the smallest network has "
                 f"{format_cost(name, least)}; set budget.{name} to {format_setting(least, up=True)}, or lower "
-                f"{_floors(recipe)}"
+                + _floors(recipe)
             )
 
 

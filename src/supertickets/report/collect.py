@@ -270,8 +270,8 @@ def _with_metrics(
                 run = dataclasses.replace(run, metric=find_task(task or "classification").metric)
             for split in ("validation", "test"):
                 if f"{split}_{run.metric.name}" not in run.row:
-                    name = run.metric.display_name
-                    raise UserError(f"{run.folder} has no {name}: nothing in its {split} split counts; add data")
+                    lacks = f"{run.folder} has no {run.metric.display_name}"
+                    raise UserError(f"{lacks}: nothing in its {split} split counts; add data")
         except UserError as error:
             left_out.append(str(error))
             continue
