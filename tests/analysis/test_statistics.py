@@ -37,6 +37,12 @@ def test_summary_by_hand() -> None:
     assert summarize([]) is None
 
 
+def test_a_seed_without_a_number_leaves_none() -> None:
+    summary = summarize([1.0, float("nan")])
+    assert summary is not None
+    assert (str(summary), summary.deviation, summary.count) == ("nan", None, 2)
+
+
 def test_pairs_are_of_one_seed_and_ratio() -> None:
     """Seeds differ by 10 points, methods by 1 and 3: the deviation is that of the differences."""
     ours = [row(0.5, 0, 1, 81), row(0.5, 1, 1, 93), row(0.5, 2, 1, 50)]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supertickets import UserError
@@ -76,6 +77,73 @@ def test_synflow_sees_what_is_pruned() -> None:
     scores = CRITERIA["synflow"].score(probe(module))
     by_hand = {"first.weight": [2.0, 4.0, 0.0, 5.0], "second.weight": [6.0, 5.0]}
     assert rounded(dict(scores)) == {name: [round(v / 6, 5) for v in values] for name, values in by_hand.items()}
+
+
+class Gated(nn.Module):
+    """y = v (x s(g x)) behind an activation that saturates; large weights, so that both would."""
+
+    def __init__(self, saturating: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.saturating = saturating
+        self.first = nn.Conv2d(2, 2, 1, bias=False)
+        self.gate = nn.Conv2d(2, 2, 1, bias=False)
+        self.second = nn.Conv2d(2, 1, 1, bias=False)
+        self.first.weight.data = torch.tensor([[10.0, 20.0], [30.0, 10.0]]).view(2, 2, 1, 1)
+        self.gate.weight.data = torch.tensor([[100.0, 0.0], [300.0, 300.0]]).view(2, 2, 1, 1)
+        self.second.weight.data = torch.tensor([[2.0, 5.0]]).view(1, 2, 1, 1)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        x_BCHW = self.saturating(self.first(x_BCHW))
+        return self.second(x_BCHW * torch.sigmoid(self.gate(x_BCHW)))
+
+
+@pytest.mark.parametrize("saturating", [F.relu6, F.hardswish, F.silu, F.gelu, nn.ReLU6(), nn.LayerNorm((2, 1, 1))])
+def test_synflow_passes_what_saturates(saturating: Callable[[Tensor], Tensor]) -> None:
+    """R = 2 * 30 + 5 * 40 = 260 through open gates; each gate's weights share what flows through it, by size.
+
+    Gate 1 reads the first channel alone, gate 2 300 * 30 and 300 * 40. Channel 1 carries 60 itself, 60 as all that
+    opens gate 1, and 200 * 30 / 70 of gate 2; channel 2 carries 200 and 200 * 40 / 70; shared by its two weights.
+    """
+    scores = CRITERIA["synflow"].score(probe(Gated(saturating), names=("first.weight", "gate.weight", "second.weight")))
+    one, two = 120 + 200 * 3 / 7, 200 + 200 * 4 / 7
+    by_hand = {
+        "first.weight": [one / 3, one * 2 / 3, two * 3 / 4, two / 4],
+        "gate.weight": [60.0, 0.0, 200 * 3 / 7, 200 * 4 / 7],
+        "second.weight": [60.0, 200.0],
+    }
+    highest = two * 3 / 4
+    assert rounded(dict(scores)) == {name: [round(v / highest, 5) for v in values] for name, values in by_hand.items()}
+
+
+def test_synflow_shares_attention_as_queries_and_keys_meet() -> None:
+    """Values 1 and 3 at keys 1 and 3, of a query of 1: shares 1/4 and 3/4, so that R = 1/4 + 9/4 = 5/2.
+
+    All of R goes through the query; through the keys too, by the same parts: 1/4 and 9/4.
+    """
+
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.query = nn.Parameter(torch.tensor([[[[2.0]]]]))
+            self.key = nn.Parameter(torch.tensor([[[[1.0], [3.0]]]]))
+            self.value = nn.Parameter(torch.tensor([[[[1.0], [3.0]]]]))
+
+        def forward(self, x_BCHW: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(self.query, self.key, self.value)
+
+    scores = CRITERIA["synflow"].score(probe(Attending(), names=("query", "key", "value")))
+    assert rounded(dict(scores)) == {"query": [1.0], "key": [0.1, 0.9], "value": [0.1, 0.9]}
+
+
+def test_synflow_says_what_it_cannot_follow() -> None:
+    """One minus ten thousand times the layer, cut at zero: nothing flows, though there are weights."""
+
+    class Turned(Two):
+        def forward(self, x_BCHW: Tensor) -> Tensor:
+            return self.second(torch.relu(1 - 1e4 * self.first(x_BCHW)))
+
+    with pytest.raises(UserError, match=r"synflow cannot follow what flows through first.weight; take another"):
+        CRITERIA["synflow"].score(probe(Turned()))
 
 
 def test_snip_and_grasp_by_hand() -> None:

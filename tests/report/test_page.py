@@ -219,6 +219,13 @@ def test_blocks_say_the_same_in_both_pages() -> None:
     assert "````\nrun `this` ```twice```\n````" in said
 
 
+def test_headings_of_any_letters_have_anchors_of_their_own() -> None:
+    page = Page()
+    page.feed(render_html("", [Heading("улицы", 2), Heading("дома", 2), Heading("Run 1, 50%", 2)]))
+    assert page.ids == ["улицы", "дома", "run-1-50"]
+    assert page.links == ["#улицы", "#дома", "#run-1-50"]
+
+
 def test_the_command_refuses_in_one_line(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     run = write_run(tmp_path / "run")

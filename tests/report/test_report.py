@@ -33,6 +33,7 @@ from supertickets.report.collect import Comparison, Study, collect
 from supertickets.report.details import example_runs
 from supertickets.report.roles import command_of, identity, method_name, recipe_name, role_of
 from supertickets.report.run_figures import count_units
+from supertickets.report.tradeoff_figure import Axis, draw_tradeoff
 from write_records import write_points, write_run
 
 SEARCH = {"command": "draw", "recipe": "digits", "seed": 0, "samples": 100, "sparsity": 0.0}
@@ -398,6 +399,21 @@ def test_the_front_is_chosen_by_validation(tmp_path: Path) -> None:
         (folder / "result.json").write_text(json.dumps(result))
     (comparison,) = collect([write_points(tmp_path, [(name, 0.5, 0, name) for name in "abc"])]).comparisons
     assert [point.method for point in choose_front(method_means(comparison, "masked_macs"))] == ["a", "c"]
+
+
+@pytest.mark.parametrize("name", ["short", "two-in-one, " + 8 * "with a long name, ", 30 * "name"])
+def test_the_legend_of_the_figure_stays_on_it(name: str, tmp_path: Path) -> None:
+    points = []
+    for i, macs in enumerate((1_000, 10_000)):
+        points += [(f"{name}{j}", 0.5, 0, str(write_run(tmp_path / f"{j}{i}", masked_macs=macs).name)) for j in (1, 2)]
+    (comparison,) = collect([write_points(tmp_path, points)]).comparisons
+    figure = draw_tradeoff(comparison, Axis("masked_macs", "MACs", True, "macs"), "f").figure
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y0 >= 0
 
 
 def test_of_errors_less_is_better(tmp_path: Path) -> None:

@@ -37,10 +37,12 @@ class Summary:
 
 
 def summarize(values: Iterable[float]) -> Summary | None:
-    """Return mean and deviation; None of nothing."""
+    """Return mean and deviation; None of nothing, and no number where one of the values is none."""
     numbers = list(values)
     if not numbers:
         return None
+    if not all(map(math.isfinite, numbers)):
+        return Summary(math.nan, None, len(numbers))
     return Summary(statistics.mean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else None, len(numbers))
 
 

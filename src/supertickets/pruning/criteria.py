@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from ..config.recipe import PruneSettings
 from ..errors import UserError
@@ -104,30 +107,81 @@ def grasp(context: CriterionContext) -> dict[str, Tensor]:
     return {name: context.weights[name].detach() * total / used for name, total in products.items()}
 
 
+class PositiveFlow(TorchFunctionMode):
+    """Within it networks are linear along every path: what saturates would leave the layers in front without slopes.
+
+    Activations and normalisations return their inputs. A gate is open, x / x, and attention goes by shares, x / sum(x),
+    where the lower one does not count for slopes: so what decides them shares what flows through them, and R does not
+    square at every gate.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of PyTorch, or what stands for it."""
+        return _POSITIVE.get(func, func)(*args, **(kwargs or {}))
+
+
+def _pass_on(x: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
+    return x
+
+
+def _open(x: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
+    return x / _divisor(x)
+
+
+def _share(x: Tensor, dim: int = -1, *_args: Any, **_kwargs: Any) -> Tensor:
+    return x / _divisor(x.sum(dim, keepdim=True))
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
+    return _share(query @ key.mT) @ value
+
+
+def _divisor(x: Tensor) -> Tensor:
+    x = x.detach()
+    return torch.where(x == 0, 1.0, x)
+
+
+_POSITIVE: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    **dict.fromkeys((F.batch_norm, F.layer_norm, F.group_norm, F.instance_norm), _pass_on),
+    **dict.fromkeys((F.relu6, F.hardtanh, F.hardswish, F.silu, F.gelu, F.mish, F.elu, F.softplus), _pass_on),
+    **dict.fromkeys((torch.tanh, Tensor.tanh, F.tanh), _pass_on),
+    **dict.fromkeys((torch.sigmoid, Tensor.sigmoid, F.sigmoid, F.hardsigmoid), _open),
+    **dict.fromkeys((F.softmax, torch.softmax, Tensor.softmax), _share),
+    F.scaled_dot_product_attention: _attend,
+}
+
+
 def synflow(context: CriterionContext) -> dict[str, Tensor]:
     """Score |w| * dR/d|w|, R the sum of the outputs of |weights| for an image of ones (SynFlow, Tanaka et al., 2020).
 
-    It needs no data. Batch norms pass everything on as it is, so that R is a product of weights; in double precision,
-    since R grows with every layer, and given as shares of the highest score.
+    It needs no data. Normalisations and activations pass on what is positive as it is, and gates are open (see
+    `PositiveFlow`), so that R is a product of weights; in double precision, since R grows with every layer, and given
+    as shares of the highest score.
     """
     linear = copy.deepcopy(context.module).double().requires_grad_(False)
     weights = {name: linear.get_parameter(name).requires_grad_() for name in context.weights}
     with torch.no_grad():
         for parameter in linear.parameters():
             parameter.abs_()
-        for norm in linear.modules():
-            if isinstance(norm, nn.modules.batchnorm._BatchNorm):
-                norm.reset_running_stats()
-                norm.reset_parameters()
-                norm.eps = 0.0
     image = torch.ones(1, *context.input_shape, dtype=torch.float64, device=next(linear.parameters()).device)
-    slopes = torch.autograd.grad(linear(image).sum(), list(weights.values()), allow_unused=True)
+    with PositiveFlow():
+        flow = linear(image).sum()
+    slopes = torch.autograd.grad(flow, list(weights.values()), allow_unused=True)
+    for (name, weight), slope in zip(weights.items(), slopes, strict=True):
+        if slope is not None and not (bool(slope.isfinite().all()) and (bool(slope.any()) or not bool(weight.any()))):
+            raise UserError(f"synflow cannot follow what flows through {name}; take another prune.criterion")
     flows = {
         name: torch.zeros_like(w) if g is None else g for (name, w), g in zip(weights.items(), slopes, strict=True)
     }
     scores = sensitivities(weights, flows)
     highest = max(float(score.max()) for score in scores.values())
-    return {name: (score / (highest or 1.0)).float() for name, score in scores.items()}
+    return {name: score / (highest or 1.0) for name, score in scores.items()}
 
 
 CRITERIA = {

@@ -159,7 +159,7 @@ def _numeric_columns(table: Table) -> list[bool]:
 
 
 def _anchor(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return re.sub(r"\W+", "-", text.lower()).strip("-")
 
 
 # Markdown ------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,8 +67,9 @@ def draw_tradeoff(comparison: Comparison, axis: Axis, name: str) -> Figure:
     """Draw the score of every method along a cost: means and deviations over seeds, every seed, and the front."""
     with matplotlib.rc_context(FIGURE_STYLE):
         methods, points = comparison.methods, method_means(comparison, axis.column)
-        columns = 2 if max(map(len, methods)) > 14 or len(methods) < 5 else 3
-        figure, plot = new_figure(3.5 + 0.21 * -(-(len(methods) + 1) // columns))
+        columns = _count_columns(methods)
+        lines = sum(_wrap(method).count("\n") for method in methods)
+        figure, plot = new_figure(3.5 + 0.21 * (-(-(len(methods) + 1) // columns) + lines))
         drawing = Figure(name, f"Test {comparison.metric.display_name} against {axis.label}, by method", figure)
         chosen = choose_front(points, comparison.metric.sign)
         score = f"test_{comparison.metric.name}"
@@ -94,6 +96,17 @@ def draw_tradeoff(comparison: Comparison, axis: Axis, name: str) -> Figure:
         plot.grid(axis="x", color=GRID, lw=0.8)
         figure.legend(loc="outside lower left", ncols=columns, frameon=False, fontsize=9, handlelength=2.6)
     return drawing
+
+
+def _count_columns(methods: Collection[str]) -> int:
+    """Return the columns of the legend."""
+    longest = max(map(len, methods))
+    return 1 if longest > 26 else 2 if longest > 14 or len(methods) < 5 else 3
+
+
+def _wrap(method: str) -> str:
+    """Return a name in lines that are not wider than the figure."""
+    return "\n".join(textwrap.wrap(method, 50, drop_whitespace=False)) or method
 
 
 def _choose_looks(comparison: Comparison) -> list[Look]:
@@ -126,7 +139,7 @@ def _draw_curve(plot: Axes, drawing: Figure, points: Sequence[MethodMean], axis:
         plot.errorbar(x, y, spread, fmt="none", ecolor=color, elinewidth=1, capsize=2.5, alpha=0.7)
     style = "--" if look.retrained else "-"
     (line,) = plot.plot(x, y, style, color=color, marker=marker, ms=6, lw=1.6, mfc=look.fill, mew=1.2)
-    line.set_label(f" {points[0].method}")  # a legend passes over names that begin with an underscore
+    line.set_label(f" {_wrap(points[0].method)}")  # a legend passes over names that begin with an underscore
     for point in points:
         (mark,) = plot.plot(point.cost, point.score.mean, marker, color=color, ms=6, mfc=look.fill, mew=1.2)
         seeds = f"{point.score} over {point.score.count} seed{'s' if point.score.count > 1 else ''}"
