@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import supertickets as st
 from cli_outcome import Cli
@@ -64,6 +65,31 @@ def test_a_comparison_goes_on_and_grows(cli: Cli, tmp_path: Path, monkeypatch: p
     other = cli("compare", *_WORDS, "--out", out, "--optimizer.lr", "0.05")
     assert other.status == 2
     assert "was made with optimizer.lr 0.1, not 0.05; choose another --out" in other.err
+
+
+def test_data_may_move_but_not_change(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("supertickets.sweeps.compare.bench", fake_bench)
+    for i in range(40):
+        path = tmp_path / "here" / ("dark", "light")[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (16, 16), 40 + 100 * (i % 2) + i).save(path)
+    words = ["compare", "images", "--budget.macs", "300000", "--factors", "1", "--references", "resnet8"]
+    words += ["--epochs", "1", "--threads", "1", "--data.workers", "0", "--out", str(tmp_path / "cmp")]
+    ran = cli(*words, "--data", tmp_path / "here")
+    assert ran.status == 0, ran.err
+
+    (tmp_path / "here").rename(tmp_path / "there")
+    cut = next((tmp_path / "cmp").glob("resnet8-*-seed0/result.json"))
+    cut.unlink()
+    ran = cli(*words, "--data", tmp_path / "there")
+    assert ran.status == 0, ran.err
+    assert ran.err.count("resuming") == 1
+
+    (tmp_path / "there" / "dark" / "0.png").unlink()
+    cut.parent.rename(tmp_path / "away")
+    ran = cli(*words, "--data", tmp_path / "there")
+    assert ran.status == 2
+    assert f"{cut.parent} was trained on other data than" in ran.err
 
 
 @pytest.mark.slow

@@ -269,6 +269,7 @@ def load_or_run(
     begin: Callable[[Path], Ticket],
     trust: Iterable[str] = (),
     measure: MeasureNetwork | None = None,
+    data_dir: str | None = None,
     *,
     verbose: bool = False,
 ) -> Ticket:
@@ -279,6 +280,7 @@ def load_or_run(
         begin: Function that makes the run, if there is none.
         trust: Modules that the run may import when it is taken up again.
         measure: Function that times networks when it is taken up again.
+        data_dir: Folder with the data set, if it has moved when it is taken up again.
         verbose: Whether to show progress on standard error; the logger "supertickets" has it anyway.
 
     Raises:
@@ -288,4 +290,4 @@ def load_or_run(
     if is_finished(run):
         return load(run.ticket, trust)
     with show_progress(verbose):
-        return resume(out, trust, measure) if run.is_begun() else begin(run.path)
+        return resume(out, trust, measure, data_dir) if run.is_begun() else begin(run.path)

@@ -83,6 +83,7 @@ def compare(recipe: Recipe, out: Path, settings: CompareSettings, say: Say) -> C
             longer = plan_equal_time(plan.references, seconds, wanted)
             tickets |= _train_all(longer, seeds, out, say)
             members += longer
+        _check_data(tickets, out, members)
         say(f"timing {len(members)} networks")
         comparison = _measure(members, tickets, out, settings.repeats)
         write_json(out / "compare.json", comparison.to_json())
@@ -99,12 +100,24 @@ def _train_all(members: Sequence[Member], seeds: Sequence[int], out: Path, say: 
             if not (folder / "result.json").exists():
                 say(f"{i + 1} of {len(members)}: {member.title}, seed {seed}")
             trust = recipe_plugins(recipe.to_json())  # the caller's own words name that code
-            tickets[member.slug, seed] = load_or_run(folder, partial(member.begin, recipe), trust, measure_network)
+            begin, data_dir = partial(member.begin, recipe), recipe.data.dir
+            tickets[member.slug, seed] = load_or_run(folder, begin, trust, measure_network, data_dir)
     return tickets
 
 
+def _check_data(tickets: Mapping[tuple[str, int], Ticket], out: Path, members: Sequence[Member]) -> None:
+    """Refuse runs of one seed that learned from different data: samples that came or went between them."""
+    for member in members[1:]:
+        for seed in (seed for slug, seed in tickets if slug == member.slug):
+            if tickets[member.slug, seed].about["data"] != tickets[members[0].slug, seed].about["data"]:
+                raise UserError(
+                    f"{_run_dir(out, member, seed)} was trained on other data than {_run_dir(out, members[0], seed)}: "
+                    "samples were added, removed or exchanged; choose another --out"
+                )
+
+
 def _check_recipes(members: Sequence[Member], seeds: Sequence[int], out: Path) -> None:
-    """Write down the recipe of every run, and refuse another one for a run that is there."""
+    """Write down the recipe of every run, and refuse another one for a run that is there; its data may have moved."""
     path = out / _MEMBERS_FILE
     known = json.loads(path.read_text()) if path.exists() else {}
     for member in members:
@@ -112,7 +125,8 @@ def _check_recipes(members: Sequence[Member], seeds: Sequence[int], out: Path) -
             folder = _run_dir(out, member, seed)
             recipe = json.loads(json.dumps(flatten(member.seeded(seed).to_json())))
             before = known.get(folder.name, {}) if (folder / "run.json").exists() else recipe
-            if changed := [key for key in recipe if key not in before or before[key] != recipe[key]]:
+            changed = [key for key in recipe if key not in before or before[key] != recipe[key]]
+            if changed := [key for key in changed if key != "data.dir" or not (before.get(key) and recipe[key])]:
                 raise UserError(
                     f"{folder} was made with {changed[0]} {before.get(changed[0])}, not {recipe[changed[0]]}; "
                     "choose another --out"
