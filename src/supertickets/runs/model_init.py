@@ -82,7 +82,7 @@ def check_search_method(spec: ResNetSpec, recipe: Recipe, task: Task) -> None:
     by, blocks, settings = recipe.connect.by, sum(spec.connected), recipe.connect
     if by == "all" and blocks > MOST_BLOCKS:
         raise UserError(f"--by all judges 2^{blocks} schemes; with more than {MOST_BLOCKS} blocks take another --by")
-    if by == "all" and not task.sees_whole_images:
+    if by == "all" and not task.sees_images_once:
         raise UserError(
             "--by all judges images that go through the network once, as they are, which joints do not: take another "
             "--by; for masks set segmentation.window to null"

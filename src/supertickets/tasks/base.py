@@ -51,7 +51,7 @@ class Task(ABC):
     explainable: ClassVar[bool] = False
 
     @property
-    def sees_whole_images(self) -> bool:
+    def sees_images_once(self) -> bool:
         """Return whether an evaluated image goes through the network once and as it is: not in windows, or mirrored."""
         return True
 

@@ -56,8 +56,8 @@ class Pose(Task):
         return self._losses(scores, target)[0].mean()
 
     @property
-    def sees_whole_images(self) -> bool:
-        """A mirrored image goes through the network as well."""
+    def sees_images_once(self) -> bool:
+        """Return False: a mirrored image goes through the network as well."""
         return False
 
     @torch.no_grad()

@@ -48,7 +48,7 @@ class Segmentation(Task):
     any_size = True
 
     @property
-    def sees_whole_images(self) -> bool:
+    def sees_images_once(self) -> bool:
         """Return whether an evaluated image goes through the network at once, not in windows."""
         return self.window is None
 
