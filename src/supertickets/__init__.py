@@ -59,8 +59,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "cost":
-        return _importlib.import_module(".cost", __name__)
+    if name in ("cost", "deploy", "runtime"):
+        return _importlib.import_module(f".{name}", __name__)
     if name == "__version__":
         value: Any = _importlib.import_module("importlib.metadata").version("supertickets")
     elif name in _LAZY:

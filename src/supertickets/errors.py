@@ -81,7 +81,7 @@ def explain_fault(error: Exception) -> Exception | None:
         return UserError(f"{error.filename or 'a file'} cannot be written: {_DISK[error.errno]}")
     is_torch_memory = type(error).__name__ == "OutOfMemoryError" or any(words in text for words in _NO_MEMORY)
     if isinstance(error, MemoryError) or is_torch_memory or getattr(error, "errno", None) == errno.ENOMEM:
-        return UserError("the memory is used up; lower data.batch, data.workers or data.keep_gb")
+        return UserError("the memory is used up; lower data.batch, data.workers or data.keep_gb, or --batch of bench")
     if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):
         return Fault(f"a loader process has ended ({text.split('. ')[0]}), often for want of memory")
     return None

@@ -14,11 +14,13 @@ import supertickets as st
 from simulate_powercut import cut_at_evaluation, cut_at_step
 from supertickets import UserError
 from supertickets.algorithms.budget_limits import tightest_share
-from supertickets.algorithms.ranking import choose_mask, least_ratio
+from supertickets.algorithms.budget_path import BudgetPath
+from supertickets.algorithms.ranking import choose_mask, least_ratio, maskable
 from supertickets.config.search_settings import BudgetSettings
 from supertickets.cost import MaskCosts, count
 from supertickets.cost.budget import format_setting
 from supertickets.models.factory import create_spec
+from supertickets.pruning import SparseState
 from supertickets.training import initial_state
 from supertickets.training.runtime import Runtime
 from supertickets.training.state import DeployableModel
@@ -87,6 +89,36 @@ def test_what_is_not_zero_meets_the_budget(words: list[str], cost: str, limit: f
     ticket = st.draw(st.load_recipe("digits", [*SPARSE, *words]), tmp_path / "run")
     assert 0.98 * limit < MaskCosts(ticket.spec).measure(cost, ticket.mask) <= limit
     assert ticket.about["budget"]["runtime"] == "sparse"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--budget.macs", "9e4"],  # at 99 % zeros by magnitude it has more
+        ["--search.interval", "1", "--budget.params", "1000"],  # much of which no mask can take
+        ["--search.interval", "1", "--budget.size_kb", "10"],
+    ],
+)
+def test_a_very_small_budget_is_met_too(words: list[str], tmp_path: Path) -> None:
+    own = ["--epochs", "3", "--data.limit", "300", "--threads", "1", "--data.workers", "0", "--evaluate_every", "9"]
+    recipe = st.load_recipe("numbers", [*own, "--recalibrate_batches", "1", *words])
+    ticket = st.draw(recipe, tmp_path / "run")
+    [(cost, limit)] = recipe.budget.given.items()
+    assert 0.98 * limit < MaskCosts(ticket.spec).measure(cost, ticket.mask) <= limit
+
+
+def test_a_missed_budget_is_told() -> None:
+    """Nobody may fill a budget that is below what no mask takes: said at the end of the run."""
+    recipe = st.load_recipe("numbers", ["--budget.macs", "86000", "--search.interval", "0"])
+    spec = create_spec("resnet8", image_size=(16, 16), width=8, stem_stride=1)
+    session = SimpleNamespace(recipe=recipe, runtime=Runtime(torch.device("cpu"), 0, 1), batches=None)
+    state = initial_state(spec, recipe, torch.device("cpu"))
+    said = BudgetPath().missed(session, state)  # type: ignore[arg-type]
+    assert said is not None
+    assert said.startswith("warning: budget.macs=86000 was missed: the ticket has ")
+    state.sparse = SparseState({name: torch.zeros_like(w) > 0 for name, w in maskable(state, recipe).items()})
+    assert BudgetPath().missed(session, state) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.long

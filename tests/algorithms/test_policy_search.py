@@ -205,7 +205,7 @@ def test_a_budget_is_for_a_search(tmp_path: Path, cli: Cli) -> None:
     ("name", "named"),
     [
         ("ticket:none", "ticket none does not exist"),
-        ("ticket:.", "ticket . lacks config.json"),
+        ("ticket:.", ". is no ticket and no run; give the folder that a draw wrote"),
     ],
 )
 def test_architectures_that_are_not_there(name: str, named: str, tmp_path: Path, cli: Cli) -> None:

@@ -16,7 +16,7 @@ from simulate_powercut import cut_at_evaluation, cut_at_step
 from supertickets import UserError
 from supertickets.algorithms.budget_limits import path_cost
 from supertickets.config.schedule import Shrink, path_progress, plan_lines
-from supertickets.cost import WidthCosts, count, unit_params
+from supertickets.cost import MaskCosts, WidthCosts, count, unit_params
 from supertickets.models.factory import create_spec
 from supertickets.models.traced import TracedSpec, trace_spec
 from supertickets.training import read_events
@@ -65,6 +65,36 @@ def test_removals_lie_between_begin_and_the_first_epoch_that_reaches_the_end() -
     }
     assert due == {4: pytest.approx(2 / 3), 6: 1.0}
     assert path_progress(2, recipe) == 0
+
+
+@pytest.mark.parametrize(
+    ("epochs", "interval", "end", "shares"),
+    [
+        (3, 2, "1", {2: 1.0}),  # no removal follows the second epoch
+        (7, 3, "1", {3: pytest.approx((3 / 7 - 0.2) / (6 / 7 - 0.2)), 6: 1.0}),
+        (5, 4, "0.9", {4: 1.0}),
+        (10, 3, "0.8", {3: pytest.approx(1 / 6), 6: pytest.approx(2 / 3), 9: 1.0}),
+    ],
+)
+def test_the_last_removal_is_the_end_of_the_way(epochs: int, interval: int, end: str, shares: dict[int, float]) -> None:
+    words = ["--budget.macs", "1e6", "--epochs", str(epochs), "--search.interval", str(interval), "--prune.ratio", "0"]
+    recipe = st.load_recipe("digits", [*words, "--search.begin", "0.2", "--search.end", end])
+    due = {epoch: event.progress for epoch, row in plan_lines(recipe) for event in row if isinstance(event, Shrink)}
+    assert due == shares
+
+
+def test_costs_with_zeros_by_hand() -> None:
+    """Half of the first layer's weights cost nothing, as under a mask that leaves every other one."""
+    spec = create_spec("resnet8", image_size=(16, 16), width=8)
+    name = next(row.weight for row in count(spec).layers if row.weight is not None)
+    size = next(p.numel() for key, p in spec.build().named_parameters() if key == name)
+    uses = next(row.uses for row in count(spec).layers if row.weight == name)
+    dense, half = WidthCosts(spec), WidthCosts(spec, {name: 0.5})
+    assert half.params({}) == dense.params({}) - size / 2
+    assert half.macs({}) == dense.macs({}) - size / 2 * uses
+    mask = {name: torch.arange(size).remainder(2) == 0}
+    for cost in ("macs", "params", "size_kb"):
+        assert half.measure(cost, {}) == pytest.approx(MaskCosts(spec).measure(cost, mask))
 
 
 def test_costs_without_building_are_those_of_the_network() -> None:

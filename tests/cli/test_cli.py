@@ -336,7 +336,7 @@ WRONG = [
     ("retrain {tmp}/nowhere --epochs 1", "{tmp}/nowhere"),
     ("evaluate", "TICKET"),
     ("evaluate {tmp}/nowhere", "{tmp}/nowhere"),
-    ("evaluate {tmp}/empty", "config.json"),
+    ("evaluate {tmp}/empty", "{tmp}/empty is no ticket and no run"),
     ("evaluate {toy} --split testing", "testing"),
     ("evaluate {toy} --epochs 3", "--epochs"),
     ("evaluate {toy} --device tpu", "'tpu'"),

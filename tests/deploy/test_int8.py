@@ -89,10 +89,19 @@ def test_it_is_calibrated_on_training_images_as_they_are(run: Path) -> None:
     assert all(row.tobytes() in rows for row in images)
 
 
-def test_other_formats_are_refused(run: Path, cli: Cli) -> None:
+def test_other_formats_and_places_are_refused(run: Path, cli: Cli, tmp_path: Path) -> None:
     outcome = cli("export", run, "--int8", "--format", "torch")
     assert outcome.status == 2
     assert "--int8 writes ONNX" in outcome.err
+    for words, line in (
+        (["--int8", "--out", tmp_path], f"{tmp_path} is a folder; give --out the name of a file"),
+        (["--out", f"{tmp_path}/new/"], "new/ is a folder; give --out the name of a file"),
+        (["--most-loss", "5"], "--most-loss is for --int8; leave it out"),
+        (["--data", tmp_path], "--data is for --int8; leave it out"),
+    ):
+        outcome = cli("export", run, *words)
+        assert (outcome.status, line in outcome.err) == (2, True)
+        assert outcome.err.count("\n") == 1
 
 
 SMALL = {"channels": ((4,),), "blocks": ((1,),), "head_channels": (6,), "expansion": 1, "tokens": 2, "grid": 2}

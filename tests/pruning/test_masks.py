@@ -334,6 +334,15 @@ def test_groups_spare_small_layers_and_what_is_pruned_stays_so() -> None:
     assert mask["w"].all()
 
 
+def test_groups_in_which_more_is_pruned_already_are_refused() -> None:
+    alive = torch.ones(2, 4, dtype=torch.bool)
+    alive[1, :3] = False
+    how = PruneSettings(ratio=0.5, scope="group")
+    with pytest.raises(UserError, match=r"0.5 is impossible in groups of 4: more than 2 weights of a group of w are"):
+        check_ratio({"w": torch.ones(2, 4)}, how, {"w": alive})
+    check_ratio({"w": torch.ones(2, 4)}, PruneSettings(ratio=0.75, scope="group"), {"w": alive})
+
+
 @pytest.mark.parametrize(
     ("ratio", "group", "nearest"), [(0.9, 4, "0.75 (1:4)"), (0.6, 4, "0.5 (2:4)"), (0.2, 2, "0.5")]
 )

@@ -77,6 +77,7 @@ def test_minutes_without_a_budget_take_that_of_the_usual_ticket() -> None:
     usual = count(create_spec("resnet8", image_size=(48, 48), **(recipe.supernet.settings | {"width": 32}))).macs
     assert recipe.supernet.settings["width"] == 16
     assert recipe.budget.macs == round(0.15 * usual)
+    assert isinstance(recipe.budget.macs, float)  # as it is when it is read again
     assert said[0].startswith(f"chosen: a budget of {usual * 15e-8:.3g} M MACs, what 85% zeros leave of width 32 (")
     for words in (
         ["--budget.runtime", "onnxruntime"],

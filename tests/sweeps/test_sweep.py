@@ -266,6 +266,19 @@ def test_a_branch_of_a_trunk_equals_a_draw_of_its_own(
         assert ours == theirs, name
 
 
+@pytest.mark.long
+def test_a_branch_is_checked_as_a_draw_of_its_own_is(
+    file: Callable[..., Path], quick_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    own = quick_settings | {"prune.interval": 3, "epochs": 4, "prune.layer_floor": 0.1}
+    plan = read_sweep(file(ratios=[0.5, 0.99], methods={"a": {}}, settings=own))
+    assert [job.command for job in plan.jobs] == ["trunk", "draw", "draw"]
+    for job in plan.jobs[:2]:
+        run_job(job, tmp_path / "sweep")
+    with pytest.raises(UserError, match=r"prune.ratio 0.99 is impossible.*the nearest possible is"):
+        run_job(plan.jobs[2], tmp_path / "sweep")
+
+
 def _without_clock(log: str) -> str:
     return "\n".join(json.dumps({**json.loads(line), "seconds": 0}) for line in log.splitlines())
 

@@ -120,3 +120,9 @@ def test_a_run_of_another_version_is_refused_in_a_line_that_says_what_to_do(tmp_
     with pytest.raises(UserError, match=r"run.json has format [13].*begin anew with another --out") as error:
         RunDir(tmp_path).about()
     assert "\n" not in str(error.value)
+
+
+def test_a_place_that_no_ticket_can_take_is_refused_at_the_beginning(tmp_path: Path) -> None:
+    (tmp_path / "ticket").mkdir()
+    with RunDir(tmp_path) as run, pytest.raises(UserError, match=r"ticket is there and is no ticket; choose another"):
+        run.check_free()

@@ -83,8 +83,8 @@ def check_reachable(recipe: Recipe, supernet: Spec, state: TrainState) -> None:
         if budget < least:
             raise UserError(
                 f"budget.{name}={format_setting(budget)} cannot be met: the smallest network has "
-                f"{format_cost(name, least)}; set budget.{name} to {format_setting(least, up=True)}, or lower "
-                + _floors(recipe)
+                f"{format_cost(name, least)}; set budget.{name} to {format_setting(least, up=True)}, or "
+                + _smaller(recipe)
             )
 
 
@@ -123,11 +123,13 @@ def check_latency(recipe: Recipe, spec: Spec, fastest: float, slowest: float) ->
         )
 
 
-def _floors(recipe: Recipe) -> str:
-    """Return the settings that keep the smallest network from being smaller."""
+def _smaller(recipe: Recipe) -> str:
+    """Return what would make the smallest network smaller."""
     if recipe.prunes_to_budget and (recipe.prune.layer_floor or recipe.prune.exempt_below):
-        return "prune.layer_floor or prune.exempt_below"
-    return "search.group_floor or search.multiple"
+        return "lower prune.layer_floor or prune.exempt_below"
+    if recipe.search.interval and (recipe.search.group_floor or (recipe.search.multiple or 1) > 1):
+        return "lower search.group_floor or search.multiple"
+    return "take a narrower network (supernet.settings, supernet.name) or smaller images (data.size)"
 
 
 def smallest_cost(recipe: Recipe, supernet: Spec, state: TrainState, name: str) -> float:

@@ -39,21 +39,18 @@ def final_limits(recipe: Recipe, line: LatencyLine | None) -> dict[str, float]:
     return limits
 
 
-def unit_limits(recipe: Recipe, supernet: Spec, final: Limits, progress: float) -> Limits:
-    """Return what a network with all of its weights may cost, as far as units decide it.
+def unit_limits(supernet: WidthCosts, final: Limits, progress: float) -> Limits:
+    """Return what a network may cost, as far as units decide it.
 
-    For a runtime that skips zeros, units go only as far as `prune.ratio` zeros leave too much.
+    For a runtime that skips zeros, units go only as far as `prune.ratio` zeros leave too much: its costs have them.
 
     Args:
-        recipe: The settings.
-        supernet: The network that the run began with.
+        supernet: Costs of the network that the run began with.
         final: What the ticket may cost.
         progress: Share of the way, from 0 to 1.
     """
-    costs = WidthCosts(supernet)
-    left = 1 - recipe.prune.ratio if recipe.prunes_to_budget else 1.0
-    starts = {name: costs.measure(name, {}) for name in final}
-    return {name: path_cost(starts[name], min(limit / left, starts[name]), progress) for name, limit in final.items()}
+    starts = {name: supernet.measure(name, {}) for name in final}
+    return {name: path_cost(starts[name], min(limit, starts[name]), progress) for name, limit in final.items()}
 
 
 def mask_limits(supernet: Spec, final: Limits, progress: float) -> Limits:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..config.recipe import Recipe
 from ..cost import LatencyLine, MaskCosts, WidthCosts, meet_latency
+from ..cost.budget import format_cost, format_setting
 from ..cost.latency import device_name
 from ..models import Spec
 from ..training import Session, TrainState
@@ -18,7 +19,7 @@ from ..training.state import DeployableModel
 from .budget_checks import MOST_ZEROS, check_latency, narrowest
 from .budget_limits import Limits, final_limits, mask_limits, tightest_share, unit_limits
 from .latency_budget import LatencyBudget
-from .ranking import choose_mask
+from .ranking import choose_mask, expected_zeros, largest_ratio
 from .unit_removal import choose_units
 
 Tensors = dict[str, Tensor]
@@ -81,7 +82,8 @@ class BudgetPath:
         choose = partial(choose_units, session, state, gates, is_last=progress == 1)
         if progress is None:
             return choose(None)
-        goal = partial(unit_limits, recipe, session.supernet, progress=progress)
+        supernet = WidthCosts(session.supernet, expected_zeros(state, recipe))
+        goal = partial(unit_limits, supernet, progress=progress)
         final = final_limits(recipe, self.latency.line)
         if self.latency.line is None or recipe.prunes_to_budget:
             return choose(goal(final))
@@ -116,7 +118,10 @@ class BudgetPath:
 
         def choose(limits: Limits) -> Tensors:
             share = partial(tightest_share, costs.measure, limits)
-            return choose_mask(session, state, epoch, MOST_ZEROS, state.sparse.mask, share)
+            mask = choose_mask(session, state, epoch, MOST_ZEROS, state.sparse.mask, share)
+            if progress < 1 or share(mask) <= 1 or (most := largest_ratio(state, recipe)) <= MOST_ZEROS:
+                return mask
+            return choose_mask(session, state, epoch, most, state.sparse.mask, share)
 
         self.is_met = progress >= 1
         if line is None:
@@ -133,6 +138,18 @@ class BudgetPath:
 
         self.latency.line, mask, self.measured_ms = meet_latency(line, recipe.budget.latency_ms, attempt)
         return mask
+
+    def missed(self, session: Session, state: TrainState) -> str | None:
+        """Return a warning that names a budget that the network costs more than; a latency was measured."""
+        recipe = session.recipe
+        costs, mask = MaskCosts(state.spec), state.sparse.mask if recipe.prunes_to_budget else {}
+        for name, limit in recipe.budget.given.items():
+            if name != "latency_ms" and (cost := costs.measure(name, mask)) > limit:
+                return (
+                    f"warning: budget.{name}={format_setting(limit)} was missed: the ticket has "
+                    f"{format_cost(name, cost)}; nothing that may go is left"
+                )
+        return None
 
     def summary(self, session: Session) -> dict[str, Any]:
         """Return entries for the ticket's record: the budget, and the latency that was measured for it."""

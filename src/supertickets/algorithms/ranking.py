@@ -21,6 +21,7 @@ from ..pruning import (
     check_ratio,
     check_scores,
     keep_best,
+    protected_weights,
 )
 from ..training import Session, TrainState
 
@@ -135,6 +136,22 @@ def maskable(state: TrainState, recipe: Recipe) -> Tensors:
         return prune.stem if name == names[0] else prune.depthwise or not is_depthwise(named[name])
 
     return {name: named[name] for name in names if covers(name)}
+
+
+def expected_zeros(state: TrainState, recipe: Recipe) -> dict[str, float]:
+    """Return the share of zeros that ``prune.ratio`` gives each layer on the way to a budget of what is not zero."""
+    prune = recipe.prune
+    if not recipe.prunes_to_budget:
+        return {}
+    return {name: prune.ratio for name, w in maskable(state, recipe).items() if w.numel() > prune.exempt_below}
+
+
+def largest_ratio(state: TrainState, recipe: Recipe) -> float:
+    """Return the share of the maskable weights that floors and exemptions do not protect."""
+    weights = maskable(state, recipe)
+    whole = {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()}
+    protected = sum(int(protected_weights(w.abs(), recipe.prune, whole[name]).sum()) for name, w in weights.items())
+    return 1 - protected / sum(w.numel() for w in weights.values())
 
 
 def is_depthwise(weight: Tensor) -> bool:

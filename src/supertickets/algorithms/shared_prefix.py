@@ -28,7 +28,7 @@ class SharedPrefix(TwoInOne):
         return {"until": self.until}
 
     def init(self, session: Session, state: TrainState) -> TrainState:
-        """Return the state as it is; the draws that go on from here are checked themselves."""
+        """Return the state as it is; the draws that go on from here are checked when they do."""
         return state
 
     def last_epoch(self, recipe: Recipe) -> int:

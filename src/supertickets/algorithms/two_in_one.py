@@ -135,6 +135,8 @@ class TwoInOne(Algorithm):
 
     def finalize(self, session: Session, state: TrainState) -> Outcome | None:
         """Return the network, and what it costs of its budget."""
+        if session.recipe.draws_to_budget and (warning := self.budget.missed(session, state)):
+            session.reporter.say(warning)
         return Outcome(state, self.budget.summary(session))
 
     def on_epoch_end(self, session: Session, state: TrainState, epoch: int) -> TrainState:

@@ -24,6 +24,7 @@ from ..nas import (
 )
 from ..training import Session, TrainState, evaluate, restore_state
 from .budget_limits import Limits, tightest_share
+from .ranking import expected_zeros
 
 Tensors = dict[str, Tensor]
 Keep = Mapping[str, Tensor]
@@ -44,7 +45,8 @@ def choose_units(
         session: What stays the same.
         state: The network.
         gates: Running means of the gates' squared gradients, by group; only for that importance.
-        limits: What the network may cost; None without a budget, where the threshold decides (line 5).
+        limits: What the network may cost, with the zeros that are expected of it; None without a budget, where the
+            threshold decides (line 5).
         is_last: Whether no removal follows.
     """
     recipe = session.recipe
@@ -54,7 +56,7 @@ def choose_units(
         floor = min_units(session.supernet, recipe.search.floor)
         return select_units(_raw_importance(state, gates, recipe), recipe.search.threshold, floor, rules)
     importance = _raw_importance(state, gates, recipe)
-    costs = WidthCosts(state.spec)
+    costs = WidthCosts(state.spec, expected_zeros(state, recipe))
     importance = IMPORTANCES[recipe.search.importance].compare(importance, _unit_prices(state.spec, limits))
     share = partial(tightest_share, costs.measure, limits)
     return select_to_cost(importance, rules, share, 1.0, is_last=is_last)

@@ -137,6 +137,8 @@ def _resolved(recipe: Recipe) -> Recipe:
     spec = supernet_for(recipe, splits)
     if recipe.draws_to_budget and (spec.unit_groups() or not recipe.search.interval):  # units are traced in a draw
         check_reachable(recipe, spec, initial_state(spec, recipe, find_device("cpu")))
+    elif recipe.draws_to_budget:
+        notes.append("whether the budget can be met is known when the draw has traced the search units")
     steps = len(splits.train) // recipe.data.batch
     notes.append(f"{spec}: {count(spec).macs / 1e6:.2f} M MACs; {steps:,} steps per epoch")
     notes += tell_counterpart(recipe, splits)

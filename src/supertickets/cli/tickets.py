@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -231,9 +232,7 @@ class Export(Command):
             "--int8", action="store_true", help="Quantise to 8-bit integers (ONNX), calibrated on the ticket's data"
         )
         parser.add_argument("--data", metavar="DIR", help="Folder with the data set for --int8, if it has moved")
-        parser.add_argument(
-            "--most-loss", type=float, default=1.0, help="Points that --int8 may lose on validation (default: 1)"
-        )
+        parser.add_argument("--most-loss", type=float, help="Points that --int8 may lose on validation (default: 1)")
         parser.add_argument("--force", action="store_true", help="Write what --int8 makes, whatever it loses")
         parser.add_argument("--name", help="Word that names in C begin with, for --format c (default: network)")
         parser.add_argument(
@@ -249,9 +248,14 @@ class Export(Command):
         ticket = load_ticket(options.ticket, options)
         if options.name and options.format != "c":
             raise UserError("--name is for --format c; leave it out")
+        if options.out and options.format != "c" and options.out.endswith(("/", os.sep)):
+            raise UserError(f"{options.out} is a folder; give --out the name of a file, e.g. {options.out}model.onnx")
         if options.int8:
             self._quantize(ticket, options)
             return
+        for name in ("data", "most_loss", "force"):
+            if getattr(options, name):
+                raise UserError(f"--{name.replace('_', '-')} is for --int8; leave it out")
         name = {"onnx": "model.onnx", "torch": "model.pt2", "sparse": "model.sparse", "c": "model_c"}[options.format]
         out = options.out or Path(options.ticket) / name
         result = export(ticket, out, options.format, fixed=options.fixed, name=options.name or "network")
@@ -268,13 +272,14 @@ class Export(Command):
 
     @staticmethod
     def _quantize(ticket: Ticket, options: argparse.Namespace) -> None:
-        from ..deploy.int8 import export_int8
+        from ..deploy.int8 import MOST_LOSS, export_int8
 
         if options.format != "onnx":
             raise UserError(f"--int8 writes ONNX, not --format {options.format}; leave one of them out")
         out = options.out or Path(options.ticket) / "model.int8.onnx"
-        limits = {"most_loss": options.most_loss, "force": options.force, "fixed": options.fixed}
-        result = export_int8(ticket, out, options.data, **limits)
+        most = MOST_LOSS if options.most_loss is None else options.most_loss
+        limits = {"force": options.force, "fixed": options.fixed}
+        result = export_int8(ticket, out, options.data, most_loss=most, **limits)
         if options.json:
             print_json({**asdict(result), "path": str(result.path)})
             return

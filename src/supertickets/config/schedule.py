@@ -88,9 +88,13 @@ def is_search_epoch(epoch: int, recipe: Recipe) -> bool:
 
 
 def path_progress(epoch: int, recipe: Recipe) -> float:
-    """Return the share of the way to a budget after an epoch: 0 or less before it begins, 1 when it is reached."""
+    """Return the share of the way to a budget after an epoch: 0 or less before it begins, 1 when it is reached.
+
+    It ends at ``search.end``, or with the last removal of the run if none follows that.
+    """
     search = recipe.search
-    return min(1.0, (epoch / recipe.epochs - search.begin) / (search.end - search.begin))
+    end = min(search.end, recipe.epochs // search.interval * search.interval / recipe.epochs)
+    return min(1.0, (epoch / recipe.epochs - search.begin) / (end - search.begin)) if end > search.begin else 0.0
 
 
 def last_search_epoch(recipe: Recipe) -> int:

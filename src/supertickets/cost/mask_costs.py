@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping
 
 from ..models.base import Spec
 from .mac_counter import Mask, count
-from .width_costs import KB_PER_PARAMETER
-
-_KB_PER_FLAG = 1 / 8000  # a file keeps one bit for each weight of a pruned layer
+from .width_costs import KB_PER_FLAG, KB_PER_PARAMETER
 
 
 class MaskCosts:
@@ -48,7 +46,7 @@ class MaskCosts:
     def size_kb(self, mask: Mask) -> float:
         """Return the size of the values that are left, in float32, and of the flags that say where they are, in kB."""
         flags = sum(flags.numel() for flags in mask.values())
-        return self.params(mask) * KB_PER_PARAMETER + flags * _KB_PER_FLAG
+        return self.params(mask) * KB_PER_PARAMETER + flags * KB_PER_FLAG
 
 
 def _zeros(mask: Mask) -> dict[str, int]:

@@ -14,6 +14,7 @@ from .mac_counter import layer_costs
 
 Keep = Mapping[str, Tensor]
 KB_PER_PARAMETER = 4 / 1000  # in float32
+KB_PER_FLAG = 1 / 8000  # a file keeps one bit for each weight of a pruned layer
 
 
 class WidthCosts:
@@ -23,9 +24,11 @@ class WidthCosts:
 
     Args:
         spec: The network as it is now.
+        zeros: Share of the weights that is zero and costs nothing, by the name of a parameter; others are dense.
     """
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, zeros: Mapping[str, float] | None = None) -> None:
+        self.zeros = dict(zeros or {})
         self.groups: tuple[UnitGroup, ...] = spec.unit_groups()
         with torch.device("meta"):
             network = spec.build()
@@ -42,7 +45,7 @@ class WidthCosts:
         measures: Mapping[str, Callable[[Keep], float]] = {
             "macs": self.macs,
             "params": self.params,
-            "size_kb": lambda keep: self.params(keep) * KB_PER_PARAMETER,
+            "size_kb": self.size_kb,
         }
         return measures[name](keep)
 
@@ -52,7 +55,16 @@ class WidthCosts:
         Args:
             keep: Group name -> flags of the units that stay; groups that are absent stay whole.
         """
-        return float(sum(self._sizes(keep).values()))
+        return float(sum(self._living(keep).values()))
+
+    def size_kb(self, keep: Keep) -> float:
+        """Return the size of the values in float32, and of the flags of layers that have zeros, in kB.
+
+        Args:
+            keep: Group name -> flags of the units that stay; groups that are absent stay whole.
+        """
+        flags = sum(size for name, size in self._sizes(keep).items() if name in self.zeros)
+        return self.params(keep) * KB_PER_PARAMETER + flags * KB_PER_FLAG
 
     def macs(self, keep: Keep) -> float:
         """Return the MACs of one image.
@@ -60,12 +72,15 @@ class WidthCosts:
         Args:
             keep: Group name -> flags of the units that stay; groups that are absent stay whole.
         """
-        sizes = self._sizes(keep)
+        sizes = self._living(keep)
         total = 0.0
         for row in self.rows:
             share = sizes[row.weight] / math.prod(self.shapes[row.weight]) if row.weight is not None else 1.0
             total += row.macs * share * self._tokens_left(row.name, row.weight, keep)
         return total
+
+    def _living(self, keep: Keep) -> dict[str, float]:
+        return {name: size * (1 - self.zeros.get(name, 0.0)) for name, size in self._sizes(keep).items()}
 
     def _sizes(self, keep: Keep) -> dict[str, int]:
         shapes = {name: list(shape) for name, shape in self.shapes.items()}

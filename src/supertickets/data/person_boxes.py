@@ -97,7 +97,8 @@ def read_boxes(path: Path, images: Sequence[Path], score_at_least: float = 0.5) 
         warnings.warn(f"{no_area} of {len(rows)} boxes of {path} have no area; they are left out", stacklevel=2)
     if not any(boxes):
         raise UserError(
-            f"{path} has a box of none of these {len(images)} images; name the files as it does, or give another"
+            f"{path} has a box of none of these {len(images)} images; "
+            "an image_id is the number that its file is named by"
         )
     notes: list[str] = []
     upright = not drawn_as_stored(sizes, "boxes", notes)

@@ -97,7 +97,9 @@ def load_shanghaitech(settings: DataSettings) -> Splits:
     train, validation, test = split_samples(sets, settings, notes, "image")
     for name, part in (("training", train), ("validation", validation), ("test", test)):
         numbers = [len(one.points) for one in part.samples]
-        notes.append(f"{len(part)} {name} images, {min(numbers)} to {max(numbers)} points, {np.mean(numbers):.1f}")
+        notes.append(
+            f"{len(part)} {name} images, {min(numbers)} to {max(numbers)} points, {np.mean(numbers):.1f} on average"
+        )
     shown = f"resized to a shorter side of {settings.shorter} pixels" if settings.shorter else "taken as they are"
     notes.append(f"images are {shown}; crops are {size[1]} x {size[0]}")
     plain = Preprocessing(3, size, (0.0,) * 3, (1.0,) * 3, "shorter", shorter=settings.shorter or 0)

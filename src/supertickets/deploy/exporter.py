@@ -79,7 +79,7 @@ def export(
     """
     path = Path(path)
     check_name(name)
-    _check_path(path, folder=kind == "c")
+    check_target(path, folder=kind == "c")
     writers: dict[str, Callable[..., Runner | None]] = {**_WRITERS, "c": functools.partial(_write_c, name=name)}
     small = compact(ticket) if compacted else ticket
     free = free_sizes(small.spec, any_size=ticket.task.any_size and not fixed and kind != "c")
@@ -124,7 +124,7 @@ def _parity(run: Runner, inputs: Sequence[torch.Tensor], outputs: Sequence[torch
     return parity
 
 
-def _check_path(path: Path, *, folder: bool) -> None:
+def check_target(path: Path, *, folder: bool) -> None:
     """Check that a file or folder can be written, and make the folder that it lies in.
 
     Raises:

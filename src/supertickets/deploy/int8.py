@@ -14,10 +14,10 @@ import torch
 from ..data import Batches
 from ..errors import UserError, require_libraries
 from ..runs.evaluate import load_ticket_data
-from ..storage import check_writable, make_folder, replace_file
+from ..storage import replace_file
 from ..ticket import Ticket
 from ..training import Runtime, evaluate
-from .exporter import export, onnx_runner
+from .exporter import check_target, export, onnx_runner
 from .quantization import quantize
 from .runtime_network import RuntimeNetwork
 
@@ -70,7 +70,7 @@ def export_int8(
     """
     require_libraries("onnx", "onnxruntime")
     path = Path(path)
-    check_writable(path)
+    check_target(path, folder=False)
     batches = load_ticket_data(ticket, data_dir)
     with tempfile.TemporaryDirectory() as scratch:
         whole, small = (Path(scratch) / f"{name}.onnx" for name in ("float", "int8"))
@@ -79,12 +79,11 @@ def export_int8(
         before, after = (_evaluate(file, ticket, batches) for file in (whole, small))
         metric = ticket.task.metric
         loss = 100 * (metric.quality(before) - metric.quality(after))
-        if loss > most_loss and not force:
+        if not loss <= most_loss and not force:  # also where one of them is no number
             raise UserError(
                 f"int8 loses {loss:.2f} points of {metric.display_name} ({metric.text(before)} -> "
                 f"{metric.text(after)}), more than {most_loss:g}; allow it with --force, or raise --most-loss"
             )
-        make_folder(path.parent)
         with replace_file(path) as written:
             written.write_bytes(small.read_bytes())
     return Quantized(path, metric.name, before, after, loss)

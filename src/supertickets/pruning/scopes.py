@@ -99,6 +99,16 @@ class GroupScope:
                 f"prune.ratio {settings.ratio:g} is impossible in groups of {settings.group}; the nearest possible is "
                 f"{nearest / settings.group:g} ({settings.group - nearest}:{settings.group})"
             )
+        for name, weight in weights.items():
+            scores = torch.zeros_like(weight)
+            whole = self.keep({name: scores}, {name: all_flags(weight)}, settings.ratio, settings)[name]
+            left = self.keep({name: scores}, {name: living[name]}, settings.ratio, settings)[name]
+            if int(left.sum()) < int(whole.sum()):
+                raise UserError(
+                    f"prune.ratio {settings.ratio:g} is impossible in groups of {settings.group}: more than "
+                    f"{round(gone)} weights of a group of {name} are pruned already; take a higher ratio or another "
+                    "scope"
+                )
 
 
 SCOPES: dict[str, Scope] = {"global": GlobalScope(), "layer": LayerScope(), "group": GroupScope()}

@@ -231,7 +231,9 @@ def fork_run(source: str | Path, recipe: Recipe, out: str | Path, until: int | N
         algorithm = TwoInOne() if until is None else SharedPrefix(until)
         command = "draw" if until is None else "shared_prefix"
         metadata = about["metadata"] | algorithm.metadata(recipe)
-        own = {"command": command, "algorithm": algorithm_to_json(algorithm), "metadata": metadata}
+        # The prefix checks no ratio: that of a draw is checked where it goes on.
+        forked = {"forked_at": json.loads((Path(source) / "result.json").read_text())["until"]}
+        own = forked | {"command": command, "algorithm": algorithm_to_json(algorithm), "metadata": metadata}
         run.create(about | own | {"recipe": recipe.to_json()})
 
 

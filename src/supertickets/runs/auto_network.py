@@ -134,7 +134,7 @@ def _with_short_budget(recipe: Recipe, settings: Mapping[str, Any], side: int) -
     if recipe.minutes is None or recipe.budget.given or recipe.search.interval or prune.schedule != "cubic":
         return recipe, []
     usual = count(create_spec(recipe.supernet.name, image_size=(side, side), width=_USUAL_WIDTH, **settings))
-    macs = round((1 - prune.ratio) * usual.macs)
+    macs = float(round((1 - prune.ratio) * usual.macs))
     given = dataclasses.replace(recipe, budget=dataclasses.replace(recipe.budget, macs=macs))
     if not given.prunes_to_budget or width_for(given, settings, side) >= _USUAL_WIDTH:
         return recipe, []

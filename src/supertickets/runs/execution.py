@@ -170,6 +170,8 @@ def resume_run(
         algorithm.reopen(session)
         state = load_checkpoint(session.run.checkpoint, recipe, session.runtime.device, algorithm)
         session.run.truncate_log(state.position.log_size)
+        if record.about.get("forked_at") == state.position.epoch:
+            state = algorithm.init(session, state)
         session.reporter.say(f"resuming {out} at epoch {state.position.epoch + 1}, step {state.position.step}")
         return _run(session, state, algorithm, record.about)
 

@@ -62,7 +62,7 @@ def _parse(data: bytes) -> tuple[dict[str, str], dict[str, Array]]:
         raise ValueError("it ends within the header")
     (length,) = struct.unpack_from("<Q", data)
     if not 2 <= length <= min(len(data) - 8, _LARGEST_HEADER):
-        raise ValueError(f"the header would have {length} bytes")
+        raise ValueError("it does not begin as a file of export --format sparse")
     header = json.loads(data[8 : 8 + length].decode())
     if not isinstance(header, dict):
         raise ValueError("the header is no table")

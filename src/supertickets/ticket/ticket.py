@@ -264,7 +264,10 @@ def _find_folder(source: str | Path) -> Path:
         raise UserError(f"{folder} is a run without a ticket yet; go on with: supertickets resume {folder}")
     if not folder.is_dir():
         raise UserError(f"ticket {folder} does not exist; give the folder that a draw wrote (RUN/ticket)")
-    for name in (_CONFIG, _WEIGHTS, _MASK):
+    names = (_CONFIG, _WEIGHTS, _MASK)
+    if not any((folder / name).is_file() for name in names):
+        raise UserError(f"{folder} is no ticket and no run; give the folder that a draw wrote (RUN, or RUN/ticket)")
+    for name in names:
         if not (folder / name).is_file():
             raise UserError(f"ticket {folder} lacks {name}; copy the whole folder again")
     return folder

@@ -69,7 +69,7 @@ class RunDir:
         """Check that the directory holds no run yet; the process that writes decides.
 
         Raises:
-            UserError: It holds one, finished or not.
+            UserError: It holds one, finished or not, or something else where the ticket belongs.
         """
         if not self.writes:
             return
@@ -77,6 +77,8 @@ class RunDir:
             raise UserError(f"{self.path} holds an unfinished run; go on with: supertickets resume {self.path}")
         if self.result.exists():
             raise UserError(f"{self.path} holds a finished run; choose another --out or delete it")
+        if self.ticket.exists() and not (self.ticket / "config.json").is_file():
+            raise UserError(f"{self.ticket} is there and is no ticket; choose another --out")
 
     def create(self, about: Record) -> None:
         """Begin a new run.
