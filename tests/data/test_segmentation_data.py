@@ -111,6 +111,19 @@ def test_batches_of_an_evaluation_have_masks_of_their_files(tmp_path: Path) -> N
         assert torch.equal(masks[0], torch.from_numpy(scene(4 + 1 + number + 1)[1]).long())
 
 
+def test_a_mirrored_mask_swaps_left_and_right() -> None:
+    """Columns of classes 0, 1, 2, 2, 1: mirrored 1, 2, 2, 1, 0, where 1 and 2 are the two sides; 255 stays."""
+    image = tv_tensors.Image(torch.zeros(3, 4, 6, dtype=torch.uint8))
+    mask = tv_tensors.Mask(torch.tensor([[0, 1, 2, 2, 1, 255]] * 4, dtype=torch.uint8))
+    prepare = Preprocessing(3, (4, 6), (0.0,) * 3, (1.0,) * 3, "shorter", shorter=4)
+    seen = set()
+    for seed in range(8):
+        torch.manual_seed(seed)
+        _, labels = random_crop(image, mask, prepare, AugmentSettings(flip=True), (0, 2, 1))
+        seen.add(tuple(labels[0].tolist()))
+    assert seen == {(0, 1, 2, 2, 1, 255), (255, 2, 1, 1, 2, 0)}
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_image_and_mask_stay_in_register(seed: int) -> None:
     """The colour of a pixel tells its class; at borders of classes, resizing mixes colours."""

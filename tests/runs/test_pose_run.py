@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,12 @@ def test_evaluate_with_the_boxes_of_a_detector(cli: Cli, run: Path, folder: Path
         for score in (0.9, 0.8)  # found twice: the poses are equal, so that one is left out
     ]
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
-    metrics = json.loads(cli("evaluate", run, "--data", folder, "--boxes", tmp_path / "boxes.json", "--json").out)
+    words = ("evaluate", run, "--data", folder, "--boxes", tmp_path / "boxes.json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # other boxes are no other images
+        metrics = json.loads(cli(*words, "--json").out)
+    refused = cli(*words, "--split", "validation")
+    assert (refused.status, "boxes of the test split" in refused.err) == (2, True)
     plain = json.loads((run / "result.json").read_text())["test"]
     assert "loss" not in metrics  # whose joints these are is not known
     assert metrics == pytest.approx({name: plain[name] for name in metrics})

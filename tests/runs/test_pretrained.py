@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -140,6 +141,14 @@ def test_features_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     assert "more; take weights of the same network and settings, or false" in text
     with pytest.raises(UserError, match="is missing"):
         load_into(create_spec("mobilenet_v2", num_classes=7, **RGB), recipe_with("mobilenet_v2", tmp_path / "a.pt"))
+
+
+def test_weights_of_a_deeper_network_are_refused(tmp_path: Path) -> None:
+    """All that the network asks for is there; what follows in its stages would be left out."""
+    save_file(torchvision.models.resnet34().state_dict(), tmp_path / "a.safetensors")
+    spec = create_spec("torchvision:resnet18", num_classes=1000, **RGB)
+    with pytest.raises(UserError, match=r"is of a larger network than torchvision:resnet18, which has no layer1\.2\."):
+        load_into(spec, recipe_with("torchvision:resnet18", tmp_path / "a.safetensors"))
 
 
 def test_published_weights_are_loaded_by_the_library(monkeypatch: pytest.MonkeyPatch) -> None:

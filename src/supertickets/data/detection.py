@@ -18,9 +18,9 @@ from .boxed_image import BoxedImage, Boxes
 from .broken_files import iterate_readable
 from .class_names import note_missing
 from .detection_layouts import read_boxed_parts
-from .file_lists import data_folder, shorten_list
+from .file_lists import data_folder
 from .geometry import region_matrix, warp_image
-from .mirror_names import describe_mirror, pair_names
+from .mirror_names import describe_sides, pair_names
 from .preprocessing import Preprocessing, with_normalisation
 from .randomness import sample_indices
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, pad_rows, square_side
@@ -96,12 +96,7 @@ def load_detection(settings: DataSettings) -> Splits:
     notes.append(f"{len(classes)} classes: {', '.join(classes[:20])}")
     labels = np.concatenate([one.boxes()[:, 0] for one in train.samples]).astype(np.int64)
     note_missing(classes, np.bincount(labels, minlength=len(classes)).tolist(), "image", notes)
-    if mirrored != tuple(range(len(classes))) or alone:
-        notes.append(describe_mirror(classes, mirrored))
-    if alone:
-        notes.append(
-            f"{shorten_list(alone)} has no class with the other side: set augment.flip to false if sides count"
-        )
+    notes += describe_sides(classes, mirrored, alone)
     notes.append(f"{len(train)} images for training, {len(validation)} for validation, {len(test)} for testing")
     notes.append(f"images are stretched to {side} x {side} pixels")
     return Splits(train, validation, test, classes, _with_normalisation(train, side), tuple(notes))

@@ -32,6 +32,7 @@ from .file_lists import (
     split_of,
 )
 from .foreign_formats import describe_published
+from .mirror_names import pair_names
 from .preprocessing import BrokenImage, open_image, shrink, stored_size, to_channels
 from .samples import Splits, square_side
 from .splits import split_classes
@@ -79,6 +80,11 @@ def load_folders(settings: DataSettings) -> Splits:
     read = {split: decode(files) for split, files in listed.items()}
     sets = {split: _image_set(kept, files, classes, settings, shorter) for split, (kept, files) in read.items()}
     train, validation, test = split_classes(sets, classes, settings, notes)
+    paired, alone = pair_names(names)
+    if sided := [*(name for i, name in enumerate(names) if paired[i] != i), *alone]:
+        notes.append(
+            f"mirrored images keep their class ({shorten_list(sided)}): set augment.flip to false if sides count"
+        )
     notes.append(f"images are made to {size} x {size} pixels")
     return Splits(train, validation, test, names, file_preprocessing(train, size), tuple(notes))
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from ..errors import UserError
+from .file_lists import shorten_list
 
 _LEFT = {
     "left": "right",
@@ -62,6 +63,16 @@ def joint_sides(names: Sequence[str]) -> tuple[str, ...]:
     left = {*_LEFT, *_LETTERS}
     sides = [next((word for word in words if word in _OTHER), "") for words in _joint_words(names)]
     return tuple(side and ("left" if side in left else "right") for side in sides)
+
+
+def describe_sides(classes: Sequence[str], mirrored: Sequence[int], alone: Sequence[str]) -> list[str]:
+    """Return lines on what a mirrored image swaps of classes, if a name has a side, and on sides without the other."""
+    lines = [describe_mirror(classes, mirrored)] if mirrored != tuple(range(len(classes))) or alone else []
+    if alone:
+        lines.append(
+            f"{shorten_list(alone)} has no class with the other side: set augment.flip to false if sides count"
+        )
+    return lines
 
 
 def describe_mirror(names: Sequence[str], mirrored: Sequence[int]) -> str:

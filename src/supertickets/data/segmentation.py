@@ -21,6 +21,7 @@ from .broken_files import DoesNotFit, Memory, iterate_readable, read_all, read_o
 from .class_names import clean_name, note_missing
 from .depth import check_depth
 from .file_lists import data_folder, encode_names, relative_to_root, shorten_list
+from .mirror_names import describe_sides, pair_names
 from .orientation import drawn_as_stored
 from .preprocessing import Preprocessing, to_tensor, with_normalisation
 from .randomness import sample_indices
@@ -48,12 +49,14 @@ class SegmentationDataset:
         kept: What was read before; a scene that is not in it is read every time.
         skip: Whether a broken scene gives its place to the next one (training) or does not count (evaluation), instead
             of being refused.
+        mirrored: Per class the one that it becomes in a mirrored image, as the left hand becomes the right one.
     """
 
     scenes: tuple[Scene, ...]
     layout: Layout
     kept: Mapping[Scene, Pair]
     skip: bool
+    mirrored: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -87,7 +90,7 @@ class SegmentationDataset:
             return torch.stack(images) if images else torch.empty(0, 3, *prepare.size), masks
         for i in index.tolist():
             context.seed_random(5, i)
-            pil_image, mask = random_crop(*self.scene_or_substitute(i), prepare, context.settings)
+            pil_image, mask = random_crop(*self.scene_or_substitute(i), prepare, context.settings, self.mirrored)
             image = prepare(pil_image[None])[0]
             # What is missing at the border is the mean colour, and ignored.
             gap = (0, prepare.size[1] - image.shape[2], 0, prepare.size[0] - image.shape[1])
@@ -148,7 +151,8 @@ def split_scenes(layout: Layout, parts: Mapping[str, tuple[Scene, ...]], root: P
     shorter = settings.shorter or min(height, width)
     everything = [scene for part in parts.values() for scene in part]
     kept = _keep_in_memory(root, everything, layout, settings, notes)
-    whole = SegmentationDataset(tuple(everything), layout, kept, settings.broken == "skip")
+    mirrored, alone = pair_names(layout.classes)
+    whole = SegmentationDataset(tuple(everything), layout, kept, settings.broken == "skip", mirrored)
     sets = {
         name: replace(whole, scenes=tuple(s for s in part if _drop_unusable(s, kept))) for name, part in parts.items()
     }
@@ -156,6 +160,7 @@ def split_scenes(layout: Layout, parts: Mapping[str, tuple[Scene, ...]], root: P
     prepare, counts = _look_at(train, (height, width), shorter)
     check_classes(layout.classes, counts, "mask" if kept else f"mask of {min(len(train), _MEASURED)} looked at", notes)
     notes.append(f"{len(layout.classes)} classes: {', '.join(layout.classes[:20])}")
+    notes += describe_sides(layout.classes, mirrored, alone)
     notes.append(f"{len(train)} training, {len(validation)} validation, {len(test)} test scenes")
     notes.append(f"scenes are resized to a shorter side of {shorter} pixels; crops are {width} x {height}")
     return Splits(train, validation, test, layout.classes, prepare, tuple(notes))
@@ -186,12 +191,12 @@ def check_classes(classes: Sequence[str], counts: Tensor, what: str, notes: list
 
 
 def random_crop(
-    image: Tensor, mask: Tensor, prepare: Preprocessing, settings: AugmentSettings
+    image: Tensor, mask: Tensor, prepare: Preprocessing, settings: AugmentSettings, mirrored: Sequence[int] = ()
 ) -> tuple[Tensor, Tensor]:
     """Turn, resize by a random factor, crop at random, flip and colour; uses PyTorch's own random numbers.
 
     Only the part that is cropped is resized. A crop in which one class has a share of more than
-    ``settings.class_share`` is drawn again, ten times at most.
+    ``settings.class_share`` is drawn again, ten times at most. A mirrored mask has the classes of ``mirrored``.
 
     Returns:
         uint8 (3, h, w) and (h, w), no larger than ``prepare.size``.
@@ -211,6 +216,10 @@ def random_crop(
     mask = F.interpolate(mask[None, None, *where], size, mode="nearest-exact")[0, 0]
     if settings.flip and torch.rand(()) < 0.5:
         image, mask = TF.horizontal_flip(image), TF.horizontal_flip(mask)
+        if any(other != i for i, other in enumerate(mirrored)):
+            others = torch.arange(256, dtype=torch.uint8)
+            others[: len(mirrored)] = torch.tensor(mirrored, dtype=torch.uint8)
+            mask = others[mask.long()]
     if settings.photometric:
         image = photometric_distortion(image)
     return image, mask

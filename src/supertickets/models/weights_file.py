@@ -29,12 +29,14 @@ class WeightMatch:
         missing: Names of the network that the file lacks.
         misshapen: Shapes in the file and in the network, by the network's names.
         unused: Names in the file that the network lacks.
+        would_be: What the network would call each of these.
     """
 
     tensors: Mapping[str, Tensor]
     missing: tuple[str, ...]
     misshapen: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
     unused: tuple[str, ...]
+    would_be: tuple[str, ...]
 
     def describe(self, names: Iterable[str]) -> str:
         """Return what is wrong with some of the missing and misshapen tensors, in one line."""
@@ -94,6 +96,8 @@ def match_weights(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> 
     of_file = {name: f"{prefix}{name.removeprefix(_OWN_PREFIX)}" for name in wanted}
     named = {name: given[theirs] for name, theirs in of_file.items() if theirs in given}
     fitting = {name: value for name, value in named.items() if value.shape == wanted[name].shape}
+    own = _OWN_PREFIX if any(name.startswith(_OWN_PREFIX) for name in wanted) else ""
+    unused = tuple(sorted(set(given) - set(of_file.values())))
     return WeightMatch(
         tensors=fitting,
         missing=tuple(name for name in wanted if name not in named),
@@ -102,7 +106,8 @@ def match_weights(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> 
             for name, value in named.items()
             if name not in fitting
         },
-        unused=tuple(sorted(set(given) - set(of_file.values()))),
+        unused=unused,
+        would_be=tuple(f"{own}{name.removeprefix(prefix)}" for name in unused),
     )
 
 

@@ -16,7 +16,7 @@ from ..data.preprocessing import CROP_SHARE, override_preprocessing
 from ..data.sources import find_source
 from ..errors import UserError
 from ..models import Spec
-from ..models.weights_file import match_weights, read_weights, shorten
+from ..models.weights_file import WeightMatch, match_weights, read_weights, shorten
 from ..plugins import recipe_trust
 from ..ticket import Ticket
 from ..training import Session, TrainState, digest
@@ -99,6 +99,11 @@ def load_pretrained(state: TrainState, session: Session) -> dict[str, Any]:
             f"{_SETTING} {source} does not fit {session.recipe.supernet.name}: {match.describe(unfit)}; "
             "take weights of the same network and settings, or false"
         )
+    if left := _features_beyond(state, match):
+        raise UserError(
+            f"{_SETTING} {source} is of a larger network than {session.recipe.supernet.name}, which has no "
+            f"{shorten(left)}; take weights of the same network and settings, or false"
+        )
     weights |= match.tensors
     state.module.load_state_dict(weights)
     if state.ema is not None:
@@ -108,6 +113,18 @@ def load_pretrained(state: TrainState, session: Session) -> dict[str, Any]:
     line += f"; fresh: {match.describe(fresh)}" if fresh else ""
     session.reporter.say(line + (f"; not used: {shorten(match.unused)}" if match.unused else ""))
     return {"source": source, "sha256": sha256, "fresh": fresh}
+
+
+def _features_beyond(state: TrainState, match: WeightMatch) -> list[str]:
+    """Return names in a file of weights that belong to parts of the features, but that the network has not."""
+
+    def part(name: str) -> str:
+        return name[: name.index(".", name.index(".") + 1)] if name.count(".") > 1 else name
+
+    is_feature = state.module.is_feature
+    parts = {part(name) for name in match.tensors if is_feature(name)}
+    pairs = zip(match.unused, match.would_be, strict=True)
+    return [n for n, ours in pairs if is_feature(ours) and part(ours) in parts and not n.endswith(_COUNTER)]
 
 
 def _preprocessing_of_weights(recipe: Recipe) -> tuple[Preprocessing, str] | None:
