@@ -147,7 +147,7 @@ class BudgetPath:
             if name != "latency_ms" and (cost := costs.measure(name, mask)) > limit:
                 return (
                     f"warning: budget.{name}={format_setting(limit)} was missed: the ticket has "
-                    f"{format_cost(name, cost)}; nothing that may go is left"
+                    f"{format_cost(name, cost)}; give a larger one, or take a narrower network"
                 )
         return None
 

@@ -20,8 +20,8 @@ from ..pruning import (
     check_criterion,
     check_ratio,
     check_scores,
+    count_protected,
     keep_best,
-    protected_weights,
 )
 from ..training import Session, TrainState
 
@@ -149,9 +149,7 @@ def expected_zeros(state: TrainState, recipe: Recipe) -> dict[str, float]:
 def largest_ratio(state: TrainState, recipe: Recipe) -> float:
     """Return the share of the maskable weights that floors and exemptions do not protect."""
     weights = maskable(state, recipe)
-    whole = {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()}
-    protected = sum(int(protected_weights(w.abs(), recipe.prune, whole[name]).sum()) for name, w in weights.items())
-    return 1 - protected / sum(w.numel() for w in weights.values())
+    return 1 - count_protected(weights, recipe.prune) / sum(w.numel() for w in weights.values())
 
 
 def is_depthwise(weight: Tensor) -> bool:

@@ -3,7 +3,7 @@
 from .criteria import CRITERIA, Criterion, CriterionContext, check_criterion, check_scores, find_criterion
 from .masks import NORMALISERS, empty_layers, magnitudes, protected_weights, sensitivities
 from .patterns import Pattern
-from .scopes import SCOPES, Scope, check_ratio, keep_best, magnitude_mask
+from .scopes import SCOPES, Scope, check_ratio, count_protected, keep_best, magnitude_mask
 from .sparse_state import Enforcer, SparseState, mask_sparsity, restore, store_pruned
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "check_criterion",
     "check_ratio",
     "check_scores",
+    "count_protected",
     "empty_layers",
     "find_criterion",
     "keep_best",

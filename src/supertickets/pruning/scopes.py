@@ -47,9 +47,7 @@ class GlobalScope:
         """Refuse a ratio that floors and exemptions, or weights that are pruned already, leave no room for."""
         total = sum(w.numel() for w in weights.values())
         dead = sum(int((~flags).sum()) for flags in living.values())
-        protected = sum(
-            int(protected_weights(w.detach().abs(), settings, living[name]).sum()) for name, w in weights.items()
-        )
+        protected = count_protected(weights, settings, living)
         wanted = round(settings.ratio * total)
         if wanted < dead:
             raise UserError(
@@ -152,6 +150,18 @@ def check_ratio(weights: Named, settings: PruneSettings, alive: Named | None = N
         UserError: Names the nearest ratio that is possible.
     """
     SCOPES[settings.scope].check(weights, _living(weights, alive), settings)
+
+
+def count_protected(weights: Named, settings: PruneSettings, alive: Named | None = None) -> int:
+    """Return the number of weights that floors and exemptions keep.
+
+    Args:
+        weights: The maskable weights by name.
+        settings: Reads ``layer_floor`` and ``exempt_below``.
+        alive: Flags as in `keep_best`.
+    """
+    living = _living(weights, alive)
+    return sum(int(protected_weights(w.detach().abs(), settings, living[name]).sum()) for name, w in weights.items())
 
 
 def split_budget(count: int, sizes: Sequence[int], least: Sequence[int], most: Sequence[int]) -> list[int]:

@@ -119,7 +119,7 @@ def _features_beyond(state: TrainState, match: WeightMatch) -> list[str]:
     """Return names in a file of weights that belong to parts of the features, but that the network has not."""
 
     def part(name: str) -> str:
-        return name[: name.index(".", name.index(".") + 1)] if name.count(".") > 1 else name
+        return ".".join(name.split(".")[:2])
 
     is_feature = state.module.is_feature
     parts = {part(name) for name in match.tensors if is_feature(name)}

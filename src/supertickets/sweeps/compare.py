@@ -125,8 +125,8 @@ def _check_recipes(members: Sequence[Member], seeds: Sequence[int], out: Path) -
             folder = _run_dir(out, member, seed)
             recipe = json.loads(json.dumps(flatten(member.seeded(seed).to_json())))
             before = known.get(folder.name, {}) if (folder / "run.json").exists() else recipe
-            changed = [key for key in recipe if key not in before or before[key] != recipe[key]]
-            if changed := [key for key in changed if key != "data.dir" or not (before.get(key) and recipe[key])]:
+            moved = {"data.dir"} if before.get("data.dir") and recipe["data.dir"] else set()
+            if changed := [k for k in recipe if k not in moved and (k not in before or before[k] != recipe[k])]:
                 raise UserError(
                     f"{folder} was made with {changed[0]} {before.get(changed[0])}, not {recipe[changed[0]]}; "
                     "choose another --out"
