@@ -96,7 +96,7 @@ def test_other_formats_and_places_are_refused(run: Path, cli: Cli, tmp_path: Pat
     for words, line in (
         (["--int8", "--out", tmp_path], f"{tmp_path} is a folder; give --out the name of a file"),
         (["--out", f"{tmp_path}/new/"], "new/ is a folder; give --out the name of a file"),
-        (["--most-loss", "5"], "--most-loss is for --int8; leave it out"),
+        (["--most-loss", "0"], "--most-loss is for --int8; leave it out"),
         (["--data", tmp_path], "--data is for --int8; leave it out"),
     ):
         outcome = cli("export", run, *words)

@@ -253,8 +253,8 @@ class Export(Command):
         if options.int8:
             self._quantize(ticket, options)
             return
-        for name in ("data", "most_loss", "force"):
-            if getattr(options, name):
+        for name, value in (("data", options.data), ("most_loss", options.most_loss), ("force", options.force or None)):
+            if value is not None:
                 raise UserError(f"--{name.replace('_', '-')} is for --int8; leave it out")
         name = {"onnx": "model.onnx", "torch": "model.pt2", "sparse": "model.sparse", "c": "model_c"}[options.format]
         out = options.out or Path(options.ticket) / name

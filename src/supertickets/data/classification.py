@@ -19,7 +19,7 @@ from .augment import mix_samples, move_images, photo_transform
 from .broken_files import iterate_readable, read_or_substitute
 from .class_names import name_classes, note_missing
 from .file_lists import encode_names
-from .preprocessing import CROP_SHARE, Preprocessing, open_image, shrink, to_channels, to_tensor, with_normalisation
+from .preprocessing import CROP_SHARE, Preprocessing, open_small, to_tensor, with_normalisation
 from .randomness import sample_indices, uniform
 from .samples import AugmentContext, Batch, Index, Splits, hash_chunks, square_side
 from .splits import hold_out
@@ -106,7 +106,7 @@ class ImageFiles:
 
     def open_file(self, path: Path) -> Image.Image:
         """Read one of the files, RGB."""
-        return shrink(to_channels(open_image(path, self.shorter), 3), self.shorter)  # as what is kept in memory
+        return open_small(path, self.shorter)
 
     @property
     def io_bound(self) -> bool:

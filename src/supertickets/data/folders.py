@@ -33,7 +33,7 @@ from .file_lists import (
 )
 from .foreign_formats import describe_published
 from .mirror_names import pair_names
-from .preprocessing import BrokenImage, open_image, shrink, stored_size, to_channels
+from .preprocessing import BrokenImage, open_image, open_small, stored_size
 from .samples import Splits, square_side
 from .splits import split_classes
 
@@ -211,11 +211,7 @@ def _fit_in_memory(paths: Sequence[Path], shorter: int, settings: DataSettings) 
 
 def _decode(files: _Files, settings: DataSettings, shorter: int, notes: list[str]) -> tuple[list[Image.Image], _Files]:
     """Decode all files; leave broken ones out, or refuse them."""
-
-    def read(path: Path) -> Image.Image:
-        return shrink(to_channels(open_image(path, shorter), 3), shorter)
-
-    images = read_all(files.paths, read, settings, notes)
+    images = read_all(files.paths, functools.partial(open_small, shorter=shorter), settings, notes)
     good = [(path, name) for path, name in zip(files.paths, files.names, strict=True) if path in images]
     return [images[path] for path, _ in good], _Files(tuple(p for p, _ in good), tuple(n for _, n in good))
 

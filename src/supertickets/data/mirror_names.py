@@ -66,8 +66,8 @@ def joint_sides(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def describe_sides(classes: Sequence[str], mirrored: Sequence[int], alone: Sequence[str]) -> list[str]:
-    """Return lines on what a mirrored image swaps of classes, if a name has a side, and on sides without the other."""
-    lines = [describe_mirror(classes, mirrored)] if mirrored != tuple(range(len(classes))) or alone else []
+    """Return lines on what a mirrored image swaps of classes, if it swaps any, and on sides without the other."""
+    lines = [describe_mirror(classes, mirrored)] if mirrored != tuple(range(len(classes))) else []
     if alone:
         lines.append(
             f"{shorten_list(alone)} has no class with the other side: set augment.flip to false if sides count"

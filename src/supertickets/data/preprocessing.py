@@ -331,6 +331,11 @@ def _convert(image: Image.Image, wanted: str, scale: float) -> Image.Image:
     return image.convert(wanted)
 
 
+def open_small(path: Path, shorter: int) -> Image.Image:
+    """Read an image, RGB, no larger than its shorter side needs: the same wherever it is read."""
+    return shrink(to_channels(open_image(path, shorter), 3), shorter)
+
+
 def shrink(image: Image.Image, shorter: int) -> Image.Image:
     """Make an image small enough to keep: its shorter side at most ``shorter``, its shape unchanged."""
     scale = shorter / min(image.size)
